@@ -1,0 +1,26 @@
+#pragma once
+#include "weft/kernels/math.h"
+
+namespace weft::kernels::activations {
+
+/// gelu(x) = x Phi(x), Phi(x) = (1 + erf(x / sqrt(2))) / 2 the normal distribution function (Hendrycks and
+/// Gimpel, 2016); slope Phi(x) + x phi(x), phi(x) = e^(-x^2 / 2) / sqrt(2 pi). Beyond 100 both are at their
+/// limits; x held there keeps 0 * inf out of them.
+struct gelu {
+  static constexpr double param = 0;
+  static constexpr double root_half = 0.7071067811865476, one_over_root_two_pi = 0.3989422804014327;
+  template <class V>
+  static V forward(V x, V) {
+    using namespace math;
+    const V c = min(V(100), max(V(-100), x));
+    return max(V(-100), x) * (V(0.5) * (V(1) + erf(V(root_half) * c)));
+  }
+  template <class V>
+  static V derivative(V x, V) {
+    using namespace math;
+    const V c = min(V(100), max(V(-100), x));
+    return V(0.5) * (V(1) + erf(V(root_half) * c)) + c * (V(one_over_root_two_pi) * exp(V(-0.5) * c * c));
+  }
+};
+
+}  // namespace weft::kernels::activations

@@ -1,0 +1,24 @@
+#pragma once
+#include "weft/kernels/activations/sigmoid.h"
+#include "weft/kernels/math.h"
+
+namespace weft::kernels::activations {
+
+/// silu(x) = x sigmoid(x), also called swish; slope sigmoid(x) + x sigmoid'(x).
+/// Beyond 1000 both are at their limits; x held there keeps 0 * inf out of them.
+struct silu {
+  static constexpr double param = 0;
+  template <class V>
+  static V forward(V x, V) {
+    using namespace math;
+    return max(V(-1000), x) * sigmoid::forward(x, V(0));
+  }
+  template <class V>
+  static V derivative(V x, V) {
+    using namespace math;
+    const V c = min(V(1000), max(V(-1000), x));
+    return sigmoid::forward(c, V(0)) + c * sigmoid::derivative(c, V(0));
+  }
+};
+
+}  // namespace weft::kernels::activations

@@ -1,0 +1,21 @@
+#pragma once
+#include "weft/kernels/activations/sigmoid.h"
+#include "weft/kernels/math.h"
+
+namespace weft::kernels::activations {
+
+/// softplus(x) = ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|), which never overflows; slope sigmoid(x).
+struct softplus {
+  static constexpr double param = 0;
+  template <class V>
+  static V forward(V x, V) {
+    using namespace math;
+    return max(V(0), x) + log1p(exp(V(0) - abs(x)));
+  }
+  template <class V>
+  static V derivative(V x, V) {
+    return sigmoid::forward(x, V(0));
+  }
+};
+
+}  // namespace weft::kernels::activations

@@ -1,0 +1,137 @@
+#include <cmath>
+
+#include "weft/kernels/philox.h"
+#include "weft/kernels/reference/families.h"
+
+namespace weft::kernels::plain {
+namespace {
+
+template <class T>
+T apply(Unary op, T x) {
+  switch (op) {
+    case Unary::neg:
+      return -x;
+    case Unary::exp:
+      return std::exp(x);
+    case Unary::log:
+      return std::log(x);
+    case Unary::sqrt:
+      return std::sqrt(x);
+    case Unary::square:
+      return x * x;
+    case Unary::abs:
+      return std::abs(x);
+    case Unary::reciprocal:
+      return T(1) / x;
+  }
+  return x;
+}
+
+template <class T>
+T slope(Unary op, T x) {
+  switch (op) {
+    case Unary::neg:
+      return T(-1);
+    case Unary::exp:
+      return std::exp(x);
+    case Unary::log:
+      return T(1) / x;
+    case Unary::sqrt:
+      return T(0.5) / std::sqrt(x);
+    case Unary::square:
+      return T(2) * x;
+    case Unary::abs:
+      return T(x > 0) - T(x < 0);  // 0 at the kink, as in PyTorch
+    case Unary::reciprocal:
+      return T(-1) / (x * x);
+  }
+  return T(1);
+}
+
+template <class T>
+T apply(Binary op, T a, T b) {
+  switch (op) {
+    case Binary::add:
+      return a + b;
+    case Binary::sub:
+      return a - b;
+    case Binary::mul:
+      return a * b;
+    case Binary::div:
+      return a / b;
+    case Binary::maximum:
+      return maximum(a, b);
+    case Binary::minimum:
+      return minimum(a, b);
+  }
+  return a;
+}
+
+template <class T>
+void unary(Unary op, int64_t n, const T* x, T* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = apply(op, x[i]);
+}
+
+template <class T>
+void unary_backward(Unary op, int64_t n, const T* x, const T* dy, T* dx) {
+  for (int64_t i = 0; i < n; ++i) dx[i] = dy[i] * slope(op, x[i]);
+}
+
+/// One loop per dimension; the innermost call writes the next element of y and returns the place after it.
+template <class T>
+T* walk(Binary op, const Broadcast& shape, int dim, const T* a, const T* b, T* y) {
+  if (dim == shape.ndim) {
+    *y = apply(op, *a, *b);
+    return y + 1;
+  }
+  for (int64_t i = 0; i < shape.size[dim]; ++i)
+    y = walk(op, shape, dim + 1, a + i * shape.a_stride[dim], b + i * shape.b_stride[dim], y);
+  return y;
+}
+
+template <class T>
+void binary(Binary op, const Broadcast& shape, const T* a, const T* b, T* y) {
+  walk(op, shape, 0, a, b, y);
+}
+
+template <class T>
+void affine(int64_t n, T alpha, T beta, const T* x, T* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = alpha * x[i] + beta;
+}
+
+template <class T>
+void activation(Activation act, T param, int64_t n, const T* x, T* y) {
+  with_activation(act, [&]<class A>(A) {
+    for (int64_t i = 0; i < n; ++i) y[i] = A::forward(x[i], param);
+  });
+}
+
+template <class T>
+void activation_backward(Activation act, T param, int64_t n, const T* x, const T* dy, T* dx) {
+  with_activation(act, [&]<class A>(A) {
+    for (int64_t i = 0; i < n; ++i) dx[i] = dy[i] * A::derivative(x[i], param);
+  });
+}
+
+template <class T>
+void dropout(int64_t n, double p, uint64_t key, const T* x, T* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = dropout_keep(key, i, p) ? T(x[i] / (1 - p)) : T(0);
+}
+
+}  // namespace
+
+template <class T>
+void set_elementwise(KernelTable<T>& table) {
+  table.unary = unary<T>;
+  table.unary_backward = unary_backward<T>;
+  table.binary = binary<T>;
+  table.affine = affine<T>;
+  table.activation = activation<T>;
+  table.activation_backward = activation_backward<T>;
+  table.dropout = dropout<T>;
+}
+
+template void set_elementwise(KernelTable<float>&);
+template void set_elementwise(KernelTable<double>&);
+
+}  // namespace weft::kernels::plain
