@@ -1,0 +1,37 @@
+#include "weft/kernels/activation.h"
+
+#include "weft/kernels/activation_list.h"
+
+namespace weft {
+
+std::string_view activation_name(Activation act) {
+  switch (act) {
+#define WEFT_CASE(name)  \
+  case Activation::name: \
+    return #name;
+    WEFT_FOR_EACH_ACTIVATION(WEFT_CASE)
+#undef WEFT_CASE
+  }
+  return "unknown";
+}
+
+std::optional<Activation> find_activation(std::string_view name) {
+#define WEFT_CASE(entry) \
+  if (name == #entry) return Activation::entry;
+  WEFT_FOR_EACH_ACTIVATION(WEFT_CASE)
+#undef WEFT_CASE
+  return std::nullopt;
+}
+
+double activation_default_param(Activation act) {
+  switch (act) {
+#define WEFT_CASE(name)  \
+  case Activation::name: \
+    return kernels::activations::name::param;
+    WEFT_FOR_EACH_ACTIVATION(WEFT_CASE)
+#undef WEFT_CASE
+  }
+  return 0;
+}
+
+}  // namespace weft

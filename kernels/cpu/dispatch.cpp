@@ -1,0 +1,65 @@
+// Chooses the instruction set at run time. The table functions below only return the address of a constant;
+// nothing of an instruction set runs before it has been found to be supported.
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+#include "weft/kernels/kernels.h"
+
+namespace weft::kernels {
+
+#ifdef __x86_64__
+namespace avx512 {
+const KernelTable<float>& table();
+}
+namespace avx2 {
+const KernelTable<float>& table();
+}
+#endif
+namespace baseline {
+const KernelTable<float>& table();
+}
+
+namespace {
+
+TableList supported_tables() {
+  TableList list;
+  const auto add = [&](const KernelTable<float>& table) { list.tables[size_t(list.count++)] = &table; };
+#ifdef __x86_64__
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("fma"))
+    add(avx512::table());
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) add(avx2::table());
+#endif
+  add(baseline::table());
+  add(reference<float>());
+  return list;
+}
+
+const KernelTable<float>& choose_table() {
+  const TableList& list = all_cpu_tables();
+  const char* wanted = std::getenv("WEFT_ISA");
+  if (!wanted || !*wanted) return **list.begin();
+  std::string names;
+  for (const KernelTable<float>* table : list) {
+    if (std::string(table->name) == wanted) return *table;
+    names += std::string(names.empty() ? "" : ", ") + table->name;
+  }
+  throw std::runtime_error(std::string("WEFT_ISA: '") + wanted +
+                           "' is unknown or not supported here; choose one of " + names);
+}
+
+}  // namespace
+
+const TableList& all_cpu_tables() {
+  static const TableList list = supported_tables();
+  return list;
+}
+
+const KernelTable<float>& cpu() {
+  static const KernelTable<float>& table = choose_table();
+  return table;
+}
+
+}  // namespace weft::kernels

@@ -1,0 +1,49 @@
+// The entries of one instruction set's table; see KernelTable in kernels.h for what each computes. Every file
+// of this folder is compiled once per instruction set, WEFT_ISA being its name. So that the linker can never
+// put code made for a wide instruction set in the place of a narrow one's, everything here lies in namespace
+// weft::kernels::WEFT_ISA or in an anonymous one, and no inline function or template of the standard library
+// is called on types that others share.
+#pragma once
+
+#include "weft/kernels/kernels.h"
+
+namespace weft::kernels::WEFT_ISA {
+
+void unary(Unary op, int64_t n, const float* x, float* y);
+void unary_backward(Unary op, int64_t n, const float* x, const float* dy, float* dx);
+void binary(Binary op, const Broadcast& shape, const float* a, const float* b, float* y);
+void affine(int64_t n, float alpha, float beta, const float* x, float* y);
+void activation(Activation act, float param, int64_t n, const float* x, float* y);
+void activation_backward(Activation act, float param, int64_t n, const float* x, const float* dy, float* dx);
+void dropout(int64_t n, double p, uint64_t key, const float* x, float* y);
+void reduce(Reduce op, int64_t outer, int64_t reduce, int64_t inner, const float* x, float* y);
+void gemm(const GemmParams& p, const float* a, const float* b, float* c);
+int64_t conv2d_workspace(const Conv2dParams& p, ConvPass pass);
+void conv2d_forward(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
+                    void* workspace);
+void conv2d_backward_input(const Conv2dParams& p, const float* dy, const float* w, float* dx,
+                           void* workspace);
+void conv2d_backward_weight(const Conv2dParams& p, const float* x, const float* dy, float* dw,
+                            void* workspace);
+void max_pool2d_forward(const Pool2dParams& p, const float* x, float* y, int32_t* index);
+void max_pool2d_backward(const Pool2dParams& p, const float* dy, const int32_t* index, float* dx);
+void avg_pool2d_forward(const Pool2dParams& p, const float* x, float* y);
+void avg_pool2d_backward(const Pool2dParams& p, const float* dy, float* dx);
+void batch_norm_stats(int64_t rows, int64_t channels, const float* x, float* mean, float* var);
+void batch_norm_forward(const BatchNormArgs<float>& a, float* y);
+void batch_norm_backward_reduce(const BatchNormArgs<float>& a, const float* dy, float* g, float* dweight,
+                                float* dbias);
+void batch_norm_backward_input(const BatchNormArgs<float>& a, const float* dy, const float* dweight,
+                               const float* dbias, bool training, float* dx);
+void softmax(int64_t rows, int64_t cols, const float* x, float* y);
+void log_softmax(int64_t rows, int64_t cols, const float* x, float* y);
+void softmax_backward(int64_t rows, int64_t cols, const float* y, const float* dy, float* dx);
+void log_softmax_backward(int64_t rows, int64_t cols, const float* y, const float* dy, float* dx);
+
+/// One thread's multiply-adds on independent accumulators, `rounds` times; returns the number of
+/// floating-point operations done. `sink` keeps the compiler from leaving it out.
+double fma_rounds(int64_t rounds, float* sink);
+/// y = x, streaming, on this thread.
+void copy_block(int64_t n, const float* x, float* y);
+
+}  // namespace weft::kernels::WEFT_ISA

@@ -1,0 +1,44 @@
+// The table of one instruction set. It is a constant: asking for its address runs nothing.
+#include "weft/kernels/cpu/isa/kernels.h"
+
+#define WEFT_TEXT_OF(x) #x
+#define WEFT_TEXT(x) WEFT_TEXT_OF(x)
+
+namespace weft::kernels::WEFT_ISA {
+
+const KernelTable<float>& table();
+
+namespace {
+constexpr KernelTable<float> kTable = {
+    .name = WEFT_TEXT(WEFT_ISA),
+    .unary = unary,
+    .unary_backward = unary_backward,
+    .binary = binary,
+    .affine = affine,
+    .activation = activation,
+    .activation_backward = activation_backward,
+    .dropout = dropout,
+    .reduce = reduce,
+    .gemm = gemm,
+    .conv2d_workspace = conv2d_workspace,
+    .conv2d_forward = conv2d_forward,
+    .conv2d_backward_input = conv2d_backward_input,
+    .conv2d_backward_weight = conv2d_backward_weight,
+    .max_pool2d_forward = max_pool2d_forward,
+    .max_pool2d_backward = max_pool2d_backward,
+    .avg_pool2d_forward = avg_pool2d_forward,
+    .avg_pool2d_backward = avg_pool2d_backward,
+    .batch_norm_stats = batch_norm_stats,
+    .batch_norm_forward = batch_norm_forward,
+    .batch_norm_backward_reduce = batch_norm_backward_reduce,
+    .batch_norm_backward_input = batch_norm_backward_input,
+    .softmax = softmax,
+    .log_softmax = log_softmax,
+    .softmax_backward = softmax_backward,
+    .log_softmax_backward = log_softmax_backward,
+};
+}  // namespace
+
+const KernelTable<float>& table() { return kTable; }
+
+}  // namespace weft::kernels::WEFT_ISA
