@@ -196,8 +196,7 @@ class Pool {
 
 void parallel_for(int64_t count, TaskRef task) {
   if (count <= 0) return;
-  if (count == 1) return task(0);
-  if (in_task) return Pool::run_serially(count, task);
+  if (count == 1 || in_task) return Pool::run_serially(count, task);
   Pool::instance().run(count, task);
 }
 
