@@ -1,0 +1,17 @@
+// Files that are whole or not there.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace weft {
+
+/// Replaces the file `path` atomically: writes beside it, syncs, renames. Throws Error naming the path and
+/// the cause.
+void write_file(const std::string& path, std::string_view content);
+/// The same from several pieces, one after the other.
+void write_file(const std::string& path, const std::string_view* pieces, size_t count);
+/// The whole file. Throws Error where it cannot be read.
+std::string read_file(const std::string& path);
+
+}  // namespace weft

@@ -1,0 +1,93 @@
+// Module: a part of a network that owns parameters and buffers and knows them by name.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "weft/engine/safetensors.h"
+#include "weft/engine/tensor.h"
+
+namespace weft {
+
+/// A tensor to be trained and its dotted path from the root module: "stage0.0.conv1.weight".
+struct Parameter {
+  std::string name;
+  Tensor tensor;
+};
+
+/// Base of all layers and models. Members register themselves with their parent as they are constructed:
+///
+///   struct Net : Module {
+///     Linear hidden{*this, "hidden", 784, 100};
+///     Linear head{*this, "head", 100, 10};
+///     Tensor forward(const Tensor& x) override { return head(relu(hidden(x))); }
+///   };
+///
+/// Modules are neither copied nor moved: parents hold their addresses.
+class Module {
+ public:
+  Module() = default;
+  /// A child of `parent` under `name`. Throws if the name is taken or has a dot in it.
+  Module(Module& parent, std::string_view name);
+  virtual ~Module();
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+
+  /// Computes the output. A module whose input is not one tensor declares a forward of its own instead.
+  virtual Tensor forward(const Tensor& x);
+  /// forward(x), with the module's name on the tape entries that it records.
+  Tensor operator()(const Tensor& x);
+  /// What it is, for the summary: "Conv2d(3, 32, kernel 3, stride 2)".
+  virtual std::string description() const { return "Module"; }
+
+  /// Own and children's parameters, depth first in order of registration.
+  std::vector<Parameter> parameters() const;
+  /// State that is not trained (running statistics), likewise.
+  std::vector<Parameter> buffers() const;
+  /// Parameters and buffers by name; the tensors are shared with the module.
+  StateDict state_dict() const;
+  /// Copies values in. Strict: every name on either side must have its partner. Throws Error that names what
+  /// is missing, left over or of another shape, and then changes nothing.
+  void load_state_dict(const StateDict& dict, bool strict = true);
+
+  /// Training or evaluation mode, for itself and all children (batch norm, dropout).
+  void train(bool on = true);
+  void eval() { train(false); }
+  bool training() const { return training_; }
+  void zero_grad();
+  /// Converts all parameters and buffers (f64 for gradient checks).
+  void to(DType dtype);
+  int64_t num_parameters() const;
+
+  struct Child {
+    std::string name;
+    Module* module;
+  };
+  const std::vector<Child>& children() const { return children_; }
+  /// Calls visit(path, module) for itself ("") and all modules below, parents first.
+  void visit(const std::function<void(const std::string& path, Module& module)>& visit);
+
+ protected:
+  /// Registers a trained tensor and hands back its handle.
+  Tensor register_parameter(std::string_view name, Tensor value);
+  /// Registers state that is saved but not trained.
+  Tensor register_buffer(std::string_view name, Tensor value);
+
+ private:
+  struct Entry {
+    std::string name;
+    Tensor tensor;
+    bool trained;
+  };
+  void collect(const std::string& prefix, bool parameters, bool buffers, StateDict& out) const;
+  void check_name(std::string_view name) const;
+
+  std::string name_;
+  bool training_ = true;
+  std::vector<Entry> entries_;
+  std::vector<Child> children_;
+};
+
+}  // namespace weft

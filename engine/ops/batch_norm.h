@@ -1,0 +1,27 @@
+#pragma once
+
+#include <optional>
+
+#include "weft/engine/tensor.h"
+#include "weft/kernels/activation.h"
+
+namespace weft {
+
+struct BatchNormOptions {
+  double momentum = 0.1;  ///< running = (1 - momentum) running + momentum batch, as PyTorch
+  double eps = 1e-5;
+  Activation activation = Activation::identity;  ///< applied in the same pass
+  std::optional<double> activation_param = {};
+};
+
+/// Batch normalisation over all but the last dimension (Ioffe and Szegedy, 2015), fused with an activation
+/// and an addition:
+///   y = activation((x - mean) / sqrt(var + eps) * weight + bias (+ residual))
+/// x, residual: [..., C]; weight, bias, running_mean, running_var: [C]. In training mean and (biased) var are
+/// the batch's, and the running values are updated in place (with the unbiased variance); otherwise they are
+/// the running values.
+Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
+                  const Tensor& running_var, bool training, const BatchNormOptions& options = {},
+                  const Tensor& residual = {});
+
+}  // namespace weft

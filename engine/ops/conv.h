@@ -1,0 +1,17 @@
+#pragma once
+
+#include "weft/engine/tensor.h"
+
+namespace weft {
+
+struct Conv2dOptions {
+  int64_t stride = 1, padding = 0, dilation = 1, groups = 1;
+};
+
+/// 2-d convolution (cross-correlation, as everywhere in the field): x [N, H, W, C], weight [OC, KH, KW, C /
+/// groups], bias [OC] or undefined -> [N, OH, OW, OC], OH = (H + 2 padding - dilation (KH - 1) - 1) / stride
+/// + 1.
+Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
+              const Conv2dOptions& options = {});
+
+}  // namespace weft

@@ -1,0 +1,20 @@
+// Matrix products.
+#pragma once
+
+#include "weft/engine/tensor.h"
+
+namespace weft {
+
+struct MatmulOptions {
+  bool transpose_a = false, transpose_b = false;
+};
+
+/// op(a) op(b) for matrices: [m, k] x [k, n] -> [m, n].
+Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options = {});
+/// The same for a batch: [b, m, k] x [b, k, n] -> [b, m, n]; either side may be one matrix [., .] used for
+/// all of the batch.
+Tensor bmm(const Tensor& a, const Tensor& b, const MatmulOptions& options = {});
+/// x w^T + bias: x [..., in], w [out, in], bias [out] or undefined -> [..., out].
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
+
+}  // namespace weft

@@ -1,0 +1,140 @@
+// Tensor: a shared handle on dense row-major memory with a dtype, a shape and a device. There are no strides:
+// reshape shares the storage, everything else that rearranges copies.
+#pragma once
+
+#include <initializer_list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "weft/engine/allocator.h"
+#include "weft/engine/dtype.h"
+#include "weft/engine/random.h"
+#include "weft/engine/shape.h"
+
+namespace weft {
+
+/// Where a tensor's memory lies and which kernels work on it.
+enum class Device : uint8_t { cpu };
+
+struct Variable;  // a tensor's place in a gradient computation, see tape.h
+
+/// Copies of a Tensor are the same tensor. A default-constructed one is undefined: it has no memory
+/// (defined() is false).
+class Tensor {
+ public:
+  Tensor() = default;
+
+  // --- making one ---
+  /// Uninitialised memory.
+  static Tensor empty(const Shape& shape, DType dtype = DType::f32);
+  static Tensor zeros(const Shape& shape, DType dtype = DType::f32) { return full(shape, 0, dtype); }
+  static Tensor ones(const Shape& shape, DType dtype = DType::f32) { return full(shape, 1, dtype); }
+  static Tensor full(const Shape& shape, double value, DType dtype = DType::f32);
+  static Tensor scalar(double value, DType dtype = DType::f32) { return full({}, value, dtype); }
+  /// Takes the values in row-major order; their number must be that of the shape.
+  template <class T>
+  static Tensor from(const std::vector<T>& values, const Shape& shape);
+  template <class T>
+  static Tensor from(std::initializer_list<T> values, const Shape& shape) {
+    return from(std::vector<T>(values), shape);
+  }
+  /// Uniform in [low, high).
+  static Tensor uniform(const Shape& shape, double low, double high,
+                        Generator& generator = default_generator(), DType dtype = DType::f32);
+  /// Normal with the given mean and standard deviation (Box-Muller).
+  static Tensor normal(const Shape& shape, double mean = 0, double std = 1,
+                       Generator& generator = default_generator(), DType dtype = DType::f32);
+
+  // --- looking at it ---
+  bool defined() const { return impl_ != nullptr; }
+  const Shape& shape() const { return impl().shape; }
+  int ndim() const { return shape().ndim(); }
+  /// Size of dimension i; negative i counts from the end.
+  int64_t size(int i) const { return shape()[i]; }
+  int64_t numel() const { return impl().numel; }
+  DType dtype() const { return impl().dtype; }
+  Device device() const { return Device::cpu; }
+  int64_t bytes() const { return numel() * size_of(dtype()); }
+  /// The elements, in row-major order. Throws if T is not the dtype.
+  template <class T>
+  T* data() const {
+    require_dtype(dtype_of<T>());
+    return static_cast<T*>(impl().storage->data());
+  }
+  void* raw() const { return impl().storage->data(); }
+  /// The only element, as a double. Throws if there are more.
+  double item() const;
+  /// The element at a flat row-major index, as a double.
+  double at(int64_t index) const;
+  template <class T>
+  std::vector<T> to_vector() const {
+    const T* p = data<T>();
+    return std::vector<T>(p, p + numel());
+  }
+  /// "f32 [2, 3] {0.5, 1, ...}" with at most `limit` elements.
+  std::string to_string(int64_t limit = 8) const;
+  /// True where both are the same tensor (not: have equal values).
+  bool is(const Tensor& other) const { return impl_ == other.impl_; }
+
+  // --- plain data movement, never recorded ---
+  /// A copy with memory of its own.
+  Tensor clone() const;
+  /// Overwrites the elements with those of `source` (same shape; converts between dtypes).
+  void copy_from(const Tensor& source) const;
+  void fill(double value) const;
+  /// A copy converted to `dtype`, or this tensor if it has that dtype already.
+  Tensor to(DType dtype) const;
+  /// Makes this tensor, through all its handles, have the memory, shape and dtype of `other`.
+  void set_data(const Tensor& other) const;
+  /// The same memory with another shape, cut off from the tape (reshape in ops/shape.h is the recorded form).
+  Tensor view(const Shape& shape) const;
+  /// The same memory, cut off from the tape: a constant to further ops.
+  Tensor detach() const { return view(shape()); }
+
+  // --- gradients ---
+  /// True for a parameter, and for what was computed from one under a tape.
+  bool requires_grad() const;
+  /// Makes this tensor a leaf whose gradient backward() computes. Only floating types.
+  const Tensor& set_requires_grad(bool on = true) const;
+  /// What backward() added up; undefined before the first backward and after zero_grad().
+  const Tensor& grad() const;
+  void set_grad(Tensor grad) const;
+  void zero_grad() const { set_grad({}); }
+
+  // --- for the tape ---
+  const std::shared_ptr<Variable>& variable() const { return impl().variable; }
+  void set_variable(std::shared_ptr<Variable> v) const { impl().variable = std::move(v); }
+  /// True where no other handle and no other tensor shares this memory.
+  bool unique() const { return impl_.use_count() == 1 && impl_->storage.use_count() == 1; }
+
+ private:
+  struct Impl {
+    std::shared_ptr<Storage> storage;
+    Shape shape;
+    int64_t numel = 0;
+    DType dtype = DType::f32;
+    std::shared_ptr<Variable> variable;
+  };
+  Impl& impl() const {
+    if (!impl_) [[unlikely]]
+      fail("tensor: this tensor is undefined (default-constructed or moved from)");
+    return *impl_;
+  }
+  void require_dtype(DType wanted) const;
+
+  std::shared_ptr<Impl> impl_;
+};
+
+std::ostream& operator<<(std::ostream& out, const Tensor& t);
+
+template <class T>
+Tensor Tensor::from(const std::vector<T>& values, const Shape& shape) {
+  check(int64_t(values.size()) == shape.numel(), "Tensor::from: ", values.size(), " values for shape ", shape,
+        ", which has ", shape.numel());
+  Tensor t = empty(shape, dtype_of<T>());
+  std::copy(values.begin(), values.end(), t.data<T>());
+  return t;
+}
+
+}  // namespace weft

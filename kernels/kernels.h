@@ -1,0 +1,180 @@
+// The kernels: plain functions on pointers and sizes. They know no Tensor, no tape, no module, and allocate
+// nothing that outlives the call. One table per set of kernels; a tensor's dtype and device choose the table.
+//
+//   reference<float>(), reference<double>()   the plainest loops: the definition of every op
+//   cpu()                                     SIMD + threads, f32, for the best instruction set of this
+//   machine
+//
+// Conventions, said once:
+//   - images are NHWC: x[n][h][w][c]; convolution weights are OHWI: w[oc][kh][kw][ic/groups];
+//   - every pointer is to dense row-major memory; outputs are overwritten (`=`), never accumulated into, and
+//   may be
+//     uninitialised on entry; an output aliases an input only where the entry says so;
+//   - reductions run in an order that does not depend on the number of threads.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "weft/kernels/activation.h"
+
+namespace weft::kernels {
+
+/// Geometry of a 2-d convolution. The same struct serves the API, the kernels and (as a key) cached plans.
+struct Conv2dParams {
+  int64_t batch = 1, in_h = 1, in_w = 1, in_c = 1, out_c = 1;
+  int64_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0;
+  int64_t dilation_h = 1, dilation_w = 1, groups = 1;
+
+  int64_t out_h() const { return (in_h + 2 * pad_h - dilation_h * (kernel_h - 1) - 1) / stride_h + 1; }
+  int64_t out_w() const { return (in_w + 2 * pad_w - dilation_w * (kernel_w - 1) - 1) / stride_w + 1; }
+  /// Multiply-adds of one pass, counted as direct convolution.
+  int64_t multiply_adds() const {
+    return batch * out_h() * out_w() * out_c * kernel_h * kernel_w * (in_c / groups);
+  }
+  bool operator==(const Conv2dParams&) const = default;
+};
+
+/// Geometry of a 2-d pooling window. The output size is given, so that floor and ceil mode are the caller's
+/// affair; a window may hang over the right and bottom edge of the padded image (ceil mode).
+struct Pool2dParams {
+  int64_t batch = 1, in_h = 1, in_w = 1, channels = 1, out_h = 1, out_w = 1;
+  int64_t kernel_h = 2, kernel_w = 2, stride_h = 2, stride_w = 2, pad_h = 0, pad_w = 0;
+  bool count_include_pad = true;  ///< average: padding counts in the divisor (overhang beyond it never does)
+};
+
+constexpr int kMaxDims = 8;
+
+/// Walks two operands over one output shape; a stride of 0 broadcasts. Strides are in elements.
+struct Broadcast {
+  int ndim = 0;
+  std::array<int64_t, kMaxDims> size{}, a_stride{}, b_stride{};
+};
+
+enum class Unary { neg, exp, log, sqrt, square, abs, reciprocal };
+constexpr int kUnaryCount = 7;
+enum class Binary { add, sub, mul, div, maximum, minimum };
+constexpr int kBinaryCount = 6;
+enum class Reduce { sum, max, min };
+enum class ConvPass { forward, backward_input, backward_weight };
+
+/// Matrix multiply of a batch: c[i] = op(a[i]) op(b[i]) (+ c[i] if accumulate), op(a): [m,k], op(b): [k,n],
+/// c: [m,n]. lda, ldb, ldc are row strides of the matrices as stored; batch strides may be 0 (one matrix for
+/// all).
+struct GemmParams {
+  int64_t m = 1, n = 1, k = 1;
+  bool transpose_a = false, transpose_b = false, accumulate = false;
+  int64_t lda = 0, ldb = 0, ldc = 0;
+  int64_t batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
+};
+
+/// What batch norm with a fused activation works on: x viewed as [rows, channels];
+/// z = (x - mean) * invstd * weight + bias (+ residual), y = activation(z).
+template <class T>
+struct BatchNormArgs {
+  int64_t rows = 0, channels = 0;
+  const T* x = nullptr;         // [rows, channels]
+  const T* mean = nullptr;      // [channels]
+  const T* invstd = nullptr;    // [channels], 1 / sqrt(var + eps)
+  const T* weight = nullptr;    // [channels]
+  const T* bias = nullptr;      // [channels]
+  const T* residual = nullptr;  // [rows, channels] or null
+  Activation activation = Activation::identity;
+  T param = 0;  // the activation's parameter (slope, alpha), see kernels/activation.h
+};
+
+/// One set of kernels for element type T. Every entry is non-null.
+template <class T>
+struct KernelTable {
+  const char* name;  ///< "reference", "avx512", "avx2", "baseline"
+
+  // --- elementwise
+  // -------------------------------------------------------------------------------------------------
+  /// y[i] = op(x[i]); y may be x.
+  void (*unary)(Unary op, int64_t n, const T* x, T* y);
+  /// dx[i] = dy[i] * op'(x[i]); dx may be dy.
+  void (*unary_backward)(Unary op, int64_t n, const T* x, const T* dy, T* dx);
+  /// y[i] = op(a, b) over the broadcast shape; y is dense and may be an operand that is not broadcast.
+  void (*binary)(Binary op, const Broadcast& shape, const T* a, const T* b, T* y);
+  /// y[i] = alpha * x[i] + beta; y may be x.
+  void (*affine)(int64_t n, T alpha, T beta, const T* x, T* y);
+  /// y[i] = activation(x[i]); y may be x.
+  void (*activation)(Activation act, T param, int64_t n, const T* x, T* y);
+  /// dx[i] = dy[i] * activation'(x[i]); dx may be dy.
+  void (*activation_backward)(Activation act, T param, int64_t n, const T* x, const T* dy, T* dx);
+  /// y[i] = keep(i) ? x[i] / (1 - p) : 0, keep(i) drawn from Philox stream `key` at position i: the same key
+  /// gives the same mask, so the backward is this kernel on dy. y may be x. 0 <= p < 1.
+  void (*dropout)(int64_t n, double p, uint64_t key, const T* x, T* y);
+
+  // --- reductions
+  // --------------------------------------------------------------------------------------------------
+  /// x: [outer, reduce, inner] -> y: [outer, inner].
+  void (*reduce)(Reduce op, int64_t outer, int64_t reduce, int64_t inner, const T* x, T* y);
+
+  // --- matrices
+  // ----------------------------------------------------------------------------------------------------
+  void (*gemm)(const GemmParams& p, const T* a, const T* b, T* c);
+
+  // --- convolution
+  // -------------------------------------------------------------------------------------------------
+  /// Bytes of scratch memory (64-byte aligned) that a pass needs; may be 0.
+  int64_t (*conv2d_workspace)(const Conv2dParams& p, ConvPass pass);
+  /// y: [N,OH,OW,OC] = x * w + bias (bias may be null).
+  void (*conv2d_forward)(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y, void* workspace);
+  void (*conv2d_backward_input)(const Conv2dParams& p, const T* dy, const T* w, T* dx, void* workspace);
+  void (*conv2d_backward_weight)(const Conv2dParams& p, const T* x, const T* dy, T* dw, void* workspace);
+
+  // --- pooling
+  // -----------------------------------------------------------------------------------------------------
+  /// index[o] = h * in_w + w of the maximum (the first one in scan order; a NaN wins, as in PyTorch). Padding
+  /// never wins.
+  void (*max_pool2d_forward)(const Pool2dParams& p, const T* x, T* y, int32_t* index);
+  void (*max_pool2d_backward)(const Pool2dParams& p, const T* dy, const int32_t* index, T* dx);
+  void (*avg_pool2d_forward)(const Pool2dParams& p, const T* x, T* y);
+  void (*avg_pool2d_backward)(const Pool2dParams& p, const T* dy, T* dx);
+
+  // --- batch norm
+  // --------------------------------------------------------------------------------------------------
+  /// Mean and biased variance of each channel of x: [rows, channels] (two-pass or as accurate).
+  void (*batch_norm_stats)(int64_t rows, int64_t channels, const T* x, T* mean, T* var);
+  /// y = activation(z); y may be a.residual.
+  void (*batch_norm_forward)(const BatchNormArgs<T>& a, T* y);
+  /// With g = dy * activation'(z): dbias = sum g, dweight = sum g * xhat, and g itself is written where g is
+  /// non-null (it is the residual's gradient; it may be dy).
+  void (*batch_norm_backward_reduce)(const BatchNormArgs<T>& a, const T* dy, T* g, T* dweight, T* dbias);
+  /// dx = weight * invstd * (g - [dbias + xhat * dweight] / rows), the bracket only in training (batch
+  /// statistics); g = dy * activation'(z) is computed anew, so after a reduce that wrote g, pass it as dy
+  /// with activation identity and no residual. dx may be dy.
+  void (*batch_norm_backward_input)(const BatchNormArgs<T>& a, const T* dy, const T* dweight, const T* dbias,
+                                    bool training, T* dx);
+
+  // --- softmax and loss
+  // --------------------------------------------------------------------------------------------
+  /// Row-wise over x: [rows, cols], with the row maximum subtracted. y may be x.
+  void (*softmax)(int64_t rows, int64_t cols, const T* x, T* y);
+  void (*log_softmax)(int64_t rows, int64_t cols, const T* x, T* y);
+  /// dx from the op's output y; dx may be dy.
+  void (*softmax_backward)(int64_t rows, int64_t cols, const T* y, const T* dy, T* dx);
+  void (*log_softmax_backward)(int64_t rows, int64_t cols, const T* y, const T* dy, T* dx);
+};
+
+/// The plain loops.
+template <class T>
+const KernelTable<T>& reference();
+
+/// The SIMD kernels for this machine's best instruction set, or for the one that WEFT_ISA names (avx512,
+/// avx2, baseline, reference). Chosen once; an unknown or unsupported name throws std::runtime_error.
+const KernelTable<float>& cpu();
+
+/// Every f32 table that this machine can run, best first, the reference last (tests and benchmarks walk
+/// them).
+struct TableList {
+  std::array<const KernelTable<float>*, 8> tables{};
+  int count = 0;
+  const KernelTable<float>* const* begin() const { return tables.data(); }
+  const KernelTable<float>* const* end() const { return tables.data() + count; }
+};
+const TableList& all_cpu_tables();
+
+}  // namespace weft::kernels

@@ -1,0 +1,54 @@
+// Scalar side of the generic maths: the functions that activation structs call, for float and double. The
+// SIMD types bring the same names for theirs, found by argument-dependent lookup.
+#pragma once
+
+#include <cmath>
+
+namespace weft::kernels::math {
+
+template <class T>
+concept Scalar = std::is_floating_point_v<T>;
+
+template <Scalar T>
+T exp(T x) {
+  return std::exp(x);
+}
+template <Scalar T>
+T log1p(T x) {
+  return std::log1p(x);
+}
+template <Scalar T>
+T expm1(T x) {
+  return std::expm1(x);
+}
+template <Scalar T>
+T tanh(T x) {
+  return std::tanh(x);
+}
+template <Scalar T>
+T erf(T x) {
+  return std::erf(x);
+}
+template <Scalar T>
+T abs(T x) {
+  return std::abs(x);
+}
+template <Scalar T>
+T sqrt(T x) {
+  return std::sqrt(x);
+}
+/// As SIMD does it: the second operand where either is NaN.
+template <Scalar T>
+T max(T a, T b) {
+  return a > b ? a : b;
+}
+template <Scalar T>
+T min(T a, T b) {
+  return a < b ? a : b;
+}
+template <Scalar T>
+T select(bool c, T a, T b) {
+  return c ? a : b;
+}
+
+}  // namespace weft::kernels::math
