@@ -39,6 +39,8 @@ class Module {
   virtual Tensor forward(const Tensor& x);
   /// forward(x), with the module's name on the tape entries that it records.
   Tensor operator()(const Tensor& x);
+  /// Its name in the parent; empty for a root.
+  const std::string& name() const { return name_; }
   /// What it is, for the summary: "Conv2d(3, 32, kernel 3, stride 2)".
   virtual std::string description() const { return "Module"; }
 
@@ -85,6 +87,7 @@ class Module {
   void check_name(std::string_view name) const;
 
   std::string name_;
+  Module* parent_ = nullptr;
   bool training_ = true;
   std::vector<Entry> entries_;
   std::vector<Child> children_;

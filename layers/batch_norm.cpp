@@ -1,0 +1,32 @@
+#include "weft/layers/batch_norm.h"
+
+#include "weft/engine/tape.h"
+
+namespace weft {
+
+BatchNorm2d::BatchNorm2d(Module& parent, std::string_view name, int64_t channels,
+                         const BatchNormOptions& options)
+    : Module(parent, name), options_(options) {
+  check(channels > 0, "BatchNorm2d ", name, ": ", channels, " channels; there must be at least one");
+  weight = register_parameter("weight", Tensor::ones({channels}));
+  bias = register_parameter("bias", Tensor::zeros({channels}));
+  running_mean = register_buffer("running_mean", Tensor::zeros({channels}));
+  running_var = register_buffer("running_var", Tensor::ones({channels}));
+}
+
+Tensor BatchNorm2d::forward(const Tensor& x, const Tensor& residual) {
+  return batch_norm(x, weight, bias, running_mean, running_var, training(), options_, residual);
+}
+
+Tensor BatchNorm2d::operator()(const Tensor& x, const Tensor& residual) {
+  ScopeName scope(name());
+  return forward(x, residual);
+}
+
+std::string BatchNorm2d::description() const {
+  std::string s = concat("BatchNorm2d(", weight.size(0));
+  if (options_.activation != Activation::identity) s += concat(", ", activation_name(options_.activation));
+  return s + ")";
+}
+
+}  // namespace weft

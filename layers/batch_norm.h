@@ -1,0 +1,31 @@
+#pragma once
+
+#include "weft/engine/module.h"
+#include "weft/engine/ops/batch_norm.h"
+
+namespace weft {
+
+/// Batch normalisation over all but the last dimension, with an activation and an addition in the same pass:
+///   y = activation((x - mean) / sqrt(var + eps) * weight + bias (+ residual))
+/// x, residual [..., C]; parameters weight (starts at 1) and bias (0), buffers running_mean (0) and
+/// running_var (1), each [C]. In training the batch's mean and variance are used and the running ones follow;
+/// in evaluation the running ones are used.
+class BatchNorm2d : public Module {
+ public:
+  /// Options: momentum .1, eps 1e-5, activation (none), activation_param.
+  BatchNorm2d(Module& parent, std::string_view name, int64_t channels, const BatchNormOptions& options = {});
+
+  Tensor forward(const Tensor& x) override { return forward(x, Tensor()); }
+  Tensor forward(const Tensor& x, const Tensor& residual);
+  using Module::operator();
+  Tensor operator()(const Tensor& x, const Tensor& residual);
+  std::string description() const override;
+  const BatchNormOptions& options() const { return options_; }
+
+  Tensor weight, bias, running_mean, running_var;
+
+ private:
+  BatchNormOptions options_;
+};
+
+}  // namespace weft

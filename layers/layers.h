@@ -1,0 +1,16 @@
+// All layers, models and initialisers.
+#pragma once
+#include "weft/layers/activation.h"
+#include "weft/layers/batch_norm.h"
+#include "weft/layers/conv2d.h"
+#include "weft/layers/dropout.h"
+#include "weft/layers/flatten.h"
+#include "weft/layers/init.h"
+#include "weft/layers/linear.h"
+#include "weft/layers/models.h"
+#include "weft/layers/pool.h"
+#include "weft/layers/residual.h"
+#include "weft/layers/self_attention.h"
+#include "weft/layers/sequential.h"
+#include "weft/layers/summary.h"
+#include "weft/layers/xresnet.h"
