@@ -25,24 +25,6 @@ void dropout(int64_t n, double p, uint64_t key, const float* x, float* y) {
 void reduce(Reduce op, int64_t outer, int64_t reduce, int64_t inner, const float* x, float* y) {
   reference<float>().reduce(op, outer, reduce, inner, x, y);
 }
-void gemm(const GemmParams& p, const float* a, const float* b, float* c) {
-  reference<float>().gemm(p, a, b, c);
-}
-int64_t conv2d_workspace(const Conv2dParams& p, ConvPass pass) {
-  return reference<float>().conv2d_workspace(p, pass);
-}
-void conv2d_forward(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
-                    void* workspace) {
-  reference<float>().conv2d_forward(p, x, w, bias, y, workspace);
-}
-void conv2d_backward_input(const Conv2dParams& p, const float* dy, const float* w, float* dx,
-                           void* workspace) {
-  reference<float>().conv2d_backward_input(p, dy, w, dx, workspace);
-}
-void conv2d_backward_weight(const Conv2dParams& p, const float* x, const float* dy, float* dw,
-                            void* workspace) {
-  reference<float>().conv2d_backward_weight(p, x, dy, dw, workspace);
-}
 void max_pool2d_forward(const Pool2dParams& p, const float* x, float* y, int32_t* index) {
   reference<float>().max_pool2d_forward(p, x, y, index);
 }

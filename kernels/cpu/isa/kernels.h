@@ -40,10 +40,4 @@ void log_softmax(int64_t rows, int64_t cols, const float* x, float* y);
 void softmax_backward(int64_t rows, int64_t cols, const float* y, const float* dy, float* dx);
 void log_softmax_backward(int64_t rows, int64_t cols, const float* y, const float* dy, float* dx);
 
-/// One thread's multiply-adds on independent accumulators, `rounds` times; returns the number of
-/// floating-point operations done. `sink` keeps the compiler from leaving it out.
-double fma_rounds(int64_t rounds, float* sink);
-/// y = x, streaming, on this thread.
-void copy_block(int64_t n, const float* x, float* y);
-
 }  // namespace weft::kernels::WEFT_ISA

@@ -1,0 +1,39 @@
+// Convolution algorithms of the CPU. conv2d.cpp chooses one for each (geometry, pass) and is the only place
+// that does.
+#pragma once
+
+#include "weft/kernels/cpu/isa/kernels.h"
+#include "weft/kernels/cpu/isa/vec.h"
+
+namespace weft::kernels::WEFT_ISA {
+
+/// One algorithm: which passes it can run, the scratch it needs, and the passes themselves.
+struct Convolution {
+  bool (*suits)(const Conv2dParams& p, ConvPass pass);
+  int64_t (*workspace)(const Conv2dParams& p, ConvPass pass);  // bytes
+  void (*forward)(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
+                  float* workspace);
+  void (*backward_input)(const Conv2dParams& p, const float* dy, const float* w, float* dx, float* workspace);
+  void (*backward_weight)(const Conv2dParams& p, const float* x, const float* dy, float* dw,
+                          float* workspace);
+};
+
+/// Any geometry: register tiles straight on the images, no copies of them.
+const Convolution& direct_convolution();
+/// One filter a channel (groups = in_c = out_c), vectors along the channels.
+const Convolution& depthwise_convolution();
+
+/// The direct weight gradient; conv2d_weight.cpp.
+int64_t direct_weight_workspace(const Conv2dParams& p);
+void direct_backward_weight(const Conv2dParams& p, const float* x, const float* dy, float* dw,
+                            float* workspace);
+
+// As Conv2dParams::out_h and out_w, which are inline functions that other files share (see kernels.h).
+WEFT_INLINE int64_t out_h(const Conv2dParams& p) {
+  return (p.in_h + 2 * p.pad_h - p.dilation_h * (p.kernel_h - 1) - 1) / p.stride_h + 1;
+}
+WEFT_INLINE int64_t out_w(const Conv2dParams& p) {
+  return (p.in_w + 2 * p.pad_w - p.dilation_w * (p.kernel_w - 1) - 1) / p.stride_w + 1;
+}
+
+}  // namespace weft::kernels::WEFT_ISA

@@ -1,0 +1,97 @@
+// Matrix multiply as a lattice of one tap: the rows of a are its pixels, b is packed into panels.
+#include "weft/kernels/cpu/isa/kernels.h"
+#include "weft/kernels/cpu/isa/lattice.h"
+#include "weft/kernels/cpu/isa/scratch.h"
+#include "weft/kernels/parallel.h"
+
+namespace weft::kernels::WEFT_ISA {
+namespace {
+
+// Depth that one packing task takes; a multiple of 16 keeps each part of a panel aligned.
+constexpr int64_t kPackDepth = 256;
+constexpr int64_t kManyProducts = 64, kLargeProduct = 1 << 18;
+
+/// op(b): [k, n] into panels.
+void pack_b(const GemmParams& p, const float* b, float* panels) {
+  const int64_t parts = ceil_div(p.k, kPackDepth);
+  parallel_for(panel_count(p.n) * parts, [&](int64_t task) {
+    const int64_t panel = task / parts, k = (task - panel * parts) * kPackDepth;
+    const int64_t columns = panel_columns(p.n, panel), depth = smaller(kPackDepth, p.k - k);
+    float* dst = panels + panel_offset(p.k, panel) + k * round_up(columns, kWidth);
+    const int64_t column = panel * kPanel;
+    if (p.transpose_b)
+      pack_panel(b + column * p.ldb + k, depth, 1, columns, p.ldb, dst);
+    else
+      pack_panel(b + k * p.ldb + column, depth, p.ldb, columns, 1, dst);
+  });
+}
+
+/// a as stored is [k, m]: its transpose, rows `pitch` floats apart.
+void transpose_a(const GemmParams& p, const float* a, float* rows, int64_t pitch) {
+  constexpr int64_t kRows = 64;
+  parallel_for(ceil_div(p.m, kRows), [&](int64_t task) {
+    const int64_t r = task * kRows;
+    transpose(a + r, p.lda, smaller(kRows, p.m - r), p.k, rows + r * pitch, pitch);
+  });
+}
+
+void multiply(const GemmParams& p, const float* a, int64_t lda, const float* panels, float* c) {
+  Lattice t;
+  t.depth = p.k;
+  t.width = p.n;
+  t.w.count = t.w.source = t.w.dst = p.m;
+  t.src_pitch = lda;
+  t.dst_pitch = p.ldc;
+  t.src = a;
+  t.dst = c;
+  t.panels = panels;
+  t.accumulate = p.accumulate;
+  run_lattice(t);
+}
+
+void clear(const GemmParams& p, float* c) {
+  for (int64_t i = 0; i < p.m; ++i)
+    for (int64_t j = 0; j < p.n; ++j) c[i * p.ldc + j] = 0;
+}
+
+}  // namespace
+
+void gemm(const GemmParams& p, const float* a, const float* b, float* c) {
+  if (p.m <= 0 || p.n <= 0 || p.batch <= 0) return;
+  const int64_t panel_floats = panels_size(p.k, p.n);
+  // An odd number of cache lines, so that the rows of a tile do not fall into the same cache set.
+  const int64_t pitch = p.transpose_a ? (round_up(p.k, 16) / 16 | 1) * 16 : p.lda;
+  const int64_t a_floats = p.transpose_a ? p.m * pitch : 0;
+  // One a (b) for the whole batch is packed once; otherwise each product packs its own.
+  const bool one_a = p.transpose_a && p.stride_a == 0 && p.batch > 1;
+  const bool one_b = p.stride_b == 0 && p.batch > 1;
+  const Scratch shared_a(one_a ? a_floats : 0), shared_b(one_b ? panel_floats : 0);
+  if (one_a) transpose_a(p, a, shared_a.get(), pitch);
+  if (one_b) pack_b(p, b, shared_b.get());
+  const auto product = [&](int64_t i) {
+    float* ci = c + i * p.stride_c;
+    if (p.k <= 0) {
+      if (!p.accumulate) clear(p, ci);
+      return;
+    }
+    const Scratch own_a(one_a ? 0 : a_floats), own_b(one_b ? 0 : panel_floats);
+    const float* rows = p.transpose_a ? shared_a.get() : a + i * p.stride_a;
+    const float* panels = shared_b.get();
+    if (p.transpose_a && !one_a) {
+      transpose_a(p, a + i * p.stride_a, own_a.get(), pitch);
+      rows = own_a.get();
+    }
+    if (!one_b) {
+      pack_b(p, b + i * p.stride_b, own_b.get());
+      panels = own_b.get();
+    }
+    multiply(p, rows, pitch, panels, ci);
+  };
+  // Large products one after the other, each on all threads; of small ones each thread takes its own.
+  if (p.batch < kManyProducts && p.m * p.n * p.k > kLargeProduct)
+    for (int64_t i = 0; i < p.batch; ++i) product(i);
+  else
+    parallel_for(p.batch, product);
+}
+
+}  // namespace weft::kernels::WEFT_ISA

@@ -1,0 +1,136 @@
+#include "weft/kernels/cpu/isa/lattice.h"
+
+#include "weft/kernels/parallel.h"
+
+namespace weft::kernels::WEFT_ISA {
+namespace {
+
+#ifndef WEFT_PANEL_BYTES
+#define WEFT_PANEL_BYTES (160 * 1024)
+#endif
+#ifndef WEFT_SRC_BYTES
+#define WEFT_SRC_BYTES (384 * 1024)
+#endif
+// Bytes of a panel that stay in the L2 cache while the pixels of a task pass over it.
+constexpr int64_t kPanelBytes = WEFT_PANEL_BYTES;
+// Bytes of source pixels that a task comes back to for its next panel.
+constexpr int64_t kSourceBytes = WEFT_SRC_BYTES;
+constexpr int kMaxBlockTaps = 64;
+// Enough tasks for this many threads.
+constexpr int64_t kEnoughTasks = 64;
+// A multiple of every tile height.
+constexpr int64_t kChunkStep = 24;
+
+/// Walks the destination pixels in memory order.
+struct Position {
+  int64_t n, i, j;
+  Position(const Lattice& t, int64_t p) : n(p / (t.h.count * t.w.count)) {
+    const int64_t rest = p - n * t.h.count * t.w.count;
+    i = rest / t.w.count;
+    j = rest - i * t.w.count;
+  }
+  void next(const Lattice& t) {
+    if (++j < t.w.count) return;
+    j = 0;
+    if (++i < t.h.count) return;
+    i = 0;
+    ++n;
+  }
+};
+
+/// A part of the inner dimension: whole taps, or a part of the channels of one tap.
+struct Block {
+  int64_t tap, taps, channel, channels;
+};
+
+/// Destination pixels [begin, end) x one panel x one block.
+void run_block(const Lattice& t, int64_t group, int64_t panel, const Block& block, int64_t begin,
+               int64_t end) {
+  const int64_t columns = panel_columns(t.width, panel);
+  const int vecs = int(ceil_div(columns, kWidth)), rows = tile_rows(vecs);
+  const bool first = block.tap == 0 && block.channel == 0;
+  const float* base = t.src + group * t.depth + block.channel;
+  float* dst_base = t.dst + group * t.width + panel * kPanel;
+
+  const float* src[kMaxBlockTaps * kMaxTileRows];
+  float* dst[kMaxTileRows];
+  Tile tile;
+  tile.src = src;
+  tile.taps = block.taps;
+  tile.depth = block.channels;
+  tile.panel = t.panels + group * panels_size(t.inner(), t.width) + panel_offset(t.inner(), panel) +
+               (block.tap * t.depth + block.channel) * vecs * kWidth;
+  tile.dst = dst;
+  tile.cols = int(columns);
+  tile.bias = t.bias ? t.bias + group * t.width + panel * kPanel : nullptr;
+  tile.start = !first || t.accumulate ? TileStart::accumulate : t.bias ? TileStart::bias : TileStart::zero;
+  const int64_t first_a = block.tap / t.w.taps, first_b = block.tap - first_a * t.w.taps;
+
+  const TileFunction full = tile_function(vecs, false), single = tile_function(vecs, true);
+  Position at(t, begin);
+  for (int64_t p = begin; p < end;) {
+    tile.rows = int(smaller(rows, end - p));
+    const int height = tile.rows == 1 ? 1 : rows;
+    for (int r = 0; r < height; ++r) {
+      if (r >= tile.rows) {
+        for (int64_t tap = 0; tap < block.taps; ++tap) src[tap * height + r] = src[tap * height];
+        continue;
+      }
+      const float* image = base + at.n * t.h.source * t.w.source * t.src_pitch;
+      const int64_t y0 = at.i * t.h.step + t.h.first, x0 = at.j * t.w.step + t.w.first;
+      dst[r] = dst_base + ((at.n * t.h.dst + t.h.dst_first + at.i * t.h.dst_step) * t.w.dst + t.w.dst_first +
+                           at.j * t.w.dst_step) *
+                              t.dst_pitch;
+      int64_t a = first_a, b = first_b;
+      for (int64_t tap = 0; tap < block.taps; ++tap) {
+        const int64_t y = y0 + a * t.h.tap_step, x = x0 + b * t.w.tap_step;
+        const bool inside = uint64_t(y) < uint64_t(t.h.source) && uint64_t(x) < uint64_t(t.w.source);
+        src[tap * height + r] = inside ? image + (y * t.w.source + x) * t.src_pitch : t.zeros;
+        if (++b == t.w.taps) b = 0, ++a;
+      }
+      at.next(t);
+    }
+    (tile.rows == 1 ? single : full)(tile);
+    p += tile.rows;
+  }
+}
+
+void run_chunk(const Lattice& t, int64_t group, int64_t panel, int64_t begin, int64_t end) {
+  const int64_t pitch = round_up(panel_columns(t.width, panel), kWidth);
+  const int64_t limit = larger(64, kPanelBytes / (pitch * int64_t(sizeof(float))));
+  const int64_t taps = t.h.taps * t.w.taps;
+  if (t.depth > limit) {
+    const int64_t pieces = ceil_div(t.depth, limit), piece = round_up(ceil_div(t.depth, pieces), 8);
+    for (int64_t tap = 0; tap < taps; ++tap)
+      for (int64_t c = 0; c < t.depth; c += piece)
+        run_block(t, group, panel, {tap, 1, c, smaller(piece, t.depth - c)}, begin, end);
+    return;
+  }
+  const int64_t most = smaller(kMaxBlockTaps, larger(1, limit / t.depth));
+  const int64_t block = ceil_div(taps, ceil_div(taps, most));
+  for (int64_t tap = 0; tap < taps; tap += block)
+    run_block(t, group, panel, {tap, smaller(block, taps - tap), 0, t.depth}, begin, end);
+}
+
+}  // namespace
+
+void run_lattice(const Lattice& t) {
+  const int64_t pixels = t.batch * t.h.count * t.w.count, panels = panel_count(t.width);
+  // Neither the chunk nor the order of tasks touches the order of any sum.
+  const int64_t pixel_bytes = t.depth * t.h.step * t.w.step * int64_t(sizeof(float));
+  int64_t chunk = round_up(smaller(960, larger(96, kSourceBytes / pixel_bytes)), kChunkStep);
+  while (chunk > 96 && ceil_div(pixels, chunk) * t.groups * panels < kEnoughTasks)
+    chunk = round_up(chunk / 2, kChunkStep);
+  const int64_t chunks = ceil_div(pixels, chunk);
+  // Panels of one task: all of them, or fewer where the chunks alone are not enough tasks.
+  const int64_t parts = smaller(panels, ceil_div(kEnoughTasks, chunks * t.groups));
+  parallel_for(chunks * t.groups * parts, [&](int64_t task) {
+    const int64_t part = task / (chunks * t.groups), rest = task - part * chunks * t.groups;
+    const int64_t group = rest / chunks, begin = (rest - group * chunks) * chunk;
+    const int64_t end = smaller(pixels, begin + chunk);
+    for (int64_t panel = part * panels / parts; panel < (part + 1) * panels / parts; ++panel)
+      run_chunk(t, group, panel, begin, end);
+  });
+}
+
+}  // namespace weft::kernels::WEFT_ISA

@@ -1,0 +1,37 @@
+// The one loop nest behind convolution forward, its input gradient and matrix multiply: every destination
+// pixel is a sum over a lattice of taps of (source pixel) x (matrix of that tap).
+#pragma once
+
+#include "weft/kernels/cpu/isa/panels.h"
+
+namespace weft::kernels::WEFT_ISA {
+
+/// One direction of the lattice. Destination pixel i and tap a meet source pixel i * step + first + a *
+/// tap_step, which counts as zero outside [0, source); i stands at dst_first + i * dst_step in the
+/// destination image.
+struct Axis {
+  int64_t count = 1, taps = 1;  // destination pixels, taps
+  int64_t source = 1, step = 1, first = 0, tap_step = 1;
+  int64_t dst = 1, dst_step = 1, dst_first = 0;  // dst: size of the destination image
+};
+
+struct Lattice {
+  int64_t batch = 1, groups = 1;
+  int64_t depth = 1, width = 1;  // source and destination channels of a group
+  Axis h, w;
+  int64_t src_pitch = 0, dst_pitch = 0;  // floats from pixel to pixel
+  const float* src = nullptr;
+  float* dst = nullptr;
+  const float* panels = nullptr;  // [group][panels of (taps h, taps w, depth) x width]
+  const float* bias = nullptr;    // [groups * width] or null
+  const float* zeros = nullptr;   // depth zeros; needed where a tap can fall outside
+  bool accumulate = false;        // dst += ...
+
+  int64_t inner() const { return h.taps * w.taps * depth; }
+  int64_t panels_size() const { return groups * WEFT_ISA::panels_size(inner(), width); }
+};
+
+/// Runs it on the thread pool.
+void run_lattice(const Lattice& t);
+
+}  // namespace weft::kernels::WEFT_ISA

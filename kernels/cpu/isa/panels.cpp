@@ -1,0 +1,60 @@
+#include "weft/kernels/cpu/isa/panels.h"
+
+namespace weft::kernels::WEFT_ISA {
+namespace {
+
+/// dst[r][c] = src[c][r], 4 by 4.
+WEFT_INLINE void transpose4(const float* src, int64_t src_pitch, float* dst, int64_t dst_pitch) {
+#if defined(__x86_64__)
+  __m128 a = _mm_loadu_ps(src), b = _mm_loadu_ps(src + src_pitch), c = _mm_loadu_ps(src + 2 * src_pitch),
+         d = _mm_loadu_ps(src + 3 * src_pitch);
+  _MM_TRANSPOSE4_PS(a, b, c, d);
+  _mm_storeu_ps(dst, a);
+  _mm_storeu_ps(dst + dst_pitch, b);
+  _mm_storeu_ps(dst + 2 * dst_pitch, c);
+  _mm_storeu_ps(dst + 3 * dst_pitch, d);
+#else
+  for (int r = 0; r < 4; ++r)
+    for (int c = 0; c < 4; ++c) dst[r * dst_pitch + c] = src[c * src_pitch + r];
+#endif
+}
+
+}  // namespace
+
+void transpose(const float* src, int64_t src_pitch, int64_t rows, int64_t columns, float* dst,
+               int64_t dst_pitch) {
+  // Strips of 16 rows: one cache line of each source row is used up before the next.
+  for (int64_t r0 = 0; r0 < rows; r0 += 16) {
+    const int64_t r1 = smaller(rows, r0 + 16);
+    int64_t c = 0;
+    for (; c + 4 <= columns; c += 4) {
+      int64_t r = r0;
+      for (; r + 4 <= r1; r += 4)
+        transpose4(src + c * src_pitch + r, src_pitch, dst + r * dst_pitch + c, dst_pitch);
+      for (; r < r1; ++r)
+        for (int64_t i = c; i < c + 4; ++i) dst[r * dst_pitch + i] = src[i * src_pitch + r];
+    }
+    for (; c < columns; ++c)
+      for (int64_t r = r0; r < r1; ++r) dst[r * dst_pitch + c] = src[c * src_pitch + r];
+  }
+}
+
+void pack_panel(const float* src, int64_t depth, int64_t depth_stride, int64_t columns, int64_t column_stride,
+                float* dst) {
+  const int64_t pitch = round_up(columns, kWidth);
+  if (column_stride == 1) {
+    for (int64_t k = 0; k < depth; ++k, src += depth_stride, dst += pitch) {
+      int64_t c = 0;
+      for (; c + kWidth <= columns; c += kWidth) Vec::load(src + c).store(dst + c);
+      if (c < columns) Vec::load_first(src + c, columns - c).store(dst + c);
+    }
+    return;
+  }
+  transpose(src, column_stride, depth, columns, dst, pitch);
+  if (pitch > columns) {
+    for (int64_t k = 0; k < depth; ++k)
+      for (int64_t c = columns; c < pitch; ++c) dst[k * pitch + c] = 0;
+  }
+}
+
+}  // namespace weft::kernels::WEFT_ISA

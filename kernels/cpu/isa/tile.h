@@ -1,0 +1,58 @@
+// The register tile under convolution and matrix multiply: some rows times some vectors of columns, held in
+// registers while the inner dimension runs. Rows are reached through pointers, so a row can be a pixel of an
+// image (one pointer a filter tap, a zero buffer for padding) as well as a row of a matrix; nothing is copied
+// together first.
+#pragma once
+
+#include "weft/kernels/cpu/isa/vec.h"
+
+namespace weft::kernels::WEFT_ISA {
+
+// 32 registers hold 24 to 28 accumulators, 16 hold 12.
+#if defined(WEFT_ISA_avx512) || defined(__aarch64__)
+constexpr int kPanelVecs = 4;
+constexpr int tile_rows(int vecs) { return vecs == 4 ? 6 : vecs == 3 ? 8 : 12; }
+#else
+constexpr int kPanelVecs = 2;
+constexpr int tile_rows(int vecs) { return vecs == 2 ? 6 : 8; }
+#endif
+constexpr int kMaxTileRows = 12;
+/// Columns of a full panel of the packed right-hand side.
+constexpr int kPanel = kPanelVecs * kWidth;
+
+enum class TileStart { zero, bias, accumulate };
+
+/// dst[r][0..cols) = start + sum over taps and k of src[tap * tile_rows + r][k] * panel[tap][k][0..cols).
+struct Tile {
+  const float* const* src;  // [taps][tile rows]
+  int64_t taps, depth;      // depth: k of each tap
+  const float* panel;       // [taps][depth][vecs * kWidth], aligned
+  float* const* dst;        // [tile rows]
+  int rows, cols;           // how many rows and columns are real; missing rows repeat a valid pointer in src
+  TileStart start;
+  const float* bias;  // [cols]
+};
+
+/// The tile of tile_rows(vecs) rows and `vecs` vectors; one row where `single`.
+using TileFunction = void (*)(const Tile&);
+TileFunction tile_function(int vecs, bool single);
+
+/// A stretch of pixels of one image row: x and dy advance by fixed steps.
+struct Segment {
+  const float *x, *dy;
+  int64_t count;
+};
+
+/// dst[r][0..vecs * kWidth) (+)= sum over the segments' pixels of dy[pixel][r] * x[pixel][0..vecs * kWidth).
+struct OuterTile {
+  const Segment* segments;
+  int64_t segment_count, x_offset, dy_offset, x_step, dy_step;
+  float* dst;
+  int64_t dst_pitch;
+  bool accumulate;
+};
+constexpr int kOuterRows = 6;
+using OuterFunction = void (*)(const OuterTile&);
+OuterFunction outer_function(int rows, int vecs);
+
+}  // namespace weft::kernels::WEFT_ISA

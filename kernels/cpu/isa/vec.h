@@ -1,0 +1,94 @@
+// One SIMD vector of floats in this file's instruction set, on the compiler's vector extensions, so that the
+// same source makes AVX-512, AVX2, SSE2 and NEON. Arithmetic, comparison and selection; the functions are in
+// vec_math.h.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace weft::kernels::WEFT_ISA {
+
+#if defined(WEFT_ISA_avx512)
+constexpr int kWidth = 16;
+#elif defined(WEFT_ISA_avx2)
+constexpr int kWidth = 8;
+#else
+constexpr int kWidth = 4;
+#endif
+
+#define WEFT_INLINE inline __attribute__((always_inline))
+
+typedef float FloatLanes __attribute__((vector_size(4 * kWidth)));
+typedef int32_t IntLanes __attribute__((vector_size(4 * kWidth)));
+typedef float UnalignedLanes __attribute__((vector_size(4 * kWidth), aligned(4), may_alias));
+
+/// Lanes of -1 (true) or 0, the result of a comparison.
+struct Mask {
+  IntLanes v;
+};
+
+struct Vec {
+  FloatLanes v;
+
+  Vec() = default;
+  WEFT_INLINE Vec(FloatLanes lanes) : v(lanes) {}
+  WEFT_INLINE Vec(float s) : v(s - FloatLanes{}) {}  // minus zero keeps every s, -0 included
+
+  static WEFT_INLINE Vec load(const float* p) {
+    return Vec(FloatLanes(*reinterpret_cast<const UnalignedLanes*>(p)));
+  }
+  WEFT_INLINE void store(float* p) const { *reinterpret_cast<UnalignedLanes*>(p) = v; }
+  /// The first n lanes (0 < n <= kWidth), the rest `fill`.
+  static WEFT_INLINE Vec load_first(const float* p, int64_t n, float fill = 0) {
+    alignas(4 * kWidth) float lanes[kWidth];
+    Vec(fill).store(lanes);
+    std::memcpy(lanes, p, size_t(n) * sizeof(float));
+    return load(lanes);
+  }
+  WEFT_INLINE void store_first(float* p, int64_t n) const {
+    alignas(4 * kWidth) float lanes[kWidth];
+    store(lanes);
+    std::memcpy(p, lanes, size_t(n) * sizeof(float));
+  }
+
+  WEFT_INLINE Vec operator-() const { return Vec(-v); }
+  WEFT_INLINE Vec& operator+=(Vec b) { return v += b.v, *this; }
+  WEFT_INLINE Vec& operator*=(Vec b) { return v *= b.v, *this; }
+};
+
+WEFT_INLINE Vec operator+(Vec a, Vec b) { return Vec(a.v + b.v); }
+WEFT_INLINE Vec operator-(Vec a, Vec b) { return Vec(a.v - b.v); }
+WEFT_INLINE Vec operator*(Vec a, Vec b) { return Vec(a.v * b.v); }
+WEFT_INLINE Vec operator/(Vec a, Vec b) { return Vec(a.v / b.v); }
+WEFT_INLINE Mask operator<(Vec a, Vec b) { return {IntLanes(a.v < b.v)}; }
+WEFT_INLINE Mask operator>(Vec a, Vec b) { return {IntLanes(a.v > b.v)}; }
+WEFT_INLINE Mask operator<=(Vec a, Vec b) { return {IntLanes(a.v <= b.v)}; }
+WEFT_INLINE Mask operator>=(Vec a, Vec b) { return {IntLanes(a.v >= b.v)}; }
+WEFT_INLINE Mask operator==(Vec a, Vec b) { return {IntLanes(a.v == b.v)}; }
+WEFT_INLINE Mask operator!=(Vec a, Vec b) { return {IntLanes(a.v != b.v)}; }
+WEFT_INLINE Mask operator&(Mask a, Mask b) { return {a.v & b.v}; }
+WEFT_INLINE Mask operator|(Mask a, Mask b) { return {a.v | b.v}; }
+
+/// a * b + c, one rounding where the instruction set has it.
+WEFT_INLINE Vec fma(Vec a, Vec b, Vec c) {
+#if defined(WEFT_ISA_avx512)
+  return Vec(FloatLanes(_mm512_fmadd_ps(a.v, b.v, c.v)));
+#elif defined(WEFT_ISA_avx2)
+  return Vec(FloatLanes(_mm256_fmadd_ps(a.v, b.v, c.v)));
+#else
+  return Vec(a.v * b.v + c.v);
+#endif
+}
+WEFT_INLINE Vec select(Mask m, Vec a, Vec b) { return Vec(m.v ? a.v : b.v); }
+
+// The extents and limits below are not std::min and std::max, see kernels.h.
+WEFT_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+WEFT_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+WEFT_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+WEFT_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+}  // namespace weft::kernels::WEFT_ISA
