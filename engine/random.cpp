@@ -1,5 +1,6 @@
 #include "weft/engine/random.h"
 
+#include <cstddef>
 #include <numeric>
 #include <utility>
 
@@ -21,7 +22,7 @@ Generator& default_generator() {
 void manual_seed(uint64_t seed) { default_generator().set_state(seed, 0); }
 
 std::vector<int64_t> random_permutation(int64_t n, uint64_t key) {
-  std::vector<int64_t> p(static_cast<size_t>(n));
+  std::vector<int64_t> p(static_cast<std::size_t>(n));
   std::iota(p.begin(), p.end(), int64_t{0});
   uint64_t counter = 0;
   for (int64_t i = n - 1; i > 0; --i) {
@@ -32,7 +33,7 @@ std::vector<int64_t> random_permutation(int64_t n, uint64_t key) {
       const auto w = kernels::philox(key, counter++);
       r = uint64_t(w[0]) << 32 | w[1];
     } while (r >= limit);
-    std::swap(p[size_t(i)], p[size_t(r % bound)]);
+    std::swap(p[std::size_t(i)], p[std::size_t(r % bound)]);
   }
   return p;
 }

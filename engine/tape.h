@@ -115,7 +115,7 @@ class NoGrad {
 
 /// What an op says of itself when it records.
 struct RecordOptions {
-  std::string detail;
+  std::string detail = {};
   int64_t multiply_adds = 0;
 };
 

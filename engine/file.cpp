@@ -1,0 +1,97 @@
+#include "weft/engine/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "weft/engine/error.h"
+
+namespace weft {
+namespace {
+
+/// Closes on scope exit; a failed write leaves no temporary file behind.
+struct OpenFile {
+  int fd = -1;
+  std::string remove_path;
+  ~OpenFile() {
+    const int saved = errno;
+    if (fd >= 0) ::close(fd);
+    if (!remove_path.empty()) ::unlink(remove_path.c_str());
+    errno = saved;
+  }
+};
+
+[[noreturn]] void fail_errno(const char* doing, const std::string& path) {
+  const int code = errno;
+  const char* mend = code == ENOSPC || code == EDQUOT || code == EFBIG ? "; free some space and try again"
+                     : code == EACCES || code == EROFS ? "; choose a folder that you may write to"
+                                                       : "";
+  fail(doing, " ", path, ": ", std::strerror(code), mend);
+}
+
+}  // namespace
+
+void write_file(const std::string& path, const std::string_view* pieces, size_t count) {
+  // Through a link to the file that it names; beside its target, so that the rename stays in one file system.
+  std::error_code ignored;
+  const std::filesystem::path real = std::filesystem::is_symlink(path, ignored)
+                                         ? std::filesystem::weakly_canonical(path, ignored)
+                                         : std::filesystem::path(path);
+  const std::string target = real.empty() ? path : real.string();
+  const std::string beside = target + ".tmp" + std::to_string(::getpid());
+
+  OpenFile file;
+  file.fd = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (file.fd < 0) fail_errno("can't write", path);
+  file.remove_path = beside;
+  for (size_t i = 0; i < count; ++i) {
+    std::string_view rest = pieces[i];
+    while (!rest.empty()) {
+      const ssize_t n = ::write(file.fd, rest.data(), std::min(rest.size(), size_t{1} << 30));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) fail_errno("can't write", path);
+      rest.remove_prefix(size_t(n));
+    }
+  }
+  if (::fsync(file.fd) != 0 && errno != EINVAL) fail_errno("can't write", path);
+  if (::close(std::exchange(file.fd, -1)) != 0) fail_errno("can't write", path);
+  if (::rename(beside.c_str(), target.c_str()) != 0) fail_errno("can't replace", path);
+  file.remove_path.clear();
+
+  // The rename itself is durable once the folder is synced; file systems that can't do that are no error.
+  const std::string folder = std::filesystem::path(target).parent_path().string();
+  OpenFile directory;
+  directory.fd = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (directory.fd >= 0) ::fsync(directory.fd);
+}
+
+void write_file(const std::string& path, std::string_view content) { write_file(path, &content, 1); }
+
+std::string read_file(const std::string& path) {
+  OpenFile file;
+  file.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file.fd < 0) fail_errno("can't read", path);
+  struct stat info {};
+  if (::fstat(file.fd, &info) != 0) fail_errno("can't read", path);
+  check(!S_ISDIR(info.st_mode), "can't read ", path, ": it is a folder");
+  std::string content;
+  content.resize(size_t(info.st_size));
+  size_t used = 0;
+  for (;;) {
+    if (used == content.size()) content.resize(used + (size_t{1} << 16));  // a pipe, or a file that grew
+    const ssize_t n = ::read(file.fd, content.data() + used, content.size() - used);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_errno("can't read", path);
+    if (n == 0) break;
+    used += size_t(n);
+  }
+  content.resize(used);
+  return content;
+}
+
+}  // namespace weft

@@ -1,0 +1,137 @@
+#include "weft/engine/module.h"
+
+#include <algorithm>
+
+#include "weft/engine/tape.h"
+
+namespace weft {
+
+Module::Module(Module& parent, std::string_view name) : name_(name), parent_(&parent) {
+  parent.check_name(name);
+  parent.children_.push_back({std::string(name), this});
+}
+
+// A child may end before its parent: where the constructor of a layer throws, for one.
+Module::~Module() {
+  if (parent_) std::erase_if(parent_->children_, [&](const Child& c) { return c.module == this; });
+  for (const Child& c : children_) c.module->parent_ = nullptr;
+}
+
+void Module::check_name(std::string_view name) const {
+  check(!name.empty() && name.find('.') == std::string_view::npos, "module: \"", name,
+        "\" can't be a name; it must not be empty or contain a dot");
+  const auto taken = [&](const auto& e) { return e.name == name; };
+  check(std::none_of(entries_.begin(), entries_.end(), taken) &&
+            std::none_of(children_.begin(), children_.end(), taken),
+        "module: the name \"", name, "\" is taken");
+}
+
+Tensor Module::forward(const Tensor&) {
+  fail(description(), ": has no forward of one tensor; call the one that its class declares");
+}
+
+Tensor Module::operator()(const Tensor& x) {
+  const ScopeName scope(name_);
+  return forward(x);
+}
+
+Tensor Module::register_parameter(std::string_view name, Tensor value) {
+  check_name(name);
+  value.set_requires_grad();
+  entries_.push_back({std::string(name), value, true});
+  return value;
+}
+
+Tensor Module::register_buffer(std::string_view name, Tensor value) {
+  check_name(name);
+  entries_.push_back({std::string(name), value, false});
+  return value;
+}
+
+void Module::collect(const std::string& prefix, bool parameters, bool buffers, StateDict& out) const {
+  for (const Entry& e : entries_)
+    if (e.trained ? parameters : buffers) out.emplace_back(prefix + e.name, e.tensor);
+  for (const Child& c : children_) c.module->collect(prefix + c.name + ".", parameters, buffers, out);
+}
+
+namespace {
+std::vector<Parameter> as_parameters(StateDict&& dict) {
+  std::vector<Parameter> list;
+  for (auto& [name, tensor] : dict) list.push_back({std::move(name), std::move(tensor)});
+  return list;
+}
+}  // namespace
+
+std::vector<Parameter> Module::parameters() const {
+  StateDict dict;
+  collect("", true, false, dict);
+  return as_parameters(std::move(dict));
+}
+
+std::vector<Parameter> Module::buffers() const {
+  StateDict dict;
+  collect("", false, true, dict);
+  return as_parameters(std::move(dict));
+}
+
+StateDict Module::state_dict() const {
+  StateDict dict;
+  collect("", true, true, dict);
+  return dict;
+}
+
+void Module::load_state_dict(const StateDict& dict, bool strict) {
+  const StateDict own = state_dict();
+  std::string problems;
+  const auto complain = [&](const auto&... parts) {
+    problems += concat(problems.empty() ? "" : "; ", parts...);
+  };
+  for (const auto& [name, tensor] : own) {
+    const Tensor given = find(dict, name);
+    if (!given.defined()) {
+      if (strict) complain(name, " is missing");
+    } else if (given.shape() != tensor.shape()) {
+      complain(name, " has shape ", given.shape(), " but the model expects ", tensor.shape());
+    }
+  }
+  if (strict)
+    for (const auto& [name, tensor] : dict)
+      if (!find(own, name).defined()) complain(name, " is not in the model");
+  if (problems.size() > 600) problems = problems.substr(0, 600) + " ...";
+  check(problems.empty(), "load_state_dict: ", problems, "; is it the file of another model?");
+  for (const auto& [name, tensor] : own)
+    if (const Tensor given = find(dict, name); given.defined()) tensor.copy_from(given);
+}
+
+void Module::train(bool on) {
+  training_ = on;
+  for (const Child& c : children_) c.module->train(on);
+}
+
+void Module::zero_grad() {
+  for (const Parameter& p : parameters()) p.tensor.zero_grad();
+}
+
+void Module::to(DType dtype) {
+  for (const auto& [name, tensor] : state_dict()) {
+    tensor.zero_grad();
+    if (is_floating(tensor.dtype())) tensor.set_data(tensor.to(dtype));
+  }
+}
+
+int64_t Module::num_parameters() const {
+  int64_t n = 0;
+  for (const Parameter& p : parameters()) n += p.tensor.numel();
+  return n;
+}
+
+void Module::visit(const std::function<void(const std::string&, Module&)>& visit) {
+  const auto walk = [&](const auto& self, const std::string& path, Module& module) -> void {
+    visit(path, module);
+    for (const Child& c : module.children_)
+      self(self, path.empty() ? c.name : path + "." + c.name, *c.module);
+  };
+  walk(walk, "", *this);
+}
+
+}  // namespace weft

@@ -1,0 +1,134 @@
+#include "weft/engine/ops/batch_norm.h"
+
+#include <cmath>
+
+#include "weft/engine/ops/helpers.h"
+
+namespace weft {
+namespace {
+
+void check_operands(const Tensor& x, const Tensor& residual,
+                    std::initializer_list<std::pair<const char*, const Tensor*>> vectors) {
+  check(x.ndim() >= 2 && x.numel() > 0, "batch_norm: expected a non-empty input [..., C], got ", x.shape());
+  for (const auto& [name, t] : vectors) {
+    check(t->shape() == Shape{x.size(-1)}, "batch_norm: ", name, " has shape ", t->shape(), " but the input ",
+          x.shape(), " has ", x.size(-1), " channels");
+    ops::check_same_dtype("batch_norm", x, *t);
+  }
+  if (residual.defined()) {
+    check(residual.shape() == x.shape(), "batch_norm: the residual ", residual.shape(),
+          " must have the input's shape ", x.shape());
+    ops::check_same_dtype("batch_norm", x, residual);
+  }
+}
+
+/// 1 / sqrt(var + eps) of each channel.
+Tensor inverse_std(const Tensor& var, double eps) {
+  Tensor out = ops::empty_like(var);
+  dispatch("batch_norm", var, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    for (int64_t c = 0; c < var.numel(); ++c)
+      out.data<T>()[c] = T(1 / std::sqrt(double(var.data<T>()[c]) + eps));
+  });
+  return out;
+}
+
+/// running = (1 - momentum) running + momentum * scale * batch.
+void update_running(const Tensor& running, const Tensor& batch, double momentum, double scale) {
+  dispatch("batch_norm", batch, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    T* r = running.data<T>();
+    for (int64_t c = 0; c < batch.numel(); ++c)
+      r[c] = T((1 - momentum) * double(r[c]) + momentum * scale * double(batch.data<T>()[c]));
+  });
+}
+
+}  // namespace
+
+// With xhat = (x - mean) invstd, z = weight xhat + bias + residual, g = dy act'(z), M rows:
+//   dbias = sum g, dweight = sum g xhat, dresidual = g,
+//   dx = weight invstd (g - [dbias + xhat dweight] / M), the bracket only where mean and var are the batch's
+//   own.
+// z is computed again from x in the backward pass: cheaper than keeping it (memory traffic is what counts
+// here).
+Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
+                  const Tensor& running_var, bool training, const BatchNormOptions& o,
+                  const Tensor& residual) {
+  check_operands(
+      x, residual,
+      {{"weight", &weight}, {"bias", &bias}, {"running_mean", &running_mean}, {"running_var", &running_var}});
+  const int64_t channels = x.size(-1), rows = x.numel() / channels;
+  check(!training || rows > 1,
+        "batch_norm: training needs more than one value per channel, but the input is ", x.shape(),
+        "; use a larger batch or eval()");
+
+  Tensor mean = running_mean, var = running_var;
+  if (training) {
+    mean = ops::empty_like(running_mean), var = ops::empty_like(running_var);
+    dispatch("batch_norm", x, [&](const auto& k) {
+      using T = kernel_type<decltype(k)>;
+      k.batch_norm_stats(rows, channels, x.data<T>(), mean.data<T>(), var.data<T>());
+    });
+    update_running(running_mean, mean, o.momentum, 1);
+    update_running(running_var, var, o.momentum, double(rows) / double(rows - 1));
+  } else if (recording({&x, &weight, &bias, &residual})) {
+    mean = mean.clone();  // the running value may change before backward
+  }
+  const Tensor invstd = inverse_std(var, o.eps);
+  const double param = o.activation_param.value_or(activation_default_param(o.activation));
+  const Tensor keep_residual = residual.defined() ? residual.detach() : Tensor();
+
+  const auto arguments = [=, activation = o.activation]<class T>(T, const Tensor& x, const Tensor& w,
+                                                                 const Tensor& b) {
+    kernels::BatchNormArgs<T> a;
+    a.rows = rows, a.channels = channels;
+    a.x = x.data<T>(), a.mean = mean.data<T>(), a.invstd = invstd.data<T>(), a.weight = w.data<T>(),
+    a.bias = b.data<T>();
+    a.activation = activation, a.param = T(param);
+    return a;
+  };
+  Tensor y = ops::empty_like(x);
+  dispatch("batch_norm", x, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    auto a = arguments(T(), x, weight, bias);
+    if (residual.defined()) a.residual = residual.data<T>();
+    k.batch_norm_forward(a, y.data<T>());
+  });
+
+  const bool has_residual = residual.defined();
+  // With no activation the derivative needs no z, so the residual's values are not kept.
+  const Tensor saved_residual = o.activation == Activation::identity ? Tensor() : keep_residual;
+  record("batch_norm", {x, weight, bias, residual}, {y},
+         !recording({&x, &weight, &bias, &residual}) ? BackwardFunction()
+                                                     : [=, x = x.detach(), w = weight.detach(),
+                                                        b = bias.detach()](BackwardContext& c) {
+           const Tensor& dy = c.grad_output();
+           Tensor dw = ops::empty_like(w), db = ops::empty_like(w);
+           const bool in_place = dy.unique();  // nobody else looks at dy: overwrite it
+           dispatch("batch_norm", x, [&](const auto& k) {
+             using T = kernel_type<decltype(k)>;
+             auto a = arguments(T(), x, w, b);
+             if (saved_residual.defined()) a.residual = saved_residual.data<T>();
+             Tensor g = dy;
+             const bool write_g = has_residual && a.activation != Activation::identity;
+             if (write_g && !in_place) g = ops::empty_like(x);
+             k.batch_norm_backward_reduce(a, dy.data<T>(), write_g ? g.data<T>() : nullptr, dw.data<T>(), db.data<T>());
+             if (write_g) a.activation = Activation::identity, a.residual = nullptr;
+             if (c.needs(0)) {
+               Tensor dx = in_place && !has_residual ? g : ops::empty_like(x);
+               k.batch_norm_backward_input(a, g.data<T>(), dw.data<T>(), db.data<T>(), training, dx.data<T>());
+               c.set(0, std::move(dx));
+             }
+             if (has_residual) c.set(3, std::move(g));
+           });
+           c.set(1, std::move(dw));
+           c.set(2, std::move(db));
+         },
+         {.detail = Tape::current() ? concat(training ? "train" : "eval", has_residual ? " + residual" : "",
+                                             o.activation == Activation::identity ? "" : " + ",
+                                             o.activation == Activation::identity ? "" : activation_name(o.activation))
+                                    : ""});
+  return y;
+}
+
+}  // namespace weft

@@ -1,0 +1,100 @@
+#include "weft/engine/ops/conv.h"
+
+#include "weft/engine/ops/helpers.h"
+
+namespace weft {
+namespace {
+
+using kernels::Conv2dParams;
+using kernels::ConvPass;
+
+Conv2dParams geometry(const Tensor& x, const Tensor& w, const Tensor& bias, const Conv2dOptions& o) {
+  check(x.ndim() == 4 && w.ndim() == 4,
+        "conv2d: expected input [N, H, W, C] and weight [OC, KH, KW, C/groups], got ", x.shape(), " and ",
+        w.shape());
+  check(o.stride >= 1 && o.dilation >= 1 && o.padding >= 0 && o.groups >= 1, "conv2d: stride ", o.stride,
+        ", dilation ", o.dilation, " and groups ", o.groups, " must be at least 1, padding ", o.padding,
+        " at least 0");
+  check(x.size(3) == w.size(3) * o.groups, "conv2d: input has ", x.size(3), " channels but weight ",
+        w.shape(), " with groups ", o.groups, " expects ", w.size(3) * o.groups);
+  check(w.size(0) % o.groups == 0, "conv2d: ", w.size(0), " output channels can't be split into ", o.groups,
+        " groups");
+  check(!bias.defined() || bias.shape() == Shape{w.size(0)}, "conv2d: bias ",
+        bias.defined() ? bias.shape() : Shape{}, " does not fit weight ", w.shape(), "; expected [",
+        w.size(0), "]");
+  ops::check_same_dtype("conv2d", x, w);
+  if (bias.defined()) ops::check_same_dtype("conv2d", x, bias);
+  Conv2dParams p;
+  p.batch = x.size(0), p.in_h = x.size(1), p.in_w = x.size(2), p.in_c = x.size(3);
+  p.out_c = w.size(0), p.kernel_h = w.size(1), p.kernel_w = w.size(2);
+  p.stride_h = p.stride_w = o.stride, p.pad_h = p.pad_w = o.padding, p.dilation_h = p.dilation_w = o.dilation;
+  p.groups = o.groups;
+  check(x.numel() > 0 && w.numel() > 0, "conv2d: empty input ", x.shape(), " or weight ", w.shape());
+  const auto too_small = [](int64_t in, int64_t pad, int64_t dilation, int64_t kernel) {
+    return in + 2 * pad < dilation * (kernel - 1) + 1;
+  };
+  check(!too_small(p.in_h, p.pad_h, p.dilation_h, p.kernel_h) &&
+            !too_small(p.in_w, p.pad_w, p.dilation_w, p.kernel_w),
+        "conv2d: the image ", p.in_h, "x", p.in_w, " with padding ", o.padding,
+        " is smaller than the kernel ", p.kernel_h, "x", p.kernel_w, " with dilation ", o.dilation);
+  return p;
+}
+
+/// Scratch memory for one call.
+template <class Table>
+Tensor workspace(const Table& k, const Conv2dParams& p, ConvPass pass) {
+  return Tensor::empty({k.conv2d_workspace(p, pass)}, DType::u8);
+}
+
+Tensor backward_input(const Conv2dParams& p, const Tensor& dy, const Tensor& w) {
+  Tensor dx = Tensor::empty({p.batch, p.in_h, p.in_w, p.in_c}, dy.dtype());
+  dispatch("conv2d", dy, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.conv2d_backward_input(p, dy.data<T>(), w.data<T>(), dx.data<T>(),
+                            workspace(k, p, ConvPass::backward_input).raw());
+  });
+  return dx;
+}
+
+Tensor backward_weight(const Conv2dParams& p, const Tensor& x, const Tensor& dy) {
+  Tensor dw = Tensor::empty({p.out_c, p.kernel_h, p.kernel_w, p.in_c / p.groups}, dy.dtype());
+  dispatch("conv2d", dy, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.conv2d_backward_weight(p, x.data<T>(), dy.data<T>(), dw.data<T>(),
+                             workspace(k, p, ConvPass::backward_weight).raw());
+  });
+  return dw;
+}
+
+}  // namespace
+
+// y[n,oh,ow,oc] = bias[oc] + sum_{kh,kw,c} x[n, oh s - pad + kh d, ow s - pad + kw d, c] w[oc,kh,kw,c]
+// dx and dw are the transposed sums, a kernel each; dbias is the sum of dy over the images.
+Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options) {
+  const Conv2dParams p = geometry(x, weight, bias, options);
+  Tensor y = Tensor::empty({p.batch, p.out_h(), p.out_w(), p.out_c}, x.dtype());
+  dispatch("conv2d", x, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.conv2d_forward(p, x.data<T>(), weight.data<T>(), bias.defined() ? bias.data<T>() : nullptr, y.data<T>(),
+                     workspace(k, p, ConvPass::forward).raw());
+  });
+  std::string detail;
+  if (Tape::current()) {
+    detail = concat(p.kernel_h, "x", p.kernel_w);
+    if (options.stride != 1) detail += concat(" stride ", options.stride);
+    if (options.padding != 0) detail += concat(" pad ", options.padding);
+    if (options.dilation != 1) detail += concat(" dilation ", options.dilation);
+    if (options.groups != 1) detail += concat(" groups ", options.groups);
+  }
+  record("conv2d", {x, weight, bias}, {y},
+         !recording({&x, &weight, &bias}) ? BackwardFunction()
+                                          : [=, x = x.detach(), w = weight.detach()](BackwardContext& c) {
+           if (c.needs(2)) c.set(2, ops::sum_to(c.grad_output(), {p.out_c}));
+           if (c.needs(1)) c.set(1, backward_weight(p, x, c.grad_output()));
+           if (c.needs(0)) c.set(0, backward_input(p, c.grad_output(), w));
+         },
+         {.detail = detail, .multiply_adds = p.multiply_adds()});
+  return y;
+}
+
+}  // namespace weft

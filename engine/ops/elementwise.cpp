@@ -1,0 +1,179 @@
+#include "weft/engine/ops/elementwise.h"
+
+#include "weft/engine/ops/helpers.h"
+
+namespace weft {
+namespace {
+
+using kernels::Binary;
+using kernels::Broadcast;
+using kernels::Unary;
+using ops::empty_like;
+using ops::sum_to;
+
+/// Aligns both shapes at the right; dimensions that neither operand breaks are merged, so that most cases are
+/// 1-d or 2-d.
+Broadcast broadcast(const char* op, const Shape& a, const Shape& b, Shape& out) {
+  const int ndim = std::max(a.ndim(), b.ndim());
+  const auto size = [&](const Shape& s, int i) { return i < ndim - s.ndim() ? 1 : s[i - (ndim - s.ndim())]; };
+  for (int i = 0; i < ndim; ++i) {
+    const int64_t na = size(a, i), nb = size(b, i);
+    check(na == nb || na == 1 || nb == 1, op, ": shapes ", a, " and ", b, " do not broadcast (", na,
+          " against ", nb, "); sizes must be equal or 1, aligned at the right");
+    out.push_back(na == 1 ? nb : na);
+  }
+  // From the right: (size, stride in a, stride in b), merged while both operands stay evenly strided.
+  Broadcast r;
+  int64_t step_a = 1, step_b = 1;
+  for (int i = ndim - 1; i >= 0; --i) {
+    const int64_t n = out[i], na = size(a, i), nb = size(b, i);
+    const int64_t sa = na == 1 ? 0 : step_a, sb = nb == 1 ? 0 : step_b;
+    step_a *= na, step_b *= nb;
+    if (n == 1) continue;
+    if (r.ndim > 0) {
+      const size_t last = size_t(r.ndim - 1);
+      if (sa == r.a_stride[last] * r.size[last] && sb == r.b_stride[last] * r.size[last]) {
+        r.size[last] *= n;
+        continue;
+      }
+    }
+    const size_t next = size_t(r.ndim++);
+    r.size[next] = n, r.a_stride[next] = sa, r.b_stride[next] = sb;
+  }
+  if (r.ndim == 0) r.size[size_t(r.ndim++)] = out.numel();
+  std::reverse(r.size.begin(), r.size.begin() + r.ndim);
+  std::reverse(r.a_stride.begin(), r.a_stride.begin() + r.ndim);
+  std::reverse(r.b_stride.begin(), r.b_stride.begin() + r.ndim);
+  return r;
+}
+
+/// The forward of all binary ops, without recording.
+Tensor compute(const char* name, Binary op, const Tensor& a, const Tensor& b) {
+  ops::check_same_dtype(name, a, b);
+  Shape shape;
+  const Broadcast how = broadcast(name, a.shape(), b.shape(), shape);
+  Tensor y = Tensor::empty(shape, a.dtype());
+  if (y.numel() == 0) return y;
+  dispatch(name, a, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.binary(op, how, a.data<T>(), b.data<T>(), y.data<T>());
+  });
+  return y;
+}
+
+Tensor unary(const char* name, Unary op, const Tensor& x) {
+  Tensor y = empty_like(x);
+  dispatch(name, x, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.unary(op, x.numel(), x.data<T>(), y.data<T>());
+  });
+  record(
+      name, {x}, {y}, !recording({&x}) ? BackwardFunction() : [=, x = x.detach()](BackwardContext& c) {
+        Tensor dx = empty_like(x);
+        dispatch(name, x, [&](const auto& k) {
+          using T = kernel_type<decltype(k)>;
+          k.unary_backward(op, x.numel(), x.data<T>(), c.grad_output().data<T>(), dx.data<T>());
+        });
+        c.set(0, dx);
+      });
+  return y;
+}
+
+/// maximum and minimum: dy goes where the operand was chosen, half to each where they are equal.
+Tensor choose(const char* name, Binary op, const Tensor& a, const Tensor& b) {
+  const Tensor y = compute(name, op, a, b);
+  record(
+      name, {a, b}, {y},
+      !recording({&a, &b}) ? BackwardFunction()
+                           : [=, a = a.detach(), b = b.detach(), y = y.detach()](BackwardContext& c) {
+                               Tensor da = empty_like(y), db = empty_like(y);
+                               const Tensor wide_a = add(a, Tensor::zeros(y.shape(), y.dtype())),
+                                            wide_b = add(b, Tensor::zeros(y.shape(), y.dtype()));
+                               dispatch(name, y, [&](const auto& k) {
+                                 using T = kernel_type<decltype(k)>;
+                                 const T *pa = wide_a.data<T>(), *pb = wide_b.data<T>(), *py = y.data<T>(),
+                                         *g = c.grad_output().data<T>();
+                                 T *ga = da.data<T>(), *gb = db.data<T>();
+                                 for (int64_t i = 0; i < y.numel(); ++i) {
+                                   const bool tie = pa[i] == pb[i];
+                                   ga[i] = tie ? g[i] / 2 : py[i] == pa[i] ? g[i] : T(0);
+                                   gb[i] = tie ? g[i] / 2 : py[i] == pa[i] ? T(0) : g[i];
+                                 }
+                               });
+                               c.set(0, sum_to(da, a.shape()));
+                               c.set(1, sum_to(db, b.shape()));
+                             });
+  return y;
+}
+
+}  // namespace
+
+// y = a + b: da = dy, db = dy, each summed over the dimensions in which it was stretched.
+Tensor add(const Tensor& a, const Tensor& b) {
+  const Tensor y = compute("add", Binary::add, a, b);
+  record("add", {a, b}, {y}, [sa = a.shape(), sb = b.shape()](BackwardContext& c) {
+    if (c.needs(0)) c.set(0, sum_to(c.grad_output(), sa));
+    if (c.needs(1)) c.set(1, sum_to(c.grad_output(), sb));
+  });
+  return y;
+}
+
+// y = a - b: da = dy, db = -dy.
+Tensor sub(const Tensor& a, const Tensor& b) {
+  const Tensor y = compute("sub", Binary::sub, a, b);
+  record("sub", {a, b}, {y}, [sa = a.shape(), sb = b.shape()](BackwardContext& c) {
+    if (c.needs(0)) c.set(0, sum_to(c.grad_output(), sa));
+    if (c.needs(1)) c.set(1, neg(sum_to(c.grad_output(), sb)));
+  });
+  return y;
+}
+
+// y = a b: da = dy b, db = dy a.
+Tensor mul(const Tensor& a, const Tensor& b) {
+  const Tensor y = compute("mul", Binary::mul, a, b);
+  record(
+      "mul", {a, b}, {y},
+      !recording({&a, &b}) ? BackwardFunction() : [a = a.detach(), b = b.detach()](BackwardContext& c) {
+        if (c.needs(0)) c.set(0, sum_to(mul(c.grad_output(), b), a.shape()));
+        if (c.needs(1)) c.set(1, sum_to(mul(c.grad_output(), a), b.shape()));
+      });
+  return y;
+}
+
+// y = a / b: da = dy / b, db = -dy a / b^2.
+Tensor div(const Tensor& a, const Tensor& b) {
+  const Tensor y = compute("div", Binary::div, a, b);
+  record(
+      "div", {a, b}, {y},
+      !recording({&a, &b}) ? BackwardFunction() : [a = a.detach(), b = b.detach()](BackwardContext& c) {
+        const Tensor da = div(c.grad_output(), b);
+        if (c.needs(1)) c.set(1, sum_to(neg(div(mul(da, a), b)), b.shape()));
+        if (c.needs(0)) c.set(0, sum_to(da, a.shape()));
+      });
+  return y;
+}
+
+Tensor maximum(const Tensor& a, const Tensor& b) { return choose("maximum", Binary::maximum, a, b); }
+Tensor minimum(const Tensor& a, const Tensor& b) { return choose("minimum", Binary::minimum, a, b); }
+
+// y = s x + t: dx = s dy.
+Tensor affine(const Tensor& x, double scale, double shift) {
+  Tensor y = empty_like(x);
+  dispatch("affine", x, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.affine(x.numel(), T(scale), T(shift), x.data<T>(), y.data<T>());
+  });
+  record("affine", {x}, {y}, [=](BackwardContext& c) { c.set(0, affine(c.grad_output(), scale)); },
+         {.detail = Tape::current() ? concat(scale, " x + ", shift) : ""});
+  return y;
+}
+
+Tensor neg(const Tensor& x) { return unary("neg", Unary::neg, x); }
+Tensor exp(const Tensor& x) { return unary("exp", Unary::exp, x); }
+Tensor log(const Tensor& x) { return unary("log", Unary::log, x); }
+Tensor sqrt(const Tensor& x) { return unary("sqrt", Unary::sqrt, x); }
+Tensor square(const Tensor& x) { return unary("square", Unary::square, x); }
+Tensor abs(const Tensor& x) { return unary("abs", Unary::abs, x); }
+Tensor reciprocal(const Tensor& x) { return unary("reciprocal", Unary::reciprocal, x); }
+
+}  // namespace weft

@@ -1,0 +1,103 @@
+#include "weft/engine/ops/matmul.h"
+
+#include "weft/engine/ops/elementwise.h"
+#include "weft/engine/ops/helpers.h"
+
+namespace weft {
+namespace {
+
+using kernels::GemmParams;
+
+/// op(a) op(b) of matrices [.., .] or batches [b, ., .]; one matrix serves a whole batch. Not recorded.
+Tensor multiply(const char* op, const Tensor& a, const Tensor& b, bool ta, bool tb) {
+  ops::check_same_dtype(op, a, b);
+  const int64_t m = a.size(ta ? -1 : -2), ka = a.size(ta ? -2 : -1), kb = b.size(tb ? -1 : -2),
+                n = b.size(tb ? -2 : -1);
+  check(ka == kb, op, ": inner sizes differ, ", ka, " against ", kb, " (a ", a.shape(),
+        ta ? " transposed" : "", ", b ", b.shape(), tb ? " transposed" : "", ")");
+  const bool batch_a = a.ndim() == 3, batch_b = b.ndim() == 3;
+  const int64_t batch = batch_a ? a.size(0) : batch_b ? b.size(0) : 1;
+  check(!batch_a || !batch_b || b.size(0) == batch, op, ": batch sizes differ (a ", a.shape(), ", b ",
+        b.shape(), ")");
+
+  Tensor y = Tensor::empty(batch_a || batch_b ? Shape{batch, m, n} : Shape{m, n}, a.dtype());
+  if (y.numel() == 0) return y;
+  if (ka == 0) {
+    y.fill(0);
+    return y;
+  }
+  GemmParams p;
+  p.m = m, p.n = n, p.k = ka, p.transpose_a = ta, p.transpose_b = tb;
+  p.lda = a.size(-1), p.ldb = b.size(-1), p.ldc = n;
+  p.batch = batch, p.stride_a = batch_a ? m * ka : 0, p.stride_b = batch_b ? kb * n : 0, p.stride_c = m * n;
+  dispatch(op, a, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.gemm(p, a.data<T>(), b.data<T>(), y.data<T>());
+  });
+  return y;
+}
+
+/// Sums a batch of gradients where the operand was one matrix used for all.
+Tensor fit(const Tensor& g, const Shape& shape) { return ops::sum_to(g, shape); }
+
+Tensor product(const char* op, const Tensor& a, const Tensor& b, const MatmulOptions& o) {
+  const bool ta = o.transpose_a, tb = o.transpose_b;
+  const Tensor y = multiply(op, a, b, ta, tb);
+  // y = A B with A = op(a), B = op(b): dA = dy B^T, dB = A^T dy; a transposed operand takes the transposed
+  // product.
+  record(op, {a, b}, {y},
+         !recording({&a, &b}) ? BackwardFunction()
+                              : [=, a = a.detach(), b = b.detach()](BackwardContext& c) {
+           const Tensor& dy = c.grad_output();
+           if (c.needs(0)) c.set(0, fit(ta ? multiply(op, b, dy, tb, true) : multiply(op, dy, b, false, !tb), a.shape()));
+           if (c.needs(1)) c.set(1, fit(tb ? multiply(op, dy, a, true, ta) : multiply(op, a, dy, !ta, false), b.shape()));
+         },
+         {.detail = ta || tb ? concat(ta ? "a^T " : "", tb ? "b^T" : "") : "",
+          .multiply_adds = y.numel() * a.size(ta ? -2 : -1)});
+  return y;
+}
+
+}  // namespace
+
+Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
+  check(a.ndim() == 2 && b.ndim() == 2, "matmul: expected two matrices, got ", a.shape(), " and ", b.shape(),
+        "; use bmm for batches");
+  return product("matmul", a, b, options);
+}
+
+Tensor bmm(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
+  check((a.ndim() == 3 || b.ndim() == 3) && a.ndim() >= 2 && b.ndim() >= 2 && a.ndim() <= 3 && b.ndim() <= 3,
+        "bmm: expected [b, m, k] and [b, k, n] (one side may be a single matrix), got ", a.shape(), " and ",
+        b.shape());
+  return product("bmm", a, b, options);
+}
+
+// y = x W^T + b: dx = dy W, dW = dy^T x, db = column sums of dy.
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  check(weight.ndim() == 2 && x.ndim() >= 1 && x.size(-1) == weight.size(1), "linear: input ", x.shape(),
+        " does not fit weight ", weight.shape(), "; the last size must be ",
+        weight.ndim() == 2 ? weight.size(1) : 0);
+  check(!bias.defined() || bias.shape() == Shape{weight.size(0)}, "linear: bias ",
+        bias.defined() ? bias.shape() : Shape{}, " does not fit weight ", weight.shape());
+  const int64_t out = weight.size(0), rows = x.shape().numel(0, x.ndim() - 1);
+  Shape shape = x.shape();
+  shape.set(-1, out);
+  Tensor y = multiply("linear", x.view({rows, x.size(-1)}), weight, false, true);
+  if (bias.defined()) {
+    const NoGrad quiet;
+    y = add(y, bias);
+  }
+  y = y.view(shape);
+  record("linear", {x, weight, bias}, {y},
+         !recording({&x, &weight, &bias}) ? BackwardFunction()
+                                          : [=, x = x.detach(), w = weight.detach()](BackwardContext& c) {
+           const Tensor dy = c.grad_output().view({rows, out});
+           if (c.needs(0)) c.set(0, multiply("linear", dy, w, false, false).view(x.shape()));
+           if (c.needs(1)) c.set(1, multiply("linear", dy, x.view({rows, x.size(-1)}), true, false));
+           if (c.needs(2)) c.set(2, ops::sum_to(dy, {out}));
+         },
+         {.multiply_adds = rows * weight.numel()});
+  return y;
+}
+
+}  // namespace weft

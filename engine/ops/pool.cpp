@@ -1,0 +1,94 @@
+#include "weft/engine/ops/pool.h"
+
+#include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/reduce.h"
+
+namespace weft {
+namespace {
+
+using kernels::Pool2dParams;
+
+/// Output size as PyTorch's pooling_output_shape: in ceil mode the last window must start inside the image or
+/// its left padding.
+int64_t output_size(int64_t in, const Pool2dOptions& o, int64_t stride) {
+  const int64_t span = in + 2 * o.padding - o.kernel + (o.ceil_mode ? stride - 1 : 0);
+  int64_t out = span / stride + 1;
+  if (o.ceil_mode && (out - 1) * stride >= in + o.padding) --out;
+  return out;
+}
+
+Pool2dParams geometry(const char* op, const Tensor& x, const Pool2dOptions& o) {
+  check(x.ndim() == 4 && x.numel() > 0, op, ": expected a non-empty input [N, H, W, C], got ", x.shape());
+  check(o.kernel >= 1 && o.stride >= 0, op, ": kernel ", o.kernel, " and stride ", o.stride,
+        " must be positive");
+  check(o.padding >= 0 && 2 * o.padding <= o.kernel, op, ": padding ", o.padding,
+        " must be at most half of the kernel ", o.kernel);
+  check(x.size(1) + 2 * o.padding >= o.kernel && x.size(2) + 2 * o.padding >= o.kernel, op, ": the image ",
+        x.size(1), "x", x.size(2), " with padding ", o.padding, " is smaller than the window ", o.kernel);
+  const int64_t stride = o.stride ? o.stride : o.kernel;
+  Pool2dParams p;
+  p.batch = x.size(0), p.in_h = x.size(1), p.in_w = x.size(2), p.channels = x.size(3);
+  p.out_h = output_size(p.in_h, o, stride), p.out_w = output_size(p.in_w, o, stride);
+  p.kernel_h = p.kernel_w = o.kernel, p.stride_h = p.stride_w = stride, p.pad_h = p.pad_w = o.padding;
+  p.count_include_pad = o.count_include_pad;
+  return p;
+}
+
+std::string describe(const Pool2dParams& p) {
+  return Tape::current() ? concat(p.kernel_h, "x", p.kernel_w, " stride ", p.stride_h, " pad ", p.pad_h)
+                         : std::string();
+}
+
+}  // namespace
+
+// y = max over the window: dy goes to the element that won.
+Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
+  const Pool2dParams p = geometry("max_pool2d", x, options);
+  Tensor y = Tensor::empty({p.batch, p.out_h, p.out_w, p.channels}, x.dtype());
+  const auto index = std::make_shared<Storage>(size_t(y.numel()) * sizeof(int32_t));
+  check(p.in_h * p.in_w <= INT32_MAX, "max_pool2d: the image ", p.in_h, "x", p.in_w, " is too large");
+  dispatch("max_pool2d", x, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.max_pool2d_forward(p, x.data<T>(), y.data<T>(), static_cast<int32_t*>(index->data()));
+  });
+  record("max_pool2d", {x}, {y},
+         [=, dtype = x.dtype()](BackwardContext& c) {
+           Tensor dx = Tensor::empty({p.batch, p.in_h, p.in_w, p.channels}, dtype);
+           dispatch("max_pool2d", dx, [&](const auto& k) {
+             using T = kernel_type<decltype(k)>;
+             k.max_pool2d_backward(p, c.grad_output().data<T>(), static_cast<const int32_t*>(index->data()),
+                                   dx.data<T>());
+           });
+           c.set(0, std::move(dx));
+         },
+         {.detail = describe(p)});
+  return y;
+}
+
+// y = sum over the window / count: each element gets dy / count of every window that it is in.
+Tensor avg_pool2d(const Tensor& x, const Pool2dOptions& options) {
+  const Pool2dParams p = geometry("avg_pool2d", x, options);
+  Tensor y = Tensor::empty({p.batch, p.out_h, p.out_w, p.channels}, x.dtype());
+  dispatch("avg_pool2d", x, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.avg_pool2d_forward(p, x.data<T>(), y.data<T>());
+  });
+  record("avg_pool2d", {x}, {y},
+         [=, dtype = x.dtype()](BackwardContext& c) {
+           Tensor dx = Tensor::empty({p.batch, p.in_h, p.in_w, p.channels}, dtype);
+           dispatch("avg_pool2d", dx, [&](const auto& k) {
+             using T = kernel_type<decltype(k)>;
+             k.avg_pool2d_backward(p, c.grad_output().data<T>(), dx.data<T>());
+           });
+           c.set(0, std::move(dx));
+         },
+         {.detail = describe(p)});
+  return y;
+}
+
+Tensor global_avg_pool(const Tensor& x) {
+  check(x.ndim() == 4, "global_avg_pool: expected [N, H, W, C], got ", x.shape());
+  return mean(x, {1, 2});
+}
+
+}  // namespace weft

@@ -1,0 +1,153 @@
+#include "weft/engine/ops/reduce.h"
+
+#include <algorithm>
+
+#include "weft/engine/ops/elementwise.h"
+#include "weft/engine/ops/helpers.h"
+
+namespace weft {
+namespace {
+
+using kernels::Reduce;
+
+/// Which dimensions go, as flags; checks the list.
+std::array<bool, Shape::kMaxDims> reduced(const char* op, const Shape& shape, const std::vector<int>& dims) {
+  std::array<bool, Shape::kMaxDims> gone{};
+  for (int i = 0; i < shape.ndim(); ++i) gone[size_t(i)] = dims.empty();
+  for (int d : dims) {
+    check(d >= -shape.ndim() && d < shape.ndim(), op, ": dimension ", d, " is out of range for shape ",
+          shape);
+    bool& flag = gone[size_t(shape.index(d))];
+    check(!flag, op, ": dimension ", d, " is given twice");
+    flag = true;
+  }
+  return gone;
+}
+
+/// Reduces x over `dims`, keeping them with size 1: one kernel call per run of neighbouring dimensions.
+Tensor reduce_keepdim(const char* op, Reduce kind, const Tensor& x, const std::vector<int>& dims) {
+  const auto gone = reduced(op, x.shape(), dims);
+  Tensor y = x.detach();
+  Shape shape = x.shape();
+  for (int i = shape.ndim() - 1; i >= 0; --i) {
+    if (!gone[size_t(i)]) continue;
+    int first = i;
+    while (first > 0 && gone[size_t(first - 1)]) --first;
+    const int64_t outer = shape.numel(0, first), n = shape.numel(first, i + 1),
+                  inner = shape.numel(i + 1, shape.ndim());
+    check(n > 0 || kind == Reduce::sum, op, ": shape ", x.shape(), " has no elements to choose from");
+    for (int j = first; j <= i; ++j) shape.set(j, 1);
+    if (n != 1) {
+      Tensor next = Tensor::empty(shape, x.dtype());
+      dispatch(op, x, [&](const auto& k) {
+        using T = kernel_type<decltype(k)>;
+        k.reduce(kind, outer, n, inner, y.data<T>(), next.data<T>());
+      });
+      y = next;
+    }
+    i = first;
+  }
+  return y.is(x) || y.raw() == x.raw() ? y.clone().view(shape) : y;
+}
+
+Shape without(const Shape& shape, const char* op, const std::vector<int>& dims, bool keepdim) {
+  const auto gone = reduced(op, shape, dims);
+  Shape out;
+  for (int i = 0; i < shape.ndim(); ++i) {
+    if (!gone[size_t(i)])
+      out.push_back(shape[i]);
+    else if (keepdim)
+      out.push_back(1);
+  }
+  return out;
+}
+
+/// g stretched to `shape` along the reduced dimensions, times `scale`.
+Tensor stretch(const Tensor& g, const Shape& kept, const Shape& shape, double scale) {
+  return mul(g.view(kept), Tensor::full(shape, scale, g.dtype()));
+}
+
+Tensor extreme(const char* op, Reduce kind, const Tensor& x, const std::vector<int>& dims, bool keepdim) {
+  const Tensor m = reduce_keepdim(op, kind, x, dims);
+  const Tensor y = m.view(without(x.shape(), op, dims, keepdim));
+  // dx = dy / (number of equal extremes) where x is one of them.
+  record(
+      op, {x}, {y}, !recording({&x}) ? BackwardFunction() : [=, x = x.detach()](BackwardContext& c) {
+        const Tensor wide = stretch(m, m.shape(), x.shape(), 1);
+        Tensor mask = ops::empty_like(x);
+        dispatch(op, x, [&](const auto& k) {
+          using T = kernel_type<decltype(k)>;
+          const T *px = x.data<T>(), *pm = wide.data<T>();
+          T* out = mask.data<T>();
+          for (int64_t i = 0; i < x.numel(); ++i) out[i] = T(px[i] == pm[i]);
+        });
+        const Tensor share =
+            div(c.grad_output().view(m.shape()), reduce_keepdim(op, Reduce::sum, mask, dims));
+        c.set(0, mul(mask, share));
+      });
+  return y;
+}
+
+}  // namespace
+
+namespace ops {
+Tensor sum_to(const Tensor& g, const Shape& shape) {
+  if (g.shape() == shape) return g;
+  std::vector<int> dims;
+  const int extra = g.ndim() - shape.ndim();
+  for (int i = 0; i < g.ndim(); ++i)
+    if (i < extra || (shape[i - extra] == 1 && g.size(i) != 1)) dims.push_back(i);
+  return dims.empty() ? g.view(shape) : reduce_keepdim("sum", Reduce::sum, g, dims).view(shape);
+}
+}  // namespace ops
+
+// y = sum x: dx = dy, stretched.
+Tensor sum(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
+  const Tensor kept = reduce_keepdim("sum", Reduce::sum, x, dims);
+  const Tensor y = kept.view(without(x.shape(), "sum", dims, keepdim));
+  record("sum", {x}, {y}, [shape = x.shape(), kept = kept.shape()](BackwardContext& c) {
+    c.set(0, stretch(c.grad_output(), kept, shape, 1));
+  });
+  return y;
+}
+
+// y = sum x / n: dx = dy / n, stretched.
+Tensor mean(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
+  const Tensor total = reduce_keepdim("mean", Reduce::sum, x, dims);
+  const double scale = double(total.numel()) / double(std::max<int64_t>(x.numel(), 1));
+  check(x.numel() > 0, "mean: shape ", x.shape(), " has no elements");
+  dispatch("mean", total, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.affine(total.numel(), T(scale), T(0), total.data<T>(), total.data<T>());
+  });
+  const Tensor y = total.view(without(x.shape(), "mean", dims, keepdim));
+  record("mean", {x}, {y}, [=, shape = x.shape(), kept = total.shape()](BackwardContext& c) {
+    c.set(0, stretch(c.grad_output(), kept, shape, scale));
+  });
+  return y;
+}
+
+Tensor amax(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
+  return extreme("amax", Reduce::max, x, dims, keepdim);
+}
+Tensor amin(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
+  return extreme("amin", Reduce::min, x, dims, keepdim);
+}
+
+Tensor argmax(const Tensor& x) {
+  check(x.ndim() >= 1 && x.size(-1) > 0, "argmax: shape ", x.shape(),
+        " has no last dimension to choose from");
+  Shape shape;
+  for (int i = 0; i + 1 < x.ndim(); ++i) shape.push_back(x.size(i));
+  Tensor y = Tensor::empty(shape, DType::i64);
+  const int64_t cols = x.size(-1);
+  dispatch("argmax", x, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    const T* p = x.data<T>();
+    for (int64_t r = 0; r < y.numel(); ++r, p += cols)
+      y.data<int64_t>()[r] = std::max_element(p, p + cols) - p;
+  });
+  return y;
+}
+
+}  // namespace weft

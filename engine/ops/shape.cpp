@@ -1,0 +1,138 @@
+#include "weft/engine/ops/shape.h"
+
+#include <cstring>
+
+#include "weft/engine/ops/helpers.h"
+#include "weft/kernels/parallel.h"
+
+namespace weft {
+namespace {
+
+/// Copies x with its dimensions in another order, element size by element size.
+Tensor permuted(const Tensor& x, const std::vector<int>& order) {
+  const int n = x.ndim();
+  Shape shape;
+  std::array<int64_t, Shape::kMaxDims> stride{};
+  for (int d : order) {
+    shape.push_back(x.size(d));
+    stride[size_t(shape.ndim() - 1)] = x.shape().numel(x.shape().index(d) + 1, n);
+  }
+  Tensor y = Tensor::empty(shape, x.dtype());
+  if (y.numel() == 0) return y;
+  const int64_t bytes = size_of(x.dtype()), inner = n ? shape[-1] : 1,
+                inner_stride = n ? stride[size_t(n - 1)] : 1;
+  const char* from = static_cast<const char*>(x.raw());
+  char* to = static_cast<char*>(y.raw());
+  kernels::parallel_ranges(y.numel() / inner, 1 + 8192 / inner, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      int64_t rest = row, offset = 0;
+      for (int d = n - 2; d >= 0; --d) {
+        offset += rest % shape[d] * stride[size_t(d)];
+        rest /= shape[d];
+      }
+      const char* src = from + offset * bytes;
+      char* dst = to + row * inner * bytes;
+      if (inner_stride == 1)
+        std::memcpy(dst, src, size_t(inner * bytes));
+      else
+        for (int64_t i = 0; i < inner; ++i)
+          std::memcpy(dst + i * bytes, src + i * inner_stride * bytes, size_t(bytes));
+    }
+  });
+  return y;
+}
+
+/// Rows of `width` bytes between two buffers whose rows lie from_step and to_step bytes apart.
+void copy_rows(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t width, int64_t rows) {
+  for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * to_step, from + r * from_step, size_t(width));
+}
+
+}  // namespace
+
+Tensor reshape(const Tensor& x, const std::vector<int64_t>& sizes) {
+  Shape shape;
+  int64_t known = 1;
+  int unknown = -1;
+  for (int64_t s : sizes) {
+    check(s >= 0 || (s == -1 && unknown < 0), "reshape: size ", s, "; only one size may be -1");
+    if (s == -1)
+      unknown = shape.ndim();
+    else
+      known *= s;
+    shape.push_back(s == -1 ? 1 : s);
+  }
+  if (unknown >= 0 && known > 0) shape.set(unknown, x.numel() / known);
+  check(shape.numel() == x.numel(), "reshape: shape ", x.shape(), " has ", x.numel(),
+        " elements, which don't fit ", shape);
+  const Tensor y = x.view(shape);
+  record("reshape", {x}, {y},
+         [from = x.shape()](BackwardContext& c) { c.set(0, c.grad_output().view(from)); });
+  return y;
+}
+
+Tensor flatten(const Tensor& x, int start) {
+  std::vector<int64_t> sizes;
+  for (int i = 0; i < x.shape().index(start); ++i) sizes.push_back(x.size(i));
+  sizes.push_back(x.shape().numel(x.shape().index(start), x.ndim()));
+  return reshape(x, sizes);
+}
+
+Tensor permute(const Tensor& x, const std::vector<int>& order) {
+  check(int(order.size()) == x.ndim(), "permute: ", order.size(), " dimensions given for shape ", x.shape());
+  std::vector<int> inverse(order.size(), -1);
+  for (size_t i = 0; i < order.size(); ++i) {
+    int& slot = inverse[size_t(x.shape().index(order[i]))];
+    check(slot < 0, "permute: dimension ", order[i], " is given twice");
+    slot = int(i);
+  }
+  const Tensor y = permuted(x, order);
+  record("permute", {x}, {y},
+         [inverse](BackwardContext& c) { c.set(0, permuted(c.grad_output(), inverse)); });
+  return y;
+}
+
+Tensor concat(const std::vector<Tensor>& tensors, int dim) {
+  check(!tensors.empty(), "concat: no tensors given");
+  Shape shape = tensors[0].shape();
+  const int d = shape.index(dim);
+  int64_t total = 0;
+  std::vector<int64_t> sizes;
+  for (const Tensor& t : tensors) {
+    ops::check_same_dtype("concat", tensors[0], t);
+    bool fits = t.ndim() == shape.ndim();
+    for (int i = 0; fits && i < t.ndim(); ++i) fits = i == d || t.size(i) == shape[i];
+    check(fits, "concat: shapes ", tensors[0].shape(), " and ", t.shape(), " differ outside dimension ", dim);
+    sizes.push_back(t.size(d));
+    total += t.size(d);
+  }
+  shape.set(d, total);
+  const Tensor y = Tensor::empty(shape, tensors[0].dtype());
+  const int64_t outer = shape.numel(0, d), step = shape.numel(d + 1, shape.ndim()) * size_of(y.dtype());
+  int64_t offset = 0;
+  for (const Tensor& t : tensors) {
+    const int64_t width = t.size(d) * step;
+    copy_rows(static_cast<const char*>(t.raw()), width, static_cast<char*>(y.raw()) + offset, total * step,
+              width, outer);
+    offset += width;
+  }
+  record("concat", tensors, {y},
+         [=](BackwardContext& c) {
+           int64_t begin = 0;
+           for (size_t i = 0; i < sizes.size(); ++i) {
+             const int64_t width = sizes[i] * step;
+             if (c.needs(int(i))) {
+               Shape part = shape;
+               part.set(d, sizes[i]);
+               Tensor g = Tensor::empty(part, c.grad_output().dtype());
+               copy_rows(static_cast<const char*>(c.grad_output().raw()) + begin, total * step,
+                         static_cast<char*>(g.raw()), width, width, outer);
+               c.set(int(i), std::move(g));
+             }
+             begin += width;
+           }
+         },
+         {.detail = Tape::current() ? weft::concat("dim ", d) : ""});
+  return y;
+}
+
+}  // namespace weft

@@ -1,0 +1,108 @@
+#include "weft/engine/safetensors.h"
+
+#include <bit>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <unordered_set>
+
+#include "weft/engine/file.h"
+
+namespace weft {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "safetensors data are little-endian");
+
+struct NamedType {
+  DType dtype;
+  const char* name;
+};
+constexpr NamedType kTypes[] = {{DType::f32, "F32"}, {DType::f64, "F64"},   {DType::i64, "I64"},
+                                {DType::u8, "U8"},   {DType::bf16, "BF16"}, {DType::f16, "F16"}};
+
+const char* type_name(DType t) {
+  for (const auto& e : kTypes)
+    if (e.dtype == t) return e.name;
+  fail("safetensors: dtype ", t, " has no name");
+}
+
+DType parse_type(const std::string& path, const std::string& tensor, const std::string& name) {
+  for (const auto& e : kTypes)
+    if (name == e.name) return e.dtype;
+  fail(path, ": tensor ", tensor, " has dtype ", name,
+       ", which weft does not read (it reads F32, F64, I64, U8, BF16, F16)");
+}
+
+}  // namespace
+
+Tensor find(const StateDict& dict, std::string_view name) {
+  for (const auto& [key, tensor] : dict)
+    if (key == name) return tensor;
+  return {};
+}
+
+void save_safetensors(const std::string& path, const StateDict& tensors,
+                      const std::map<std::string, std::string>& metadata) {
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  std::vector<std::string_view> pieces(2);
+  int64_t offset = 0;
+  for (const auto& [name, tensor] : tensors) {
+    check(name != "__metadata__" && !header.contains(name), "save_safetensors: the name \"", name,
+          "\" occurs twice or is reserved");
+    header[name] = {{"dtype", type_name(tensor.dtype())},
+                    {"shape", std::vector<int64_t>(tensor.shape().begin(), tensor.shape().end())},
+                    {"data_offsets", {offset, offset + tensor.bytes()}}};
+    offset += tensor.bytes();
+    pieces.emplace_back(static_cast<const char*>(tensor.raw()), size_t(tensor.bytes()));
+  }
+  std::string text = header.dump();
+  text.append((8 - text.size() % 8) % 8, ' ');  // the data start at a multiple of 8
+  const uint64_t length = text.size();
+  pieces[0] = {reinterpret_cast<const char*>(&length), sizeof length};
+  pieces[1] = text;
+  write_file(path, pieces.data(), pieces.size());
+}
+
+StateDict load_safetensors(const std::string& path, std::map<std::string, std::string>* metadata) {
+  const std::string content = read_file(path);
+  uint64_t length = 0;
+  check(content.size() >= sizeof length, path, ": not a safetensors file (", content.size(), " bytes)");
+  std::memcpy(&length, content.data(), sizeof length);
+  check(length <= content.size() - sizeof length && length <= 100'000'000, path,
+        ": not a safetensors file, or cut off (a header of ", length, " bytes in a file of ", content.size(),
+        ")");
+  const std::string_view data = std::string_view(content).substr(sizeof length + length);
+
+  StateDict dict;
+  try {
+    const auto header = nlohmann::ordered_json::parse(
+        content.begin() + sizeof length, content.begin() + std::ptrdiff_t(sizeof length + length));
+    check(header.is_object(), path, ": not a safetensors file (its header is no JSON object)");
+    std::unordered_set<std::string> names;
+    for (const auto& [name, value] : header.items()) {
+      check(names.insert(name).second, path, ": tensor ", name, " occurs twice");
+      if (name == "__metadata__") {
+        if (metadata) *metadata = value.get<std::map<std::string, std::string>>();
+        continue;
+      }
+      const DType dtype = parse_type(path, name, value.at("dtype").get<std::string>());
+      const auto sizes = value.at("shape").get<std::vector<int64_t>>();
+      const auto offsets = value.at("data_offsets").get<std::vector<uint64_t>>();
+      const Shape shape{std::span<const int64_t>(sizes)};
+      const int64_t bytes = Shape{shape.numel(), size_of(dtype)}.numel();
+      check(offsets.size() == 2 && offsets[0] <= offsets[1] && offsets[1] - offsets[0] == uint64_t(bytes),
+            path, ": tensor ", name, " of ", dtype, " ", shape,
+            " does not fit its data offsets; the file is damaged");
+      check(offsets[1] <= data.size(), path, ": cut off (tensor ", name, " ends at byte ", offsets[1],
+            " of the data, but there are ", data.size(), ")");
+      Tensor t = Tensor::empty(shape, dtype);
+      std::memcpy(t.raw(), data.data() + offsets[0], size_t(bytes));
+      dict.emplace_back(name, std::move(t));
+    }
+  } catch (const nlohmann::json::exception& e) {
+    fail(path, ": not a safetensors file, or damaged (", e.what(), ")");
+  }
+  return dict;
+}
+
+}  // namespace weft

@@ -1,0 +1,219 @@
+#include "weft/engine/tape.h"
+
+#include <atomic>
+#include <iomanip>
+#include <sstream>
+#include <utility>
+
+#include "weft/engine/dispatch.h"
+
+namespace weft {
+namespace {
+
+thread_local Tape* recorder = nullptr;
+thread_local std::string scope_path;
+std::atomic<uint64_t> next_tape_id{1};
+
+/// variable.grad += grad, in place where nobody else holds the sum.
+void accumulate(Variable& variable, Tensor grad) {
+  Tensor& slot = variable.grad;
+  if (!slot.defined()) {
+    // A leaf's gradient is the user's to change in place, so it must not be shared with another one.
+    slot = variable.leaf && !grad.unique() ? grad.clone() : std::move(grad);
+    return;
+  }
+  dispatch("backward", slot, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    Tensor target = slot.unique() ? slot : Tensor::empty(slot.shape(), slot.dtype());
+    kernels::Broadcast flat;
+    flat.ndim = 1;
+    flat.size[0] = slot.numel();
+    flat.a_stride[0] = flat.b_stride[0] = 1;
+    k.binary(kernels::Binary::add, flat, slot.data<T>(), grad.data<T>(), target.template data<T>());
+    slot = target;
+  });
+}
+
+std::string shapes(const std::vector<TapeEntry::Slot>& slots) {
+  std::string s;
+  for (const auto& slot : slots) s += (s.empty() ? "" : " ") + slot.shape.to_string();
+  return s;
+}
+
+}  // namespace
+
+void BackwardContext::set(int i, Tensor grad) {
+  if (!needs(i)) return;
+  check(grad.shape() == input_shapes_[size_t(i)], op_, ": backward gave input ", i, " a gradient of shape ",
+        grad.shape(), ", but the input is ", input_shapes_[size_t(i)]);
+  accumulate(*inputs_[size_t(i)], std::move(grad));
+}
+
+Tape::Tape() : id_(next_tape_id++), outer_(recorder) { recorder = this; }
+Tape::~Tape() {
+  if (recorder == this) recorder = outer_;
+}
+
+Tape* Tape::current() { return recorder; }
+
+NoGrad::NoGrad() : suspended_(recorder) { recorder = nullptr; }
+NoGrad::~NoGrad() { recorder = suspended_; }
+
+ScopeName::ScopeName(std::string_view name) : length_(scope_path.size()) {
+  if (name.empty()) return;
+  if (!scope_path.empty()) scope_path += '.';
+  scope_path += name;
+}
+ScopeName::~ScopeName() { scope_path.resize(length_); }
+
+bool recording(std::initializer_list<const Tensor*> inputs) {
+  if (!recorder) return false;
+  for (const Tensor* t : inputs)
+    if (t->defined() && t->requires_grad()) return true;
+  return false;
+}
+
+class Recorder {
+ public:
+  static void record(Tape& tape, std::string_view op, const std::vector<Tensor>& inputs,
+                     const std::vector<Tensor>& outputs, BackwardFunction backward, RecordOptions options) {
+    check(!tape.spent_, op, ": this tape has been walked back; start a new Tape for the next computation");
+    TapeEntry entry;
+    entry.op = op;
+    entry.detail = std::move(options.detail);
+    entry.scope = scope_path;
+    entry.multiply_adds = options.multiply_adds;
+    bool differentiable = false;
+    for (const Tensor& t : inputs) {
+      TapeEntry::Slot slot;
+      if (t.defined()) {
+        slot = {t.variable(), t.shape(), t.dtype()};
+        if (slot.variable) {
+          differentiable = true;
+          check(slot.variable->leaf || slot.variable->tape == tape.id_, op, ": input ", entry.inputs.size(),
+                " ", t.shape(),
+                " was computed under another tape; detach() it, or compute it under this one");
+        }
+      }
+      entry.inputs.push_back(std::move(slot));
+    }
+    for (const Tensor& t : outputs) {
+      if (differentiable && backward) {
+        auto variable = std::make_shared<Variable>();
+        variable->leaf = false;
+        variable->tape = tape.id_;
+        variable->entry = int64_t(tape.entries_.size());
+        t.set_variable(std::move(variable));
+      }
+      entry.outputs.push_back({t.variable(), t.shape(), t.dtype()});
+    }
+    if (differentiable) entry.backward = std::move(backward);
+    tape.entries_.push_back(std::move(entry));
+  }
+};
+
+void record(std::string_view op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
+            BackwardFunction backward, RecordOptions options) {
+  if (recorder) Recorder::record(*recorder, op, inputs, outputs, std::move(backward), std::move(options));
+}
+
+void Tape::backward(const Tensor& loss) {
+  check(loss.numel() == 1, "backward: the loss has shape ", loss.shape(),
+        ", not one element; reduce it with sum() or mean(), or give its gradient");
+  backward(loss, Tensor::ones(loss.shape(), loss.dtype()));
+}
+
+void Tape::backward(const Tensor& output, const Tensor& grad) {
+  check(!spent_,
+        "backward: this tape has been walked back already and its saved tensors are freed; record the "
+        "computation "
+        "again under a new Tape");
+  check(output.requires_grad(),
+        "backward: the output depends on no tensor that requires a gradient, or was computed while no "
+        "tape was alive");
+  check(output.variable()->leaf || output.variable()->tape == id_,
+        "backward: the output was recorded on another tape");
+  check(grad.shape() == output.shape() && grad.dtype() == output.dtype(), "backward: a gradient of ",
+        grad.dtype(), " ", grad.shape(), " does not fit an output of ", output.dtype(), " ", output.shape());
+  spent_ = true;
+  const NoGrad no_recording;
+  accumulate(*output.variable(), grad);
+
+  for (size_t i = entries_.size(); i-- > 0;) {
+    TapeEntry& entry = entries_[i];
+    const BackwardFunction function = std::exchange(entry.backward, nullptr);
+    if (!function) continue;
+    bool reached = false;
+    for (const auto& slot : entry.outputs) reached |= slot.variable && slot.variable->grad.defined();
+    if (!reached) continue;
+
+    BackwardContext context;
+    context.op_ = entry.op;
+    for (const auto& slot : entry.outputs) {
+      Tensor g = slot.variable ? std::exchange(slot.variable->grad, {}) : Tensor();
+      context.grad_outputs_.push_back(g.defined() ? std::move(g) : Tensor::zeros(slot.shape, slot.dtype));
+    }
+    for (const auto& [at, hook] : hooks_)
+      if (at < 0 || at == int64_t(i)) hook(entry, context.grad_outputs_);
+    std::vector<std::shared_ptr<Variable>> variables;
+    std::vector<Shape> input_shapes;
+    for (const auto& slot : entry.inputs) {
+      variables.push_back(slot.variable);
+      input_shapes.push_back(slot.shape);
+    }
+    context.inputs_ = variables;
+    context.input_shapes_ = input_shapes;
+    function(context);
+  }
+}
+
+void Tape::add_hook(TapeHook hook, int64_t entry) {
+  check(entry < int64_t(entries_.size()), "add_hook: entry ", entry, " of a tape with ", entries_.size(),
+        " entries");
+  hooks_.emplace_back(entry, std::move(hook));
+}
+
+std::string Tape::to_string() const {
+  std::ostringstream out;
+  out << std::left << std::setw(6) << "entry" << std::setw(28) << "scope" << std::setw(16) << "op"
+      << std::setw(28) << "detail"
+      << "inputs -> outputs\n";
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const TapeEntry& e = entries_[i];
+    out << std::setw(5) << i << ' ' << std::setw(27) << e.scope << ' ' << std::setw(15) << e.op << ' '
+        << std::setw(27) << e.detail << ' ' << shapes(e.inputs) << " -> " << shapes(e.outputs) << '\n';
+  }
+  return out.str();
+}
+
+std::string Tape::to_dot() const {
+  std::ostringstream out;
+  out << "digraph tape {\n  rankdir=TB;\n  node [shape=box, style=rounded, fontname=\"sans-serif\", "
+         "fontsize=10];\n";
+  std::vector<const Variable*> leaves;
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const TapeEntry& e = entries_[i];
+    out << "  e" << i << " [label=\"" << e.op << (e.detail.empty() ? "" : "\\n" + e.detail)
+        << (e.scope.empty() ? "" : "\\n" + e.scope) << "\"];\n";
+    for (const auto& slot : e.inputs) {
+      const Variable* v = slot.variable.get();
+      if (!v) continue;
+      if (!v->leaf) {
+        out << "  e" << v->entry << " -> e" << i << " [label=\"" << slot.shape << "\", fontsize=9];\n";
+        continue;
+      }
+      size_t leaf = 0;
+      while (leaf < leaves.size() && leaves[leaf] != v) ++leaf;
+      if (leaf == leaves.size()) {
+        leaves.push_back(v);
+        out << "  p" << leaf << " [shape=ellipse, style=filled, fillcolor=\"#e8f0e0\", label=\"leaf "
+            << slot.shape << "\"];\n";
+      }
+      out << "  p" << leaf << " -> e" << i << ";\n";
+    }
+  }
+  out << "}\n";
+  return out.str();
+}
+
+}  // namespace weft

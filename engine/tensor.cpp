@@ -1,0 +1,200 @@
+#include "weft/engine/tensor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numbers>
+
+#include "weft/engine/tape.h"
+#include "weft/kernels/parallel.h"
+#include "weft/kernels/philox.h"
+
+namespace weft {
+namespace {
+
+constexpr int64_t kGrain = 1 << 15;  // elements per task of the plain loops
+
+/// Calls body with a null T* for the element type of `dtype`.
+template <class Body>
+void with_type(const char* what, DType dtype, Body&& body) {
+  switch (dtype) {
+    case DType::f32:
+      return body(static_cast<float*>(nullptr));
+    case DType::f64:
+      return body(static_cast<double*>(nullptr));
+    case DType::i64:
+      return body(static_cast<int64_t*>(nullptr));
+    case DType::u8:
+      return body(static_cast<uint8_t*>(nullptr));
+    default:
+      fail(what, ": dtype ", dtype, " can be stored and moved, but not computed with");
+  }
+}
+
+/// Fills a floating tensor from a function of four random words per pair of elements.
+template <class Pair>
+Tensor random_fill(const Shape& shape, Generator& generator, DType dtype, Pair pair) {
+  check(dtype == DType::f32 || dtype == DType::f64, "random: dtype ", dtype,
+        " can't hold random reals; use f32 or f64");
+  Tensor t = Tensor::empty(shape, dtype);
+  const uint64_t key = generator.next_key();
+  with_type("random", dtype, [&]<class T>(T*) {
+    T* out = static_cast<T*>(t.raw());
+    const int64_t n = t.numel();
+    kernels::parallel_ranges((n + 1) / 2, kGrain / 4, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const auto w = kernels::philox(key, uint64_t(i));
+        const auto [a, b] = pair(kernels::uniform_double(w[0], w[1]), kernels::uniform_double(w[2], w[3]));
+        out[2 * i] = T(a);
+        if (2 * i + 1 < n) out[2 * i + 1] = T(b);
+      }
+    });
+  });
+  return t;
+}
+
+}  // namespace
+
+Tensor Tensor::empty(const Shape& shape, DType dtype) {
+  Tensor t;
+  t.impl_ = std::make_shared<Impl>();
+  t.impl_->shape = shape;
+  t.impl_->numel = shape.numel();
+  t.impl_->dtype = dtype;
+  int64_t bytes;
+  check(!__builtin_mul_overflow(t.impl_->numel, size_of(dtype), &bytes), "tensor: shape ", shape, " of ",
+        dtype, " is too large");
+  t.impl_->storage = std::make_shared<Storage>(size_t(bytes));
+  return t;
+}
+
+Tensor Tensor::full(const Shape& shape, double value, DType dtype) {
+  Tensor t = empty(shape, dtype);
+  t.fill(value);
+  return t;
+}
+
+Tensor Tensor::uniform(const Shape& shape, double low, double high, Generator& generator, DType dtype) {
+  return random_fill(shape, generator, dtype, [=](double a, double b) {
+    return std::pair(low + (high - low) * a, low + (high - low) * b);
+  });
+}
+
+Tensor Tensor::normal(const Shape& shape, double mean, double std, Generator& generator, DType dtype) {
+  return random_fill(shape, generator, dtype, [=](double a, double b) {
+    // 1 - a is in (0, 1], so the logarithm is finite.
+    const double r = std * std::sqrt(-2 * std::log(1 - a)), angle = 2 * std::numbers::pi * b;
+    return std::pair(mean + r * std::cos(angle), mean + r * std::sin(angle));
+  });
+}
+
+double Tensor::item() const {
+  check(numel() == 1, "item: a tensor of shape ", shape(), " has ", numel(), " elements, not one");
+  return at(0);
+}
+
+double Tensor::at(int64_t index) const {
+  check(index >= 0 && index < numel(), "at: index ", index, " is out of range for shape ", shape());
+  double value = 0;
+  with_type("at", dtype(), [&]<class T>(T*) { value = double(static_cast<const T*>(raw())[index]); });
+  return value;
+}
+
+std::string Tensor::to_string(int64_t limit) const {
+  if (!defined()) return "undefined";
+  std::string s = concat(dtype(), " ", shape());
+  if (dtype() == DType::bf16 || dtype() == DType::f16) return s;
+  s += " {";
+  for (int64_t i = 0; i < std::min(limit, numel()); ++i) s += concat(i ? ", " : "", at(i));
+  return s + (numel() > limit ? ", ...}" : "}");
+}
+
+std::ostream& operator<<(std::ostream& out, const Tensor& t) { return out << t.to_string(); }
+
+Tensor Tensor::clone() const {
+  Tensor t = empty(shape(), dtype());
+  std::memcpy(t.raw(), raw(), size_t(bytes()));
+  return t;
+}
+
+void Tensor::copy_from(const Tensor& source) const {
+  check(shape() == source.shape(), "copy_from: shape ", source.shape(), " can't be copied into shape ",
+        shape());
+  if (dtype() == source.dtype()) {
+    if (raw() != source.raw()) std::memcpy(raw(), source.raw(), size_t(bytes()));
+    return;
+  }
+  with_type("copy_from", dtype(), [&]<class To>(To*) {
+    with_type("copy_from", source.dtype(), [&]<class From>(From*) {
+      const From* from = static_cast<const From*>(source.raw());
+      To* to = static_cast<To*>(raw());
+      kernels::parallel_ranges(numel(), kGrain, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) to[i] = static_cast<To>(from[i]);
+      });
+    });
+  });
+}
+
+void Tensor::fill(double value) const {
+  with_type("fill", dtype(), [&]<class T>(T*) {
+    T* p = static_cast<T*>(raw());
+    std::fill(p, p + numel(), static_cast<T>(value));
+  });
+}
+
+Tensor Tensor::to(DType wanted) const {
+  if (dtype() == wanted) return *this;
+  Tensor t = empty(shape(), wanted);
+  t.copy_from(*this);
+  return t;
+}
+
+void Tensor::set_data(const Tensor& other) const {
+  impl().storage = other.impl().storage;
+  impl().shape = other.impl().shape;
+  impl().numel = other.impl().numel;
+  impl().dtype = other.impl().dtype;
+}
+
+Tensor Tensor::view(const Shape& shape) const {
+  check(shape.numel() == numel(), "view: shape ", this->shape(), " has ", numel(), " elements, but ", shape,
+        " needs ", shape.numel());
+  Tensor t;
+  t.impl_ = std::make_shared<Impl>(impl());
+  t.impl_->shape = shape;
+  t.impl_->variable = nullptr;
+  return t;
+}
+
+bool Tensor::requires_grad() const { return impl().variable != nullptr; }
+
+const Tensor& Tensor::set_requires_grad(bool on) const {
+  check(is_floating(dtype()), "set_requires_grad: dtype ", dtype(),
+        " has no gradient; convert with .to(DType::f32)");
+  if (on && !impl().variable) impl().variable = std::make_shared<Variable>();
+  if (!on) impl().variable = nullptr;
+  return *this;
+}
+
+const Tensor& Tensor::grad() const {
+  static const Tensor none;
+  return impl().variable ? impl().variable->grad : none;
+}
+
+void Tensor::set_grad(Tensor grad) const {
+  if (!impl().variable && !grad.defined()) return;
+  check(impl().variable && impl().variable->leaf,
+        "set_grad: only a leaf that requires a gradient has one; call "
+        "set_requires_grad() first");
+  check(!grad.defined() || (grad.shape() == shape() && grad.dtype() == dtype()), "set_grad: a gradient of ",
+        grad.defined() ? concat(grad.dtype(), " ", grad.shape()) : "", " does not fit a tensor of ", dtype(),
+        " ", shape());
+  impl().variable->grad = std::move(grad);
+}
+
+void Tensor::require_dtype(DType wanted) const {
+  check(dtype() == wanted, "data: the tensor holds ", dtype(), ", not ", wanted,
+        "; convert with .to(DType::", wanted, ")");
+}
+
+}  // namespace weft
