@@ -1,5 +1,5 @@
 # `cmake --install`: the library, its public headers under include/weft, and the package that find_package(weft) finds.
-# The same list of public headers is what the tests check (tests/headers.cmake).
+# The tests compile each header of the same list alone.
 set(header_folders kernels kernels/activations engine engine/ops layers optim)
 if(WEFT_DATA)
   list(APPEND header_folders engine/data)

@@ -3,7 +3,8 @@
 say() { printf '\n==> %s\n' "$*"; }
 
 # What a build of the library and the weft command takes.
-build_packages=(g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev libjpeg-dev libpng-dev libarchive-dev)
+build_packages=(g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev libjpeg-dev libpng-dev libarchive-dev
+  libcli11-dev libfmt-dev)
 
 # need_packages NAME...: installs those Debian or Ubuntu packages that are missing; without any, does not touch apt.
 need_packages() {
