@@ -1,0 +1,138 @@
+#include <doctest/doctest.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+
+#include "support/errors.h"
+#include "weft/engine/file.h"
+#include "weft/engine/safetensors.h"
+
+using namespace weft;
+namespace fs = std::filesystem;
+
+namespace {
+
+/// A folder that goes with the test.
+struct Folder {
+  fs::path path = fs::temp_directory_path() / ("weft_files_test_" + std::to_string(::getpid()));
+  Folder() { fs::create_directories(path); }
+  ~Folder() { fs::remove_all(path); }
+  std::string operator/(const char* name) const { return (path / name).string(); }
+};
+
+std::string file_of(const std::string& header, const std::string& data) {
+  const uint64_t n = header.size();
+  std::string s(8, '\0');
+  std::memcpy(s.data(), &n, 8);
+  return s + header + data;
+}
+
+}  // namespace
+
+TEST_CASE("safetensors: what is saved is loaded, in order, with its metadata") {
+  const Folder folder;
+  const std::string path = folder / "a.safetensors";
+  const StateDict saved = {{"w", Tensor::from<float>({1.5F, -2}, {2, 1})},
+                           {"d", Tensor::from<double>({3.25}, {})},
+                           {"labels", Tensor::from<int64_t>({-1, 1LL << 40, 0}, {3})},
+                           {"image", Tensor::from<uint8_t>({0, 255}, {2})},
+                           {"none", Tensor::empty({0, 3})},
+                           {"half", Tensor::empty({4}, DType::bf16)}};
+  save_safetensors(path, saved, {{"model", "mxresnet18"}, {"note", "\"quoted\" \n line"}});
+  std::map<std::string, std::string> metadata;
+  const StateDict loaded = load_safetensors(path, &metadata);
+  REQUIRE(loaded.size() == saved.size());
+  for (size_t i = 0; i < saved.size(); ++i) {
+    CHECK(loaded[i].first == saved[i].first);
+    CHECK(loaded[i].second.dtype() == saved[i].second.dtype());
+    CHECK(loaded[i].second.shape() == saved[i].second.shape());
+    CHECK(std::memcmp(loaded[i].second.raw(), saved[i].second.raw(), size_t(saved[i].second.bytes())) == 0);
+  }
+  CHECK(metadata["model"] == "mxresnet18");
+  CHECK(metadata["note"] == "\"quoted\" \n line");
+  CHECK(!find(loaded, "absent").defined());
+}
+
+TEST_CASE("safetensors: every cut of a file is an error, never a crash") {
+  const Folder folder;
+  const std::string path = folder / "a.safetensors", cut = folder / "cut.safetensors";
+  save_safetensors(path, {{"a", Tensor::ones({5})}, {"b", Tensor::zeros({2, 2}, DType::i64)}});
+  const std::string whole = read_file(path);
+  for (size_t n = 0; n < whole.size(); ++n) {
+    write_file(cut, whole.substr(0, n));
+    CHECK_ERROR(load_safetensors(cut), "cut.safetensors: ");
+  }
+  // Any changed byte of the header: an error or a readable file.
+  for (size_t i = 0; i < whole.size() - 52; ++i) {
+    std::string bad = whole;
+    bad[i] = char(bad[i] ^ 0x15);
+    write_file(cut, bad);
+    try {
+      load_safetensors(cut);
+    } catch (const Error&) {
+    }
+  }
+}
+
+TEST_CASE("safetensors: hostile headers") {
+  const Folder folder;
+  const std::string path = folder / "bad.safetensors";
+  const auto refused = [&](const std::string& header, const char* part) {
+    write_file(path, file_of(header, std::string(16, 'x')));
+    CHECK_ERROR(load_safetensors(path), part);
+  };
+  refused(R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,12]}})", "does not fit its data offsets");
+  refused(R"({"a":{"dtype":"F32","shape":[8],"data_offsets":[0,32]}})", "cut off");
+  refused(R"({"a":{"dtype":"F32","shape":[-4],"data_offsets":[0,16]}})", "negative size");
+  refused(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,16]}})",
+          "too many elements");
+  refused(R"({"a":{"dtype":"F8","shape":[16],"data_offsets":[0,16]}})", "has dtype F8");
+  refused(R"({"a":{"dtype":"F32","shape":[4]}})", "damaged");
+  refused(
+      R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
+      "");
+  refused("[1]", "no JSON object");
+  refused("not json", "not a safetensors file");
+  write_file(path, std::string("\xff\xff\xff\xff\xff\xff\xff\x7f{}", 10));
+  CHECK_ERROR(load_safetensors(path), "cut off");
+  CHECK_ERROR(load_safetensors(folder / "absent"), "can't read");
+  CHECK_ERROR(load_safetensors(folder.path.string()), "it is a folder");
+  CHECK_ERROR(save_safetensors(path, {{"a", Tensor::ones({1})}, {"a", Tensor::ones({1})}}), "occurs twice");
+}
+
+TEST_CASE("a file is replaced whole or left as it was") {
+  const Folder folder;
+  const std::string path = folder / "file";
+  write_file(path, "old");
+  SUBCASE("replaced") {
+    write_file(path, "new");
+    CHECK(read_file(path) == "new");
+  }
+  SUBCASE("no room") {
+    rlimit before{};
+    getrlimit(RLIMIT_FSIZE, &before);
+    const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+    rlimit small = before;
+    small.rlim_cur = 4096;
+    setrlimit(RLIMIT_FSIZE, &small);
+    CHECK_ERROR(write_file(path, std::string(100'000, 'x')), "can't write");
+    setrlimit(RLIMIT_FSIZE, &before);
+    std::signal(SIGXFSZ, handler);
+    CHECK(read_file(path) == "old");
+  }
+  SUBCASE("no such folder") { CHECK_ERROR(write_file(folder / "absent/file", "x"), "No such file"); }
+  SUBCASE("the name of a folder") { CHECK_ERROR(write_file(folder.path.string(), "x"), "can't replace"); }
+  SUBCASE("through a link") {
+    fs::create_symlink(path, folder / "link");
+    write_file(folder / "link", "new");
+    CHECK(fs::is_symlink(folder / "link"));
+    CHECK(read_file(path) == "new");
+  }
+  // Nothing is left beside it.
+  for (const auto& entry : fs::directory_iterator(folder.path))
+    CHECK(entry.path().filename().string().find(".tmp") == std::string::npos);
+}

@@ -1,0 +1,104 @@
+#include <doctest/doctest.h>
+
+#include "support/errors.h"
+#include "weft/engine/module.h"
+#include "weft/engine/ops/elementwise.h"
+#include "weft/engine/ops/reduce.h"
+#include "weft/engine/tape.h"
+
+using namespace weft;
+
+namespace {
+
+struct Scale : Module {
+  Scale(Module& parent, std::string_view name) : Module(parent, name) {}
+  Tensor factor = register_parameter("factor", Tensor::full({2}, 3));
+  Tensor calls = register_buffer("calls", Tensor::zeros({1}));
+  Tensor forward(const Tensor& x) override {
+    if (training()) calls.data<float>()[0] += 1;
+    return x * factor;
+  }
+};
+
+struct Net : Module {
+  Tensor shift = register_parameter("shift", Tensor::ones({2}));
+  Scale first{*this, "first"}, second{*this, "second"};
+  Tensor forward(const Tensor& x) override { return second(first(x)) + shift; }
+};
+
+std::vector<std::string> names(const std::vector<Parameter>& list) {
+  std::vector<std::string> out;
+  for (const auto& p : list) out.push_back(p.name);
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("parameters and buffers have dotted names") {
+  Net net;
+  CHECK(names(net.parameters()) == std::vector<std::string>{"shift", "first.factor", "second.factor"});
+  CHECK(names(net.buffers()) == std::vector<std::string>{"first.calls", "second.calls"});
+  CHECK(net.num_parameters() == 6);
+  CHECK(net.state_dict().size() == 5);
+  CHECK(find(net.state_dict(), "second.factor").is(net.second.factor));
+  std::vector<std::string> paths;
+  net.visit([&](const std::string& path, Module&) { paths.push_back(path); });
+  CHECK(paths == std::vector<std::string>{"", "first", "second"});
+}
+
+TEST_CASE("forward, gradients, modes and scopes") {
+  Net net;
+  {
+    Tape tape;
+    tape.backward(sum(net(Tensor::ones({1, 2}))));
+    CHECK(tape.entries()[0].scope == "first");
+    CHECK(tape.entries()[1].scope == "second");
+    CHECK(tape.entries()[2].scope.empty());
+  }
+  CHECK(net.first.factor.grad().to_vector<float>() == std::vector<float>{3, 3});
+  net.zero_grad();
+  CHECK(!net.first.factor.grad().defined());
+  CHECK(net.first.calls.item() == 1);
+  net.eval();
+  CHECK(!net.second.training());
+  net(Tensor::ones({1, 2}));
+  CHECK(net.first.calls.item() == 1);
+}
+
+TEST_CASE("state goes from one module to another, or not at all") {
+  Net a, b;
+  a.first.factor.fill(7);
+  a.first.calls.fill(5);
+  b.load_state_dict(a.state_dict());
+  CHECK(b.first.factor.at(1) == 7);
+  CHECK(b.first.calls.item() == 5);
+
+  StateDict partial = a.state_dict();
+  partial.erase(partial.begin());
+  partial.emplace_back("third.factor", Tensor::ones({2}));
+  CHECK_ERROR(b.load_state_dict(partial), "shift is missing; third.factor is not in the model");
+  b.load_state_dict(partial, /*strict=*/false);
+
+  StateDict wrong = {{"shift", Tensor::full({2}, 9)}, {"first.factor", Tensor::ones({3})}};
+  CHECK_ERROR(b.load_state_dict(wrong, false), "first.factor has shape [3] but the model expects [2]");
+  CHECK(b.shift.at(0) == 1);
+}
+
+TEST_CASE("conversion keeps all handles") {
+  Net net;
+  const Tensor handle = net.first.factor;
+  net.to(DType::f64);
+  CHECK(handle.dtype() == DType::f64);
+  CHECK(handle.requires_grad());
+  net.eval();
+  CHECK(net(Tensor::ones({1, 2}, DType::f64)).at(0) == 10);
+}
+
+TEST_CASE("names are checked") {
+  Net net;
+  CHECK_ERROR(Scale(net, "first"), "the name \"first\" is taken");
+  CHECK_ERROR(Scale(net, "a.b"), "can't be a name");
+  struct Plain : Module {
+  } plain;
+  CHECK_ERROR(plain(Tensor::ones({1})), "no forward");
+}

@@ -1,0 +1,184 @@
+#include <doctest/doctest.h>
+
+#include "support/errors.h"
+#include "weft/engine/ops/activation.h"
+#include "weft/engine/ops/conv.h"
+#include "weft/engine/ops/elementwise.h"
+#include "weft/engine/ops/matmul.h"
+#include "weft/engine/ops/reduce.h"
+#include "weft/engine/ops/shape.h"
+#include "weft/engine/tape.h"
+
+using namespace weft;
+
+namespace {
+Tensor leaf(std::vector<float> values) {
+  const Shape shape{int64_t(values.size())};
+  Tensor t = Tensor::from(values, shape);
+  t.set_requires_grad();
+  return t;
+}
+}  // namespace
+
+TEST_CASE("backward adds into the leaves' gradients, over several tapes too") {
+  const Tensor a = leaf({1, 2, 3}), b = leaf({4, 5, 6});
+  for (int pass = 1; pass <= 2; ++pass) {
+    Tape tape;
+    tape.backward(sum(a * b + a));
+    CHECK(a.grad().to_vector<float>() == std::vector<float>{5.F * pass, 6.F * pass, 7.F * pass});
+    CHECK(b.grad().to_vector<float>() == std::vector<float>{1.F * pass, 2.F * pass, 3.F * pass});
+  }
+  a.zero_grad();
+  CHECK(!a.grad().defined());
+}
+
+TEST_CASE("a tensor used several times gets the sum of its gradients") {
+  const Tensor x = leaf({3});
+  Tape tape;
+  const Tensor y = x * x;         // x^2
+  tape.backward(sum(y * y + y));  // x^4 + x^2
+  CHECK(x.grad().item() == 4 * 27 + 2 * 3);
+}
+
+TEST_CASE("two leaves never share one gradient's memory") {
+  const Tensor a = leaf({1}), b = leaf({2});
+  Tape tape;
+  tape.backward(sum(a + b));
+  a.grad().fill(9);
+  CHECK(b.grad().item() == 1);
+}
+
+TEST_CASE("without a tape nothing is recorded") {
+  const Tensor a = leaf({1, 2});
+  const Tensor y = a * a;
+  CHECK(!y.requires_grad());
+  Tape tape;
+  {
+    const NoGrad quiet;
+    CHECK(!(a * a).requires_grad());
+  }
+  CHECK(tape.entries().empty());
+  CHECK((a * a).requires_grad());
+  CHECK(!(a.detach() * a.detach()).requires_grad());
+  CHECK(tape.entries().size() == 2);
+}
+
+TEST_CASE("misuse is an error that says what to do") {
+  const Tensor a = leaf({1, 2});
+  Tensor old;
+  {
+    Tape tape;
+    const Tensor loss = sum(a * a);
+    CHECK_ERROR(tape.backward(a * a), "not one element");
+    tape.backward(loss);
+    CHECK_ERROR(tape.backward(loss), "walked back already");
+    CHECK_ERROR(a * a, "start a new Tape");
+  }
+  {
+    Tape tape;
+    old = a * a;
+  }
+  Tape tape;
+  CHECK_ERROR(tape.backward(sum(a.detach())), "depends on no tensor that requires a gradient");
+  CHECK_ERROR(old * a, "computed under another tape");
+  CHECK_ERROR(tape.backward(old, Tensor::ones({2})), "recorded on another tape");
+  const Tensor y = a * a;
+  CHECK_ERROR(tape.backward(y, Tensor::ones({3})), "does not fit");
+  CHECK_ERROR(y.set_grad(Tensor::ones({2})), "only a leaf");
+  CHECK_ERROR(a.set_grad(Tensor::ones({3})), "does not fit");
+}
+
+TEST_CASE("tapes nest: the inner one records, the outer one goes on after it") {
+  const Tensor a = leaf({2});
+  Tape outer;
+  const Tensor y = a * a;
+  {
+    Tape inner;
+    inner.backward(sum(a * 3.0));
+    CHECK(a.grad().item() == 3);
+  }
+  CHECK(outer.entries().size() == 1);
+  outer.backward(sum(y));
+  CHECK(a.grad().item() == 3 + 4);
+}
+
+TEST_CASE("entries, listing and drawing") {
+  const Tensor x = Tensor::ones({1, 5, 5, 2}), w = Tensor::ones({4, 3, 3, 2});
+  w.set_requires_grad();
+  Tape tape;
+  {
+    const ScopeName stem("stem"), conv("conv");
+    mish(conv2d(x, w, {}, {.stride = 2, .padding = 1}));
+  }
+  REQUIRE(tape.entries().size() == 2);
+  const TapeEntry& e = tape.entries()[0];
+  CHECK(e.op == "conv2d");
+  CHECK(e.scope == "stem.conv");
+  CHECK(e.detail == "3x3 stride 2 pad 1");
+  CHECK(e.multiply_adds == 9 * 4 * 9 * 2);
+  CHECK(e.inputs[1].shape == w.shape());
+  CHECK(e.outputs[0].shape == Shape{1, 3, 3, 4});
+  const std::string list = tape.to_string(), dot = tape.to_dot();
+  for (const char* part : {"stem.conv", "conv2d", "mish", "[1, 3, 3, 4]"})
+    CHECK(list.find(part) != std::string::npos);
+  for (const char* part : {"digraph tape", "e0 -> e1", "leaf [4, 3, 3, 2]"})
+    CHECK(dot.find(part) != std::string::npos);
+}
+
+TEST_CASE("hooks see each entry's gradient before it is passed on") {
+  const Tensor a = leaf({1, 2});
+  Tape tape;
+  const Tensor loss = sum(square(a * 2.0));
+  std::vector<std::string> seen;
+  tape.add_hook([&](const TapeEntry& e, std::span<const Tensor> grads) {
+    seen.push_back(std::string(e.op) + " " + grads[0].to_string());
+  });
+  int of_square = 0;
+  tape.add_hook([&](const TapeEntry&, std::span<const Tensor>) { ++of_square; }, 1);
+  CHECK_ERROR(tape.add_hook({}, 3), "entry 3 of a tape with 3");
+  tape.backward(loss);
+  CHECK(seen == std::vector<std::string>{"sum f32 [] {1}", "square f32 [2] {1, 1}", "affine f32 [2] {4, 8}"});
+  CHECK(of_square == 1);
+}
+
+TEST_CASE("backward frees what it has passed") {
+  empty_cache();
+  const size_t before = memory_stats().in_use;
+  const Tensor x = Tensor::ones({1 << 20});
+  x.set_requires_grad();
+  Tape tape;
+  Tensor loss;
+  {
+    Tensor y = x;
+    for (int i = 0; i < 8; ++i) y = mish(y);
+    loss = sum(y);
+  }
+  const size_t forward = memory_stats().in_use - before;
+  reset_peak_memory();
+  tape.backward(loss);
+  // Eight saved inputs go while one or two gradients come and go.
+  CHECK(memory_stats().peak - before <= forward + (size_t{3} << 22) + 4096);
+  CHECK(memory_stats().in_use - before <= (size_t{2} << 22) + 4096);
+}
+
+TEST_CASE("an op of one's own") {
+  // y = x^3 recorded by hand.
+  const auto cube = [](const Tensor& x) {
+    Tensor y = Tensor::empty(x.shape());
+    for (int64_t i = 0; i < x.numel(); ++i) y.data<float>()[i] = float(x.at(i) * x.at(i) * x.at(i));
+    record("cube", {x}, {y},
+           [x = x.detach()](BackwardContext& c) { c.set(0, c.grad_output() * square(x) * 3.0); });
+    return y;
+  };
+  const Tensor x = leaf({1, -2});
+  {
+    Tape tape;
+    tape.backward(sum(cube(x)));
+    CHECK(x.grad().to_vector<float>() == std::vector<float>{3, 12});
+  }
+  Tape tape;
+  const Tensor y = Tensor::ones({2});
+  record("wrong", {x}, {y}, [](BackwardContext& c) { c.set(0, Tensor::ones({3})); });
+  CHECK_ERROR(tape.backward(sum(y)),
+              "wrong: backward gave input 0 a gradient of shape [3], but the input is [2]");
+}
