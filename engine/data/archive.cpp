@@ -1,0 +1,95 @@
+// Reading tar archives whole. zlib unpacks gzip rather than libarchive, which does not verify the checksum at
+// the end.
+#include <archive.h>
+#include <archive_entry.h>
+#include <zlib.h>
+
+#include <cerrno>
+#include <memory>
+#include <vector>
+
+#include "weft/engine/data/file_tree.h"
+#include "weft/engine/error.h"
+
+namespace weft::data {
+
+namespace {
+
+constexpr int64_t kMaxFile = int64_t{1} << 30;
+
+struct Unzip {
+  gzFile file;
+  std::vector<char> block = std::vector<char>(1 << 18);
+};
+
+// What zlib has to say about the last read; null where all is well.
+const char* trouble(gzFile file) {
+  int code = Z_OK;
+  const char* text = gzerror(file, &code);
+  if (code == Z_OK || code == Z_STREAM_END) return nullptr;
+  return code == Z_BUF_ERROR ? "the compressed data ends too early" : text;
+}
+
+// Plain data passes through gzread unchanged.
+la_ssize_t read_block(archive* reader, void* user, const void** block) {
+  auto* source = static_cast<Unzip*>(user);
+  const int n = gzread(source->file, source->block.data(), unsigned(source->block.size()));
+  if (const char* text = n <= 0 ? trouble(source->file) : nullptr) {
+    archive_set_error(reader, EILSEQ, "%s", text);
+    return -1;
+  }
+  *block = source->block.data();
+  return n;
+}
+
+}  // namespace
+
+std::vector<FileEntry> read_archive(const std::string& path) {
+  Unzip source{gzopen(path.c_str(), "rb")};
+  check(source.file != nullptr, "data: cannot open ", path);
+  const std::unique_ptr<gzFile_s, int (*)(gzFile)> closing(source.file, gzclose);
+  gzbuffer(source.file, 1 << 18);
+  const std::unique_ptr<archive, int (*)(archive*)> reader(archive_read_new(), archive_read_free);
+  check(reader != nullptr, "data: cannot set up libarchive");
+  const auto bad = [&] {
+    const char* text = archive_error_string(reader.get());
+    fail("data: ", path, " is not a readable .tgz or .tar: ", text ? text : "unknown format",
+         "; where it was downloaded, do that again and compare its checksum");
+  };
+  archive_read_support_format_tar(reader.get());
+  archive_read_support_format_empty(reader.get());
+  if (archive_read_open(reader.get(), &source, nullptr, read_block, nullptr) != ARCHIVE_OK) bad();
+
+  std::vector<FileEntry> entries;
+  archive_entry* header = nullptr;
+  for (int result; (result = archive_read_next_header(reader.get(), &header)) != ARCHIVE_EOF;) {
+    // A warning is about a name outside the C locale; the UTF-8 form below is still whole.
+    if (result != ARCHIVE_OK && result != ARCHIVE_WARN) bad();
+    if (archive_entry_filetype(header) != AE_IFREG) continue;
+    const char* utf8 = archive_entry_pathname_utf8(header);
+    const char* name = utf8 ? utf8 : archive_entry_pathname(header);
+    if (!name) bad();
+    FileEntry entry{name, nullptr, {}};
+    if (named_as_picture(entry.path) || ends_with_any_case(entry.path, ".csv")) {
+      const int64_t size = archive_entry_size(header);
+      check(size >= 0 && size <= kMaxFile, "data: ", path, ": ", entry.path, " claims ", size, " bytes");
+      std::vector<uint8_t> bytes;
+      uint8_t block[1 << 14];
+      // In blocks, so that a false size in the header takes no memory.
+      for (la_ssize_t n; (n = archive_read_data(reader.get(), block, sizeof block)) != 0;) {
+        if (n < 0) bad();
+        bytes.insert(bytes.end(), block, block + n);
+      }
+      bytes.shrink_to_fit();
+      entry.bytes = std::make_shared<const std::vector<uint8_t>>(std::move(bytes));
+    }
+    entries.push_back(std::move(entry));
+  }
+  // To the end, where the checksum of the whole is.
+  while (gzread(source.file, source.block.data(), unsigned(source.block.size())) > 0) {
+  }
+  if (const char* text = trouble(source.file)) fail("data: ", path, " is corrupt: ", text);
+  return entries;
+}
+
+}  // namespace weft::data

@@ -1,0 +1,18 @@
+// The decoders behind decode_image; not part of the public API.
+#pragma once
+
+#include "weft/engine/data/image.h"
+
+namespace weft::data {
+
+ImageSize jpeg_size(std::span<const uint8_t> encoded);
+Image decode_jpeg(std::span<const uint8_t> encoded, const DecodeOptions& options);
+ImageSize png_size(std::span<const uint8_t> encoded);
+Image decode_png(std::span<const uint8_t> encoded, const DecodeOptions& options);
+
+/// Throws unless the picture has pixels, and at most `max_pixels`.
+void check_size(const char* format, uint64_t height, uint64_t width, int64_t max_pixels);
+/// Throws unless `image` is a picture that an encoder can write.
+void check_encodable(const char* op, const Image& image);
+
+}  // namespace weft::data

@@ -1,0 +1,91 @@
+#include "weft/engine/data/dataset.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "weft/engine/error.h"
+
+namespace weft::data {
+
+namespace {
+
+// The class folder of "split/CLASS/.../NAME"; empty where the file lies in no class folder or is in another
+// split.
+std::string class_of(const std::string& path, const std::string& split) {
+  const auto parts = path_parts(path);
+  return parts.size() >= 3 && parts[0] == split ? parts[1] : "";
+}
+
+std::set<std::string> classes_of(const std::vector<FileEntry>& tree, const std::string& split) {
+  std::set<std::string> classes;
+  for (const FileEntry& e : tree)
+    if (named_as_picture(e.path))
+      if (std::string c = class_of(e.path, split); !c.empty()) classes.insert(std::move(c));
+  return classes;
+}
+
+}  // namespace
+
+ImageDataset::ImageDataset(std::string split, std::vector<std::string> classes, std::vector<Sample> samples)
+    : split_(std::move(split)),
+      source_("memory"),
+      classes_(std::move(classes)),
+      samples_(std::move(samples)) {
+  for (const Sample& s : samples_)
+    check(s.label >= 0 && s.label < int64_t(classes_.size()), "data: ", s.file.path, " has label ", s.label,
+          ", but there are ", classes_.size(), " classes");
+}
+
+ImageDataset ImageDataset::from_tree(const std::string& path, const std::vector<FileEntry>& tree,
+                                     const std::string& split) {
+  check(split == "train" || split == "val", "data: there is no split '", split, "', only train and val");
+  ImageDataset set;
+  set.split_ = split;
+  set.source_ = path;
+  const auto in_train = classes_of(tree, "train"), here = classes_of(tree, split);
+  const auto& known = in_train.empty() ? here : in_train;
+  set.classes_.assign(known.begin(), known.end());
+
+  bool split_exists = false, loose_pictures = false;
+  for (const FileEntry& e : tree) {
+    if (ends_with_any_case(e.path, ".csv") && path_parts(e.path).size() == 1) set.tables_.push_back(e);
+    if (!e.path.starts_with(split + "/")) continue;
+    split_exists = true;
+    const std::string name = class_of(e.path, split);
+    if (name.empty() || !named_as_picture(e.path)) {
+      loose_pictures |= name.empty() && named_as_picture(e.path);
+      ++set.ignored_;
+      continue;
+    }
+    const auto c = std::lower_bound(set.classes_.begin(), set.classes_.end(), name);
+    check(c != set.classes_.end() && *c == name, "data: class '", name, "' is in val/ of ", path,
+          " but not in train/: add pictures of it to train/ or remove it from val/");
+    set.samples_.push_back({e, c - set.classes_.begin()});
+  }
+  if (set.samples_.empty() && loose_pictures)
+    fail("data: the pictures of ", split, "/ in ", path, " lie in no class folder: expected ", split,
+         "/CLASS/*.jpg");
+  if (set.samples_.empty() && split_exists)
+    fail("data: ", split, "/ of ", path, " has no pictures (", split, "/CLASS/*.jpg, .jpeg, .png), only ",
+         set.ignored_, " other files");
+  check(!set.samples_.empty(), "data: ", path, " has no ", split, "/ folder with pictures (expected ", split,
+        "/CLASS/*.jpg, .jpeg, .png)");
+  return set;
+}
+
+ImageDataset ImageDataset::open(const std::string& path, const std::string& split) {
+  return from_tree(path, read_file_tree(path), split);
+}
+
+std::pair<ImageDataset, ImageDataset> ImageDataset::open_splits(const std::string& path) {
+  const auto tree = read_file_tree(path);
+  return {from_tree(path, tree, "train"), from_tree(path, tree, "val")};
+}
+
+const ImageDataset::Sample& ImageDataset::at(int64_t i) const {
+  check(i >= 0 && i < size(), "data: picture ", i, " of a data set of ", size());
+  return samples_[size_t(i)];
+}
+
+}  // namespace weft::data

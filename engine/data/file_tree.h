@@ -1,0 +1,40 @@
+// The files of a data set, in a folder or in a tar archive, behind one interface. Not part of the public API.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace weft::data {
+
+/// The content of a file, shared and never changed.
+using Bytes = std::shared_ptr<const std::vector<uint8_t>>;
+
+/// A file of a data set: its content where it came from an archive, else where it lies on disk.
+struct FileEntry {
+  std::string path;  ///< relative to the data set's root, with '/'
+  Bytes bytes;
+  std::string on_disk;
+
+  /// The content, read now if it lies on disk. Throws Error where it cannot be read.
+  Bytes load() const;
+};
+
+/// All that lies under train/ and val/, and the .csv files beside them, sorted by path. The root is `path`
+/// itself or the only folder in it that has a train/ or val/. Hidden files and folders (first character '.')
+/// are left out; files that are neither pictures by name nor .csv come without their content. Throws Error
+/// where nothing of this kind is there, or the archive is corrupt.
+std::vector<FileEntry> read_file_tree(const std::string& path);
+
+/// All regular files of a tar archive, plain or gzipped, with the content of pictures and .csv files.
+std::vector<FileEntry> read_archive(const std::string& path);
+
+/// True for names that end in .jpg, .jpeg or .png, in capital or small letters.
+bool named_as_picture(const std::string& path);
+/// True where `path` ends with `suffix`, which is in small letters, in capital or small letters.
+bool ends_with_any_case(const std::string& path, const std::string& suffix);
+/// The parts between the slashes; empty ones and "." are left out.
+std::vector<std::string> path_parts(const std::string& path);
+
+}  // namespace weft::data

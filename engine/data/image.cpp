@@ -1,0 +1,53 @@
+#include "weft/engine/data/image.h"
+
+#include <algorithm>
+#include <array>
+#include <climits>
+
+#include "weft/engine/data/codecs.h"
+#include "weft/engine/error.h"
+
+namespace weft::data {
+
+namespace {
+
+enum class Format { jpeg, png };
+
+Format format_of(std::span<const uint8_t> encoded) {
+  constexpr std::array<uint8_t, 3> jpeg{0xff, 0xd8, 0xff};
+  constexpr std::array<uint8_t, 8> png{0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+  const auto starts_with = [&](std::span<const uint8_t> magic) {
+    return encoded.size() >= magic.size() && std::equal(magic.begin(), magic.end(), encoded.begin());
+  };
+  check(!encoded.empty(), "image: the file is empty");
+  if (starts_with(jpeg)) return Format::jpeg;
+  check(starts_with(png), "image: the content is neither JPEG nor PNG; only these two can be read");
+  return Format::png;
+}
+
+}  // namespace
+
+void check_size(const char* format, uint64_t height, uint64_t width, int64_t max_pixels) {
+  check(height > 0 && width > 0, format, ": a picture of ", width, " x ", height, " pixels");
+  check(height <= INT_MAX && width <= INT_MAX && height * width <= uint64_t(max_pixels), format, ": ", width,
+        " x ", height, " pixels is more than the limit of ", max_pixels, " (DecodeOptions::max_pixels)");
+}
+
+void check_encodable(const char* op, const Image& image) {
+  check(image.height > 0 && image.width > 0 && image.height <= 65500 && image.width <= 65500, op,
+        ": cannot write ", image.width, " x ", image.height, " pixels, each side must be 1 to 65500");
+  check(image.pixels.size() == size_t(image.height) * size_t(image.width) * 3, op, ": ", image.pixels.size(),
+        " bytes for ", image.width, " x ", image.height, " RGB pixels");
+}
+
+ImageSize image_size(std::span<const uint8_t> encoded) {
+  return format_of(encoded) == Format::jpeg ? jpeg_size(encoded) : png_size(encoded);
+}
+
+Image decode_image(std::span<const uint8_t> encoded, const DecodeOptions& options) {
+  check(options.reduce == 1 || options.reduce == 2 || options.reduce == 4 || options.reduce == 8,
+        "decode_image: reduce is ", options.reduce, ", but only 1, 2, 4 and 8 are possible");
+  return format_of(encoded) == Format::jpeg ? decode_jpeg(encoded, options) : decode_png(encoded, options);
+}
+
+}  // namespace weft::data
