@@ -1,0 +1,96 @@
+// GroupedOptimizer: what all optimizers share that keep one options struct for each parameter group.
+#pragma once
+
+#include <vector>
+
+#include "weft/optim/optimizer.h"
+
+namespace weft::optim {
+
+/// Base of an optimizer whose groups each have an `OptionsT`: an aggregate with `lr`, `weight_decay`, and
+/// `betas` or `momentum`.
+template <class OptionsT>
+class GroupedOptimizer : public Optimizer {
+ public:
+  using Options = OptionsT;
+
+  /// Adds a group with options of its own. Throws Error on options out of range and on parameters that cannot
+  /// be trained or are there already.
+  void add_group(const std::vector<Parameter>& parameters, const Options& options = {}) {
+    check_options(options);
+    append_group(parameters, slots(options), options.lr);
+    options_.push_back(options);
+  }
+
+  /// The options of a group; a change holds from the next step on.
+  const Options& options(size_t group = 0) const { return (at(group), options_[group]); }
+  void set_options(size_t group, const Options& options) {
+    check_options(options);
+    check(slots(options).size() <= at(group).slots.size(), name(),
+          ": these options need other state (momentum) than group ", group, " was added with");
+    options_[group] = options;
+  }
+
+  void step() override {
+    check_gradients();
+    for (size_t g = 0; g < groups_.size(); ++g) update(groups_[g], options_[g]);
+    advance();
+  }
+
+  double lr(size_t group) const override { return options(group).lr; }
+  void set_lr(size_t group, double lr) override { change(group, &Options::lr, lr); }
+  double weight_decay(size_t group) const override { return options(group).weight_decay; }
+  void set_weight_decay(size_t group, double value) override { change(group, &Options::weight_decay, value); }
+  bool has_momentum(size_t group) const override { return kAdamLike || !at(group).slots.empty(); }
+  double momentum(size_t group) const override { return momentum_of(options(group)); }
+  void set_momentum(size_t group, double momentum) override {
+    check(has_momentum(group), name(), ": group ", group,
+          " was added with momentum 0 and has no buffer for one");
+    Options changed = options(group);
+    momentum_of(changed) = momentum;
+    check_options(changed);
+    options_[group] = changed;
+  }
+
+ protected:
+  /// Throws Error on a value out of range. Called with every new set of options.
+  virtual void check_options(const Options& options) const = 0;
+  /// The state that these options need.
+  virtual std::vector<Slot> slots(const Options& options) const = 0;
+  /// The update of one group.
+  virtual void update(Group& group, const Options& options) = 0;
+
+  /// The checks that all options share.
+  void check_common(const Options& o) const {
+    check_lr(o.lr);
+    check(o.weight_decay >= 0, name(), ": weight_decay is ", o.weight_decay, "; it must be 0 or more");
+    if constexpr (kAdamLike) {
+      for (double beta : o.betas)
+        check(beta >= 0 && beta < 1, name(), ": a beta is ", beta, "; betas must be in [0, 1)");
+      check(o.eps >= 0, name(), ": eps is ", o.eps, "; it must be 0 or more");
+    } else {
+      check(o.momentum >= 0, name(), ": momentum is ", o.momentum, "; it must be 0 or more");
+    }
+  }
+
+ private:
+  static constexpr bool kAdamLike = requires(Options o) { o.betas; };
+
+  template <class O>
+  static auto& momentum_of(O& options) {
+    if constexpr (kAdamLike)
+      return options.betas[0];
+    else
+      return options.momentum;
+  }
+  void change(size_t group, double Options::*member, double value) {
+    Options changed = options(group);
+    changed.*member = value;
+    check_options(changed);
+    options_[group] = changed;
+  }
+
+  std::vector<Options> options_;
+};
+
+}  // namespace weft::optim

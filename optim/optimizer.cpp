@@ -1,0 +1,139 @@
+#include "weft/optim/optimizer.h"
+
+#include <cmath>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "weft/optim/multi_tensor.h"
+
+namespace weft::optim {
+namespace {
+
+std::string describe(const Tensor& t) { return concat(t.dtype(), " ", t.shape()); }
+
+/// "a, b, c and 4 more", for messages.
+std::string list(const std::vector<std::string>& names) {
+  constexpr size_t kShown = 3;
+  std::string text;
+  for (size_t i = 0; i < names.size() && i < kShown; ++i) text += (i ? ", '" : "'") + names[i] + "'";
+  if (names.size() > kShown) text += concat(" and ", names.size() - kShown, " more");
+  return text;
+}
+
+}  // namespace
+
+void Optimizer::zero_grad() {
+  for (const Group& group : groups_)
+    for (const Entry& entry : group.entries) entry.param.tensor.zero_grad();
+}
+
+std::vector<Parameter> Optimizer::parameters() const {
+  std::vector<Parameter> all;
+  for (const Group& group : groups_)
+    for (const Entry& entry : group.entries) all.push_back(entry.param);
+  return all;
+}
+
+std::vector<Parameter> Optimizer::parameters(size_t group) const {
+  std::vector<Parameter> own;
+  for (const Entry& entry : at(group).entries) own.push_back(entry.param);
+  return own;
+}
+
+const Optimizer::Group& Optimizer::at(size_t group) const {
+  check(group < groups_.size(), name(), ": there is no parameter group ", group, "; there are ",
+        groups_.size());
+  return groups_[group];
+}
+
+void Optimizer::check_lr(double lr) const {
+  check(std::isfinite(lr) && lr >= 0, name(), ": lr is ", lr, "; it must be a finite number, 0 or more");
+}
+
+void Optimizer::append_group(const std::vector<Parameter>& parameters, std::vector<Slot> slots,
+                             double initial_lr) {
+  std::vector<Parameter> all = this->parameters();
+  std::unordered_set<std::string> names;
+  std::unordered_set<const void*> tensors;  // identity: the memory, which an empty tensor may lack
+  for (const Parameter& p : all) {
+    names.insert(p.name);
+    tensors.insert(p.tensor.raw());
+  }
+  Group group;
+  for (const Parameter& p : parameters) {
+    check(p.tensor.defined(), name(), ": parameter '", p.name, "' is undefined");
+    check(p.tensor.dtype() == DType::f32 || p.tensor.dtype() == DType::f64, name(), ": parameter '", p.name,
+          "' is ", describe(p.tensor), "; only f32 and f64 can be trained");
+    check(names.insert(p.name).second, name(), ": two parameters are named '", p.name, "'");
+    check(p.tensor.numel() == 0 || tensors.insert(p.tensor.raw()).second, name(), ": parameter '", p.name,
+          "' is in the optimizer already, under another name");
+    Entry entry{p, p.tensor.shape(), p.tensor.dtype(), Tensor::zeros({}, DType::i64), {}};
+    for (const Slot& slot : slots)
+      entry.state.push_back(slot.scalar ? Tensor::zeros({}, DType::f64)
+                                        : Tensor::zeros(entry.shape, entry.dtype));
+    cut(group.entries.size(), p.tensor.numel(), group.chunks);
+    group.entries.push_back(std::move(entry));
+  }
+  group.slots = std::move(slots);
+  group.initial_lr = initial_lr;
+  groups_.push_back(std::move(group));
+}
+
+void Optimizer::check_gradients() const {
+  for (const Group& group : groups_)
+    for (const Entry& entry : group.entries) {
+      const Tensor &p = entry.param.tensor, &g = p.grad();
+      check(p.shape() == entry.shape && p.dtype() == entry.dtype, name(), ": parameter '", entry.param.name,
+            "' is ", describe(p), " now but was ", entry.dtype, " ", entry.shape,
+            " when it was added; make the optimizer after converting the module");
+      if (g.defined())
+        check(g.shape() == p.shape() && g.dtype() == p.dtype(), name(), ": parameter '", entry.param.name,
+              "' is ", describe(p), " but its gradient is ", describe(g));
+    }
+}
+
+StateDict Optimizer::state() const {
+  StateDict dict{{"step", steps_}};
+  for (const Group& group : groups_)
+    for (const Entry& entry : group.entries) {
+      dict.emplace_back(entry.param.name + "/step", entry.updates);
+      for (size_t s = 0; s < group.slots.size(); ++s)
+        dict.emplace_back(entry.param.name + "/" + group.slots[s].name, entry.state[s]);
+    }
+  return dict;
+}
+
+StateDict Optimizer::state_dict() const { return state(); }
+
+void Optimizer::load_state_dict(const StateDict& dict) {
+  std::unordered_map<std::string, const Tensor*> given;
+  for (const auto& [key, tensor] : dict) {
+    check(tensor.defined(), name(), ": '", key, "' of the loaded state is undefined");
+    check(given.emplace(key, &tensor).second, name(), ": '", key, "' is in the loaded state twice");
+  }
+  const StateDict own = state();
+  std::vector<std::string> missing, left_over;
+  std::unordered_set<std::string> known;
+  for (const auto& [key, tensor] : own) {
+    known.insert(key);
+    const auto found = given.find(key);
+    if (found == given.end()) {
+      missing.push_back(key);
+      continue;
+    }
+    const Tensor& t = *found->second;
+    check(t.shape() == tensor.shape() && t.dtype() == tensor.dtype(), name(), ": '", key,
+          "' of the loaded state is ", describe(t), " but ", describe(tensor), " is expected");
+    if (t.dtype() == DType::i64)
+      check(count(t) >= 0, name(), ": '", key, "' of the loaded state is negative");
+  }
+  for (const auto& [key, tensor] : dict)
+    if (!known.count(key)) left_over.push_back(key);
+  check(missing.empty(), name(), ": the loaded state lacks ", list(missing),
+        "; is it of another optimizer, or of another network?");
+  check(left_over.empty(), name(), ": the loaded state has ", list(left_over),
+        " which this optimizer does not know; is it of another optimizer, or of another network?");
+  for (const auto& [key, tensor] : own) tensor.copy_from(*given.at(key));
+}
+
+}  // namespace weft::optim

@@ -1,0 +1,120 @@
+// Optimizer: the base of all optimizers. It knows parameters by group, walks them in one pass, counts steps
+// and saves state.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "weft/engine/module.h"
+#include "weft/engine/safetensors.h"
+#include "weft/engine/tensor.h"
+
+namespace weft::optim {
+
+/// A piece of one parameter's elements: what one task of a step works on.
+struct ChunkRange {
+  size_t entry = 0;
+  int64_t begin = 0, end = 0;
+};
+
+/// Changes parameters by their gradients.
+///
+///   optim::Ranger opt(net.parameters(), {.lr = 4e-3f, .betas = {0.95f, 0.99f}, .eps = 1e-6f});
+///   ... tape.backward(loss); opt.step(); opt.zero_grad();
+///
+/// Parameters lie in groups, each with options of its own (add_group of the concrete class). A parameter
+/// without a gradient is passed over and its state stays as it is. Step counts that enter a formula (bias
+/// correction) are kept for each parameter, as in PyTorch, so that one which joins late is corrected rightly.
+/// Parameters are f32 or f64.
+///
+/// A step gives the same bits for any number of threads. NaN and infinity in a gradient go through to the
+/// parameter.
+class Optimizer {
+ public:
+  Optimizer() = default;
+  virtual ~Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
+  /// Its name in messages: "adam".
+  virtual const char* name() const = 0;
+  /// One update of all parameters that have a gradient. Throws Error, and then changes nothing, where a
+  /// gradient does not fit its parameter, or a parameter has changed its shape or dtype since it was added.
+  virtual void step() = 0;
+  /// Drops the gradients of all parameters.
+  void zero_grad();
+  /// How often step() was called.
+  int64_t steps() const { return count(steps_); }
+
+  size_t num_groups() const { return groups_.size(); }
+  /// The parameters of all groups, or of one.
+  std::vector<Parameter> parameters() const;
+  std::vector<Parameter> parameters(size_t group) const;
+
+  /// The learning rate of a group.
+  virtual double lr(size_t group) const = 0;
+  virtual void set_lr(size_t group, double lr) = 0;
+  /// The learning rate that the group was added with: what a schedule multiplies.
+  double initial_lr(size_t group) const { return at(group).initial_lr; }
+  /// Whether the group has a momentum to set: beta1 in the Adam family; false for SGD built with momentum 0.
+  virtual bool has_momentum(size_t group) const = 0;
+  virtual double momentum(size_t group) const = 0;
+  virtual void set_momentum(size_t group, double momentum) = 0;
+  virtual double weight_decay(size_t group) const = 0;
+  virtual void set_weight_decay(size_t group, double weight_decay) = 0;
+
+  /// All that a resumed run needs: "step", and for each parameter "<path>/step" and "<path>/<slot>" with
+  /// PyTorch's slot names
+  /// ("exp_avg"). The tensors are shared with the optimizer (clone them to keep a moment in time). Options
+  /// are not in it: they come from the program, and learning rates from a schedule, which is a pure function
+  /// of the step.
+  StateDict state_dict() const;
+  /// Copies the state in. Throws Error, and then changes nothing, where a name is missing, left over or there
+  /// twice, or has another shape or dtype.
+  void load_state_dict(const StateDict& dict);
+
+ protected:
+  /// A parameter and what the optimizer keeps for it.
+  struct Entry {
+    Parameter param;
+    Shape shape;                // as added
+    DType dtype = DType::f32;   // as added
+    Tensor updates;             // i64 scalar: how often it was updated
+    std::vector<Tensor> state;  // one for each of the group's slots
+  };
+  /// A state tensor that each parameter of a group has: of the parameter's shape and dtype, or an f64 scalar.
+  struct Slot {
+    std::string name;
+    bool scalar = false;
+  };
+  struct Group {
+    std::vector<Entry> entries;
+    std::vector<Slot> slots;
+    std::vector<ChunkRange> chunks;
+    double initial_lr = 0;
+  };
+  friend class MultiTensor;
+  friend class Lookahead;
+
+  /// Appends a group with zeroed state. Throws Error on an undefined, integer or doubly added parameter or
+  /// name.
+  void append_group(const std::vector<Parameter>& parameters, std::vector<Slot> slots, double initial_lr);
+  /// Throws where a parameter and its gradient or its state do not fit. To be called before a step changes
+  /// anything.
+  void check_gradients() const;
+  /// Counts one call of step().
+  void advance() { ++*steps_.data<int64_t>(); }
+  /// The tensors of state_dict().
+  virtual StateDict state() const;
+  const Group& at(size_t group) const;
+  /// Throws unless lr is finite and not negative.
+  void check_lr(double lr) const;
+
+  static int64_t count(const Tensor& t) { return *t.data<int64_t>(); }
+
+  std::vector<Group> groups_;
+  Tensor steps_ = Tensor::zeros({}, DType::i64);
+};
+
+}  // namespace weft::optim
