@@ -1,0 +1,58 @@
+// Lookahead: slow weights that follow the fast ones of any other optimizer.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "weft/optim/optimizer.h"
+
+namespace weft::optim {
+
+struct LookaheadOptions {
+  int64_t k = 6;       ///< updates between two synchronisations; the paper's choice is 5
+  double alpha = 0.5;  ///< how far the slow weights go
+  /// The slow weights start as the weights at the first synchronisation, which therefore moves nothing, as in
+  /// timm and over9000. Otherwise as the weights before the first update (the paper; Ranger 9.3.19).
+  bool lazy = false;
+};
+
+/// Lookahead (Zhang et al. 2019, https://arxiv.org/abs/1907.08610, algorithm 1). After every k-th update of a
+/// parameter p by the inner optimizer:
+///
+///   s <- s + alpha (p - s),  p <- s
+///
+///   Lookahead opt(std::make_unique<Adam>(net.parameters(), AdamOptions{.lr = 3e-3}), {.k = 5});
+///
+/// Groups, learning rates and momentum are those of the inner optimizer. Slot: "slow_buffer", beside the
+/// inner ones.
+class Lookahead : public Optimizer {
+ public:
+  /// `inner` must not have stepped yet. The options hold for all of its groups.
+  explicit Lookahead(std::unique_ptr<Optimizer> inner, const LookaheadOptions& options = {});
+
+  const char* name() const override { return "lookahead"; }
+  void step() override;
+
+  Optimizer& inner() { return *inner_; }
+  const Optimizer& inner() const { return *inner_; }
+
+  double lr(size_t group) const override { return inner_->lr(group); }
+  void set_lr(size_t group, double lr) override { inner_->set_lr(group, lr); }
+  bool has_momentum(size_t group) const override { return inner_->has_momentum(group); }
+  double momentum(size_t group) const override { return inner_->momentum(group); }
+  void set_momentum(size_t group, double momentum) override { inner_->set_momentum(group, momentum); }
+  double weight_decay(size_t group) const override { return inner_->weight_decay(group); }
+  void set_weight_decay(size_t group, double value) override { inner_->set_weight_decay(group, value); }
+
+ protected:
+  /// Takes over the groups that `inner` has and this has not.
+  void adopt_groups(const LookaheadOptions& options);
+
+ private:
+  StateDict state() const override;
+
+  std::unique_ptr<Optimizer> inner_;
+  std::vector<LookaheadOptions> options_;
+};
+
+}  // namespace weft::optim

@@ -1,0 +1,36 @@
+// Ranger: RAdam in Lookahead.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "weft/optim/lookahead.h"
+#include "weft/optim/radam.h"
+
+namespace weft::optim {
+
+struct RangerOptions {
+  double lr = 1e-3;
+  std::array<double, 2> betas = {0.95, 0.999};
+  double eps = 1e-5;
+  double weight_decay = 0;  ///< decoupled: p <- p (1 - lr weight_decay) before the step
+  int64_t k = 6;            ///< updates between two synchronisations of Lookahead
+  double alpha = 0.5;       ///< of Lookahead
+  double threshold = 5;     ///< of RAdam
+};
+
+/// Ranger 9.3.19 (Less Wright, https://github.com/lessw2020/Ranger-Mish-ImageWoof-5, ranger.py): RAdam with
+/// decoupled weight decay, rectified where rho_t > 5, inside Lookahead with k 6 and alpha 0.5, the slow
+/// weights starting as the initial ones. The optimizer of the ImageWoof records of 2019, there with lr 4e-3,
+/// betas 0.95 and 0.99, eps 1e-6 and weight decay 1e-2.
+class Ranger : public Lookahead {
+ public:
+  using Options = RangerOptions;
+
+  explicit Ranger(const std::vector<Parameter>& parameters, const Options& options = {});
+  /// Adds a group with options of its own.
+  void add_group(const std::vector<Parameter>& parameters, const Options& options = {});
+  const char* name() const override { return "ranger"; }
+};
+
+}  // namespace weft::optim
