@@ -373,6 +373,19 @@ TEST_CASE("SpectralLinear: u and v of an earlier forward stay for its backward")
   CHECK(max_difference(gradient(false), gradient(true)) == 0);
 }
 
+TEST_CASE("SpectralLinear: the power iteration is not on the tape") {
+  Module root;
+  SpectralLinear layer{root, "layer", 4, 4};
+  const auto entries = [&] {
+    Tape tape;
+    layer(Tensor::ones({2, 4}));
+    return tape.entries().size();
+  };
+  const size_t in_training = entries();
+  layer.eval();
+  CHECK(in_training == entries());
+}
+
 TEST_CASE("SimpleSelfAttention: nothing at the start, then gamma (x x^T)(W x) + x") {
   Generator generator(8);
   for (bool symmetric : {false, true}) {
@@ -456,6 +469,22 @@ TEST_CASE("ResBlock: starts as its shortcut") {
   for (bool attention : {false, true}) {
     ResBlock block{root, attention ? "a" : "b", 6, 6, {.self_attention = attention}, generator};
     CHECK(max_difference(block(x), mish(x)) < 1e-6);
+  }
+}
+
+TEST_CASE("ResBlock: attention with gamma 0 changes nothing") {
+  for (int64_t expansion : {1, 2}) {
+    Generator generator(12);
+    Module root;
+    ResBlock plain{root, "plain", 6, 6, {.expansion = expansion, .stride = 2}, generator};
+    ResBlock with{root,     "with", 6, 6, {.expansion = expansion, .stride = 2, .self_attention = true},
+                  generator};
+    for (const Parameter& p : plain.parameters())
+      if (p.name.find("bn") != std::string::npos)
+        p.tensor.copy_from(Tensor::normal(p.tensor.shape(), 0, 1, generator));
+    with.load_state_dict(plain.state_dict(), false);
+    const Tensor x = Tensor::normal({2, 5, 4, 6}, 0, 1, generator);
+    CHECK(max_difference(plain(x), with(x)) < 1e-5);
   }
 }
 

@@ -267,6 +267,17 @@ TEST_CASE("summary: counts, table, and the model as it was") {
   CHECK_FALSE(model.stages[0].training());
 }
 
+TEST_CASE("summary: layer 1 is not layer 10") {
+  Sequential net;
+  for (int i = 0; i < 12; ++i) net.emplace<Linear>(std::to_string(i), 3 + i, 4 + i);
+  const ModelSummary s = summarize(net, {1, 3});
+  REQUIRE(s.rows.size() == 13);
+  for (int i = 0; i < 12; ++i) {
+    CHECK(s.rows[size_t(i) + 1].output == Shape{1, 4 + i});
+    CHECK(s.rows[size_t(i) + 1].multiply_adds == (3 + i) * (4 + i));
+  }
+}
+
 TEST_CASE("summary: a module that does not run, and f64") {
   struct Net : Module {
     Linear used{*this, "used", 4, 2};
