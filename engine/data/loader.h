@@ -28,9 +28,9 @@ struct LoaderOptions {
   bool reduced_decode =
       false;  ///< decode large JPEGs at 1/2, 1/4, 1/8 where the crop stays at least `size`; see DecodeOptions
   int64_t cache_bytes = 0;  ///< keep decoded pictures up to this much memory; the first that come stay
-  Normalize normalize;
+  Normalize normalize = {};
   /// Takes the loader's warnings; where empty they go to the standard error stream.
-  std::function<void(const std::string&)> warn;
+  std::function<void(const std::string&)> warn = {};
 };
 
 struct Batch {
