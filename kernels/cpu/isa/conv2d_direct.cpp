@@ -6,6 +6,9 @@
 namespace weft::kernels::WEFT_ISA {
 namespace {
 
+// Up to so many input channels a whole filter row is taken as one tap.
+constexpr int64_t kFewChannels = 8;
+
 /// One axis of the forward pass.
 Axis forward_axis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
   Axis a;
@@ -83,7 +86,8 @@ int64_t workspace(const Conv2dParams& p, ConvPass pass) {
   const int64_t in_c = p.in_c / p.groups, out_c = p.out_c / p.groups, taps = p.kernel_h * p.kernel_w;
   const bool forward = pass == ConvPass::forward;
   const int64_t depth = forward ? in_c : out_c, width = forward ? out_c : in_c;
-  return (round_up(p.groups * panels_size(taps * depth, width), 16) + depth) * int64_t(sizeof(float));
+  return (round_up(p.groups * panels_size(taps * depth, width), 16) + larger(depth, kMaxMerged)) *
+         int64_t(sizeof(float));
 }
 
 void forward(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
@@ -105,6 +109,12 @@ void forward(const Conv2dParams& p, const float* x, const float* w, const float*
   t.dst = y;
   t.bias = bias;
   t.panels = workspace;
+  if (p.groups == 1 && p.in_c <= kFewChannels && p.dilation_w == 1 && p.kernel_w * p.in_c <= kMaxMerged &&
+      p.kernel_h <= kMaxMergedTaps) {
+    t.merged = p.kernel_w;
+    t.depth *= p.kernel_w;
+    t.w.taps = 1;
+  }
   float* zeros = workspace + round_up(t.panels_size(), 16);
   fill_zero(zeros, t.depth);
   t.zeros = zeros;

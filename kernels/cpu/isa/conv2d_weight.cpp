@@ -13,9 +13,9 @@ namespace {
 #ifndef WEFT_WG_PIXELS
 #define WEFT_WG_PIXELS 64
 #endif
-// Output and input channels of one task, and pixels between two visits to its sums: all of it stays in the L2
-// cache, the pixels in L1.
-constexpr int64_t kBlock = 64, kPixels = WEFT_WG_PIXELS;
+// Sums of one task, which stay in the L2 cache, its least output and input channels, and the pixels between
+// two visits to its sums.
+constexpr int64_t kBlockFloats = 40 << 10, kBlock = 64, kPixels = WEFT_WG_PIXELS;
 constexpr int64_t kMaxSegments = 64;
 // Image parts are summed apart (always the same parts, whatever the number of threads) until there are this
 // many tasks.
@@ -30,7 +30,7 @@ struct Plan {
   int64_t rows;  // output rows of all images
   int64_t block;  // rows between two visits
   int64_t parts;  // parts of `rows` summed apart
-  int64_t oc_blocks, ic_blocks;
+  int64_t oc_block = kBlock, ic_block = kBlock, oc_blocks, ic_blocks;
 
   explicit Plan(const Conv2dParams& params) : p(params) {
     out_h = WEFT_ISA::out_h(p);
@@ -42,8 +42,18 @@ struct Plan {
     row_c = gather ? round_up(taps * in_c, kWidth) : taps * in_c;
     rows = p.batch * out_h;
     block = smaller(kMaxSegments, larger(1, kPixels / larger(1, out_w)));
-    oc_blocks = ceil_div(out_c, kBlock);
-    ic_blocks = gather ? 1 : ceil_div(in_c, kBlock);
+    if (gather) {
+      ic_block = row_c;
+    } else {
+      // The larger the block, the fewer times x and dy are read.
+      while (oc_block < out_c && 2 * oc_block * ic_block * taps <= kBlockFloats) {
+        oc_block *= 2;
+        if (ic_block < in_c && 2 * oc_block * ic_block * taps <= kBlockFloats) ic_block *= 2;
+      }
+      while (ic_block < in_c && 2 * oc_block * ic_block * taps <= kBlockFloats) ic_block *= 2;
+    }
+    oc_blocks = ceil_div(out_c, oc_block);
+    ic_blocks = gather ? 1 : ceil_div(in_c, ic_block);
     const int64_t tasks = p.groups * oc_blocks * ic_blocks;
     parts = smaller(ceil_div(kEnoughTasks, tasks), rows * out_w / kLeastPixels);
     parts = larger(1, smaller(parts, kMaxPartialFloats / larger(1, sums())));
@@ -122,7 +132,7 @@ void sum_direct(const Plan& plan, const float* x, const float* dy, int64_t first
       t.segment_count = find_segments(plan, tap / p.kernel_w, tap % p.kernel_w, row,
                                       smaller(last, row + plan.block), x, dy, segments);
       if (t.segment_count == 0 && t.accumulate) continue;
-      outer_products(t, smaller(kBlock, plan.out_c - oc), smaller(kBlock, plan.in_c - ic),
+      outer_products(t, smaller(plan.oc_block, plan.out_c - oc), smaller(plan.ic_block, plan.in_c - ic),
                      sums + (group * plan.out_c + oc) * plan.row_c + tap * plan.in_c + ic);
     }
   }
@@ -133,6 +143,7 @@ void gather_row(const Plan& plan, const float* x, int64_t q, int64_t group, floa
   const Conv2dParams& p = plan.p;
   const int64_t n = q / plan.out_h, row = q - n * plan.out_h;
   // With no dilation and one group, a filter row is one stretch of memory.
+  const float* x_end = x + p.batch * p.in_h * p.in_w * p.in_c;
   const bool stretch = p.dilation_w == 1 && p.groups == 1;
   for (int64_t j = 0; j < plan.out_w; ++j, out += plan.row_c) {
     float* o = out;
@@ -149,6 +160,11 @@ void gather_row(const Plan& plan, const float* x, int64_t q, int64_t group, floa
       const float* line = x + (n * p.in_h + in_row) * p.in_w * p.in_c + group * plan.in_c;
       if (inside) {
         const float* from = line + column * p.in_c;
+        if (floats <= kWidth && from + kWidth <= x_end) {
+          Vec::load(from).store(o);  // what is too much is overwritten next
+          o += floats;
+          continue;
+        }
         for (int64_t i = 0; i < floats; ++i) o[i] = from[i];
         o += floats;
         continue;
@@ -166,8 +182,8 @@ void gather_row(const Plan& plan, const float* x, int64_t q, int64_t group, floa
 void sum_gathered(const Plan& plan, const float* x, const float* dy, int64_t first, int64_t last,
                   int64_t group, int64_t oc, float* sums) {
   const Conv2dParams& p = plan.p;
-  const int64_t oc_count = smaller(kBlock, plan.out_c - oc);
-  const Scratch patches(plan.block * plan.out_w * plan.row_c);
+  const int64_t oc_count = smaller(plan.oc_block, plan.out_c - oc);
+  const Scratch patches(plan.block * plan.out_w * plan.row_c + kWidth);
   OuterTile t;
   t.x_step = plan.row_c;
   t.dy_step = p.out_c;
@@ -213,8 +229,8 @@ void direct_backward_weight(const Conv2dParams& p, const float* x, const float* 
   const int64_t blocks = plan.oc_blocks * plan.ic_blocks;
   parallel_for(plan.parts * p.groups * blocks, [&](int64_t task) {
     const int64_t part = task / (p.groups * blocks), rest = task - part * p.groups * blocks;
-    const int64_t group = rest / blocks, oc = (rest - group * blocks) / plan.ic_blocks * kBlock,
-                  ic = rest % plan.ic_blocks * kBlock;
+    const int64_t group = rest / blocks, oc = (rest - group * blocks) / plan.ic_blocks * plan.oc_block,
+                  ic = rest % plan.ic_blocks * plan.ic_block;
     const int64_t first = part * plan.rows / plan.parts, last = (part + 1) * plan.rows / plan.parts;
     float* sums = plan.needs_partials() ? workspace + part * plan.sums() : dw;
     if (plan.gather)

@@ -43,6 +43,15 @@ struct Block {
   int64_t tap, taps, channel, channels;
 };
 
+/// The merged row at x, with zeros for what lies outside.
+void copy_patch(const Lattice& t, const float* pixel, int64_t x, float* patch) {
+  for (int64_t k = 0; k < t.merged; ++k) {
+    const bool inside = uint64_t(x + k) < uint64_t(t.w.source);
+    for (int64_t c = 0; c < t.src_pitch; ++c)
+      patch[k * t.src_pitch + c] = inside ? pixel[k * t.src_pitch + c] : 0;
+  }
+}
+
 /// Destination pixels [begin, end) x one panel x one block.
 void run_block(const Lattice& t, int64_t group, int64_t panel, const Block& block, int64_t begin,
                int64_t end) {
@@ -54,6 +63,7 @@ void run_block(const Lattice& t, int64_t group, int64_t panel, const Block& bloc
 
   const float* src[kMaxBlockTaps * kMaxTileRows];
   float* dst[kMaxTileRows];
+  alignas(64) float patches[kMaxTileRows * kMaxMergedTaps * kMaxMerged];  // merged rows over the edge
   Tile tile;
   tile.src = src;
   tile.taps = block.taps;
@@ -84,8 +94,17 @@ void run_block(const Lattice& t, int64_t group, int64_t panel, const Block& bloc
       int64_t a = first_a, b = first_b;
       for (int64_t tap = 0; tap < block.taps; ++tap) {
         const int64_t y = y0 + a * t.h.tap_step, x = x0 + b * t.w.tap_step;
-        const bool inside = uint64_t(y) < uint64_t(t.h.source) && uint64_t(x) < uint64_t(t.w.source);
-        src[tap * height + r] = inside ? image + (y * t.w.source + x) * t.src_pitch : t.zeros;
+        const bool row_inside = uint64_t(y) < uint64_t(t.h.source);
+        const bool inside = row_inside && x >= 0 && x + t.merged <= t.w.source;
+        const float* pixel = image + (y * t.w.source + x) * t.src_pitch;
+        if (row_inside && !inside && t.merged > 1) {
+          float* patch = patches + (r * block.taps + tap) * t.depth;
+          copy_patch(t, pixel, x, patch);
+          pixel = patch;
+        } else if (!inside) {
+          pixel = t.zeros;
+        }
+        src[tap * height + r] = pixel;
         if (++b == t.w.taps) b = 0, ++a;
       }
       at.next(t);

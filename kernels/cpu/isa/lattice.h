@@ -15,6 +15,9 @@ struct Axis {
   int64_t dst = 1, dst_step = 1, dst_first = 0;  // dst: size of the destination image
 };
 
+/// Largest merged row, and rows of taps with it.
+constexpr int64_t kMaxMerged = 64, kMaxMergedTaps = 8;
+
 struct Lattice {
   int64_t batch = 1, groups = 1;
   int64_t depth = 1, width = 1;  // source and destination channels of a group
@@ -26,6 +29,9 @@ struct Lattice {
   const float* bias = nullptr;    // [groups * width] or null
   const float* zeros = nullptr;   // depth zeros; needed where a tap can fall outside
   bool accumulate = false;        // dst += ...
+  // A filter row of this many neighbouring pixels counts as one tap with merged * src_pitch channels (then
+  // w.taps = 1): worth it where a pixel has only a few channels.
+  int64_t merged = 1;
 
   int64_t inner() const { return h.taps * w.taps * depth; }
   int64_t panels_size() const { return groups * WEFT_ISA::panels_size(inner(), width); }

@@ -11,6 +11,11 @@ void tile(const Tile& t) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) acc[r][v] = Vec(0.0f);
 
+  // Ask for the destination's cache lines now, so that they are there when the sums are done.
+  for (int r = 0; r < t.rows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) __builtin_prefetch(t.dst[r] + v * kWidth, 1);
+
   const float* b = t.panel;
   const float* const* src = t.src;
   for (int64_t tap = 0; tap < t.taps; ++tap, src += kRows) {

@@ -11,7 +11,7 @@ namespace weft::kernels::WEFT_ISA {
 // 32 registers hold 24 to 28 accumulators, 16 hold 12.
 #if defined(WEFT_ISA_avx512) || defined(__aarch64__)
 constexpr int kPanelVecs = 4;
-constexpr int tile_rows(int vecs) { return vecs == 4 ? 6 : vecs == 3 ? 8 : 12; }
+constexpr int tile_rows(int vecs) { return vecs == 4 ? 6 : vecs == 1 ? 12 : 8; }
 #else
 constexpr int kPanelVecs = 2;
 constexpr int tile_rows(int vecs) { return vecs == 2 ? 6 : 8; }
