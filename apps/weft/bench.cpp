@@ -1,0 +1,162 @@
+// weft bench: the command line and what all benchmarks share.
+#include "weft/apps/weft/bench.h"
+
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "weft/apps/weft/command.h"
+#include "weft/apps/weft/model_file.h"
+#include "weft/apps/weft/names.h"
+
+namespace weft::app {
+namespace {
+
+/// A subcommand with the flags that every benchmark has.
+CLI::App* add_one(CLI::App& bench, Action& action, const char* name, const char* about,
+                  int (*run)(const BenchFlags&), const std::shared_ptr<BenchFlags>& flags) {
+  CLI::App* command = bench.add_subcommand(name, about);
+  add_threads(*command, flags->threads);
+  command->add_flag("--json", flags->json, "JSON lines");
+  command->final_callback([flags, run, &action] {
+    action = [flags, run] {
+      use_threads(flags->threads);
+      return run(*flags);
+    };
+  });
+  return command;
+}
+
+void add_model_flags(CLI::App& command, BenchFlags& flags) {
+  command.add_option("--model", flags.model, "model")->capture_default_str();
+  command.add_option("--activation", flags.activation, "activation function [mish; relu for xresnet*]");
+  command.add_flag("--sa", flags.sa, "self-attention in the first stage");
+  command.add_flag("--sym", flags.sym, "symmetric self-attention (implies --sa)");
+}
+
+void add_size(CLI::App& command, BenchFlags& flags) {
+  command.add_option("--size", flags.size, "height and width of the images")
+      ->check(CLI::Range(8, 4096))
+      ->capture_default_str();
+}
+
+void add_batch_size(CLI::App& command, BenchFlags& flags) {
+  command.add_option("--batch-size", flags.batch_size, "images in a step")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+}
+
+void add_steps(CLI::App& command, BenchFlags& flags) {
+  command.add_option("--steps", flags.steps, "steps measured")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+}
+
+void add_seconds(CLI::App& command, BenchFlags& flags) {
+  command.add_option("--seconds", flags.seconds, "time spent on each line")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+}
+
+double seconds_of(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+void add_bench(CLI::App& weft, Action& action) {
+  CLI::App* bench = weft.add_subcommand(
+      "bench", "Measures training steps, single ops, matrix products, optimizers, the loader");
+  bench->require_subcommand(1);
+  const auto add = [&](const char* name, const char* about, int (*run)(const BenchFlags&), auto... more) {
+    const auto flags = std::make_shared<BenchFlags>();
+    CLI::App* command = add_one(*bench, action, name, about, run, flags);
+    (more(*command, *flags), ...);
+  };
+  const auto optimizer = [](CLI::App& command, BenchFlags& flags) {
+    command.add_option("--optimizer", flags.optimizer, "optimizer")->capture_default_str();
+  };
+  const auto data = [](CLI::App& command, BenchFlags& flags) {
+    command.add_option("--data", flags.data, "folder, .tgz or name of a fetched set [built-in sample]");
+  };
+  add("step", "A whole training step on random images", bench_step, add_model_flags, add_size, add_batch_size,
+      add_steps, optimizer);
+  add("op", "Every convolution shape of a model, pass by pass", bench_op, add_model_flags, add_size,
+      add_batch_size, add_seconds);
+  add("gemm", "Square matrix products, beside the FMA peak and OpenBLAS", bench_gemm, add_seconds);
+  add("optimizer", "A step of every optimizer on a model's parameters", bench_optimizer, add_model_flags,
+      add_seconds);
+  add("loader", "Training batches of the loader alone", bench_loader, data, add_size, add_batch_size,
+      add_steps);
+}
+
+std::unique_ptr<Module> bench_model(const BenchFlags& flags) {
+  require_known("--model", flags.model, model_names());
+  ModelInfo info;
+  info.model = flags.model;
+  info.activation = flags.activation.empty() ? default_activation(flags.model) : flags.activation;
+  require_known("--activation", info.activation, activation_names());
+  info.sa = flags.sa || flags.sym, info.sym = flags.sym;
+  info.classes.resize(10);
+  return build_model(info);
+}
+
+std::vector<double> time_calls(const std::function<void()>& work, int64_t repeats, int64_t warmup) {
+  for (int64_t i = 0; i < warmup; ++i) work();
+  std::vector<double> seconds;
+  for (int64_t i = 0; i < repeats; ++i) seconds.push_back(seconds_of(work));
+  return seconds;
+}
+
+std::vector<double> time_for(const std::function<void()>& work, double seconds) {
+  work();
+  std::vector<double> times;
+  for (double total = 0; times.size() < 3 || total < seconds; total += times.back())
+    times.push_back(seconds_of(work));
+  return times;
+}
+
+double median(std::vector<double> values) {
+  check(!values.empty(), "median: no values");
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+void Rows::print(const nlohmann::json& row) {
+  if (json_) {
+    fmt::print("{}\n", row.dump());
+  } else {
+    if (!header_printed_) {
+      for (const Column& c : columns_) fmt::print("{:>{}} ", c.title, c.width);
+      fmt::print("\n");
+      header_printed_ = true;
+    }
+    for (const Column& c : columns_) {
+      const auto value = row.find(c.key);
+      std::string cell = "-";
+      if (value != row.end() && value->is_string())
+        cell = value->get<std::string>();
+      else if (value != row.end() && value->is_number_float())
+        cell = fmt::format("{:.{}f}", value->get<double>(), c.decimals);
+      else if (value != row.end() && !value->is_null())
+        cell = value->dump();
+      fmt::print("{:>{}} ", cell, c.width);
+    }
+    fmt::print("\n");
+  }
+  std::fflush(stdout);
+}
+
+void Rows::text(const std::string& line) const {
+  if (!json_) fmt::print("{}\n", line);
+  std::fflush(stdout);
+}
+
+}  // namespace weft::app

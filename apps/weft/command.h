@@ -1,0 +1,45 @@
+// What the subcommands share: how they enter the command line and how they fail.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "weft/engine/error.h"
+
+namespace CLI {
+class App;
+}
+
+namespace weft::app {
+
+/// Wrong usage: an unknown name, a value out of range, flags that contradict each other. Exit code 2.
+class UsageError : public Error {
+ public:
+  using Error::Error;
+};
+
+template <class... Parts>
+[[noreturn]] void usage_error(const Parts&... parts) {
+  throw UsageError(concat(parts...));
+}
+
+/// Exit codes, part of the contract with scripts.
+constexpr int kDone = 0, kFailed = 1, kWrongUsage = 2;
+
+/// What the parsed command line asks for; set by the callback of the chosen subcommand, run when all parsing
+/// is over.
+using Action = std::function<int()>;
+
+/// Each adds its subcommand to `weft`.
+void add_train(CLI::App& weft, Action& action);
+void add_eval(CLI::App& weft, Action& action);
+void add_predict(CLI::App& weft, Action& action);
+void add_data(CLI::App& weft, Action& action);
+void add_bench(CLI::App& weft, Action& action);
+
+/// Adds --threads [the cores that the process may use]; `threads` is 0 where it is not given.
+void add_threads(CLI::App& command, int& threads);
+/// Applies it.
+void use_threads(int threads);
+
+}  // namespace weft::app

@@ -1,0 +1,132 @@
+#include "weft/apps/weft/config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <type_traits>
+
+#include "weft/apps/weft/command.h"
+#include "weft/apps/weft/names.h"
+#include "weft/engine/file.h"
+
+namespace weft::app {
+
+using nlohmann::json;
+
+std::string flag_of(const std::string& key) {
+  std::string flag = "--" + key;
+  std::replace(flag.begin(), flag.end(), '_', '-');
+  return flag;
+}
+
+json to_json(const TrainConfig& config) {
+  json out = json::object();
+  visit_settings(config, [&](const char* key, const auto& value, const char*) { out[key] = value; });
+  return out;
+}
+
+void from_json(const json& in, const std::string& path, TrainConfig& config) {
+  check(in.is_object(), path, ": not a config.json of a run (expected a JSON object)");
+  TrainConfig parsed = config;
+  std::vector<std::string> known = {"weft_version"};
+  visit_settings(parsed, [&](const char* key, auto& value, const char*) {
+    known.push_back(key);
+    const auto found = in.find(key);
+    if (found == in.end()) return;
+    using T = std::remove_reference_t<decltype(value)>;
+    bool fits = false;
+    if constexpr (std::is_same_v<T, bool>)
+      fits = found->is_boolean();
+    else if constexpr (std::is_same_v<T, std::string>)
+      fits = found->is_string();
+    else if constexpr (std::is_same_v<T, uint64_t>)
+      fits = found->is_number_unsigned();
+    else if constexpr (std::is_integral_v<T>)
+      fits = found->is_number_integer();
+    else
+      fits = found->is_number();
+    check(fits, path, ": \"", key, "\" cannot be ", found->dump());
+    value = found->template get<T>();
+  });
+  for (const auto& [key, value] : in.items())
+    check(std::find(known.begin(), known.end(), key) != known.end(), path, ": unknown setting \"", key, "\"");
+  config = parsed;
+}
+
+void read_config(const std::string& path, TrainConfig& config) {
+  const std::string file =
+      std::filesystem::is_directory(path) ? (std::filesystem::path(path) / "config.json").string() : path;
+  json parsed;
+  try {
+    parsed = json::parse(read_file(file));
+  } catch (const json::exception&) {
+    fail(file, ": not a JSON file");
+  }
+  from_json(parsed, file, config);
+}
+
+std::vector<std::string> differing_flags(const TrainConfig& a, const TrainConfig& b) {
+  const json left = to_json(a), right = to_json(b);
+  std::vector<std::string> flags;
+  for (const auto& [key, value] : left.items())
+    if (right[key] != value) flags.push_back(flag_of(key));
+  return flags;
+}
+
+namespace {
+
+template <class T>
+void require(bool ok, const char* key, const T& value, const char* expected) {
+  if (!ok) usage_error(flag_of(key), " must be ", expected, ", got ", value);
+}
+
+void require_device(const std::string& device) {
+  if (device == "cpu") return;
+  if (device == "cuda" || device.rfind("cuda:", 0) == 0)
+    fail("--device ", device, ": this weft was built without CUDA; use --device cpu");
+  usage_error("--device must be cpu or cuda[:i], got ", device);
+}
+
+void require_precision(const std::string& precision) {
+  if (precision == "fp32") return;
+  if (precision == "bf16" || precision == "fp16")
+    fail("--precision ", precision, ": this weft was built without CUDA, and the CPU trains in fp32 only");
+  usage_error("--precision must be fp32, bf16 or fp16, got ", precision);
+}
+
+}  // namespace
+
+void validate(const TrainConfig& c) {
+  require_known("--model", c.model, model_names());
+  require_known("--activation", c.activation, activation_names());
+  require_known("--optimizer", c.optimizer, optimizer_names());
+  require_known("--schedule", c.schedule, schedule_names());
+  require_device(c.device);
+  require_precision(c.precision);
+  const auto finite = [](double v, double low, double high) {
+    return std::isfinite(v) && v >= low && v <= high;
+  };
+  require(c.size >= 8 && c.size <= 4096, "size", c.size, "8 to 4096");
+  require(c.valid_resize == 0 || (c.valid_resize >= c.size && c.valid_resize <= 8192), "valid_resize",
+          c.valid_resize, "0 or from --size to 8192");
+  require(c.epochs >= 1 && c.epochs <= 1'000'000, "epochs", c.epochs, "1 or more");
+  require(c.batch_size >= 1 && c.batch_size <= 65536, "batch_size", c.batch_size, "1 to 65536");
+  require(finite(c.lr, 0, 1e6) && c.lr > 0, "lr", c.lr, "above 0");
+  require(finite(c.mom, 0, 1) && c.mom < 1, "mom", c.mom, "at least 0 and below 1");
+  require(finite(c.sqrmom, 0, 1) && c.sqrmom < 1, "sqrmom", c.sqrmom, "at least 0 and below 1");
+  require(finite(c.eps, 0, 1), "eps", c.eps, "0 to 1");
+  require(finite(c.wd, 0, 1e6), "wd", c.wd, "0 or more");
+  require(finite(c.anneal_start, 0, 1), "anneal_start", c.anneal_start, "0 to 1");
+  require(finite(c.label_smoothing, 0, 1) && c.label_smoothing < 1, "label_smoothing", c.label_smoothing,
+          "at least 0 and below 1");
+  require(finite(c.min_scale, 0, 1) && c.min_scale > 0, "min_scale", c.min_scale, "above 0 and at most 1");
+  require(finite(c.mixup, 0, 100), "mixup", c.mixup, "0 to 100");
+  require(c.runs >= 1 && c.runs <= 10'000, "runs", c.runs, "1 to 10000");
+  const size_t colon = c.noisy_labels.rfind(':');
+  require(c.noisy_labels.empty() ||
+              (colon != std::string::npos && colon > 0 && colon + 1 < c.noisy_labels.size()),
+          "noisy_labels", c.noisy_labels, "CSV:COLUMN");
+}
+
+}  // namespace weft::app

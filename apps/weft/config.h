@@ -1,0 +1,85 @@
+// The settings of a training run: everything that decides its result, in one list that serves the command
+// line, config.json and the comparison of two runs.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+namespace weft::app {
+
+/// The value of `data` that means: the sample set that weft draws itself.
+constexpr const char* kSampleData = "built-in sample";
+
+struct TrainConfig {
+  std::string data = kSampleData;
+  std::string model = "mxresnet18";
+  std::string activation;  ///< empty: the model's own, see default_activation()
+  bool sa = false, sym = false;
+  int64_t size = 128, valid_resize = 0;
+  int64_t epochs = 5, batch_size = 64;
+  std::string optimizer = "ranger";
+  double lr = 4e-3, mom = 0.95, sqrmom = 0.99, eps = 1e-6, wd = 1e-2;
+  std::string schedule = "flat-cosine";
+  double anneal_start = 0.72, label_smoothing = 0.1, min_scale = 0.35, mixup = 0;
+  int64_t runs = 1;
+  uint64_t seed = 42;
+  std::string device = "cpu", precision = "fp32";
+  std::string noisy_labels;
+  bool strict = false;
+
+  bool operator==(const TrainConfig&) const = default;
+};
+
+/// Calls visit(key, member, help) for every setting. The key is the name in config.json; the flag is "--" and
+/// the key with dashes for underscores.
+template <class Config, class Visit>
+void visit_settings(Config& c, Visit&& visit) {
+  visit("data", c.data,
+        "folder with train/CLASS/* and val/CLASS/*, a .tgz of one, or the name of a fetched set");
+  visit("model", c.model, "mxresnet18|34|50|101|152 or xresnet18|34|50|101|152");
+  visit("activation", c.activation, "activation function [mish; relu for xresnet*]");
+  visit("sa", c.sa, "self-attention in the first stage");
+  visit("sym", c.sym, "symmetric self-attention (implies --sa)");
+  visit("size", c.size, "height and width of the images in pixels");
+  visit("valid_resize", c.valid_resize,
+        "validation: resize the short side to this, then crop the centre; 0 means --size");
+  visit("epochs", c.epochs, "times that the training images are gone through");
+  visit("batch_size", c.batch_size, "images in a step; an incomplete last batch is dropped");
+  visit("optimizer", c.optimizer, "optimizer");
+  visit("lr", c.lr, "learning rate");
+  visit("mom", c.mom, "momentum, beta 1");
+  visit("sqrmom", c.sqrmom, "beta 2");
+  visit("eps", c.eps, "eps of the optimizer");
+  visit("wd", c.wd, "weight decay, not on biases and norm layers");
+  visit("schedule", c.schedule, "flat-cosine|one-cycle|cosine|constant");
+  visit("anneal_start", c.anneal_start, "flat-cosine: share of the steps before the rate falls");
+  visit("label_smoothing", c.label_smoothing, "label smoothing of the training loss");
+  visit("min_scale", c.min_scale, "smallest share of an image's area that a random crop keeps");
+  visit("mixup", c.mixup, "mix pairs of images with weights from Beta(A, A); 0 means none");
+  visit("runs", c.runs, "repeat with seeds SEED, SEED + 1, ..., each in a sub-folder run-K");
+  visit("seed", c.seed, "seed of everything random");
+  visit("device", c.device, "cpu (this build has no CUDA)");
+  visit("precision", c.precision, "fp32 (this build has no bf16 or fp16)");
+  visit("noisy_labels", c.noisy_labels, "CSV:COLUMN, training labels from that column of that file");
+  visit("strict", c.strict, "refuse broken images instead of skipping and counting them");
+}
+
+/// "--batch-size" for "batch_size".
+std::string flag_of(const std::string& key);
+
+nlohmann::json to_json(const TrainConfig& config);
+/// Overwrites the settings that `json` has. Throws Error naming `path` and the key that is unknown or of
+/// another type.
+void from_json(const nlohmann::json& json, const std::string& path, TrainConfig& config);
+/// from_json on a file, or on the config.json of a folder.
+void read_config(const std::string& path, TrainConfig& config);
+/// Flags of the settings in which two runs differ: "--model".
+std::vector<std::string> differing_flags(const TrainConfig& a, const TrainConfig& b);
+
+/// Throws UsageError naming the flag whose value no run can have; unknown names are answered with the list of
+/// known ones. Throws Error for what this build cannot do (CUDA).
+void validate(const TrainConfig& config);
+
+}  // namespace weft::app

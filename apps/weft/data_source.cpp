@@ -1,0 +1,54 @@
+#include "weft/apps/weft/data_source.h"
+
+#include <fmt/core.h>
+
+#include <filesystem>
+
+#include "weft/apps/weft/cache.h"
+#include "weft/apps/weft/command.h"
+#include "weft/apps/weft/fetch.h"
+#include "weft/apps/weft/version.h"
+#include "weft/engine/data/sample.h"
+#include "weft/engine/error.h"
+
+namespace weft::app {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string cached_sample(Progress& progress) {
+  // The version is in the name, because another one may draw other pictures.
+  const fs::path folder = cache_folder() / fmt::format("sample-{}", kVersion);
+  if (fs::is_directory(folder)) return folder.string();
+  progress.line("drawing the sample set into " + folder.string());
+  std::error_code error;
+  fs::create_directories(folder.parent_path(), error);
+  check(!error, "cannot make the folder ", folder.parent_path().string(), ": ", error.message(),
+        "; set XDG_CACHE_HOME to one that can be written");
+  data::make_sample_dataset(folder.string());
+  return folder.string();
+}
+
+}  // namespace
+
+std::string resolve_data(const std::string& value, Progress& progress) {
+  if (value == kSampleData) return cached_sample(progress);
+  if (fs::exists(value)) return value;
+  if (const KnownSet* set = find_known_set(value)) {
+    const fs::path archive = cache_folder() / set->file_name();
+    check(fs::exists(archive), "--data ", value, ": not fetched yet (", archive.string(),
+          " is not there); run weft data fetch ", value);
+    return archive.string();
+  }
+  return value;  // the reader says best what is wrong with it
+}
+
+DataSource open_training_data(const TrainConfig& config, Progress& progress) {
+  DataSource source;
+  std::tie(source.train, source.val) = data::ImageDataset::open_splits(resolve_data(config.data, progress));
+  if (!config.noisy_labels.empty()) source.relabelled = source.train.use_labels(config.noisy_labels);
+  return source;
+}
+
+}  // namespace weft::app

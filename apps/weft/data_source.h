@@ -1,0 +1,25 @@
+// From the value of --data to pictures.
+#pragma once
+
+#include <string>
+
+#include "weft/apps/weft/config.h"
+#include "weft/apps/weft/progress.h"
+#include "weft/engine/data/dataset.h"
+
+namespace weft::app {
+
+/// Both splits of a data set.
+struct DataSource {
+  data::ImageDataset train, val;
+  int64_t relabelled = 0;  ///< training labels that --noisy-labels changed
+};
+
+/// A folder or archive on disk for the value of --data: the sample set is drawn into the cache folder the
+/// first time, the name of a known set stands for its fetched archive, anything else is a path.
+std::string resolve_data(const std::string& data, Progress& progress);
+
+/// Opens what `config` trains on.
+DataSource open_training_data(const TrainConfig& config, Progress& progress);
+
+}  // namespace weft::app

@@ -1,0 +1,89 @@
+#include "weft/apps/weft/fetch.h"
+
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include "weft/apps/weft/process.h"
+#include "weft/apps/weft/sha256.h"
+#include "weft/engine/error.h"
+
+namespace weft::app {
+
+namespace fs = std::filesystem;
+
+const std::vector<KnownSet>& known_sets() {
+  static const std::vector<KnownSet> sets = {
+      {"imagewoof2-160", "https://s3.amazonaws.com/fast-ai-imageclas/imagewoof2-160.tgz",
+       "663c22f69c2802d85e2a67103c017e047096702ffddf9149a14011b7002539bf", 95'849'373,
+       "ten breeds of dogs from ImageNet, short side 160 pixels, 9,025 training and 3,929 validation images"},
+  };
+  return sets;
+}
+
+const KnownSet* find_known_set(const std::string& name) {
+  for (const KnownSet& set : known_sets())
+    if (set.name == name) return &set;
+  return nullptr;
+}
+
+namespace {
+
+std::string by_hand(const KnownSet& set, const fs::path& target) {
+  return fmt::format(
+      "with no network here, get {} elsewhere and put it at {}; `weft data fetch {}` then checks it", set.url,
+      target.string(), set.name);
+}
+
+/// Whether the file is there and whole.
+bool whole(const KnownSet& set, const fs::path& file) {
+  std::error_code error;
+  return fs::file_size(file, error) == uint64_t(set.bytes) && !error &&
+         sha256_of_file(file.string()) == set.sha256;
+}
+
+void download(const KnownSet& set, const fs::path& part, const fs::path& target, bool quiet) {
+  std::vector<std::string> curl = {"curl",          "--fail", "--location", "--retry",    "3",
+                                   "--continue-at", "-",      "--output",   part.string()};
+  if (quiet || !isatty(STDERR_FILENO))
+    curl.insert(curl.end(), {"--silent", "--show-error"});
+  else
+    curl.push_back("--progress-bar");
+  curl.push_back(set.url);
+  int code = 0;
+  try {
+    code = run_process(curl);
+  } catch (const Error& e) {
+    fail(e.what(), " (curl does the download); ", by_hand(set, target));
+  }
+  check(code == 0, "curl could not download ", set.url, " (exit code ", code,
+        "); try again, it goes on where it stopped; ", by_hand(set, target));
+}
+
+}  // namespace
+
+fs::path fetch(const KnownSet& set, const fs::path& folder, bool quiet) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  check(!error, "cannot make the folder ", folder.string(), ": ", error.message());
+  const fs::path target = folder / set.file_name(), part = folder / (set.file_name() + ".part");
+  if (fs::exists(target)) {
+    if (whole(set, target)) return target;
+    fmt::print(stderr, "weft: {} is damaged (its SHA-256 is not {}); fetching it anew\n", target.string(),
+               set.sha256);
+  }
+  if (!whole(set, part)) {
+    if (fs::exists(part) && fs::file_size(part) >= uint64_t(set.bytes))
+      fs::remove(part);  // nothing to go on from
+    download(set, part, target, quiet);
+    if (!whole(set, part)) {
+      fs::remove(part, error);
+      fail(set.url, " gave a file whose SHA-256 is not ", set.sha256, "; it was removed; ",
+           by_hand(set, target));
+    }
+  }
+  fs::rename(part, target, error);
+  check(!error, "cannot rename ", part.string(), " to ", target.string(), ": ", error.message());
+  return target;
+}
+
+}  // namespace weft::app

@@ -1,0 +1,18 @@
+// Ctrl-C and SIGTERM as a wish to stop at the next good moment.
+#pragma once
+
+namespace weft::app {
+
+/// While it lives, the first SIGINT or SIGTERM only sets a flag; the second one ends the process as usual.
+class InterruptGuard {
+ public:
+  InterruptGuard();
+  ~InterruptGuard();
+  InterruptGuard(const InterruptGuard&) = delete;
+  InterruptGuard& operator=(const InterruptGuard&) = delete;
+};
+
+/// The signal that came, or 0.
+int interrupted();
+
+}  // namespace weft::app

@@ -1,0 +1,82 @@
+// weft: the command. Parses the command line, runs the chosen subcommand and turns errors into one line and
+// an exit code.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <new>
+
+#include "weft/apps/weft/command.h"
+#include "weft/apps/weft/version.h"
+
+namespace weft::app {
+namespace {
+
+int report(int code, const char* message) {
+  std::fflush(stdout);
+  fmt::print(stderr, "weft: {}\n", message);
+  return code;
+}
+
+/// The subcommand that was typed, for the hint after a usage error: "weft bench step".
+std::string typed_command(const CLI::App& app) {
+  std::string name = "weft";
+  const CLI::App* at = &app;
+  for (auto chosen = at->get_subcommands(); !chosen.empty(); chosen = at->get_subcommands()) {
+    at = chosen.front();
+    name += " " + at->get_name();
+  }
+  return name;
+}
+
+/// What is wrong with the first argument that nobody wanted.
+std::string unexpected(const CLI::App& app) {
+  const std::vector<std::string> rest = app.remaining(/*recurse=*/true);
+  const auto flag = std::find_if(rest.begin(), rest.end(),
+                                 [](const std::string& a) { return a.size() > 1 && a[0] == '-'; });
+  if (flag != rest.end()) return "unknown flag " + *flag;
+  return "unexpected argument" + (rest.empty() ? "" : " " + rest.front());
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Trains image classifiers with the weft engine.", "weft");
+  app.set_version_flag("--version", std::string("weft ") + kVersion);
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+  Action action;
+  add_train(app, action);
+  add_eval(app, action);
+  add_predict(app, action);
+  add_data(app, action);
+  add_bench(app, action);
+  app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage. `weft COMMAND --help` describes a command.");
+  try {
+    app.parse(argc, argv);
+    return action();
+  } catch (const CLI::ExtrasError&) {
+    return report(kWrongUsage,
+                  fmt::format("{} (see {} --help)", unexpected(app), typed_command(app)).c_str());
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    return report(kWrongUsage, fmt::format("{} (see {} --help)", e.what(), typed_command(app)).c_str());
+  } catch (const UsageError& e) {
+    return report(kWrongUsage, e.what());
+  } catch (const OutOfMemoryError& e) {
+    return report(kFailed, fmt::format("{} (a smaller --batch-size or --size needs less)", e.what()).c_str());
+  } catch (const std::bad_alloc&) {
+    return report(kFailed, "out of memory (a smaller --batch-size or --size needs less)");
+  } catch (const std::exception& e) {
+    return report(kFailed, e.what());
+  }
+}
+
+}  // namespace
+}  // namespace weft::app
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that went away is a failed write, not a killed run
+  std::signal(SIGXFSZ, SIG_IGN);  // likewise a file that reached the size limit
+  return weft::app::run(argc, argv);
+}

@@ -1,0 +1,37 @@
+// model.safetensors: the weights, and in the metadata all that eval and predict need besides.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "weft/engine/data/transforms.h"
+#include "weft/engine/module.h"
+
+namespace weft::app {
+
+/// How a model is built and fed.
+struct ModelInfo {
+  std::string model, activation;
+  bool sa = false, sym = false;
+  int64_t size = 128, valid_resize = 0;  ///< 0: as size
+  std::vector<std::string> classes;
+  data::Normalize normalize;
+};
+
+/// A new model, its weights drawn from the default generator.
+std::unique_ptr<Module> build_model(const ModelInfo& info);
+
+/// Writes weights, buffers and info. The same weights and info give the same bytes.
+void save_model(const std::string& path, const Module& model, const ModelInfo& info);
+
+struct LoadedModel {
+  ModelInfo info;
+  std::unique_ptr<Module> module;  ///< in evaluation mode
+};
+/// Reads a file of save_model, or the model.safetensors of a run's folder. Throws Error where that is not
+/// one.
+LoadedModel load_model(const std::string& path);
+
+}  // namespace weft::app

@@ -1,0 +1,33 @@
+#include "weft/apps/weft/names.h"
+
+#include <algorithm>
+
+#include "weft/apps/weft/command.h"
+#include "weft/kernels/activation.h"
+#include "weft/layers/models.h"
+#include "weft/optim/registry.h"
+
+namespace weft::app {
+
+std::vector<std::string> model_names() { return weft::model_names(); }
+std::vector<std::string> optimizer_names() { return optim::optimizer_names(); }
+std::vector<std::string> schedule_names() { return optim::schedule_names(); }
+
+std::vector<std::string> activation_names() {
+  std::vector<std::string> names;
+  for (int i = 0; i < kActivationCount; ++i) names.emplace_back(activation_name(Activation(i)));
+  return names;
+}
+
+std::string default_activation(const std::string& model) {
+  return model.rfind("mx", 0) == 0 ? "mish" : "relu";
+}
+
+void require_known(std::string_view flag, std::string_view name, const std::vector<std::string>& names) {
+  if (std::find(names.begin(), names.end(), name) != names.end()) return;
+  std::string list;
+  for (const std::string& n : names) list += (list.empty() ? "" : ", ") + n;
+  usage_error(flag, ": unknown name '", name, "'; known are ", list);
+}
+
+}  // namespace weft::app

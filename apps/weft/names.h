@@ -1,0 +1,20 @@
+// The names that flags accept, and the answer to one that they don't.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace weft::app {
+
+std::vector<std::string> model_names();
+std::vector<std::string> activation_names();
+/// What a model has where --activation is not given: mish for mxresnet*, relu for xresnet*.
+std::string default_activation(const std::string& model);
+std::vector<std::string> optimizer_names();
+std::vector<std::string> schedule_names();
+
+/// Throws UsageError listing `names` unless `name` is one of them.
+void require_known(std::string_view flag, std::string_view name, const std::vector<std::string>& names);
+
+}  // namespace weft::app

@@ -1,0 +1,93 @@
+// weft predict: the likeliest classes of image files.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "weft/apps/weft/command.h"
+#include "weft/apps/weft/model_file.h"
+#include "weft/engine/data/image.h"
+#include "weft/engine/file.h"
+#include "weft/engine/ops/loss.h"
+
+namespace weft::app {
+
+using nlohmann::json;
+
+namespace {
+
+struct PredictFlags {
+  std::string model;
+  std::vector<std::string> images;
+  int64_t top = 5;
+  bool json_lines = false;
+  int threads = 0;
+};
+
+/// One file as the model saw its validation images: f32 [1, size, size, 3].
+Tensor read_image(const std::string& file, const ModelInfo& info) {
+  const std::string bytes = read_file(file);
+  data::Image image;
+  try {
+    image = data::decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+  } catch (const Error& e) {
+    fail(file, ": cannot be decoded: ", e.what());
+  }
+  const Tensor x = Tensor::empty({1, info.size, info.size, 3});
+  data::resize_center_crop(image, int(info.size), int(std::max(info.valid_resize, info.size)), info.normalize,
+                           x.data<float>());
+  return x;
+}
+
+void predict_one(LoadedModel& model, const std::string& file, const PredictFlags& flags) {
+  const std::vector<float> p = softmax((*model.module)(read_image(file, model.info))).to_vector<float>();
+  std::vector<size_t> order(p.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });
+  order.resize(std::min(order.size(), size_t(flags.top)));
+  json top = json::array();
+  if (!flags.json_lines) fmt::print("{}\n", file);
+  for (size_t c : order) {
+    top.push_back({{"class", model.info.classes[c]}, {"probability", p[c]}});
+    if (!flags.json_lines) fmt::print("  {:6.2f} %  {}\n", 100 * p[c], model.info.classes[c]);
+  }
+  if (flags.json_lines)
+    fmt::print("{}\n",
+               json{{"file", file}, {"top", top}}.dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+int predict(const PredictFlags& flags) {
+  use_threads(flags.threads);
+  LoadedModel model = load_model(flags.model);
+  int code = kDone;
+  for (const std::string& file : flags.images) {
+    try {
+      predict_one(model, file, flags);
+    } catch (const Error& e) {  // the other files are still wanted
+      std::fflush(stdout);
+      fmt::print(stderr, "weft: {}\n", e.what());
+      code = kFailed;
+    }
+  }
+  return code;
+}
+
+}  // namespace
+
+void add_predict(CLI::App& weft, Action& action) {
+  auto flags = std::make_shared<PredictFlags>();
+  CLI::App* command = weft.add_subcommand("predict", "The likeliest classes of image files");
+  command->add_option("--model", flags->model, "model.safetensors, or the folder of a run")->required();
+  command->add_option("images", flags->images, "JPEG or PNG files")->required();
+  command->add_option("--top", flags->top, "how many classes to show")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  add_threads(*command, flags->threads);
+  command->add_flag("--json", flags->json_lines, "one JSON object a line on standard output");
+  command->final_callback([flags, &action] { action = [flags] { return predict(*flags); }; });
+}
+
+}  // namespace weft::app

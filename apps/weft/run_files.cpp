@@ -1,0 +1,86 @@
+#include "weft/apps/weft/run_files.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+
+#include "weft/apps/weft/version.h"
+#include "weft/engine/error.h"
+#include "weft/engine/file.h"
+
+namespace weft::app {
+
+namespace fs = std::filesystem;
+
+void make_run_folder(const RunFolder& folder) {
+  std::error_code error;
+  fs::create_directories(folder.path, error);
+  check(!error, "cannot make the folder ", folder.path.string(), ": ", error.message(),
+        "; give another one with --out");
+  check(access(folder.path.c_str(), W_OK | X_OK) == 0, "cannot write into ", folder.path.string(), ": ",
+        std::strerror(errno), "; give another folder with --out");
+}
+
+bool holds_run(const RunFolder& folder) {
+  return fs::exists(folder.config()) || fs::exists(folder.checkpoint()) || fs::exists(folder.model());
+}
+
+void remove_run(const RunFolder& folder) {
+  std::vector<RunFolder> all = {folder};
+  for (int64_t k = 1; fs::exists(folder.run(k).path); ++k) all.push_back(folder.run(k));
+  for (const RunFolder& f : all)
+    for (const std::string& name : {f.config(), f.metrics(), f.summary(), f.model(), f.checkpoint()}) {
+      std::error_code error;
+      fs::remove(name, error);
+      check(!error, "cannot remove ", name, ": ", error.message());
+    }
+}
+
+RunFolder default_run_folder() {
+  const std::time_t now = std::time(nullptr);
+  std::tm local = {};
+  localtime_r(&now, &local);
+  const std::string name = fmt::format("runs/{:%Y%m%d-%H%M%S}", local);
+  RunFolder folder{name};
+  for (int k = 2; fs::exists(folder.path); ++k) folder.path = fmt::format("{}-{}", name, k);
+  return folder;
+}
+
+void write_config(const RunFolder& folder, const TrainConfig& config) {
+  nlohmann::json json = to_json(config);
+  json["weft_version"] = kVersion;
+  write_file(folder.config(), json.dump(2) + "\n");
+}
+
+void write_metrics(const RunFolder& folder, const std::vector<EpochMetrics>& rows) {
+  std::string csv = "epoch,train_loss,val_loss,val_accuracy,lr,seconds,images_per_second\n";
+  for (const EpochMetrics& r : rows)
+    csv += fmt::format("{},{:.6f},{:.6f},{:.6f},{:.6g},{:.3f},{:.3f}\n", r.epoch, r.train_loss, r.val_loss,
+                       r.val_accuracy, r.lr, r.seconds, r.images_per_second);
+  write_file(folder.metrics(), csv);
+}
+
+void write_summary(const RunFolder& folder, const nlohmann::json& summary) {
+  write_file(folder.summary(), summary.dump(2) + "\n");
+}
+
+nlohmann::json read_summary(const RunFolder& folder) {
+  try {
+    return nlohmann::json::parse(read_file(folder.summary()));
+  } catch (const nlohmann::json::exception&) {
+    fail(folder.summary(), ": not a JSON file");
+  }
+}
+
+int64_t peak_memory_bytes() {
+  rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;
+}
+
+}  // namespace weft::app

@@ -1,0 +1,228 @@
+// weft train: the command line, one run or several.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "weft/apps/weft/command.h"
+#include "weft/apps/weft/config.h"
+#include "weft/apps/weft/data_source.h"
+#include "weft/apps/weft/interrupt.h"
+#include "weft/apps/weft/names.h"
+#include "weft/apps/weft/progress.h"
+#include "weft/apps/weft/run_files.h"
+#include "weft/apps/weft/trainer.h"
+
+namespace weft::app {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct TrainFlags {
+  TrainConfig config;                           // as typed; see `options` for what was
+  std::map<std::string, CLI::Option*> options;  // by setting
+  std::string out, resume, config_file;
+  bool overwrite = false, quiet = false, json_lines = false;
+  int threads = 0;
+  TrainerOptions trainer;
+};
+
+/// The settings that were typed, and no others.
+json typed_settings(const TrainFlags& flags) {
+  const json all = to_json(flags.config);
+  json typed = json::object();
+  for (const auto& [key, option] : flags.options)
+    if (option->count() > 0) typed[key] = all[key];
+  return typed;
+}
+
+/// Paths go into config.json so that they hold in any folder.
+void make_paths_absolute(TrainConfig& c) {
+  if (c.data != kSampleData && fs::exists(c.data)) c.data = fs::absolute(c.data).lexically_normal().string();
+  // A file that is not here lies beside train/ in the data.
+  const size_t colon = c.noisy_labels.rfind(':');
+  if (colon != std::string::npos && fs::is_regular_file(c.noisy_labels.substr(0, colon)))
+    c.noisy_labels = fs::absolute(c.noisy_labels).lexically_normal().string();
+}
+
+TrainConfig settings_of(const TrainFlags& flags) {
+  TrainConfig base;
+  if (!flags.config_file.empty()) read_config(flags.config_file, base);
+  if (!flags.resume.empty()) {
+    if (!flags.out.empty())
+      usage_error("--resume goes on in the run's own folder; --out cannot be given with it");
+    if (!flags.config_file.empty())
+      usage_error("--resume takes the run's own settings; --config cannot be given with it");
+    check(fs::exists(RunFolder{flags.resume}.config()), "--resume ", flags.resume,
+          ": there is no run in this folder (no config.json)");
+    read_config(flags.resume, base);
+  }
+  TrainConfig config = base;
+  from_json(typed_settings(flags), "the command line", config);
+  make_paths_absolute(config);
+  config.sa = config.sa || config.sym;
+  if (config.activation.empty()) config.activation = default_activation(config.model);
+  validate(config);
+  if (!flags.resume.empty()) {
+    TrainConfig same_data = config;
+    same_data.data = base.data;
+    const std::vector<std::string> differing = differing_flags(base, same_data);
+    if (!differing.empty())
+      usage_error("--resume goes on with the settings of ", flags.resume, "; ", differing.front(),
+                  " differs from them: leave it out, or start a new run");
+  }
+  return config;
+}
+
+RunFolder prepare_folder(const TrainFlags& flags) {
+  if (!flags.resume.empty()) return {flags.resume};
+  RunFolder folder = flags.out.empty() ? default_run_folder() : RunFolder{flags.out};
+  if (holds_run(folder)) {
+    check(flags.overwrite, folder.path.string(), " holds a run already: go on with it (--resume ",
+          folder.path.string(), "), replace it (--overwrite), or give another --out");
+    remove_run(folder);
+  }
+  make_run_folder(folder);
+  return folder;
+}
+
+void tell_files(const RunFolder& folder, Progress& progress) {
+  for (const std::string& file :
+       {folder.model(), folder.metrics(), folder.summary(), folder.config(), folder.checkpoint()})
+    progress.line("wrote " + file);
+}
+
+int tell_interrupted(const RunFolder& folder, Progress& progress) {
+  progress.line(fmt::format("stopped; go on with: weft train --resume {}", folder.path.string()));
+  progress.event({{"event", "stopped"}, {"resume", folder.path.string()}});
+  return kFailed;
+}
+
+int train_once(const TrainFlags& flags, const TrainConfig& config, const DataSource& data,
+               const RunFolder& folder, Progress& progress) {
+  TrainerOptions options = flags.trainer;
+  options.resume = !flags.resume.empty();
+  const auto summary = train_run(config, data, folder, options, progress);
+  if (!summary) return tell_interrupted(folder, progress);
+  progress.line(fmt::format("validation accuracy {:.2f} % (best {:.2f} %) in {}",
+                            100 * summary->at("final_val_accuracy").get<double>(),
+                            100 * summary->at("best_val_accuracy").get<double>(),
+                            format_duration(summary->at("seconds").get<double>())));
+  tell_files(folder, progress);
+  return kDone;
+}
+
+/// Mean and standard deviation (of the sample; 0 for one run) over the runs, beside sums and maxima of the
+/// rest.
+json summary_of_runs(const std::vector<json>& runs) {
+  double mean = 0, squares = 0, best = 0, seconds = 0, rate = 0;
+  int64_t memory = 0;
+  json accuracies = json::array();
+  for (const json& run : runs) {
+    const double accuracy = run.at("final_val_accuracy");
+    accuracies.push_back(accuracy);
+    mean += accuracy / double(runs.size());
+    best = std::max(best, run.at("best_val_accuracy").get<double>());
+    seconds += run.at("seconds").get<double>();
+    rate += run.at("images_per_second").get<double>() / double(runs.size());
+    memory = std::max(memory, run.at("peak_memory_bytes").get<int64_t>());
+  }
+  for (const json& a : accuracies) squares += std::pow(a.get<double>() - mean, 2);
+  json summary = runs.back();
+  summary.update({{"runs", runs.size()},
+                  {"mean_val_accuracy", mean},
+                  {"std_val_accuracy", runs.size() > 1 ? std::sqrt(squares / double(runs.size() - 1)) : 0.0},
+                  {"val_accuracies", accuracies},
+                  {"best_val_accuracy", best},
+                  {"seconds", seconds},
+                  {"images_per_second", rate},
+                  {"peak_memory_bytes", memory}});
+  return summary;
+}
+
+int train_several(const TrainFlags& flags, const TrainConfig& config, const DataSource& data,
+                  const RunFolder& folder, Progress& progress) {
+  write_config(folder, config);
+  std::vector<json> summaries;
+  for (int64_t k = 1; k <= config.runs; ++k) {
+    TrainConfig own = config;
+    own.runs = 1, own.seed = config.seed + uint64_t(k - 1);
+    const RunFolder sub = folder.run(k);
+    make_run_folder(sub);
+    if (!flags.resume.empty() && fs::exists(sub.summary())) {
+      summaries.push_back(read_summary(sub));
+      continue;
+    }
+    progress.line(fmt::format("run {}/{}, seed {}", k, config.runs, own.seed));
+    TrainerOptions options = flags.trainer;
+    options.resume = !flags.resume.empty() && fs::exists(sub.config());
+    const auto summary = train_run(own, data, sub, options, progress);
+    if (!summary) return tell_interrupted(folder, progress);
+    summaries.push_back(*summary);
+  }
+  const json summary = summary_of_runs(summaries);
+  write_summary(folder, summary);
+  progress.line(fmt::format("validation accuracy {:.2f} % +- {:.2f} over {} runs",
+                            100 * summary.at("mean_val_accuracy").get<double>(),
+                            100 * summary.at("std_val_accuracy").get<double>(), config.runs));
+  progress.event({{"event", "runs"}, {"summary", summary}});
+  progress.line("wrote " + folder.summary() + " and run-1 to run-" + std::to_string(config.runs) +
+                " beside it");
+  return kDone;
+}
+
+int train(const TrainFlags& flags) {
+  const TrainConfig config = settings_of(flags);
+  use_threads(flags.threads);
+  const InterruptGuard guard;
+  Progress progress(flags.json_lines ? Output::json : flags.quiet ? Output::quiet : Output::human);
+  const DataSource data = open_training_data(config, progress);
+  const RunFolder folder = prepare_folder(flags);
+  return config.runs == 1 ? train_once(flags, config, data, folder, progress)
+                          : train_several(flags, config, data, folder, progress);
+}
+
+}  // namespace
+
+void add_train(CLI::App& weft, Action& action) {
+  auto flags = std::make_shared<TrainFlags>();
+  CLI::App* command = weft.add_subcommand("train", "Trains an image classifier");
+  visit_settings(flags->config, [&](const std::string& key, auto& value, const char* help) {
+    const std::string flag = flag_of(key);
+    CLI::Option* option = nullptr;
+    if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, bool>)
+      option = command->add_flag(flag + ",!--no-" + flag.substr(2), value, help);
+    else
+      option = command->add_option(flag, value, help)->capture_default_str();
+    flags->options[key] = option;
+  });
+  command->add_option("--out", flags->out, "folder of the run's files [runs/TIME]");
+  command->add_flag("--overwrite", flags->overwrite, "replace the run that --out holds");
+  command->add_option("--resume", flags->resume, "go on with the stopped run in this folder, bit for bit");
+  command->add_option("--config", flags->config_file,
+                      "start from a config.json (or its folder); other flags go over it");
+  command
+      ->add_option("--checkpoint-steps", flags->trainer.checkpoint_steps,
+                   "save a checkpoint also every so many steps")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--stop-after-steps", flags->trainer.stop_after_steps)
+      ->check(CLI::NonNegativeNumber)
+      ->group("");
+  add_threads(*command, flags->threads);
+  command->add_flag("--quiet", flags->quiet, "print nothing but errors");
+  command->add_flag("--json", flags->json_lines, "JSON lines on standard output");
+  command->footer(
+      "Writes config.json, metrics.csv (seconds and images_per_second are of training alone), summary.json "
+      "(seconds are of\n"
+      "everything), model.safetensors and checkpoint.safetensors. Ctrl-C or SIGTERM ends after a checkpoint, "
+      "with exit code 1.");
+  command->final_callback([flags, &action] { action = [flags] { return train(*flags); }; });
+}
+
+}  // namespace weft::app

@@ -1,0 +1,27 @@
+// One training run, from a fresh start or from a checkpoint.
+#pragma once
+
+#include <optional>
+
+#include "weft/apps/weft/checkpoint.h"
+#include "weft/apps/weft/config.h"
+#include "weft/apps/weft/data_source.h"
+#include "weft/apps/weft/progress.h"
+#include "weft/apps/weft/run_files.h"
+
+namespace weft::app {
+
+struct TrainerOptions {
+  bool resume = false;           ///< go on from the folder's checkpoint, if there is one
+  int64_t checkpoint_steps = 0;  ///< also save every so many steps; 0: only after each epoch
+  int64_t stop_after_steps = 0;  ///< behave as if interrupted when so many steps are done in all; 0: never
+};
+
+/// Trains as `config` says, with its files in `folder`, and returns what summary.json holds. Nothing where it
+/// was interrupted (Ctrl-C, SIGTERM): the checkpoint is written then. Throws Error where the loss is no
+/// longer finite; the last checkpoint stays as it was.
+std::optional<nlohmann::json> train_run(const TrainConfig& config, const DataSource& data,
+                                        const RunFolder& folder, const TrainerOptions& options,
+                                        Progress& progress);
+
+}  // namespace weft::app
