@@ -19,8 +19,8 @@ Tensor normal_(Tensor t, double mean = 0, double std = 1, Generator& generator =
 struct Fans {
   int64_t in = 0, out = 0;
 };
-/// Of a matrix [out, in] or a convolution's weight [out, KH, KW, in / groups]: in = KH KW in / groups, out =
-/// KH KW out. Throws for fewer than two dimensions.
+/// Of a matrix [out, in] or a convolution's weight [out, KH, KW, in / groups]: there
+/// in = KH KW in / groups, out = KH KW out. Throws for fewer than two dimensions.
 Fans fans(const Tensor& weight);
 
 /// Which fan sets the scale: fan_in keeps the variance of the signal forward, fan_out that of the gradient.

@@ -15,8 +15,9 @@ struct ConvBnOptions {
   std::optional<double> activation_param = {};
 };
 
-/// Convolution (no bias, padding kernel / 2), batch norm, activation: x [N, H, W, in] -> [N, ceil(H /
-/// stride), ..., out] for odd kernels. Parameters conv.weight, bn.weight, bn.bias.
+/// Convolution (no bias, padding kernel / 2), batch norm, activation:
+/// x [N, H, W, in] -> [N, H / stride, W / stride, out], rounded up for odd kernels. Parameters conv.weight,
+/// bn.weight, bn.bias.
 class ConvBn : public Module {
  public:
   ConvBn(Module& parent, std::string_view name, int64_t in_channels, int64_t out_channels,
@@ -43,8 +44,7 @@ struct ResBlockOptions {
 ///   main, otherwise:   1x1, 3x3 with the stride, 1x1
 /// each convolution without bias and followed by batch norm (conv1, bn1, conv2, ...), the activation between
 /// them; the last batch norm's weight starts at 0, so that the block starts as its shortcut.
-///   shortcut: mean over 2x2 (ceil mode) where the stride is 2, then 1x1 and batch norm where the channels
-///   differ.
+///   shortcut: mean over 2x2 (ceil mode) if the stride is 2, then 1x1 and batch norm if the channels differ.
 /// (He et al., 2018, "Bag of tricks", arXiv 1812.01187, variant D.)
 class ResBlock : public Module {
  public:

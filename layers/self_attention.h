@@ -31,12 +31,12 @@ struct SelfAttentionOptions {
   bool symmetric = false;
 };
 
-/// Self-attention without a softmax, at a cost linear in the number of pixels: with x seen as a matrix [C, H
-/// W]
+/// Self-attention without a softmax, at a cost linear in the number of pixels:
 ///   y = gamma (x x^T) (W x) + x
-/// where W [C, C] is a 1x1 convolution under spectral normalisation and gamma one number that starts at 0.
-/// x, y: [N, H, W, C] (or [N, L, C]). Parameters gamma [1] and conv.weight [C, C], buffers conv.u and conv.v
-/// [C]. Source: SimpleSelfAttention of github.com/sdoria/SimpleSelfAttention, as MXResNet uses it.
+/// with x seen as a matrix [C, H W], where W [C, C] is a 1x1 convolution under spectral normalisation and
+/// gamma one number that starts at 0. x, y: [N, H, W, C] (or [N, L, C]). Parameters gamma [1] and conv.weight
+/// [C, C], buffers conv.u and conv.v [C]. Source: SimpleSelfAttention of
+/// github.com/sdoria/SimpleSelfAttention, as MXResNet uses it.
 class SimpleSelfAttention : public Module {
  public:
   SimpleSelfAttention(Module& parent, std::string_view name, int64_t channels,

@@ -40,9 +40,11 @@ std::string grouped(int64_t n) {
   return s;
 }
 
-std::string millions(int64_t n) {
+/// 4096 -> "4.10 k", 783684608 -> "783.68 M"
+std::string rounded(int64_t n) {
   char text[32];
-  std::snprintf(text, sizeof text, "%.2f M", double(n) * 1e-6);
+  const bool small = n < 1000000;
+  std::snprintf(text, sizeof text, "%.2f %c", double(n) * (small ? 1e-3 : 1e-6), small ? 'k' : 'M');
   return text;
 }
 
@@ -83,7 +85,7 @@ std::string ModelSummary::to_string(int max_depth) const {
     const std::string name = r.path.substr(r.path.rfind('.') + 1);  // npos + 1 is 0
     lines.push_back({std::string(size_t(2 * r.depth), ' ') + (r.path.empty() ? "model" : name), r.description,
                      r.ran ? r.output.to_string() : "not run", r.parameters ? grouped(r.parameters) : "",
-                     r.multiply_adds ? millions(r.multiply_adds) : ""});
+                     r.multiply_adds ? rounded(r.multiply_adds) : ""});
   }
   std::array<size_t, 5> width{};
   for (const Line& line : lines)
@@ -96,6 +98,7 @@ std::string ModelSummary::to_string(int max_depth) const {
       const bool number = c >= 3;  // numbers to the right, text to the left
       text += (c ? "  " : "") + (number ? pad + line[c] : line[c] + pad);
     }
+    text.erase(text.find_last_not_of(' ') + 1);
     text += '\n';
   }
   return text + concat("input ", input, ": ", grouped(parameters()), " parameters, ", grouped(buffers),

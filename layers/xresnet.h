@@ -25,8 +25,8 @@ struct XResNetOptions {
 ///
 ///   stem    three 3x3 ConvBn: in -> 32 (stride 2) -> 64 -> 64
 ///   pool    max over 3x3, stride 2, padding 1
-///   stages  four of ResBlocks: 64, 128, 256, 512 hidden channels; from the second on the first block has
-///   stride 2 avgpool, head   mean over the image, Linear
+///   stages  four of ResBlocks, 64, 128, 256, 512 hidden channels; all but the first start with stride 2
+///   avgpool, head   mean over the image, Linear
 ///
 /// Weights of convolutions and of the head start with kaiming_normal_ (fan_in, gain sqrt(2)), biases at 0.
 /// Names: stem.0.conv.weight, stages.0.1.conv2.weight, stages.1.0.shortcut.bn.bias,

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <filesystem>
 #include <functional>
+#include <random>
 
 #include "weft/engine/ops/loss.h"
 #include "weft/engine/safetensors.h"
@@ -150,7 +151,8 @@ TEST_CASE("XResNet: a state dict survives the file, bit for bit") {
   from.eval(), to.eval();
   CHECK_FALSE(same_bits(from(x), to(x)));
 
-  const auto file = std::filesystem::temp_directory_path() / "weft_models_test.safetensors";
+  const auto file = std::filesystem::temp_directory_path() /
+                    concat("weft_models_test_", std::random_device{}(), ".safetensors");
   save_safetensors(file.string(), from.state_dict());
   to.load_state_dict(load_safetensors(file.string()));
   std::filesystem::remove(file);
