@@ -1,6 +1,7 @@
 // The house keeps its floors: includes only go down, and public headers show nothing of what lies under them.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>

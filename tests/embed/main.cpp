@@ -21,7 +21,7 @@ Tensor inside_circle(const Tensor& points) {
 int main() {
   manual_seed(1);
   Net net;
-  optim::Ranger optimizer(net.parameters(), {.lr = 3e-2f});
+  optim::Ranger optimizer(net.parameters(), {.lr = 3e-2});
   for (int step = 0; step < 400; ++step) {
     Tensor points = Tensor::uniform({64, 2}, -1, 1);
     Tape tape;  // records what follows

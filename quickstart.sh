@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# From a fresh Debian 12 or Ubuntu 22.04+ to a trained network: installs the packages that are missing, builds the weft
+# command into build/, and trains MXResNet18 on the built-in sample pictures. Can be run again; does only what is missing.
+set -euo pipefail
+cd "$(dirname "$0")"
+source cmake/packages.sh
+
+if (($# > 0)); then
+  echo "usage: ./quickstart.sh"
+  echo "Installs missing packages, builds weft and trains MXResNet18 on ten classes of drawn pictures (under five minutes)."
+  [[ $1 == -h || $1 == --help ]] && exit 0 || exit 2
+fi
+
+say "Looking for the packages that the build needs"
+need_packages "${build_packages[@]}"
+
+say "Building the weft command (build/apps/weft)"
+configure build -DCMAKE_BUILD_TYPE=Release
+cmake --build build --target weft_command
+
+say "Training MXResNet18 on the built-in sample pictures"
+exec build/apps/weft train --model mxresnet18 --size 64 --epochs 5

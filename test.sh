@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Builds weft with warnings as errors and runs all tests, then the sanitizers. Can be run again; does only what is missing.
+set -euo pipefail
+cd "$(dirname "$0")"
+source cmake/packages.sh
+
+usage="usage: ./test.sh [--fast]
+  formatting     clang-format 14 finds nothing to change (left out where that version is not there)
+  build-test/    everything, Release, warnings as errors; all tests, among them an outside project that uses weft
+  build-asan/    AddressSanitizer and UndefinedBehaviorSanitizer: all tests but the slow ones
+  build-tsan/    ThreadSanitizer: the tests of the thread pool and of the data loader
+--fast leaves the two sanitizer builds out."
+fast=no
+for argument in "$@"; do
+  case $argument in
+    --fast) fast=yes ;;
+    -h | --help) echo "$usage" && exit 0 ;;
+    *) echo "$usage" >&2 && exit 2 ;;
+  esac
+done
+jobs=$(nproc)
+
+say "Looking for the packages that the tests need"
+need_packages "${build_packages[@]}" doctest-dev clang-format
+
+say "Formatting"
+version=$(clang-format --version 2> /dev/null | grep -o 'version [0-9]*' || true)
+if [[ $version == "version 14" ]]; then
+  find kernels engine layers optim apps tests \( -name '*.h' -o -name '*.cpp' \) -print0 |
+    xargs -0 clang-format --dry-run -Werror
+  echo "clang-format finds nothing to change."
+else
+  echo "Left out: the style is that of clang-format 14, and here is ${version:-none}."
+fi
+
+say "All tests, Release, warnings as errors (build-test/)"
+configure build-test -DCMAKE_BUILD_TYPE=Release -DWEFT_WERROR=ON
+cmake --build build-test
+ctest --test-dir build-test -j "$jobs" --output-on-failure
+
+if [[ $fast == yes ]]; then
+  say "All tests passed; the sanitizers were left out (--fast)"
+  exit 0
+fi
+
+# Sanitizers of GCC before 13 lose their way where the kernel scatters addresses widely; without scattering they find it.
+fixed=()
+setarch "$(uname -m)" -R true 2> /dev/null && fixed=(setarch "$(uname -m)" -R)
+export UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=second_deadlock_stack=1
+
+say "AddressSanitizer and UndefinedBehaviorSanitizer (build-asan/)"
+cmake --preset asan --log-level=WARNING
+cmake --build build-asan
+"${fixed[@]}" ctest --test-dir build-asan -j "$jobs" --output-on-failure -LE slow
+
+say "ThreadSanitizer: thread pool and loader (build-tsan/)"
+cmake --preset tsan --log-level=WARNING
+cmake --build build-tsan --target thread_tests
+"${fixed[@]}" ctest --test-dir build-tsan -j "$jobs" --output-on-failure -L threads
+
+say "All tests passed, sanitizers too"
