@@ -23,9 +23,10 @@ Pool2dParams geometry(const char* op, const Tensor& x, const Pool2dOptions& o) {
         " must be positive");
   check(o.padding >= 0 && 2 * o.padding <= o.kernel, op, ": padding ", o.padding,
         " must be at most half of the kernel ", o.kernel);
-  check(x.size(1) + 2 * o.padding >= o.kernel && x.size(2) + 2 * o.padding >= o.kernel, op, ": the image ",
-        x.size(1), "x", x.size(2), " with padding ", o.padding, " is smaller than the window ", o.kernel);
   const int64_t stride = o.stride ? o.stride : o.kernel;
+  const int64_t smallest = o.kernel - (o.ceil_mode ? stride - 1 : 0) - 2 * o.padding;
+  check(x.size(1) >= smallest && x.size(2) >= smallest, op, ": the image ", x.size(1), "x", x.size(2),
+        " with padding ", o.padding, " is smaller than the window ", o.kernel);
   Pool2dParams p;
   p.batch = x.size(0), p.in_h = x.size(1), p.in_w = x.size(2), p.channels = x.size(3);
   p.out_h = output_size(p.in_h, o, stride), p.out_w = output_size(p.in_w, o, stride);
