@@ -71,7 +71,9 @@ const std::map<std::string, std::function<Made(Module&, const Case&)>> modules =
 void fill_state(const Case& c, Module& module, DType dtype) {
   module.to(dtype);
   size_t filled = 0;
-  for (const auto& [name, tensor] : module.state_dict()) {
+  for (const auto& entry : module.state_dict()) {
+    const std::string& name = entry.first;
+    const Tensor& tensor = entry.second;
     REQUIRE_MESSAGE(c.has("state." + name), "PyTorch's model has no ", name);
     const std::vector<double> scale_shift = c.numbers("state." + name);
     tensor.copy_from(
@@ -159,7 +161,7 @@ void compare_all(DType dtype) {
     compare(c, dtype);
     ++seen[c.kind()];
   }
-  for (const auto& [kind, make] : modules) CHECK_MESSAGE(seen[kind] > 0, "no case of kind ", kind);
+  for (const auto& entry : modules) CHECK_MESSAGE(seen[entry.first] > 0, "no case of kind ", entry.first);
 }
 
 }  // namespace

@@ -148,7 +148,9 @@ void compare_all(DType dtype) {
       if (what == "out") return out;
       return what.rfind("grad.", 0) == 0 ? c[subject].grad() : c[subject];
     };
-    for (const auto& [what, wanted] : c.expected()) {
+    for (const auto& result_entry : c.expected()) {
+      const std::string& what = result_entry.first;
+      const Tensor& wanted = result_entry.second;
       const Tensor result = actual(what);
       const std::string off = golden::difference(result, wanted, tolerance(dtype, wanted.dtype()));
       CHECK_MESSAGE(off.empty(), what, " ", off);
@@ -156,7 +158,7 @@ void compare_all(DType dtype) {
       if (result.defined()) CHECK(result.dtype() == type);
     }
   }
-  for (const auto& [kind, run] : ops) CHECK_MESSAGE(seen.count(kind) == 1, "no case of kind ", kind);
+  for (const auto& op : ops) CHECK_MESSAGE(seen.count(op.first) == 1, "no case of kind ", op.first);
 }
 
 }  // namespace

@@ -68,6 +68,12 @@ void check_gradients_of_first(size_t count, const Function& f, const Inputs& inp
       checked);
 }
 
+template <class F>
+struct Named {
+  const char* name;
+  F f;
+};
+
 Activation activation_at(int i) { return static_cast<Activation>(i); }
 
 }  // namespace
@@ -84,31 +90,32 @@ TEST_CASE("binary ops, broadcast both ways") {
                                             {{}, {}},
                                             {{2, 1, 3, 1}, {2, 5, 1, 3}},
                                             {{1, 1}, {3, 5}}};
-  const std::pair<const char*, Tensor (*)(const Tensor&, const Tensor&)> ops[] = {
+  const Named<Tensor (*)(const Tensor&, const Tensor&)> ops[] = {
       {"add", add}, {"sub", sub}, {"mul", mul}, {"div", div}, {"maximum", maximum}, {"minimum", minimum}};
-  for (const auto& [name, op] : ops)
-    for (const auto& [a, b] : shapes) {
-      CAPTURE(name);
+  for (const auto& op : ops)
+    for (const std::pair<Shape, Shape>& pair : shapes) {
+      const Shape &a = pair.first, &b = pair.second;
+      CAPTURE(op.name);
       CAPTURE(a.to_string());
       CAPTURE(b.to_string());
-      check_gradients([op = op](const Inputs& in) { return op(in[0], in[1]); }, {normal(a), nonzero(b)});
+      check_gradients([&](const Inputs& in) { return op.f(in[0], in[1]); }, {normal(a), nonzero(b)});
     }
   // The same tensor on both sides: two contributions to one gradient.
   check_gradients([](const Inputs& in) { return in[0] * in[0] - in[0] / square(in[0]); }, {nonzero({3, 5})});
 }
 
 TEST_CASE("unary ops") {
-  const std::pair<const char*, Tensor (*)(const Tensor&)> ops[] = {{"neg", neg},
-                                                                   {"exp", exp},
-                                                                   {"log", log},
-                                                                   {"sqrt", sqrt},
-                                                                   {"square", square},
-                                                                   {"abs", abs},
-                                                                   {"reciprocal", reciprocal}};
-  for (const auto& [name, op] : ops) {
-    CAPTURE(name);
-    const bool sign = std::string_view(name) != "log" && std::string_view(name) != "sqrt";
-    check_gradients([op = op](const Inputs& in) { return op(in[0]); },
+  const Named<Tensor (*)(const Tensor&)> ops[] = {{"neg", neg},
+                                                  {"exp", exp},
+                                                  {"log", log},
+                                                  {"sqrt", sqrt},
+                                                  {"square", square},
+                                                  {"abs", abs},
+                                                  {"reciprocal", reciprocal}};
+  for (const auto& op : ops) {
+    CAPTURE(op.name);
+    const bool sign = std::string_view(op.name) != "log" && std::string_view(op.name) != "sqrt";
+    check_gradients([&](const Inputs& in) { return op.f(in[0]); },
                     {sign ? nonzero({3, 5, 7}) : positive({3, 5, 7})});
   }
   check_gradients([](const Inputs& in) { return affine(in[0], -2.5, 0.75); }, {normal({5, 3})});
@@ -144,17 +151,16 @@ TEST_CASE("activations, on both sides of 0 and in the tails") {
 }
 
 TEST_CASE("reductions") {
-  const std::pair<const char*, Tensor (*)(const Tensor&, const std::vector<int>&, bool)> ops[] = {
+  const Named<Tensor (*)(const Tensor&, const std::vector<int>&, bool)> ops[] = {
       {"sum", sum}, {"mean", mean}, {"amax", amax}, {"amin", amin}};
   const std::vector<int> dims[] = {{}, {0}, {-1}, {1}, {1, 2}, {0, 2}, {0, -1}, {0, 1, 2, 3}};
-  for (const auto& [name, op] : ops)
+  for (const auto& op : ops)
     for (const std::vector<int>& d : dims)
       for (const bool keepdim : {false, true}) {
-        CAPTURE(name);
+        CAPTURE(op.name);
         CAPTURE(d.size());
         CAPTURE(keepdim);
-        check_gradients([&, op = op](const Inputs& in) { return op(in[0], d, keepdim); },
-                        {normal({2, 3, 5, 3})});
+        check_gradients([&](const Inputs& in) { return op.f(in[0], d, keepdim); }, {normal({2, 3, 5, 3})});
       }
 }
 
