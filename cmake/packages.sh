@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by quickstart.sh and test.sh: what both need to get from a bare machine to a build.
 
 say() { printf '\n==> %s\n' "$*"; }

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <regex>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -65,12 +66,16 @@ std::vector<Block> blocks_of(const fs::path& document) {
   return blocks;
 }
 
-std::vector<Block> all_blocks() {
-  std::vector<fs::path> documents = {kRoot / "README.md", kRoot / "CONTRIBUTING.md"};
+std::vector<fs::path> all_documents() {
+  std::vector<fs::path> documents = {kRoot / "README.md", kRoot / "CONTRIBUTING.md", kRoot / "CHANGELOG.md"};
   for (const auto& entry : fs::directory_iterator(kRoot / "docs"))
     if (entry.path().extension() == ".md") documents.push_back(entry.path());
+  return documents;
+}
+
+std::vector<Block> all_blocks() {
   std::vector<Block> all;
-  for (const fs::path& document : documents) {
+  for (const fs::path& document : all_documents()) {
     const auto blocks = blocks_of(document);
     all.insert(all.end(), blocks.begin(), blocks.end());
   }
@@ -95,6 +100,21 @@ TEST_CASE("quoted C++ stands in the source it names") {
     CHECK_MESSAGE(contains(lines_of(in), block.lines), where, ": not in ", block.source.substr(6),
                   " as quoted");
     ++checked;
+  }
+  CHECK(checked >= 10);
+}
+
+TEST_CASE("links between the documents lead somewhere") {
+  int checked = 0;
+  for (const fs::path& document : all_documents()) {
+    std::ifstream in(document);
+    const std::string text{std::istreambuf_iterator<char>(in), {}};
+    const std::regex link(R"(\]\(([^) #:]+)\))");  // [words](file), no address of the web
+    for (std::sregex_iterator i(text.begin(), text.end(), link), end; i != end; ++i) {
+      CHECK_MESSAGE(fs::exists(document.parent_path() / (*i)[1].str()), document.string(), ": no ",
+                    (*i)[1].str());
+      ++checked;
+    }
   }
   CHECK(checked >= 10);
 }
