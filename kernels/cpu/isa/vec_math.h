@@ -1,0 +1,192 @@
+// Mathematical functions of Vec, under the names that kernels/math.h gives the scalar ones, so that the
+// activations work with either. The polynomials are least-maximum-error fits made for these intervals; each
+// error stands at its function and is tested. NaN in, NaN out; infinities and denormal numbers come out as
+// from the standard functions.
+#pragma once
+
+#include "weft/kernels/cpu/isa/vec.h"
+
+namespace weft::kernels::WEFT_ISA {
+
+#if defined(WEFT_ISA_avx512)
+// The masked forms with all lanes on make the same instructions; the plain ones make GCC 12 warn of
+// uninitialised values.
+constexpr __mmask16 kAllLanes = 0xffff;
+#endif
+
+/// a > b ? a : b, so the second operand where either is NaN.
+WEFT_INLINE Vec max(Vec a, Vec b) {
+#if defined(WEFT_ISA_avx512)
+  return Vec(FloatLanes(_mm512_maskz_max_ps(kAllLanes, a.v, b.v)));
+#elif defined(WEFT_ISA_avx2)
+  return Vec(FloatLanes(_mm256_max_ps(a.v, b.v)));
+#elif defined(__x86_64__)
+  return Vec(FloatLanes(_mm_max_ps(a.v, b.v)));
+#else
+  return select(a > b, a, b);
+#endif
+}
+/// a < b ? a : b, so the second operand where either is NaN.
+WEFT_INLINE Vec min(Vec a, Vec b) {
+#if defined(WEFT_ISA_avx512)
+  return Vec(FloatLanes(_mm512_maskz_min_ps(kAllLanes, a.v, b.v)));
+#elif defined(WEFT_ISA_avx2)
+  return Vec(FloatLanes(_mm256_min_ps(a.v, b.v)));
+#elif defined(__x86_64__)
+  return Vec(FloatLanes(_mm_min_ps(a.v, b.v)));
+#else
+  return select(a < b, a, b);
+#endif
+}
+WEFT_INLINE Vec sqrt(Vec x) {
+#if defined(WEFT_ISA_avx512)
+  return Vec(FloatLanes(_mm512_maskz_sqrt_ps(kAllLanes, x.v)));
+#elif defined(WEFT_ISA_avx2)
+  return Vec(FloatLanes(_mm256_sqrt_ps(x.v)));
+#elif defined(__x86_64__)
+  return Vec(FloatLanes(_mm_sqrt_ps(x.v)));
+#else
+  for (int i = 0; i < kWidth; ++i) x.v[i] = __builtin_sqrtf(x.v[i]);
+  return x;
+#endif
+}
+WEFT_INLINE IntLanes bits(Vec x) { return IntLanes(x.v); }
+WEFT_INLINE Vec from_bits(IntLanes x) { return Vec(FloatLanes(x)); }
+WEFT_INLINE IntLanes int_lanes(int32_t x) { return x - IntLanes{}; }
+WEFT_INLINE Vec abs(Vec x) { return from_bits(bits(x) & int_lanes(0x7fffffff)); }
+/// The magnitude of a (which is not negative) with the sign of b.
+WEFT_INLINE Vec with_sign(Vec a, Vec b) {
+  return from_bits(bits(a) | (bits(b) & int_lanes(int32_t(0x80000000))));
+}
+
+/// c[0] + c[1] x + c[2] x^2 + ...
+template <int n>
+WEFT_INLINE Vec polynomial(Vec x, const float (&c)[n]) {
+  Vec sum(c[n - 1]);
+#pragma GCC unroll 16
+  for (int i = n - 2; i >= 0; --i) sum = fma(sum, x, Vec(c[i]));
+  return sum;
+}
+
+/// x = n ln 2 + r with |r| <= ln 2 / 2: n as a float and as integers, and e^r - 1 - r = r^2 P(r).
+struct ExpParts {
+  Vec n, r, tail;
+  IntLanes whole;
+};
+WEFT_INLINE ExpParts exp_parts(Vec x) {
+  constexpr float kTail[] = {0.5f, 0.16666512f, 0.041666187f, 0.008369599f, 0.001395172f};
+  const Vec magic(
+      12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number, which its low bits then hold
+  const Vec shifted = fma(x, Vec(1.44269504f), magic);
+  ExpParts p;
+  p.n = shifted - magic;
+  p.whole = bits(shifted) - bits(magic);
+  p.r = fma(p.n, Vec(-0.693359375f),
+            x);  // ln 2 in two parts, the first with few enough bits to be exact times n
+  p.r = fma(p.n, Vec(2.12194440e-4f), p.r);
+  p.tail = p.r * p.r * polynomial(p.r, kTail);
+  return p;
+}
+/// 2^n for -126 <= n <= 127.
+WEFT_INLINE Vec power_of_two(IntLanes n) { return from_bits((n + 127) << 23); }
+
+/// e^x within 1 ulp.
+WEFT_INLINE Vec exp(Vec x) {
+  x = min(Vec(89.5f), max(Vec(-105.0f), x));
+  const ExpParts p = exp_parts(x);
+  const Vec mantissa = Vec(1.0f) + (p.r + p.tail);
+#if defined(WEFT_ISA_avx512)
+  return Vec(FloatLanes(_mm512_maskz_scalef_ps(kAllLanes, mantissa.v, p.n.v)));
+#else
+  const IntLanes half = p.whole >> 1;  // in two steps, so that neither leaves the range of the exponent
+  return mantissa * power_of_two(half) * power_of_two(p.whole - half);
+#endif
+}
+
+/// e^x - 1 within 2 ulp.
+WEFT_INLINE Vec expm1(Vec x) {
+  const Vec c = min(Vec(88.9f), max(Vec(-40.0f), x));
+  const ExpParts p = exp_parts(c);
+  const Vec half_scale = power_of_two(p.whole - 1);  // 2^n itself would overflow at the upper end
+  const Vec half = fma(half_scale, p.r + p.tail, half_scale - Vec(0.5f));
+  return half + half;
+}
+
+/// ln(1 + f) for sqrt(1/2) - 1 <= f <= sqrt(2) - 1, plus n ln 2.
+WEFT_INLINE Vec log_parts(Vec f, Vec n) {
+  constexpr float kTail[] = {0.3333333f,  -0.25000826f, 0.20001236f, -0.16623144f,
+                             0.14201368f, -0.13162003f, 0.12765427f, -0.07634387f};
+  const Vec square = f * f;
+  Vec low = square * f * polynomial(f, kTail);
+  low = fma(n, Vec(-2.12194440e-4f), low);
+  low = fma(Vec(-0.5f), square, low);
+  return fma(n, Vec(0.693359375f), f + low);
+}
+
+/// x = 2^n (1 + f), f as above, for finite x > 0.
+struct LogParts {
+  Vec f, n;
+};
+WEFT_INLINE Vec int_to_float(IntLanes x) {
+  return from_bits(x + bits(Vec(12582912.0f))) - Vec(12582912.0f);  // |x| < 2^22
+}
+WEFT_INLINE LogParts log_split(Vec x) {
+  const IntLanes offset = bits(x) - int_lanes(0x3f3504f3);  // sqrt(1/2): its bits and above go to the next n
+  const IntLanes n = offset >> 23;
+  const Vec m = from_bits(bits(x) - (n << 23));
+  return {m - Vec(1.0f), int_to_float(n)};
+}
+
+/// ln x within 2 ulp; -inf at 0, NaN below.
+WEFT_INLINE Vec log(Vec x) {
+  const Vec infinity(__builtin_inff());
+  const Mask denormal = x < Vec(1.17549435e-38f);
+  const LogParts p = log_split(select(denormal, x * Vec(8388608.0f), x));
+  Vec y = log_parts(p.f, select(denormal, p.n - Vec(23.0f), p.n));
+  y = select(x < infinity, y, x);  // +inf and NaN stay
+  y = select(x == Vec(0.0f), -infinity, y);
+  return select(x < Vec(0.0f), Vec(__builtin_nanf("")), y);
+}
+
+/// ln(1 + x) within 2 ulp; -inf at -1, NaN below.
+WEFT_INLINE Vec log1p(Vec x) {
+  const Vec infinity(__builtin_inff());
+  const Vec u = Vec(1.0f) + x;
+  const LogParts p = log_split(u);
+  // u is rounded; what it lost, relative to u, is added to the logarithm (after f, of which it is the last
+  // digits).
+  const Vec lost = select(u > Vec(2.0f), Vec(1.0f) - (u - x), x - (u - Vec(1.0f)));
+  Vec y = log_parts(p.f, p.n) + lost / u;
+  y = select(x < infinity, y, x);
+  y = select(x == Vec(-1.0f), -infinity, y);
+  return select(x < Vec(-1.0f), Vec(__builtin_nanf("")), y);
+}
+
+/// tanh x within 3 ulp: with m = e^2|x| - 1 it is m / (m + 2).
+WEFT_INLINE Vec tanh(Vec x) {
+  const Vec a = min(Vec(20.0f), abs(x)), m = expm1(a + a);
+  return with_sign(m / (m + Vec(2.0f)), x);
+}
+
+/// erf x within 2 ulp: x + x P(x^2) near 0, else 1 - e^Q(|x|).
+WEFT_INLINE Vec erf(Vec x) {
+  constexpr float kNear[] = {0.12837915f,  -0.3761248f,   0.112816826f,
+                             -0.02676172f, 0.0049859406f, -0.00059537415f};
+  constexpr float kFar[] = {-1.1286522f,    -0.6351359f,    -0.106263146f,  0.023785349f,
+                            -0.0036537647f, 0.00032565286f, -1.1522306e-05f};
+  const Vec a = min(Vec(4.0f), abs(x));
+  const Vec near = fma(x, polynomial(a * a, kNear), x);
+  const Vec far = Vec(1.0f) - exp(a * polynomial(a, kFar));
+  return select(a < Vec(0.925f), near, with_sign(far, x));
+}
+
+/// The sum of the lanes, always in the same order.
+WEFT_INLINE float lane_sum(Vec x) {
+  float lanes[kWidth];
+  x.store(lanes);
+  for (int step = kWidth / 2; step > 0; step /= 2)
+    for (int i = 0; i < step; ++i) lanes[i] += lanes[i + step];
+  return lanes[0];
+}
+
+}  // namespace weft::kernels::WEFT_ISA
