@@ -25,34 +25,39 @@ void clear(float* p, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = 0;
 }
 
-/// Mean and sum of squared deviations of rows [begin, end): block by block, in two passes over each, merged
-/// by the formula of Chan, Golub and LeVeque (1979).
+/// Mean and sum of squared deviations of rows [begin, end): block by block, each in two passes, the second of
+/// which also mends the rounding of the first one's mean; merged by the formula of Chan, Golub and LeVeque
+/// (1979).
 void part_stats(int64_t begin, int64_t end, int64_t channels, const float* x, float* mean, float* squares) {
   const int64_t block = larger(1, kBlockBytes / (channels * int64_t(sizeof(float))));
-  const Scratch scratch(2 * channels);
-  float *sum = scratch.get(), *deviations = sum + channels;
+  const Scratch scratch(3 * channels);
+  float *centre = scratch.get(), *sum = centre + channels, *sum_squares = sum + channels;
   clear(mean, channels);
   clear(squares, channels);
   for (int64_t first = begin; first < end; first += block) {
     const int64_t last = smaller(end, first + block);
-    clear(sum, 2 * channels);
+    clear(centre, 3 * channels);
     for (int64_t r = first; r < last; ++r)
       each_vector(0, channels, [=](auto at, int64_t c) {
-        at.store(at.load(sum + c) + at.load(x + r * channels + c), sum + c);
+        at.store(at.load(centre + c) + at.load(x + r * channels + c), centre + c);
       });
     const float rows = float(last - first), before = float(first - begin), all = before + rows;
     const Vec inverse(1.0f / rows);
-    each_vector(0, channels, [=](auto at, int64_t c) { at.store(at.load(sum + c) * inverse, sum + c); });
+    each_vector(0, channels,
+                [=](auto at, int64_t c) { at.store(at.load(centre + c) * inverse, centre + c); });
     for (int64_t r = first; r < last; ++r)
       each_vector(0, channels, [=](auto at, int64_t c) {
-        const Vec d = at.load(x + r * channels + c) - at.load(sum + c);
-        at.store(fma(d, d, at.load(deviations + c)), deviations + c);
+        const Vec d = at.load(x + r * channels + c) - at.load(centre + c);
+        at.store(at.load(sum + c) + d, sum + c);
+        at.store(fma(d, d, at.load(sum_squares + c)), sum_squares + c);
       });
     const Vec share(rows / all), weight(before * (rows / all));
     each_vector(0, channels, [=](auto at, int64_t c) {
-      const Vec m = at.load(mean + c), d = at.load(sum + c) - m;
+      const Vec off = at.load(sum + c) * inverse, block_mean = at.load(centre + c) + off;
+      const Vec block_squares = at.load(sum_squares + c) - off * at.load(sum + c);
+      const Vec m = at.load(mean + c), d = block_mean - m;
       at.store(fma(d, share, m), mean + c);
-      at.store(at.load(squares + c) + fma(d * d, weight, at.load(deviations + c)), squares + c);
+      at.store(at.load(squares + c) + fma(d * d, weight, block_squares), squares + c);
     });
   }
 }

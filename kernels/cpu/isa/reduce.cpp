@@ -31,34 +31,45 @@ float across_lanes(Vec v) {
   return lanes[0];
 }
 
+// A sum's rounding errors grow with its length: so many vectors are summed before they join the total.
+constexpr int64_t kGroup = 128;
+
 /// A stretch of memory.
 template <class Op>
 float reduce_stretch(const float* x, int64_t n) {
   constexpr int kChains = 4;
-  Vec acc[kChains];
+  constexpr int64_t kStep = kChains * kWidth;
+  Vec total[kChains];
 #pragma GCC unroll 4
-  for (int k = 0; k < kChains; ++k) acc[k] = Vec(Op::start);
+  for (int k = 0; k < kChains; ++k) total[k] = Vec(Op::start);
   int64_t i = 0;
-  for (; i + kChains * kWidth <= n; i += kChains * kWidth)
+  while (i + kStep <= n) {
+    const int64_t end = smaller(n, i + kGroup * kStep);
+    Vec acc[kChains];
 #pragma GCC unroll 4
-    for (int k = 0; k < kChains; ++k) acc[k] = Op::combine(acc[k], Vec::load(x + i + k * kWidth));
-  for (; i + kWidth <= n; i += kWidth) acc[0] = Op::combine(acc[0], Vec::load(x + i));
-  if (i < n) acc[1] = Op::combine(acc[1], Vec::load_first(x + i, n - i, Op::start));
-  return across_lanes<Op>(Op::combine(Op::combine(acc[0], acc[1]), Op::combine(acc[2], acc[3])));
+    for (int k = 0; k < kChains; ++k) acc[k] = Vec(Op::start);
+    for (; i + kStep <= end; i += kStep)
+#pragma GCC unroll 4
+      for (int k = 0; k < kChains; ++k) acc[k] = Op::combine(acc[k], Vec::load(x + i + k * kWidth));
+#pragma GCC unroll 4
+    for (int k = 0; k < kChains; ++k) total[k] = Op::combine(total[k], acc[k]);
+  }
+  for (; i + kWidth <= n; i += kWidth) total[0] = Op::combine(total[0], Vec::load(x + i));
+  if (i < n) total[1] = Op::combine(total[1], Vec::load_first(x + i, n - i, Op::start));
+  return across_lanes<Op>(Op::combine(Op::combine(total[0], total[1]), Op::combine(total[2], total[3])));
 }
 
 /// y[c..) = reduction of `count` rows, over kVecs vectors of columns from c on.
 template <class Op, int kVecs, class At>
 WEFT_INLINE void reduce_columns(const float* x, int64_t count, int64_t inner, float* y, At at, int64_t c) {
-  constexpr int64_t kRows = 128;  // a sum's rounding errors grow with its length: rows are summed in groups
   Vec total[kVecs];
 #pragma GCC unroll 4
   for (int v = 0; v < kVecs; ++v) total[v] = Vec(Op::start);
-  for (int64_t first = 0; first < count; first += kRows) {
+  for (int64_t first = 0; first < count; first += kGroup) {
     Vec acc[kVecs];
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) acc[v] = Vec(Op::start);
-    for (int64_t r = first; r < smaller(count, first + kRows); ++r)
+    for (int64_t r = first; r < smaller(count, first + kGroup); ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < kVecs; ++v) acc[v] = Op::combine(acc[v], at.load(x + r * inner + c + v * kWidth));
 #pragma GCC unroll 4
