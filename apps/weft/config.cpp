@@ -112,11 +112,11 @@ void validate(const TrainConfig& c) {
           c.valid_resize, "0 or from --size to 8192");
   require(c.epochs >= 1 && c.epochs <= 1'000'000, "epochs", c.epochs, "1 or more");
   require(c.batch_size >= 1 && c.batch_size <= 65536, "batch_size", c.batch_size, "1 to 65536");
-  require(finite(c.lr, 0, 1e6) && c.lr > 0, "lr", c.lr, "above 0");
+  require(std::isfinite(c.lr) && c.lr > 0, "lr", c.lr, "above 0");
   require(finite(c.mom, 0, 1) && c.mom < 1, "mom", c.mom, "at least 0 and below 1");
   require(finite(c.sqrmom, 0, 1) && c.sqrmom < 1, "sqrmom", c.sqrmom, "at least 0 and below 1");
   require(finite(c.eps, 0, 1), "eps", c.eps, "0 to 1");
-  require(finite(c.wd, 0, 1e6), "wd", c.wd, "0 or more");
+  require(std::isfinite(c.wd) && c.wd >= 0, "wd", c.wd, "0 or more");
   require(finite(c.anneal_start, 0, 1), "anneal_start", c.anneal_start, "0 to 1");
   require(finite(c.label_smoothing, 0, 1) && c.label_smoothing < 1, "label_smoothing", c.label_smoothing,
           "at least 0 and below 1");

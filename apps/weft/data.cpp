@@ -89,8 +89,7 @@ void add_fetch(CLI::App& data, Action& action) {
                       "folder for the archive [~/.cache/weft, where --data NAME finds it]");
   command->add_flag("--quiet", flags->quiet, "print nothing but errors");
   std::string footer = "Known sets:";
-  for (const KnownSet& s : known_sets())
-    footer += fmt::format("\n  {}: {} ({:.0f} MB)", s.name, s.about, double(s.bytes) * 1e-6);
+  for (const KnownSet& s : known_sets()) footer += fmt::format("\n  {}: {}", s.name, s.about);
   command->footer(footer);
   command->final_callback([flags, &action] { action = [flags] { return fetch_set(*flags); }; });
 }

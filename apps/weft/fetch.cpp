@@ -14,8 +14,9 @@ namespace fs = std::filesystem;
 const std::vector<KnownSet>& known_sets() {
   static const std::vector<KnownSet> sets = {
       {"imagewoof2-160", "https://s3.amazonaws.com/fast-ai-imageclas/imagewoof2-160.tgz",
-       "663c22f69c2802d85e2a67103c017e047096702ffddf9149a14011b7002539bf", 95'849'373,
-       "ten breeds of dogs from ImageNet, short side 160 pixels, 9,025 training and 3,929 validation images"},
+       "663c22f69c2802d85e2a67103c017e047096702ffddf9149a14011b7002539bf",
+       "ten breeds of dogs from ImageNet, short side 160 pixels, 9,025 training and 3,929 validation images, "
+       "about 96 MB"},
   };
   return sets;
 }
@@ -34,14 +35,13 @@ std::string by_hand(const KnownSet& set, const fs::path& target) {
       target.string(), set.name);
 }
 
-/// Whether the file is there and whole.
+/// Whether the file is there and the right one.
 bool whole(const KnownSet& set, const fs::path& file) {
-  std::error_code error;
-  return fs::file_size(file, error) == uint64_t(set.bytes) && !error &&
-         sha256_of_file(file.string()) == set.sha256;
+  return fs::exists(file) && sha256_of_file(file.string()) == set.sha256;
 }
 
-void download(const KnownSet& set, const fs::path& part, const fs::path& target, bool quiet) {
+/// Curl's exit code.
+int run_curl(const KnownSet& set, const fs::path& part, const fs::path& target, bool quiet) {
   std::vector<std::string> curl = {"curl",          "--fail", "--location", "--retry",    "3",
                                    "--continue-at", "-",      "--output",   part.string()};
   if (quiet || !isatty(STDERR_FILENO))
@@ -49,11 +49,19 @@ void download(const KnownSet& set, const fs::path& part, const fs::path& target,
   else
     curl.push_back("--progress-bar");
   curl.push_back(set.url);
-  int code = 0;
   try {
-    code = run_process(curl);
+    return run_process(curl);
   } catch (const Error& e) {
     fail(e.what(), " (curl does the download); ", by_hand(set, target));
+  }
+}
+
+void download(const KnownSet& set, const fs::path& part, const fs::path& target, bool quiet) {
+  constexpr int kHttpError = 22, kRangeError = 33, kBadResume = 36;
+  int code = run_curl(set, part, target, quiet);
+  if ((code == kHttpError || code == kRangeError || code == kBadResume) && fs::exists(part)) {
+    fs::remove(part);  // the server cannot go on from what is there: once more from the start
+    code = run_curl(set, part, target, quiet);
   }
   check(code == 0, "curl could not download ", set.url, " (exit code ", code,
         "); try again, it goes on where it stopped; ", by_hand(set, target));
@@ -68,12 +76,11 @@ fs::path fetch(const KnownSet& set, const fs::path& folder, bool quiet) {
   const fs::path target = folder / set.file_name(), part = folder / (set.file_name() + ".part");
   if (fs::exists(target)) {
     if (whole(set, target)) return target;
-    fmt::print(stderr, "weft: {} is damaged (its SHA-256 is not {}); fetching it anew\n", target.string(),
-               set.sha256);
+    fmt::print(stderr,
+               "weft: {} is another file than the published one (its SHA-256 is not {}); fetching that one\n",
+               target.string(), set.sha256);
   }
   if (!whole(set, part)) {
-    if (fs::exists(part) && fs::file_size(part) >= uint64_t(set.bytes))
-      fs::remove(part);  // nothing to go on from
     download(set, part, target, quiet);
     if (!whole(set, part)) {
       fs::remove(part, error);

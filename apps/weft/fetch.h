@@ -1,7 +1,6 @@
 // Downloads of known data sets.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -10,9 +9,7 @@ namespace weft::app {
 
 /// An archive that is published at a fixed address and known by its digest.
 struct KnownSet {
-  std::string name, url, sha256;
-  int64_t bytes;
-  std::string about;
+  std::string name, url, sha256, about;
 
   std::string file_name() const { return name + ".tgz"; }
 };

@@ -1,9 +1,10 @@
-// Ctrl-C and SIGTERM as a wish to stop at the next good moment.
+// Ctrl-C, SIGTERM and a hang-up as a wish to stop at the next good moment.
 #pragma once
 
 namespace weft::app {
 
-/// While it lives, the first SIGINT or SIGTERM only sets a flag; the second one ends the process as usual.
+/// While it lives, the first SIGINT, SIGTERM or SIGHUP only sets a flag; the second one of a kind ends the
+/// process as usual.
 class InterruptGuard {
  public:
   InterruptGuard();

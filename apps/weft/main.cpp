@@ -54,7 +54,10 @@ int run(int argc, char** argv) {
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage. `weft COMMAND --help` describes a command.");
   try {
     app.parse(argc, argv);
-    return action();
+    const int code = action();
+    std::fflush(stdout);
+    if (std::ferror(stdout)) return report(kFailed, "cannot write to standard output");
+    return code;
   } catch (const CLI::ExtrasError&) {
     return report(kWrongUsage,
                   fmt::format("{} (see {} --help)", unexpected(app), typed_command(app)).c_str());

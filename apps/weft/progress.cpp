@@ -14,6 +14,12 @@ namespace {
 
 constexpr double kRedraw = 0.1, kLine = 30;  // seconds between two signs of life
 
+/// Does not throw: a run must not end because nobody reads on. main() reports it at the end.
+void put(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  std::fflush(stdout);
+}
+
 int terminal_width() {
   winsize size = {};
   return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
@@ -45,8 +51,7 @@ bool Progress::due(double seconds) {
 }
 
 void Progress::draw(const std::string& text) {
-  fmt::print("\r\x1b[K{}", text.substr(0, size_t(std::max(terminal_width() - 1, 1))));
-  std::fflush(stdout);
+  put("\r\x1b[K" + text.substr(0, size_t(std::max(terminal_width() - 1, 1))));
   drawn_ = true;
 }
 
@@ -70,22 +75,19 @@ void Progress::note(const std::string& doing, int64_t done, int64_t of) {
 
 void Progress::clear() {
   if (!drawn_) return;
-  fmt::print("\r\x1b[K");
-  std::fflush(stdout);
+  put("\r\x1b[K");
   drawn_ = false;
 }
 
 void Progress::line(const std::string& text) {
   if (output_ != Output::human) return;
   clear();
-  fmt::print("{}\n", text);
-  std::fflush(stdout);
+  put(text + "\n");
 }
 
 void Progress::event(const nlohmann::json& event) {
   if (output_ != Output::json) return;
-  fmt::print("{}\n", event.dump());
-  std::fflush(stdout);
+  put(event.dump() + "\n");
 }
 
 }  // namespace weft::app

@@ -133,6 +133,7 @@ class Trainer {
   optim::Schedule schedule_;
   std::vector<int64_t> label_map_;  // of validation: both splits number the classes alike
   RunState state_;
+  bool model_written_ = false;     // in this session
   double validation_seconds_ = 0;  // of the last validation, to say how long the rest will take
   Clock::time_point session_ = Clock::now();
   double earlier_seconds_ = 0;  // of the sessions before this one
@@ -271,6 +272,7 @@ bool Trainer::validate_epoch() {
   state_.loss_sum = state_.seconds = 0;
   save();
   save_model(folder_.model(), *model_, info_);
+  model_written_ = true;
   write_metrics(folder_, state_.metrics);
   return true;
 }
@@ -341,9 +343,14 @@ json Trainer::summary() const {
 
 std::optional<json> Trainer::run() {
   start();
+  if (state_.epoch > config_.epochs && std::filesystem::exists(folder_.summary())) {
+    progress_.line("the run had ended; nothing is left to do");
+    return read_summary(folder_);
+  }
   while (state_.epoch <= config_.epochs)
     if (!train_epoch() || !validate_epoch()) return std::nullopt;
-  save_model(folder_.model(), *model_, info_);
+  if (!model_written_)
+    save_model(folder_.model(), *model_, info_);  // stopped right after the last checkpoint
   const json result = summary();
   write_summary(folder_, result);
   progress_.event({{"event", "end"}, {"summary", result}});

@@ -1,0 +1,521 @@
+// The weft command as scripts meet it: flags, files, exit codes, one clear line for every error, exact
+// resume.
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "weft/engine/file.h"
+#include "weft/engine/safetensors.h"
+
+extern char** environ;
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using weft::read_file;
+using weft::write_file;
+using Arguments = std::vector<std::string>;
+
+namespace {
+
+/// A folder for everything, gone at the end.
+const fs::path& scratch() {
+  static const struct Folder {
+    fs::path path = fs::temp_directory_path() / ("weft-app-" + std::to_string(getpid()));
+    Folder() { fs::create_directories(path); }
+    ~Folder() {
+      std::error_code ignored;
+      fs::remove_all(path, ignored);
+    }
+  } folder;
+  return folder.path;
+}
+
+std::string at(const std::string& name) { return (scratch() / name).string(); }
+
+struct Result {
+  int code = -1;
+  std::string out, err;
+};
+
+/// A started program; its streams go into files.
+class Process {
+ public:
+  explicit Process(const Arguments& arguments) {
+    static int number = 0;
+    out_ = at("stdout-" + std::to_string(++number)), err_ = at("stderr-" + std::to_string(number));
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 1, out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    posix_spawn_file_actions_addopen(&actions, 2, err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    std::vector<char*> argv;
+    for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
+    argv.push_back(nullptr);
+    REQUIRE(posix_spawnp(&pid_, argv[0], &actions, nullptr, argv.data(), environ) == 0);
+    posix_spawn_file_actions_destroy(&actions);
+  }
+  void wait_for_output(const std::string& text) {
+    for (int i = 0; i < 6000; ++i) {
+      if (fs::exists(out_) && read_file(out_).find(text) != std::string::npos) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    FAIL("no \"" << text << "\" within a minute");
+  }
+  void signal(int number) { REQUIRE(kill(pid_, number) == 0); }
+  Result wait() {
+    int status = 0;
+    REQUIRE(waitpid(pid_, &status, 0) == pid_);
+    Result r;
+    r.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    r.out = read_file(out_), r.err = read_file(err_);
+    return r;
+  }
+
+ private:
+  pid_t pid_ = 0;
+  std::string out_, err_;
+};
+
+Arguments command(Arguments arguments) {
+  arguments.insert(arguments.begin(), WEFT_BINARY);
+  return arguments;
+}
+
+Result weft_run(const Arguments& arguments) { return Process(command(arguments)).wait(); }
+
+/// In a shell that first says `before`, for limits.
+Result weft_limited(const std::string& before, const Arguments& arguments) {
+  Arguments all = {"sh", "-c", before + "; exec \"$0\" \"$@\""};
+  for (const std::string& a : command(arguments)) all.push_back(a);
+  return Process(all).wait();
+}
+
+bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+/// That it ended with `code` and one line of error that has all `parts` in it.
+void check_error(const Result& r, int code, const std::vector<std::string>& parts) {
+  INFO("stderr: ", r.err);
+  CHECK(r.code == code);
+  CHECK(r.err.rfind("weft: ", 0) == 0);
+  CHECK(std::count(r.err.begin(), r.err.end(), '\n') == 1);
+  for (const std::string& part : parts) CHECK_MESSAGE(has(r.err, part), part);
+}
+
+/// A tiny sample set, made once.
+const std::string& sample() {
+  static const std::string path = [] {
+    const Result r = weft_run({"data", "sample", "--out", at("sample"), "--pixels", "32", "--train-per-class",
+                               "6", "--val-per-class", "2"});
+    INFO(r.err);
+    REQUIRE(r.code == 0);
+    return at("sample");
+  }();
+  return path;
+}
+
+/// Its copy with one training picture cut off in the middle.
+const std::string& broken_sample() {
+  static const std::string path = [] {
+    fs::copy(sample(), at("broken"), fs::copy_options::recursive);
+    const std::string file = at("broken/train/ring/ring_00003.JPEG");
+    const std::string whole = read_file(file);
+    write_file(file, whole.substr(0, whole.size() / 2));
+    return at("broken");
+  }();
+  return path;
+}
+
+Arguments operator+(Arguments a, const Arguments& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+/// 7 steps an epoch. With everything on that draws random numbers or keeps state.
+Arguments full_run(const std::string& out) {
+  return {"train", "--data",  sample(), "--size",    "32", "--batch-size", "8",     "--sa", "--epochs",
+          "2",     "--mixup", "0.4",    "--threads", "2",  "--json",       "--out", at(out)};
+}
+
+/// The same data for one epoch with a small state.
+Arguments quick_run(const std::string& out) {
+  return {"train", "--data",    sample(), "--size",      "32",   "--batch-size",
+          "8",     "--epochs",  "1",      "--optimizer", "sgd",  "--lr",
+          "0.01",  "--threads", "2",      "--out",       at(out)};
+}
+
+/// The run that others are compared with.
+const Result& reference() {
+  static const Result r = weft_run(full_run("reference"));
+  return r;
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+/// metrics.csv without its two columns that tell time.
+std::vector<std::string> timeless_metrics(const std::string& run) {
+  std::vector<std::string> lines = lines_of(read_file(at(run) + "/metrics.csv"));
+  for (std::string& line : lines)
+    for (int i = 0; i < 2; ++i) line = line.substr(0, line.rfind(','));
+  return lines;
+}
+
+json json_file(const std::string& path) { return json::parse(read_file(path)); }
+
+}  // namespace
+
+TEST_CASE("help and version") {
+  const Result help = weft_run({"--help"});
+  CHECK(help.code == 0);
+  for (const char* name : {"train", "eval", "predict", "data", "bench"}) {
+    CHECK(has(help.out, name));
+    CHECK(weft_run({name, "--help"}).code == 0);
+  }
+  const std::string train = weft_run({"train", "--help"}).out;
+  for (const char* flag :
+       {"--data",      "--out",    "--model",      "--activation",   "--sa",           "--sym",
+        "--size",      "--epochs", "--batch-size", "--optimizer",    "--lr",           "--mom",
+        "--sqrmom",    "--eps",    "--wd",         "--schedule",     "--anneal-start", "--label-smoothing",
+        "--min-scale", "--mixup",  "--runs",       "--seed",         "--threads",      "--device",
+        "--precision", "--resume", "--config",     "--noisy-labels", "--quiet",        "--json"})
+    CHECK_MESSAGE(has(train, flag), flag);
+  CHECK(has(weft_run({"--version"}).out, "weft "));
+}
+
+TEST_CASE("wrong usage ends with 2 and names what is known") {
+  check_error(weft_run({}), 2, {"--help"});
+  check_error(weft_run({"trian"}), 2, {});
+  check_error(weft_run({"train", "--lerning-rate", "1"}), 2, {"--lerning-rate"});
+  check_error(weft_run({"train", "--epochs", "many"}), 2, {"--epochs"});
+  check_error(weft_run({"train", "--epochs", "0"}), 2, {"--epochs"});
+  check_error(weft_run({"train", "--model", "resnet18"}), 2, {"resnet18", "mxresnet18", "xresnet152"});
+  check_error(weft_run({"train", "--optimizer", "adagrad"}), 2, {"adagrad", "ranger", "novograd", "lars"});
+  check_error(weft_run({"train", "--activation", "smish"}), 2, {"smish", "mish", "relu"});
+  check_error(weft_run({"train", "--schedule", "linear"}), 2, {"linear", "flat-cosine", "one-cycle"});
+  check_error(weft_run({"train", "--noisy-labels", "table.csv"}), 2, {"CSV:COLUMN"});
+  check_error(weft_run({"bench", "step", "--model", "vgg"}), 2, {"vgg", "mxresnet50"});
+  check_error(weft_run({"data", "fetch", "imagenet"}), 2, {"imagenet", "imagewoof2-160"});
+  check_error(weft_run({"predict", "--model", at("nothing")}), 2, {"images"});
+  check_error(weft_run({"train", "--resume", at("a"), "--out", at("b")}), 2, {"--out"});
+}
+
+TEST_CASE("what this build lacks is said plainly") {
+  check_error(weft_run({"train", "--device", "cuda"}), 1, {"built without CUDA"});
+  check_error(weft_run({"train", "--device", "cuda:1"}), 1, {"built without CUDA"});
+  check_error(weft_run({"train", "--precision", "bf16"}), 1, {"bf16"});
+}
+
+TEST_CASE("a run writes its files") {
+  const Result& r = reference();
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  CHECK(r.err == "");
+  const std::string run = at("reference");
+
+  const std::vector<std::string> csv = lines_of(read_file(run + "/metrics.csv"));
+  REQUIRE(csv.size() == 3);
+  CHECK(csv[0] == "epoch,train_loss,val_loss,val_accuracy,lr,seconds,images_per_second");
+  CHECK(csv[1].rfind("1,", 0) == 0);
+  CHECK(csv[2].rfind("2,", 0) == 0);
+
+  const json summary = json_file(run + "/summary.json");
+  for (const char* key : {"final_val_accuracy", "best_val_accuracy", "parameters", "seconds",
+                          "images_per_second", "peak_memory_bytes", "weft_version"})
+    CHECK_MESSAGE(summary.contains(key), key);
+  CHECK(summary["best_val_accuracy"] >= summary["final_val_accuracy"]);
+  CHECK(summary["parameters"] > 11'000'000);
+  CHECK(summary["peak_memory_bytes"] > 50'000'000);
+  CHECK(summary["images_per_second"] > 0.0);
+
+  const json config = json_file(run + "/config.json");
+  CHECK(config["model"] == "mxresnet18");
+  CHECK(config["activation"] == "mish");
+  CHECK(config["optimizer"] == "ranger");
+  CHECK(config["lr"] == 4e-3);
+  CHECK(config["mom"] == 0.95);
+  CHECK(config["sqrmom"] == 0.99);
+  CHECK(config["eps"] == 1e-6);
+  CHECK(config["wd"] == 1e-2);
+  CHECK(config["schedule"] == "flat-cosine");
+  CHECK(config["anneal_start"] == 0.72);
+  CHECK(config["label_smoothing"] == 0.1);
+  CHECK(config["min_scale"] == 0.35);
+  CHECK(config["seed"] == 42);
+  CHECK(config["mixup"] == 0.4);
+  CHECK(config["sa"] == true);
+
+  std::vector<std::string> events;
+  for (const std::string& line : lines_of(r.out)) events.push_back(json::parse(line).at("event"));
+  CHECK(events == std::vector<std::string>{"start", "epoch", "epoch", "end"});
+  CHECK(weft::find(weft::load_safetensors(run + "/model.safetensors"), "head.weight").defined());
+  CHECK(weft::load_safetensors(run + "/checkpoint.safetensors").size() > 100);
+  CHECK(std::distance(fs::directory_iterator(run), fs::directory_iterator()) ==
+        5);  // no temporary file is left
+}
+
+TEST_CASE("a run stopped anywhere goes on bit for bit") {
+  REQUIRE(reference().code == 0);
+  const std::string wanted = read_file(at("reference/model.safetensors"));
+  // Between two steps, on other numbers of threads, and interrupted again at the end of an epoch's training.
+  CHECK(weft_run(full_run("stopped") + Arguments{"--stop-after-steps", "3"}).code == 1);
+  CHECK(!fs::exists(at("stopped/model.safetensors")));
+
+  SUBCASE("resumed") {
+    CHECK(
+        weft_run({"train", "--resume", at("stopped"), "--threads", "1", "--stop-after-steps", "7", "--quiet"})
+            .code == 1);
+    CHECK(timeless_metrics("stopped").size() == 1);
+    const Result rest = weft_run({"train", "--resume", at("stopped"), "--threads", "3"});
+    INFO(rest.err);
+    REQUIRE(rest.code == 0);
+    CHECK(has(rest.out, "validation accuracy"));
+    CHECK(has(rest.out, at("stopped/model.safetensors")));
+    CHECK(read_file(at("stopped/model.safetensors")) == wanted);
+    CHECK(timeless_metrics("stopped") == timeless_metrics("reference"));
+    // Once more: nothing is left to do, nothing changes.
+    const std::string summary = read_file(at("stopped/summary.json"));
+    CHECK(weft_run({"train", "--resume", at("stopped"), "--quiet"}).code == 0);
+    CHECK(read_file(at("stopped/summary.json")) == summary);
+    CHECK(read_file(at("stopped/model.safetensors")) == wanted);
+  }
+  SUBCASE("refused where it does not fit") {
+    check_error(weft_run({"train", "--resume", at("stopped"), "--model", "mxresnet34"}), 2, {"--model"});
+    // The checkpoint of another run: links spare a copy.
+    for (const char* name : {"other", "foreign", "cut"}) fs::create_directories(at(name));
+    json config = json_file(at("stopped/config.json"));
+    write_file(at("foreign/config.json"), config.dump());
+    write_file(at("cut/config.json"), config.dump());
+    config["model"] = "xresnet34";
+    write_file(at("other/config.json"), config.dump());
+    fs::create_symlink(at("stopped/checkpoint.safetensors"), at("other/checkpoint.safetensors"));
+    fs::create_symlink(at("reference/model.safetensors"), at("foreign/checkpoint.safetensors"));
+    write_file(at("cut/checkpoint.safetensors"),
+               read_file(at("stopped/checkpoint.safetensors")).substr(0, 100'000));
+    check_error(weft_run({"train", "--resume", at("other"), "--quiet"}), 1,
+                {"other/checkpoint.safetensors", "--model"});
+    check_error(weft_run({"train", "--resume", at("foreign"), "--quiet"}), 1,
+                {"foreign/checkpoint.safetensors"});
+    check_error(weft_run({"train", "--resume", at("cut"), "--quiet"}), 1, {"cut/checkpoint.safetensors"});
+    check_error(weft_run({"train", "--resume", sample()}), 1, {sample(), "no run"});
+  }
+  fs::remove_all(at("stopped"));
+}
+
+TEST_CASE("Ctrl-C ends after a checkpoint, and the run can go on") {
+  REQUIRE(reference().code == 0);
+  Process run(command(full_run("interrupted")));
+  run.wait_for_output("\"start\"");
+  run.signal(SIGINT);
+  const Result r = run.wait();
+  CHECK(r.code == 1);
+  CHECK(has(r.out, "\"stopped\""));
+  REQUIRE(fs::exists(at("interrupted/checkpoint.safetensors")));
+  CHECK(!fs::exists(at("interrupted/summary.json")));
+  REQUIRE(weft_run({"train", "--resume", at("interrupted"), "--quiet"}).code == 0);
+  CHECK(read_file(at("interrupted/model.safetensors")) == read_file(at("reference/model.safetensors")));
+  fs::remove_all(at("interrupted"));
+}
+
+TEST_CASE("several runs, and one of them again from its config.json") {
+  const Result r = weft_run(quick_run("several") + Arguments{"--runs", "2", "--seed", "7"});
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  const json summary = json_file(at("several/summary.json"));
+  const double a = json_file(at("several/run-1/summary.json"))["final_val_accuracy"],
+               b = json_file(at("several/run-2/summary.json"))["final_val_accuracy"];
+  CHECK(summary["runs"] == 2);
+  CHECK(summary["mean_val_accuracy"].get<double>() == doctest::Approx((a + b) / 2));
+  CHECK(summary["std_val_accuracy"].get<double>() == doctest::Approx(std::abs(a - b) / std::sqrt(2.0)));
+  CHECK(json_file(at("several/run-1/config.json"))["seed"] == 7);
+  CHECK(json_file(at("several/run-2/config.json"))["seed"] == 8);
+  CHECK(fs::exists(at("several/config.json")));
+
+  const Result again =
+      weft_run({"train", "--config", at("several/run-2/config.json"), "--out", at("again"), "--quiet"});
+  CHECK(again.code == 0);
+  CHECK(again.out == "");
+  CHECK(read_file(at("again/model.safetensors")) == read_file(at("several/run-2/model.safetensors")));
+  CHECK(read_file(at("again/model.safetensors")) != read_file(at("several/run-1/model.safetensors")));
+
+  SUBCASE("flags go over the file, and a folder that holds a run is kept unless told otherwise") {
+    const Arguments other = {"train",     "--config", at("several/run-2"),  "--lr", "0.5", "--out",
+                             at("again"), "--quiet",  "--stop-after-steps", "1"};
+    const std::string model = read_file(at("again/model.safetensors"));
+    check_error(weft_run(other), 1, {at("again"), "--resume", "--overwrite"});
+    CHECK(read_file(at("again/model.safetensors")) == model);
+    CHECK(weft_run(other + Arguments{"--overwrite"}).code == 1);  // stopped, as told
+    CHECK(!fs::exists(at("again/model.safetensors")));
+    const json config = json_file(at("again/config.json"));
+    CHECK(config["lr"] == 0.5);
+    CHECK(config["seed"] == 8);
+  }
+  SUBCASE("a config that is none") {
+    write_file(at("bad.json"), "{\"lr\": \"fast\"}");
+    check_error(weft_run({"train", "--config", at("bad.json")}), 1, {"bad.json", "lr"});
+    write_file(at("bad.json"), "lr = 3");
+    check_error(weft_run({"train", "--config", at("bad.json")}), 1, {"bad.json"});
+    check_error(weft_run({"train", "--config", at("there-is-none.json")}), 1, {"there-is-none.json"});
+  }
+  for (const char* run : {"several", "again"}) fs::remove_all(at(run));
+}
+
+TEST_CASE("a diverging run stops, names the step and keeps the last good checkpoint") {
+  const Arguments run = {"train",       "--data",   sample(),
+                         "--size",      "32",       "--batch-size",
+                         "8",           "--epochs", "3",
+                         "--optimizer", "sgd",      "--lr",
+                         "1e30",        "--quiet",  "--checkpoint-steps",
+                         "1",           "--out",    at("diverged")};
+  check_error(weft_run(run), 1, {"step 2", "epoch 1", "--lr", at("diverged/checkpoint.safetensors")});
+  for (const auto& [name, tensor] : weft::load_safetensors(at("diverged/checkpoint.safetensors")))
+    if (name == "model.head.bias")
+      for (float v : tensor.to_vector<float>()) CHECK(std::isfinite(v));
+  check_error(weft_run({"train", "--resume", at("diverged"), "--quiet"}), 1, {"step 2"});
+}
+
+TEST_CASE("a disk or folder that cannot be written to") {
+  write_file(at("plain-file"), "");
+  check_error(weft_run({"train", "--data", sample(), "--out", at("plain-file/run")}), 1,
+              {"plain-file/run", "--out"});
+  // A file size limit stands in for a full disk: writing fails in the middle of the checkpoint.
+  const Result full =
+      weft_limited("ulimit -f 10000", quick_run("full") + Arguments{"--quiet", "--stop-after-steps", "1"});
+  check_error(full, 1, {"full/checkpoint.safetensors"});
+  for (const auto& entry : fs::directory_iterator(at("full"))) {
+    const std::string name = entry.path().filename().string();
+    CHECK_MESSAGE((name == "config.json" || name == "metrics.csv"), name);
+  }
+}
+
+TEST_CASE("data that cannot be trained on") {
+  const auto error = [](const std::string& data, const std::vector<std::string>& parts) {
+    check_error(weft_run({"train", "--data", data, "--out", at("never")}), 1, parts);
+    CHECK(!fs::exists(at("never")));
+  };
+  error(at("there-is-none"), {"there-is-none"});
+  fs::create_directories(at("empty"));
+  error(at("empty"), {"empty"});
+  fs::create_directories(at("odd/train/cat"));
+  fs::create_directories(at("odd/val/dog"));
+  fs::copy(sample() + "/train/ring/ring_00000.JPEG", at("odd/train/cat/1.jpg"));
+  fs::copy(sample() + "/train/ring/ring_00000.JPEG", at("odd/val/dog/1.jpg"));
+  error(at("odd"), {"dog"});
+  check_error(
+      weft_run({"train", "--data", sample(), "--noisy-labels", at("no.csv:noise"), "--out", at("never")}), 1,
+      {"no.csv"});
+}
+
+TEST_CASE("broken images are counted, or refused with --strict") {
+  const Result verify = weft_run({"data", "verify", broken_sample(), "--json"});
+  CHECK(verify.code == 1);
+  const json report = json::parse(verify.out);
+  CHECK(report["images"] == 80);
+  REQUIRE(report["bad"].size() == 1);
+  CHECK(report["bad"][0]["file"] == "train/ring/ring_00003.JPEG");
+  CHECK(report["classes"]["ring"] == json{{"train", 5}, {"val", 2}});
+  CHECK(weft_run({"data", "verify", sample()}).code == 0);
+
+  Arguments run = quick_run("skipping");
+  run[2] = broken_sample();
+  run.insert(run.end(), {"--batch-size", "4"});  // all 60 images are used
+  run.erase(run.begin() + 5, run.begin() + 7);
+  const Result skipping = weft_run(run);
+  CHECK(skipping.code == 0);
+  CHECK(has(skipping.err, "ring_00003"));
+  CHECK(json_file(at("skipping/summary.json"))["skipped_images"] == 1);
+  *std::find(run.begin(), run.end(), at("skipping")) = at("strict");
+  check_error(weft_run(run + Arguments{"--strict", "--quiet"}), 1, {"ring_00003"});
+}
+
+TEST_CASE("eval and predict need nothing but the model") {
+  REQUIRE(reference().code == 0);
+  const json summary = json_file(at("reference/summary.json"));
+  const Result r = weft_run({"eval", "--model", at("reference"), "--data", sample(), "--json"});
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  const json result = json::parse(r.out);
+  CHECK(result["accuracy"] == summary["final_val_accuracy"]);
+  // Other batches, other order of summation.
+  CHECK(result["loss"].get<double>() ==
+        doctest::Approx(summary["final_val_loss"].get<double>()).epsilon(1e-5));
+  CHECK(result["images"] == 20);
+  int64_t total = 0, diagonal = 0;
+  for (size_t i = 0; i < 10; ++i)
+    for (size_t j = 0; j < 10; ++j) {
+      const int64_t count = result["confusion"][i][j];
+      total += count, diagonal += i == j ? count : 0;
+    }
+  CHECK(total == 20);
+  CHECK(double(diagonal) / 20 == doctest::Approx(result["accuracy"].get<double>()));
+  const Result table =
+      weft_run({"eval", "--model", at("reference/model.safetensors"), "--valid-resize", "40"});
+  CHECK(table.code == 0);
+  CHECK(has(table.out, "confusion"));
+  check_error(weft_run({"eval", "--model", at("reference/checkpoint.safetensors"), "--data", sample()}), 1,
+              {"checkpoint.safetensors"});
+  check_error(weft_run({"eval", "--model", at("there-is-none")}), 1, {"there-is-none"});
+  check_error(weft_run({"eval", "--model", at("reference"), "--data", at("odd")}), 1, {});
+
+  const std::string image = sample() + "/val/ring/ring_00000.JPEG";
+  write_file(at("text.JPEG"), "no picture");
+  const Result top =
+      weft_run({"predict", "--model", at("reference"), at("text.JPEG"), image, "--top", "3", "--json"});
+  CHECK(top.code == 1);
+  CHECK(has(top.err, "text.JPEG"));
+  const json prediction = json::parse(top.out);  // one line: the good image
+  CHECK(prediction["file"] == image);
+  REQUIRE(prediction["top"].size() == 3);
+  CHECK(prediction["top"][0]["probability"] >= prediction["top"][1]["probability"]);
+  CHECK(prediction["top"][1]["probability"] >= prediction["top"][2]["probability"]);
+  CHECK(weft_run({"predict", "--model", at("reference"), image}).code == 0);
+}
+
+TEST_CASE("fetch without a network says what to do") {
+  // A proxy that nobody is: fails at once, everywhere.
+  Arguments all = {"env", "https_proxy=http://127.0.0.1:9"};
+  for (const std::string& a : command({"data", "fetch", "imagewoof2-160", "--out", at("fetched"), "--quiet"}))
+    all.push_back(a);
+  const Result r = Process(all).wait();
+  CHECK(r.code == 1);
+  CHECK(has(r.err, "https://s3.amazonaws.com/fast-ai-imageclas/imagewoof2-160.tgz"));
+  CHECK(has(r.err, at("fetched/imagewoof2-160.tgz")));
+}
+
+TEST_CASE("bench prints JSON lines") {
+  const Result step =
+      weft_run({"bench", "step", "--size", "32", "--batch-size", "2", "--steps", "1", "--json"});
+  REQUIRE(step.code == 0);
+  const json row = json::parse(step.out);
+  for (const char* key :
+       {"images_per_second", "effective_gflops", "peak_gflops", "share_of_peak", "kernels", "step_seconds"})
+    CHECK_MESSAGE(row.contains(key), key);
+  const double flops = 6 * row["multiply_adds"].get<double>() * row["images_per_second"].get<double>();
+  CHECK(row["effective_gflops"].get<double>() == doctest::Approx(flops * 1e-9));
+  CHECK(row["share_of_peak"].get<double>() ==
+        doctest::Approx(row["effective_gflops"].get<double>() / row["peak_gflops"].get<double>()));
+
+  const Result loader = weft_run(
+      {"bench", "loader", "--data", sample(), "--size", "32", "--batch-size", "8", "--steps", "4", "--json"});
+  REQUIRE(loader.code == 0);
+  CHECK(json::parse(loader.out)["images"] == 32);
+}
+
+TEST_CASE("output that nobody takes is an error, but not for a run") {
+  check_error(weft_limited("exec > /dev/full", {"data", "verify", sample()}), 1, {"standard output"});
+  check_error(weft_limited("exec > /dev/full", quick_run("unheard")), 1, {"standard output"});
+  CHECK(fs::exists(at("unheard/summary.json")));
+}

@@ -1,0 +1,202 @@
+// Parts of the weft command that stand alone: digests, downloads, mixup, settings.
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "weft/apps/weft/command.h"
+#include "weft/apps/weft/config.h"
+#include "weft/apps/weft/fetch.h"
+#include "weft/apps/weft/mixup.h"
+#include "weft/apps/weft/process.h"
+#include "weft/apps/weft/sha256.h"
+#include "weft/engine/file.h"
+
+using namespace weft;
+using namespace weft::app;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct TemporaryFolder {
+  fs::path path = fs::temp_directory_path() / ("weft-app-units-" + std::to_string(getpid()));
+  TemporaryFolder() { fs::create_directories(path); }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+  }
+};
+
+std::string sha256(std::string_view message) {
+  Sha256 sha;
+  sha.update(message);
+  return sha.hex_digest();
+}
+
+std::string error_of(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("sha256 gives NIST's digests (FIPS 180-4 examples and the million letters)") {
+  CHECK(sha256("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  CHECK(sha256("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  CHECK(sha256("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq") ==
+        "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+  const std::string million(1'000'000, 'a');
+  const std::string expected = "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0";
+  CHECK(sha256(million) == expected);
+  Sha256 in_pieces;
+  for (size_t at = 0, piece = 1; at < million.size(); at += piece, piece = piece * 7 % 301 + 1)
+    in_pieces.update(std::string_view(million).substr(at, piece));
+  CHECK(in_pieces.hex_digest() == expected);
+}
+
+TEST_CASE("fetch checks what came, goes on from a part and keeps nothing wrong") {
+  if (run_process({"sh", "-c", "command -v curl > /dev/null"}) != 0) {
+    MESSAGE("curl is not installed: not tested");
+    return;
+  }
+  const TemporaryFolder folder;
+  const std::string content(100'000, 'w'), source = (folder.path / "source.tgz").string();
+  write_file(source, content);
+  const KnownSet set{"test-set", "file://" + source, sha256(content), "a test"};
+  const fs::path out = folder.path / "out", target = out / "test-set.tgz", part = out / "test-set.tgz.part";
+
+  SUBCASE("from nothing, and again") {
+    CHECK(fetch(set, out, true) == target);
+    CHECK(read_file(target.string()) == content);
+    CHECK(!fs::exists(part));
+    fs::remove(source);
+    CHECK(fetch(set, out, true) == target);  // needs no download
+  }
+  SUBCASE("from a part") {
+    fs::create_directories(out);
+    write_file(part.string(), content.substr(0, 12'345));
+    fetch(set, out, true);
+    CHECK(read_file(target.string()) == content);
+  }
+  SUBCASE("a damaged target is fetched anew") {
+    fs::create_directories(out);
+    write_file(target.string(), "damaged");
+    fetch(set, out, true);
+    CHECK(read_file(target.string()) == content);
+  }
+  SUBCASE("another content is refused and removed") {
+    KnownSet other = set;
+    other.sha256 = sha256("something else");
+    CHECK(error_of([&] { fetch(other, out, true); }).find("SHA-256") != std::string::npos);
+    CHECK(!fs::exists(target));
+    CHECK(!fs::exists(part));
+  }
+  SUBCASE("no source: says what to do by hand") {
+    fs::remove(source);
+    const std::string error = error_of([&] { fetch(set, out, true); });
+    CHECK(error.find(target.string()) != std::string::npos);
+    CHECK(error.find(set.url) != std::string::npos);
+  }
+}
+
+TEST_CASE("run_process reports exit codes, signals and missing programs") {
+  CHECK(run_process({"sh", "-c", "exit 3"}) == 3);
+  CHECK(run_process({"sh", "-c", "kill -9 $$"}) == 128 + 9);
+  CHECK_THROWS_AS(run_process({"there-is-no-such-program"}), Error);
+}
+
+TEST_CASE("mixup weights follow max(w, 1 - w) of a Beta distribution") {
+  for (double alpha : {0.2, 1.0, 4.0}) {
+    const int64_t n = 20'000;
+    const std::vector<float> w = mixup_weights(alpha, n, 7);
+    double sum_of_squares = 0;
+    for (float v : w) {
+      REQUIRE(v >= 0.5f);
+      REQUIRE(v <= 1.0f);
+      sum_of_squares += (double(v) - 0.5) * (double(v) - 0.5);
+    }
+    // The spread around 1/2 is not changed by the max: the variance of Beta(a, a), 1 / (4 (2a + 1)). Its
+    // standard error is below 1 % at this n.
+    CHECK(sum_of_squares / double(n) == doctest::Approx(1 / (4 * (2 * alpha + 1))).epsilon(0.05));
+    CHECK(w == mixup_weights(alpha, n, 7));
+    CHECK(w != mixup_weights(alpha, n, 8));
+  }
+}
+
+TEST_CASE("mixup mixes images and labels with the same weights") {
+  const int64_t n = 8, classes = 8;
+  Tensor images = Tensor::empty({n, 2, 3, 3}), labels = Tensor::empty({n}, DType::i64);
+  for (int64_t i = 0; i < n; ++i) {
+    labels.data<int64_t>()[i] = i;
+    for (int64_t p = 0; p < 18; ++p)
+      images.data<float>()[i * 18 + p] = float(1 << i);  // an image tells who is in it
+  }
+  const Mixed mixed = mixup(images, labels, classes, 0.4, 99);
+  for (int64_t i = 0; i < n; ++i) {
+    double total = 0, pixel = 0;
+    for (int64_t c = 0; c < classes; ++c) {
+      const double t = double(mixed.targets.data<float>()[i * classes + c]);
+      total += t, pixel += t * double(1 << c);
+    }
+    CHECK(total == doctest::Approx(1));
+    CHECK(double(mixed.targets.data<float>()[i * classes + i]) >= 0.5);
+    for (int64_t p = 0; p < 18; ++p)
+      CHECK(double(mixed.images.data<float>()[i * 18 + p]) == doctest::Approx(pixel));
+  }
+}
+
+TEST_CASE("settings survive JSON, and bad files are named with the key") {
+  TrainConfig config;
+  config.lr = 0.1, config.model = "xresnet50", config.sa = true, config.seed = ~uint64_t{0},
+  config.size = 192;
+  TrainConfig back;
+  from_json(to_json(config), "test", back);
+  CHECK(back == config);
+  CHECK(differing_flags(config, TrainConfig{}) ==
+        std::vector<std::string>{"--lr", "--model", "--sa", "--seed", "--size"});
+
+  const auto error = [](const nlohmann::json& json) {
+    TrainConfig c;
+    return error_of([&] { from_json(json, "some.json", c); });
+  };
+  CHECK(error({{"lr", "fast"}}).find("\"lr\"") != std::string::npos);
+  CHECK(error({{"epochs", 1.5}}).find("\"epochs\"") != std::string::npos);
+  CHECK(error({{"seed", -1}}).find("\"seed\"") != std::string::npos);
+  CHECK(error({{"lerning_rate", 1}}).find("lerning_rate") != std::string::npos);
+  CHECK(error(nlohmann::json::array()).find("some.json") != std::string::npos);
+}
+
+TEST_CASE("validate refuses what no run can have, by flag") {
+  const auto error = [](auto change) {
+    TrainConfig c;
+    c.activation = "mish";
+    change(c);
+    std::string message;
+    try {
+      validate(c);
+    } catch (const UsageError& e) {
+      message = e.what();
+    }
+    return message;
+  };
+  CHECK(error([](TrainConfig&) {}) == "");
+  CHECK(error([](TrainConfig& c) { c.lr = 0; }).find("--lr") == 0);
+  CHECK(error([](TrainConfig& c) { c.lr = std::nan(""); }).find("--lr") == 0);
+  CHECK(error([](TrainConfig& c) { c.epochs = 0; }).find("--epochs") == 0);
+  CHECK(error([](TrainConfig& c) { c.batch_size = 0; }).find("--batch-size") == 0);
+  CHECK(error([](TrainConfig& c) { c.mom = 1; }).find("--mom") == 0);
+  CHECK(error([](TrainConfig& c) { c.min_scale = 0; }).find("--min-scale") == 0);
+  CHECK(error([](TrainConfig& c) { c.label_smoothing = 1; }).find("--label-smoothing") == 0);
+  CHECK(error([](TrainConfig& c) { c.valid_resize = 64; }).find("--valid-resize") == 0);
+  CHECK(error([](TrainConfig& c) { c.noisy_labels = "table.csv"; }).find("--noisy-labels") == 0);
+  CHECK(error([](TrainConfig& c) { c.device = "gpu"; }).find("--device") == 0);
+  CHECK(error([](TrainConfig& c) { c.precision = "fp8"; }).find("--precision") == 0);
+  CHECK(error([](TrainConfig& c) { c.optimizer = "rangr"; }).find("ranger") != std::string::npos);
+}
