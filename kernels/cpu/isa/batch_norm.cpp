@@ -29,7 +29,7 @@ void clear(float* p, int64_t n) {
 /// which also mends the rounding of the first one's mean; merged by the formula of Chan, Golub and LeVeque
 /// (1979).
 void part_stats(int64_t begin, int64_t end, int64_t channels, const float* x, float* mean, float* squares) {
-  const int64_t block = larger(1, kBlockBytes / (channels * int64_t(sizeof(float))));
+  const int64_t block = larger(32, kBlockBytes / (channels * int64_t(sizeof(float))));
   const Scratch scratch(3 * channels);
   float *centre = scratch.get(), *sum = centre + channels, *sum_squares = sum + channels;
   clear(mean, channels);

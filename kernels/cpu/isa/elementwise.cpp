@@ -16,34 +16,47 @@ void map_backward(int64_t n, const float* x, const float* dy, float* dx, F slope
   parallel_vectors(n, [=](auto at, int64_t i) { at.store(at.load(dy + i) * slope(at.load(x + i)), dx + i); });
 }
 
-constexpr uint32_t kMultiplier0 = 0xD2511F53u, kMultiplier1 = 0xCD9E8D57u;
-constexpr int kCounters = 16;  // counters of Philox taken together
+// Philox in 64-bit lanes that hold 32-bit words, because its products have 64 bits.
+constexpr int kCounters = kWidth / 2;
+typedef uint64_t LongLanes __attribute__((vector_size(4 * kWidth)));
 
-/// The four words of `kCounters` consecutive counters, out[counter][word]: philox() of philox.h, written as
-/// loops over the counters, which the compiler turns into vectors.
-WEFT_INLINE void philox_block(uint64_t key, uint64_t first, uint32_t (&out)[kCounters][4]) {
-  uint32_t c0[kCounters], c1[kCounters], c2[kCounters] = {}, c3[kCounters] = {};
-  for (int i = 0; i < kCounters; ++i) {
-    c0[i] = uint32_t(first + uint64_t(i));
-    c1[i] = uint32_t((first + uint64_t(i)) >> 32);
-  }
+/// Products of the low halves.
+WEFT_INLINE LongLanes multiply_words(LongLanes a, uint32_t b) {
+  const LongLanes factor = uint64_t(b) - LongLanes{};
+#if defined(WEFT_ISA_avx512)
+  return LongLanes(_mm512_maskz_mul_epu32(0xff, __m512i(a), __m512i(factor)));
+#elif defined(WEFT_ISA_avx2)
+  return LongLanes(_mm256_mul_epu32(__m256i(a), __m256i(factor)));
+#elif defined(__x86_64__)
+  return LongLanes(_mm_mul_epu32(__m128i(a), __m128i(factor)));
+#else
+  return (a & 0xffffffffu) * factor;
+#endif
+}
+
+/// The words of kCounters counters from `first` on, in the order of philox() of philox.h.
+WEFT_INLINE void philox_block(uint64_t key, uint64_t first, uint32_t* words) {
+  const LongLanes low = uint64_t{0xffffffffu} - LongLanes{};
+  LongLanes counter = first - LongLanes{};
+  for (int i = 0; i < kCounters; ++i) counter[i] += uint64_t(i);
+  LongLanes c0 = counter & low, c1 = counter >> 32, c2 = {}, c3 = {};
   uint32_t k0 = uint32_t(key), k1 = uint32_t(key >> 32);
+#pragma GCC unroll 10
   for (int round = 0; round < 10; ++round) {
-    for (int i = 0; i < kCounters; ++i) {
-      const uint64_t p0 = uint64_t{kMultiplier0} * c0[i], p1 = uint64_t{kMultiplier1} * c2[i];
-      c0[i] = uint32_t(p1 >> 32) ^ c1[i] ^ k0;
-      c1[i] = uint32_t(p1);
-      c2[i] = uint32_t(p0 >> 32) ^ c3[i] ^ k1;
-      c3[i] = uint32_t(p0);
-    }
+    const LongLanes p0 = multiply_words(c0, 0xD2511F53u), p1 = multiply_words(c2, 0xCD9E8D57u);
+    c0 = (p1 >> 32) ^ c1 ^ uint64_t { k0 };
+    c1 = p1 & low;
+    c2 = (p0 >> 32) ^ c3 ^ uint64_t { k1 };
+    c3 = p0 & low;
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
+  const LongLanes front = c0 | c1 << 32, back = c2 | c3 << 32;
   for (int i = 0; i < kCounters; ++i) {
-    out[i][0] = c0[i];
-    out[i][1] = c1[i];
-    out[i][2] = c2[i];
-    out[i][3] = c3[i];
+    words[4 * i] = uint32_t(front[i]);
+    words[4 * i + 1] = uint32_t(front[i] >> 32);
+    words[4 * i + 2] = uint32_t(back[i]);
+    words[4 * i + 3] = uint32_t(back[i] >> 32);
   }
 }
 
@@ -98,15 +111,19 @@ void dropout(int64_t n, double p, uint64_t key, const float* x, float* y) {
   const double bound = p * 0x1p32;
   uint64_t least = uint64_t(bound);
   if (double(least) < bound) ++least;
-  const double scale = 1 / (1 - p);
-  constexpr int64_t kBlock = 4 * kCounters;
+  if (least > 0xffffffffu) return map(n, x, y, [](Vec) { return Vec(0.0f); });
+  const float scale = float(1 / (1 - p));
+  const uint32_t threshold = uint32_t(least);
+  constexpr int64_t kBlock = 4 * kCounters * 8;
   parallel_ranges(n, kGrain, [=](int64_t begin, int64_t end) {
-    uint32_t words[kCounters][4];
+    uint32_t words[kBlock];
     for (int64_t i = begin; i < end; i += kBlock) {
-      philox_block(key, uint64_t(i) >> 2, words);
+      for (int64_t j = 0; j < kBlock; j += 4 * kCounters) philox_block(key, uint64_t(i + j) >> 2, words + j);
       const int64_t count = smaller(kBlock, end - i);
-      for (int64_t j = 0; j < count; ++j)
-        y[i + j] = words[j >> 2][j & 3] >= least ? float(double(x[i + j]) * scale) : 0.0f;
+      for (int64_t j = 0; j < count; ++j) {
+        const float kept = x[i + j] * scale;
+        y[i + j] = words[j] >= threshold ? kept : 0.0f;
+      }
     }
   });
 }
