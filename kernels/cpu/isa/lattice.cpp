@@ -114,21 +114,25 @@ void run_block(const Lattice& t, int64_t group, int64_t panel, const Block& bloc
   }
 }
 
-void run_chunk(const Lattice& t, int64_t group, int64_t panel, int64_t begin, int64_t end) {
-  const int64_t pitch = round_up(panel_columns(t.width, panel), kWidth);
-  const int64_t limit = larger(64, kPanelBytes / (pitch * int64_t(sizeof(float))));
-  const int64_t taps = t.h.taps * t.w.taps;
+/// Inner dimension of one block: with it, a panel takes up kPanelBytes.
+int64_t block_limit(const Lattice& t) {
+  const int64_t pitch = round_up(smaller(t.width, kPanel), kWidth);
+  return larger(64, kPanelBytes / (pitch * int64_t(sizeof(float))));
+}
+
+/// Calls f(block) for the blocks of the inner dimension, in order.
+template <class F>
+void each_block(const Lattice& t, F f) {
+  const int64_t limit = block_limit(t), taps = t.h.taps * t.w.taps;
   if (t.depth > limit) {
     const int64_t pieces = ceil_div(t.depth, limit), piece = round_up(ceil_div(t.depth, pieces), 8);
     for (int64_t tap = 0; tap < taps; ++tap)
-      for (int64_t c = 0; c < t.depth; c += piece)
-        run_block(t, group, panel, {tap, 1, c, smaller(piece, t.depth - c)}, begin, end);
+      for (int64_t c = 0; c < t.depth; c += piece) f(Block{tap, 1, c, smaller(piece, t.depth - c)});
     return;
   }
   const int64_t most = smaller(kMaxBlockTaps, larger(1, limit / t.depth));
   const int64_t block = ceil_div(taps, ceil_div(taps, most));
-  for (int64_t tap = 0; tap < taps; tap += block)
-    run_block(t, group, panel, {tap, smaller(block, taps - tap), 0, t.depth}, begin, end);
+  for (int64_t tap = 0; tap < taps; tap += block) f(Block{tap, smaller(block, taps - tap), 0, t.depth});
 }
 
 }  // namespace
@@ -136,7 +140,7 @@ void run_chunk(const Lattice& t, int64_t group, int64_t panel, int64_t begin, in
 void run_lattice(const Lattice& t) {
   const int64_t pixels = t.batch * t.h.count * t.w.count, panels = panel_count(t.width);
   // Neither the chunk nor the order of tasks touches the order of any sum.
-  const int64_t pixel_bytes = t.depth * t.h.step * t.w.step * int64_t(sizeof(float));
+  const int64_t pixel_bytes = smaller(t.depth, block_limit(t)) * t.h.step * t.w.step * int64_t(sizeof(float));
   int64_t chunk = round_up(smaller(960, larger(96, kSourceBytes / pixel_bytes)), kChunkStep);
   while (chunk > 96 && ceil_div(pixels, chunk) * t.groups * panels < kEnoughTasks)
     chunk = round_up(chunk / 2, kChunkStep);
@@ -147,8 +151,10 @@ void run_lattice(const Lattice& t) {
     const int64_t part = task / (chunks * t.groups), rest = task - part * chunks * t.groups;
     const int64_t group = rest / chunks, begin = (rest - group * chunks) * chunk;
     const int64_t end = smaller(pixels, begin + chunk);
-    for (int64_t panel = part * panels / parts; panel < (part + 1) * panels / parts; ++panel)
-      run_chunk(t, group, panel, begin, end);
+    each_block(t, [&](const Block& block) {
+      for (int64_t panel = part * panels / parts; panel < (part + 1) * panels / parts; ++panel)
+        run_block(t, group, panel, block, begin, end);
+    });
   });
 }
 
