@@ -35,7 +35,7 @@ class Chance {
   Color color_unlike(const Color& other) {
     Color c;
     do c = color();
-    while (std::hypot(c[0] - other[0], c[1] - other[1], c[2] - other[2]) < 110);
+    while (std::hypot(c[0] - other[0], c[1] - other[1], c[2] - other[2]) < 160);
     return c;
   }
 
@@ -145,7 +145,7 @@ class Canvas {
 void paint_background(Canvas& canvas, const Color& base, Chance& chance) {
   std::array<Color, 4> corner;
   for (Color& c : corner)
-    for (size_t k = 0; k < 3; ++k) c[k] = base[k] + chance.uniform(-45, 45);
+    for (size_t k = 0; k < 3; ++k) c[k] = base[k] + chance.uniform(-30, 30);
   struct Wave {
     double x, y, phase;
     Color height;
@@ -157,7 +157,7 @@ void paint_background(Canvas& canvas, const Color& base, Chance& chance) {
          2 * kPi * cycles * std::sin(angle),
          chance.uniform(0, 2 * kPi),
          {}};
-    for (double& h : w.height) h = chance.uniform(-14, 14);
+    for (double& h : w.height) h = chance.uniform(-10, 10);
   }
   for (int y = 0; y < canvas.side; ++y)
     for (int x = 0; x < canvas.side; ++x) {
@@ -196,7 +196,7 @@ void paint_clutter(Canvas& canvas, int count, Chance& chance) {
 
 void paint_shape(Canvas& canvas, const Shape& shape, const Color& background, Chance& chance) {
   const Color first = chance.color_unlike(background), second = chance.color_unlike(first);
-  const double side = canvas.side, radius = chance.uniform(0.24, 0.42) * side,
+  const double side = canvas.side, radius = chance.uniform(0.3, 0.45) * side,
                turn = chance.uniform(0, 2 * kPi);
   const Point center{chance.uniform(radius, side - radius), chance.uniform(radius, side - radius)};
   const double c = std::cos(turn) / radius, s = std::sin(turn) / radius;
@@ -225,11 +225,11 @@ Image draw_shape(int shape, int pixels, uint64_t seed, uint64_t stream) {
   Canvas canvas(pixels);
   const Color background = chance.color();
   paint_background(canvas, background, chance);
-  paint_clutter(canvas, chance.integer(3, 7), chance);
+  paint_clutter(canvas, chance.integer(2, 5), chance);
   paint_shape(canvas, kShapes[shape], background, chance);
-  paint_clutter(canvas, chance.integer(0, 2), chance);
+  paint_clutter(canvas, chance.integer(0, 1), chance);
 
-  const double grain = chance.uniform(2, 14);
+  const double grain = chance.uniform(2, 10);
   Image image(pixels, pixels);
   for (size_t i = 0; i < canvas.colors.size(); ++i)
     for (size_t k = 0; k < 3; ++k)
