@@ -66,8 +66,6 @@ int run(int argc, char** argv) {
     return report(kWrongUsage, fmt::format("{} (see {} --help)", e.what(), typed_command(app)).c_str());
   } catch (const UsageError& e) {
     return report(kWrongUsage, e.what());
-  } catch (const OutOfMemoryError& e) {
-    return report(kFailed, fmt::format("{} (a smaller --batch-size or --size needs less)", e.what()).c_str());
   } catch (const std::bad_alloc&) {
     return report(kFailed, "out of memory (a smaller --batch-size or --size needs less)");
   } catch (const std::exception& e) {

@@ -57,16 +57,15 @@ void Progress::draw(const std::string& text) {
 
 void Progress::step(const StepProgress& p) {
   if (output_ != Output::human || !due(terminal_ ? kRedraw : kLine)) return;
+  const std::string where = fmt::format("epoch {}/{}", p.epoch, p.epochs);
   const std::string numbers =
-      fmt::format("{}/{}  loss {:.4f}  accuracy {:.1f} %  {:.1f} images/s  {} left", p.step, p.steps, p.loss,
+      fmt::format("{}/{}  loss {:.4f}  acc {:.1f} %  {:.1f} img/s  {} left", p.step, p.steps, p.loss,
                   100 * p.accuracy, p.images_per_second, format_duration(p.seconds_left));
-  if (terminal_) {
-    const int room = terminal_width() - int(numbers.size()) - 20;
-    draw(fmt::format("epoch {}/{} {} {}", p.epoch, p.epochs,
-                     room >= 8 ? bar(p.step, p.steps, std::min(room, 30)) : "", numbers));
-  } else {
-    line(fmt::format("epoch {}/{}  step {}", p.epoch, p.epochs, numbers));
-  }
+  const int room = terminal_width() - int(where.size() + numbers.size()) - 6;
+  if (!terminal_)
+    line(where + "  step " + numbers);
+  else
+    draw(where + " " + (room >= 4 ? bar(p.step, p.steps, std::min(room, 30)) : "") + " " + numbers);
 }
 
 void Progress::note(const std::string& doing, int64_t done, int64_t of) {
