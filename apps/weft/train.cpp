@@ -199,7 +199,7 @@ void add_train(CLI::App& weft, Action& action) {
     if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, bool>)
       option = command->add_flag(flag + ",!--no-" + flag.substr(2), value, help);
     else
-      option = command->add_option(flag, value, help)->capture_default_str();
+      option = command->add_option(flag, value, help)->capture_default_str()->take_last();
     flags->options[key] = option;
   });
   command->add_option("--out", flags->out, "folder of the run's files [runs/TIME]");

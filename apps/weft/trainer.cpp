@@ -90,6 +90,7 @@ class Trainer {
         options_(options),
         progress_(progress),
         info_(info_of(config, data)),
+        relabelled_(data.relabelled),
         train_loader_(data.train, loader_options(config, true, progress)),
         val_loader_(data.val, loader_options(config, false, progress)),
         model_(seeded_model(config, info_)),
@@ -127,6 +128,7 @@ class Trainer {
   const TrainerOptions& options_;
   Progress& progress_;
   const ModelInfo info_;
+  const int64_t relabelled_;
   data::ImageLoader train_loader_, val_loader_;
   std::unique_ptr<Module> model_;
   std::unique_ptr<optim::Optimizer> optimizer_;
@@ -146,7 +148,6 @@ void Trainer::start() {
           ": the run had more batches in an epoch than the data make now");
     default_generator().set_state(state_.random_seed, state_.random_count);
     earlier_seconds_ = state_.total_seconds;
-    progress_.line(fmt::format("going on at step {} of {}", state_.step, total_steps()));
   } else {
     write_config(folder_, config_);
   }
@@ -159,6 +160,7 @@ void Trainer::start() {
                       {"val_images", val_loader_.dataset().size()},
                       {"steps", total_steps()},
                       {"step", state_.step},
+                      {"relabelled_images", relabelled_},
                       {"threads", num_threads()},
                       {"kernels", kernels::cpu().name},
                       {"out", folder_.path.string()}};
@@ -169,6 +171,10 @@ void Trainer::start() {
       config_.model, config_.activation, config_.sa ? ", attention" : "",
       double(model_->num_parameters()) * 1e-6, train_loader_.dataset().size(), val_loader_.dataset().size(),
       classes(), config_.size, config_.batch_size, num_threads(), kernels::cpu().name));
+  if (!config_.noisy_labels.empty())
+    progress_.line(fmt::format("{} of {} training labels are others in {}", relabelled_,
+                               train_loader_.dataset().size(), config_.noisy_labels));
+  if (state_.step > 0) progress_.line(fmt::format("going on at step {} of {}", state_.step, total_steps()));
 }
 
 bool Trainer::should_stop() const {
