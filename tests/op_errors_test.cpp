@@ -113,3 +113,8 @@ TEST_CASE("losses, dropout and shapes") {
   CHECK_ERROR(concat({f32({2}), f64({2})}), "operands are");
   CHECK_ERROR(concat(std::vector<Tensor>{}), "no tensors");
 }
+
+TEST_CASE("concat of tensors is the op, whatever integer type names the dimension") {
+  const std::vector<Tensor> parts = {f32({1, 2}), f32({1, 2})};
+  CHECK(concat(parts, int64_t{1}).shape() == Shape{1, 4});
+}
