@@ -43,12 +43,12 @@ struct Block {
   int64_t tap, taps, channel, channels;
 };
 
-/// The merged row at x, with zeros for what lies outside.
-void copy_patch(const Lattice& t, const float* pixel, int64_t x, float* patch) {
+/// The merged row from pixel x of an image row on, with zeros for what lies outside.
+void copy_patch(const Lattice& t, const float* row, int64_t x, float* patch) {
   for (int64_t k = 0; k < t.merged; ++k) {
     const bool inside = uint64_t(x + k) < uint64_t(t.w.source);
     for (int64_t c = 0; c < t.src_pitch; ++c)
-      patch[k * t.src_pitch + c] = inside ? pixel[k * t.src_pitch + c] : 0;
+      patch[k * t.src_pitch + c] = inside ? row[(x + k) * t.src_pitch + c] : 0;
   }
 }
 
@@ -94,15 +94,16 @@ void run_block(const Lattice& t, int64_t group, int64_t panel, const Block& bloc
       int64_t a = first_a, b = first_b;
       for (int64_t tap = 0; tap < block.taps; ++tap) {
         const int64_t y = y0 + a * t.h.tap_step, x = x0 + b * t.w.tap_step;
-        const bool row_inside = uint64_t(y) < uint64_t(t.h.source);
-        const bool inside = row_inside && x >= 0 && x + t.merged <= t.w.source;
-        const float* pixel = image + (y * t.w.source + x) * t.src_pitch;
-        if (row_inside && !inside && t.merged > 1) {
-          float* patch = patches + (r * block.taps + tap) * t.depth;
-          copy_patch(t, pixel, x, patch);
-          pixel = patch;
-        } else if (!inside) {
-          pixel = t.zeros;
+        const float* pixel = t.zeros;
+        if (uint64_t(y) < uint64_t(t.h.source)) {
+          const float* row = image + y * t.w.source * t.src_pitch;
+          if (x >= 0 && x + t.merged <= t.w.source) {
+            pixel = row + x * t.src_pitch;
+          } else if (t.merged > 1) {
+            float* patch = patches + (r * block.taps + tap) * t.depth;
+            copy_patch(t, row, x, patch);
+            pixel = patch;
+          }
         }
         src[tap * height + r] = pixel;
         if (++b == t.w.taps) b = 0, ++a;

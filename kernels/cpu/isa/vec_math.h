@@ -51,6 +51,11 @@ WEFT_INLINE Vec sqrt(Vec x) {
 #endif
 }
 WEFT_INLINE IntLanes bits(Vec x) { return IntLanes(x.v); }
+// Whole numbers wrap round, as those made from the bits of a NaN or an infinity may.
+typedef uint32_t WordLanes __attribute__((vector_size(4 * kWidth)));
+WEFT_INLINE IntLanes add(IntLanes a, IntLanes b) { return IntLanes(WordLanes(a) + WordLanes(b)); }
+WEFT_INLINE IntLanes subtract(IntLanes a, IntLanes b) { return IntLanes(WordLanes(a) - WordLanes(b)); }
+WEFT_INLINE IntLanes to_exponent(IntLanes n) { return IntLanes(WordLanes(n) << 23); }
 WEFT_INLINE Vec from_bits(IntLanes x) { return Vec(FloatLanes(x)); }
 WEFT_INLINE IntLanes int_lanes(int32_t x) { return x - IntLanes{}; }
 WEFT_INLINE Vec abs(Vec x) { return from_bits(bits(x) & int_lanes(0x7fffffff)); }
@@ -80,7 +85,7 @@ WEFT_INLINE ExpParts exp_parts(Vec x) {
   const Vec shifted = fma(x, Vec(1.44269504f), magic);
   ExpParts p;
   p.n = shifted - magic;
-  p.whole = bits(shifted) - bits(magic);
+  p.whole = subtract(bits(shifted), bits(magic));
   p.r = fma(p.n, Vec(-0.693359375f),
             x);  // ln 2 in two parts, the first with few enough bits to be exact times n
   p.r = fma(p.n, Vec(2.12194440e-4f), p.r);
@@ -88,7 +93,7 @@ WEFT_INLINE ExpParts exp_parts(Vec x) {
   return p;
 }
 /// 2^n for -126 <= n <= 127.
-WEFT_INLINE Vec power_of_two(IntLanes n) { return from_bits((n + 127) << 23); }
+WEFT_INLINE Vec power_of_two(IntLanes n) { return from_bits(to_exponent(add(n, int_lanes(127)))); }
 
 /// e^x within 1 ulp.
 WEFT_INLINE Vec exp(Vec x) {
@@ -99,7 +104,7 @@ WEFT_INLINE Vec exp(Vec x) {
   return Vec(FloatLanes(_mm512_maskz_scalef_ps(kAllLanes, mantissa.v, p.n.v)));
 #else
   const IntLanes half = p.whole >> 1;  // in two steps, so that neither leaves the range of the exponent
-  return mantissa * power_of_two(half) * power_of_two(p.whole - half);
+  return mantissa * power_of_two(half) * power_of_two(subtract(p.whole, half));
 #endif
 }
 
@@ -107,7 +112,8 @@ WEFT_INLINE Vec exp(Vec x) {
 WEFT_INLINE Vec expm1(Vec x) {
   const Vec c = min(Vec(88.9f), max(Vec(-40.0f), x));
   const ExpParts p = exp_parts(c);
-  const Vec half_scale = power_of_two(p.whole - 1);  // 2^n itself would overflow at the upper end
+  const Vec half_scale =
+      power_of_two(subtract(p.whole, int_lanes(1)));  // 2^n itself would overflow at the upper end
   const Vec half = fma(half_scale, p.r + p.tail, half_scale - Vec(0.5f));
   return half + half;
 }
@@ -128,12 +134,13 @@ struct LogParts {
   Vec f, n;
 };
 WEFT_INLINE Vec int_to_float(IntLanes x) {
-  return from_bits(x + bits(Vec(12582912.0f))) - Vec(12582912.0f);  // |x| < 2^22
+  return from_bits(add(x, bits(Vec(12582912.0f)))) - Vec(12582912.0f);  // |x| < 2^22
 }
 WEFT_INLINE LogParts log_split(Vec x) {
-  const IntLanes offset = bits(x) - int_lanes(0x3f3504f3);  // sqrt(1/2): its bits and above go to the next n
+  const IntLanes offset =
+      subtract(bits(x), int_lanes(0x3f3504f3));  // sqrt(1/2): its bits and above go to the next n
   const IntLanes n = offset >> 23;
-  const Vec m = from_bits(bits(x) - (n << 23));
+  const Vec m = from_bits(subtract(bits(x), to_exponent(n)));
   return {m - Vec(1.0f), int_to_float(n)};
 }
 
