@@ -19,10 +19,16 @@ class OutOfMemoryError : public Error {
   using Error::Error;
 };
 
-/// The parts, written one after the other with operator<<.
-template <class... Parts>
-requires(requires(std::ostream& out, const Parts& part) { out << part; } && ...) std::string
-    concat(const Parts&... parts) {
+/// What operator<< writes to a stream.
+template <class T>
+concept Printable = requires(std::ostream& out, const T& value) {
+  out << value;
+};
+
+/// The parts, written one after the other with operator<<. Constrained, so that concat(tensors, dim) finds
+/// the op.
+template <Printable... Parts>
+std::string concat(const Parts&... parts) {
   std::ostringstream out;
   (out << ... << parts);
   return out.str();
