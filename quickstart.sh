@@ -15,7 +15,7 @@ say "Looking for the packages that the build needs"
 need_packages "${build_packages[@]}"
 
 say "Building the weft command (build/apps/weft)"
-configure build -DCMAKE_BUILD_TYPE=Release
+configure build -DCMAKE_BUILD_TYPE=Release -DWEFT_TESTS=OFF
 cmake --build build --target weft_command
 
 say "Training MXResNet18 on the built-in sample pictures"
