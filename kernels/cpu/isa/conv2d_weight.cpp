@@ -10,12 +10,9 @@
 namespace weft::kernels::WEFT_ISA {
 namespace {
 
-#ifndef WEFT_WG_PIXELS
-#define WEFT_WG_PIXELS 64
-#endif
 // Sums of one task, which stay in the L2 cache, its least output and input channels, and the pixels between
 // two visits to its sums.
-constexpr int64_t kBlockFloats = 40 << 10, kBlock = 64, kPixels = WEFT_WG_PIXELS;
+constexpr int64_t kBlockFloats = 40 << 10, kBlock = 64, kPixels = 64;
 constexpr int64_t kMaxSegments = 64;
 // Image parts are summed apart (always the same parts, whatever the number of threads) until there are this
 // many tasks.
@@ -25,9 +22,8 @@ struct Plan {
   Conv2dParams p;
   int64_t out_h, out_w, in_c, out_c, taps;  // channels of one group
   bool gather;
-  int64_t
-      row_c;     // floats of one output channel in the sums: taps * in_c, padded to whole vectors if gathered
-  int64_t rows;  // output rows of all images
+  int64_t row_c;  // sums of an output channel: taps * in_c, to whole vectors if gathered
+  int64_t rows;   // output rows of all images
   int64_t block;  // rows between two visits
   int64_t parts;  // parts of `rows` summed apart
   int64_t oc_block = kBlock, ic_block = kBlock, oc_blocks, ic_blocks;

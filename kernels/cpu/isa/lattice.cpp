@@ -5,16 +5,10 @@
 namespace weft::kernels::WEFT_ISA {
 namespace {
 
-#ifndef WEFT_PANEL_BYTES
-#define WEFT_PANEL_BYTES (160 * 1024)
-#endif
-#ifndef WEFT_SRC_BYTES
-#define WEFT_SRC_BYTES (384 * 1024)
-#endif
 // Bytes of a panel that stay in the L2 cache while the pixels of a task pass over it.
-constexpr int64_t kPanelBytes = WEFT_PANEL_BYTES;
+constexpr int64_t kPanelBytes = 160 << 10;
 // Bytes of source pixels that a task comes back to for its next panel.
-constexpr int64_t kSourceBytes = WEFT_SRC_BYTES;
+constexpr int64_t kSourceBytes = 384 << 10;
 constexpr int kMaxBlockTaps = 64;
 // Enough tasks for this many threads.
 constexpr int64_t kEnoughTasks = 64;
