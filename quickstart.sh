@@ -19,4 +19,4 @@ configure build -DCMAKE_BUILD_TYPE=Release -DWEFT_TESTS=OFF
 cmake --build build --target weft_command
 
 say "Training MXResNet18 on the built-in sample pictures"
-exec build/apps/weft train --size 32 --epochs 14 --batch-size 25 --min-scale 0.7
+exec build/apps/weft train --size 32 --epochs 8 --batch-size 25 --min-scale 0.7

@@ -30,13 +30,12 @@ struct Hyper {
 };
 
 /// The names that make_optimizer knows:
-///
-///   sgd               momentum, L2 weight decay                   adam             L2 weight decay
-///   adamw             decoupled weight decay, as all below        radam            threshold 5
-///   lookahead         AdamW inside, k 6, alpha 0.5                ranger           9.3.19
-///   novograd          the paper's form, its own decay             lars             decay in the ratio; none
-///   of both for rangerlars        as published by over9000                                     the second
-///   group rangerlars-fixed  as intended (lessw2020)
+/// - sgd: momentum, L2 weight decay;
+/// - adam: L2 weight decay; adamw: decoupled weight decay, as all below but where they say otherwise;
+/// - radam: threshold 5; lookahead: k 6, alpha 0.5, AdamW inside; ranger: 9.3.19;
+/// - novograd: the paper's form, with its own decay;
+/// - lars: the decay is in the ratio, which the second group does without;
+/// - rangerlars: as published by over9000; rangerlars-fixed: as intended (lessw2020).
 std::vector<std::string> optimizer_names();
 
 /// Makes an optimizer with two parameter groups, `groups.decay` with weight decay and `groups.no_decay`
