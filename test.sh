@@ -46,7 +46,8 @@ fi
 # Sanitizers of GCC before 13 lose their way where the kernel scatters addresses widely; without scattering they find it.
 fixed=()
 setarch "$(uname -m)" -R true 2> /dev/null && fixed=(setarch "$(uname -m)" -R)
-export UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=second_deadlock_stack=1
+# The tests ask for memory that cannot be had, and expect an error of weft.
+export ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=second_deadlock_stack=1
 
 say "AddressSanitizer and UndefinedBehaviorSanitizer (build-asan/)"
 cmake --preset asan --log-level=WARNING
