@@ -1,5 +1,6 @@
 // Layers and initialisers: shapes, names of state, modes, statistics, gradients of the composed ones, errors.
 #include "weft/layers/layers.h"
+#include "support/errors.h"
 
 #include <doctest/doctest.h>
 
@@ -45,18 +46,6 @@ Moments moments(const Tensor& t) {
   }
   m.std = std::sqrt(square - m.mean * m.mean);
   return m;
-}
-
-std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "(no error)";
-}
-bool mentions(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <functional>
 #include <random>
 
+#include "support/errors.h"
 #include "weft/engine/ops/loss.h"
 #include "weft/engine/safetensors.h"
 #include "weft/engine/tape.h"
@@ -15,18 +16,6 @@
 using namespace weft;
 
 namespace {
-
-std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "(no error)";
-}
-bool mentions(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 bool same_bits(const Tensor& a, const Tensor& b) {
   return a.shape() == b.shape() && a.to_vector<float>() == b.to_vector<float>();
