@@ -19,6 +19,10 @@
 
 #include "weft/kernels/activation.h"
 
+namespace weft {
+enum class ConvAlgorithm : uint8_t;  // convolution.h
+}
+
 namespace weft::kernels {
 
 /// Geometry of a 2-d convolution. The same struct serves the API, the kernels and (as a key) cached plans.
@@ -118,6 +122,8 @@ struct KernelTable {
 
   // --- convolution
   // -------------------------------------------------------------------------------------------------
+  /// The algorithm that a pass will use; `automatic` where it is still to be found by measuring.
+  ConvAlgorithm (*conv2d_algorithm)(const Conv2dParams& p, ConvPass pass);
   /// Bytes of scratch memory (64-byte aligned) that a pass needs; may be 0.
   int64_t (*conv2d_workspace)(const Conv2dParams& p, ConvPass pass);
   /// y: [N,OH,OW,OC] = x * w + bias (bias may be null).

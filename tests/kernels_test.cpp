@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "weft/kernels/convolution.h"
 #include "weft/kernels/cpu/peak.h"
 #include "weft/kernels/kernels.h"
 #include "weft/kernels/parallel.h"
@@ -686,7 +687,14 @@ TEST_CASE("gemm: larger than the cache blocks, and a vector on either side") {
 
 namespace {
 
-void check_conv(const Conv2dParams& p) {
+/// Computes with one algorithm while it lives.
+struct Forced {
+  explicit Forced(ConvAlgorithm algorithm) { set_conv_algorithm(algorithm); }
+  ~Forced() { set_conv_algorithm(ConvAlgorithm::automatic); }
+};
+
+void check_conv(const Conv2dParams& p, ConvAlgorithm algorithm = ConvAlgorithm::direct) {
+  const Forced forced(algorithm);
   const int64_t in_c = p.in_c / p.groups;
   const int64_t nx = p.batch * p.in_h * p.in_w * p.in_c, ny = p.batch * p.out_h() * p.out_w() * p.out_c,
                 nw = p.out_c * p.kernel_h * p.kernel_w * in_c;
@@ -700,16 +708,18 @@ void check_conv(const Conv2dParams& p) {
                      nullptr);
   ref.conv2d_backward_input(p, widen(dy).data(), widen(w).data(), dx.data(), nullptr);
   ref.conv2d_backward_weight(p, widen(x).data(), widen(dy).data(), dw.data(), nullptr);
-  const std::string text = std::to_string(p.batch) + "x" + std::to_string(p.in_h) + "x" +
-                           std::to_string(p.in_w) + "x" + std::to_string(p.in_c) + " -> " +
-                           std::to_string(p.out_c) + " kernel " + std::to_string(p.kernel_h) + "x" +
-                           std::to_string(p.kernel_w) + " stride " + std::to_string(p.stride_h) + "," +
-                           std::to_string(p.stride_w) + " pad " + std::to_string(p.pad_h) + "," +
-                           std::to_string(p.pad_w) + " dilation " + std::to_string(p.dilation_h) + "," +
-                           std::to_string(p.dilation_w) + " groups " + std::to_string(p.groups);
+  const std::string text =
+      std::to_string(p.batch) + "x" + std::to_string(p.in_h) + "x" + std::to_string(p.in_w) + "x" +
+      std::to_string(p.in_c) + " -> " + std::to_string(p.out_c) + " kernel " + std::to_string(p.kernel_h) +
+      "x" + std::to_string(p.kernel_w) + " stride " + std::to_string(p.stride_h) + "," +
+      std::to_string(p.stride_w) + " pad " + std::to_string(p.pad_h) + "," + std::to_string(p.pad_w) +
+      " dilation " + std::to_string(p.dilation_h) + "," + std::to_string(p.dilation_w) + " groups " +
+      std::to_string(p.groups) + ", " + conv_algorithm_name(algorithm);
   CAPTURE(text);
-  // A sum of n such products wanders about sqrt(n) far, and rounds n times at that size.
-  const auto tolerance = [](int64_t n) { return kEps * (4 + double(n)); };
+  // A sum of n such products wanders about sqrt(n) / 3 far, and rounds n times at that size. Winograd's
+  // transforms amplify: its largest error over many sizes and seeds is 70 eps of that (docs/numerics.md).
+  const double amplified = algorithm == ConvAlgorithm::direct ? 0 : 30;
+  const auto tolerance = [=](int64_t n) { return kEps * (4 + double(n) + amplified * std::sqrt(double(n))); };
   const int64_t taps = p.kernel_h * p.kernel_w;
   each_table(
       {ny, nx, nw},
@@ -782,6 +792,27 @@ TEST_CASE("convolution: the shapes of residual networks, small") {
   check_conv(square(2, 4, 300, 80, 3, 1));
   check_conv(square(2, 4, 1100, 64, 1, 1));  // one tap deeper than a panel
   check_conv(square(1, 7, 16, 16, 7, 2));
+}
+
+TEST_CASE("convolution: Winograd on random geometries") {
+  for (int i = 0; i < 24; ++i) {
+    Conv2dParams p = square(pick(1, 3), 1, pick(1, 40), pick(1, 140), 3, 1);
+    p.in_h = pick(3, 14), p.in_w = pick(3, 14);
+    p.pad_h = pick(0, 2), p.pad_w = pick(0, 2);
+    for (ConvAlgorithm algorithm : {ConvAlgorithm::winograd2, ConvAlgorithm::winograd4})
+      check_conv(p, algorithm);
+  }
+}
+
+TEST_CASE("convolution: Winograd in chunks, in parts, and with few tiles of many channels") {
+  for (ConvAlgorithm algorithm : {ConvAlgorithm::winograd2, ConvAlgorithm::winograd4}) {
+    check_conv(square(1, 142, 5, 7, 3, 1), algorithm);
+    check_conv(square(3, 75, 33, 20, 3, 1), algorithm);
+    check_conv(square(1, 4, 290, 150, 3, 1), algorithm);
+    check_conv(square(52, 4, 70, 65, 3, 1), algorithm);
+    check_conv(square(2, 1, 20, 33, 3, 1), algorithm);
+  }
+  check_conv(square(1, 310, 3, 5, 3, 1), ConvAlgorithm::winograd4);
 }
 
 TEST_CASE("convolution: depthwise and one filter row") {

@@ -3,6 +3,7 @@
 //   group g joins its in_c / groups input channels to its out_c / groups output channels; first(oc) is the
 //   group's first.
 // The backward passes are the same sum, read for x and for w. Each task owns the outputs that it writes.
+#include "weft/kernels/convolution.h"
 #include "weft/kernels/parallel.h"
 #include "weft/kernels/reference/families.h"
 
@@ -84,6 +85,7 @@ void conv2d_backward_weight(const Conv2dParams& p, const T* x, const T* dy, T* d
 
 template <class T>
 void set_conv2d(KernelTable<T>& table) {
+  table.conv2d_algorithm = [](const Conv2dParams&, ConvPass) { return ConvAlgorithm::direct; };
   table.conv2d_workspace = no_workspace;
   table.conv2d_forward = conv2d_forward<T>;
   table.conv2d_backward_input = conv2d_backward_input<T>;

@@ -1,31 +1,97 @@
+// The choice of a convolution's algorithm for each geometry and pass.
 #include "weft/kernels/cpu/isa/conv2d.h"
+
+#include "weft/kernels/convolution.h"
 
 namespace weft::kernels::WEFT_ISA {
 namespace {
 
-/// The algorithm for this geometry and pass: the first that suits it.
-const Convolution& choose(const Conv2dParams& p, ConvPass pass) {
-  if (depthwise_convolution().suits(p, pass)) return depthwise_convolution();
-  return direct_convolution();
+#define WEFT_TEXT_OF(x) #x
+#define WEFT_TEXT(x) WEFT_TEXT_OF(x)
+constexpr const char* kName = WEFT_TEXT(WEFT_ISA);
+constexpr int kAlgorithms = 3;
+constexpr ConvAlgorithm kAll[kAlgorithms] = {ConvAlgorithm::direct, ConvAlgorithm::winograd2,
+                                             ConvAlgorithm::winograd4};
+
+/// `algorithm` where it suits, else the one that computes anything.
+ConvAlgorithm usable(ConvAlgorithm algorithm, const Conv2dParams& p) {
+  return winograd_suits(p) ? algorithm : ConvAlgorithm::direct;
+}
+
+const Convolution& implementation(ConvAlgorithm algorithm, const Conv2dParams& p) {
+  if (algorithm == ConvAlgorithm::winograd4) return winograd4_convolution();
+  if (algorithm == ConvAlgorithm::winograd2) return winograd2_convolution();
+  return depthwise_suits(p) ? depthwise_convolution() : direct_convolution();
+}
+
+ConvAlgorithm cheapest(const Conv2dParams& p) {
+  if (!winograd_suits(p)) return ConvAlgorithm::direct;
+  ConvAlgorithm best = ConvAlgorithm::direct;
+  double least = direct_cost(p);
+  for (ConvAlgorithm other : {ConvAlgorithm::winograd2, ConvAlgorithm::winograd4})
+    if (const double cost = winograd_cost(p, other == ConvAlgorithm::winograd2 ? 2 : 4); cost < least)
+      least = cost, best = other;
+  return best;
+}
+
+/// Tells the algorithm to use; false where it is to be found by measuring.
+bool choose(const Conv2dParams& p, ConvPass pass, ConvAlgorithm* algorithm) {
+  if (!find_conv_algorithm(kName, p, pass, algorithm))
+    return *algorithm = ConvAlgorithm::direct, !winograd_suits(p);
+  *algorithm = *algorithm == ConvAlgorithm::automatic ? cheapest(p) : usable(*algorithm, p);
+  return true;
+}
+
+/// Calls run(implementation) with the one chosen, or with all of them, the fastest last.
+template <class F>
+void with_chosen(const Conv2dParams& p, ConvPass pass, F run) {
+  ConvAlgorithm algorithm;
+  if (!choose(p, pass, &algorithm)) {
+    struct Call {
+      const Conv2dParams& p;
+      F& run;
+    } call{p, run};
+    const auto one = [](void* object, int i) {
+      const Call& c = *static_cast<Call*>(object);
+      c.run(implementation(kAll[i], c.p));
+    };
+    algorithm = kAll[fastest_of(kAlgorithms, one, &call)];
+    tell_conv_algorithm(kName, p, pass, algorithm);
+  }
+  run(implementation(algorithm, p));
 }
 
 }  // namespace
 
-int64_t conv2d_workspace(const Conv2dParams& p, ConvPass pass) { return choose(p, pass).workspace(p, pass); }
+ConvAlgorithm conv2d_algorithm(const Conv2dParams& p, ConvPass pass) {
+  ConvAlgorithm algorithm;
+  return choose(p, pass, &algorithm) ? algorithm : ConvAlgorithm::automatic;
+}
+
+int64_t conv2d_workspace(const Conv2dParams& p, ConvPass pass) {
+  ConvAlgorithm algorithm;
+  if (choose(p, pass, &algorithm)) return implementation(algorithm, p).workspace(p, pass);
+  int64_t most = 0;
+  for (ConvAlgorithm each : kAll) most = larger(most, implementation(each, p).workspace(p, pass));
+  return most;
+}
 
 void conv2d_forward(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
                     void* workspace) {
-  choose(p, ConvPass::forward).forward(p, x, w, bias, y, static_cast<float*>(workspace));
+  with_chosen(p, ConvPass::forward,
+              [&](const Convolution& c) { c.forward(p, x, w, bias, y, static_cast<float*>(workspace)); });
 }
 
 void conv2d_backward_input(const Conv2dParams& p, const float* dy, const float* w, float* dx,
                            void* workspace) {
-  choose(p, ConvPass::backward_input).backward_input(p, dy, w, dx, static_cast<float*>(workspace));
+  with_chosen(p, ConvPass::backward_input,
+              [&](const Convolution& c) { c.backward_input(p, dy, w, dx, static_cast<float*>(workspace)); });
 }
 
 void conv2d_backward_weight(const Conv2dParams& p, const float* x, const float* dy, float* dw,
                             void* workspace) {
-  choose(p, ConvPass::backward_weight).backward_weight(p, x, dy, dw, static_cast<float*>(workspace));
+  with_chosen(p, ConvPass::backward_weight,
+              [&](const Convolution& c) { c.backward_weight(p, x, dy, dw, static_cast<float*>(workspace)); });
 }
 
 }  // namespace weft::kernels::WEFT_ISA

@@ -2,14 +2,14 @@
 // that does.
 #pragma once
 
+#include "weft/kernels/convolution.h"
 #include "weft/kernels/cpu/isa/kernels.h"
 #include "weft/kernels/cpu/isa/vec.h"
 
 namespace weft::kernels::WEFT_ISA {
 
-/// One algorithm: which passes it can run, the scratch it needs, and the passes themselves.
+/// One algorithm: the scratch that it needs, and the passes.
 struct Convolution {
-  bool (*suits)(const Conv2dParams& p, ConvPass pass);
   int64_t (*workspace)(const Conv2dParams& p, ConvPass pass);  // bytes
   void (*forward)(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
                   float* workspace);
@@ -22,6 +22,15 @@ struct Convolution {
 const Convolution& direct_convolution();
 /// One filter a channel (groups = in_c = out_c), vectors along the channels.
 const Convolution& depthwise_convolution();
+bool depthwise_suits(const Conv2dParams& p);
+/// 3x3 with stride 1 by Winograd's F(4x4, 3x3) and F(2x2, 3x3).
+const Convolution& winograd4_convolution();
+const Convolution& winograd2_convolution();
+bool winograd_suits(const Conv2dParams& p);
+
+/// Estimates of a pass, in multiply-adds of whole vectors; F(tile x tile, 3 x 3).
+double direct_cost(const Conv2dParams& p);
+double winograd_cost(const Conv2dParams& p, int64_t tile);
 
 /// The direct weight gradient; conv2d_weight.cpp.
 int64_t direct_weight_workspace(const Conv2dParams& p);

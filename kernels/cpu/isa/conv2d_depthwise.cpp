@@ -9,10 +9,6 @@ namespace {
 
 constexpr int64_t kEnoughParts = 32, kLeastPixels = 256;
 
-bool suits(const Conv2dParams& p, ConvPass) {
-  return p.groups == p.in_c && p.groups == p.out_c && p.in_c > 1;
-}
-
 /// Parts of the output rows whose weight gradients are summed apart; fixed by the geometry alone.
 int64_t weight_parts(const Conv2dParams& p) {
   return larger(
@@ -124,9 +120,13 @@ void backward_weight(const Conv2dParams& p, const float* x, const float* dy, flo
   transpose(workspace, channels, channels, taps, dw, taps);
 }
 
-constexpr Convolution kDepthwise = {suits, workspace, forward, backward_input, backward_weight};
+constexpr Convolution kDepthwise = {workspace, forward, backward_input, backward_weight};
 
 }  // namespace
+
+bool depthwise_suits(const Conv2dParams& p) {
+  return p.groups == p.in_c && p.groups == p.out_c && p.in_c > 1;
+}
 
 const Convolution& depthwise_convolution() { return kDepthwise; }
 

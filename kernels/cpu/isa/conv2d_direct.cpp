@@ -78,8 +78,6 @@ void fill_zero(float* p, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = 0;
 }
 
-bool suits(const Conv2dParams&, ConvPass) { return true; }
-
 // Panels, and behind them zeros for one pixel.
 int64_t workspace(const Conv2dParams& p, ConvPass pass) {
   if (pass == ConvPass::backward_weight) return direct_weight_workspace(p);
@@ -162,9 +160,15 @@ void backward_input(const Conv2dParams& p, const float* dy, const float* w, floa
   }
 }
 
-constexpr Convolution kDirect = {suits, workspace, forward, backward_input, direct_backward_weight};
+constexpr Convolution kDirect = {workspace, forward, backward_input, direct_backward_weight};
 
 }  // namespace
+
+double direct_cost(const Conv2dParams& p) {
+  constexpr double kEfficiency = 0.85;  // of the multiply-add peak
+  return double(p.batch * out_h(p) * out_w(p) * p.kernel_h * p.kernel_w * (p.in_c / p.groups)) *
+         double(round_up(p.out_c, kWidth) / kWidth) / kEfficiency;
+}
 
 const Convolution& direct_convolution() { return kDirect; }
 

@@ -20,6 +20,7 @@ constexpr KernelTable<float> kTable = {
     .dropout = dropout,
     .reduce = reduce,
     .gemm = gemm,
+    .conv2d_algorithm = conv2d_algorithm,
     .conv2d_workspace = conv2d_workspace,
     .conv2d_forward = conv2d_forward,
     .conv2d_backward_input = conv2d_backward_input,

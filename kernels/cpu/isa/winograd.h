@@ -1,0 +1,159 @@
+// The one-dimensional transforms of Winograd's minimal filtering F(M, 3): M outputs of a 3-tap filter from M
+// + 2 products. With A, B, G from the points below,
+//   y = A^T [(G g) * (B^T d)]     d: M + 2 inputs, g: 3 taps, y: M outputs, * element by element,
+// and in two dimensions each transform is applied to the columns and then to the rows (Winograd, 1980; Lavin
+// and Gray, 2015, arXiv 1509.09308). The gradient of g is the transposed formula, G^T [(A dy) * (B^T d)].
+//
+// The Toom-Cook construction: a row of A^T is (1, p, p^2, ...) at the points p, a row of G is (1, p, p^2)
+// over the product of p's distances from the other points, a row of B^T is the polynomial with the other
+// points as roots. The point at infinity takes the highest coefficients.
+#pragma once
+
+#include "weft/kernels/cpu/isa/vec.h"
+
+namespace weft::kernels::WEFT_ISA {
+
+template <int M>
+struct Winograd;
+
+/// Points 0, a, -a, b, -b, infinity. a = 5/8 and b = 3/2 keep the transforms' coefficients close to 1, which
+/// makes the error in f32 about a third of that of the textbook's 1 and 2 (docs/numerics.md), and all
+/// products of their squares exact.
+template <>
+struct Winograd<4> {
+  static constexpr int kOut = 4, kIn = 6, kTaps = 3;
+  static constexpr float a = 0.625f, b = 1.5f, a2 = a * a, b2 = b * b, a3 = a2 * a, b3 = b2 * b;
+  static constexpr float n0 = 1 / (a2 * b2), na = 1 / (2 * a2 * (a2 - b2)), nb = 1 / (2 * b2 * (b2 - a2));
+
+  /// t = B^T d
+  struct Input {
+    WEFT_INLINE void operator()(const Vec (&d)[6], Vec (&t)[6]) const {
+      const Vec sum(-(a2 + b2)), product(a2 * b2);
+      t[0] = fma(product, d[0], fma(sum, d[2], d[4]));
+      const Vec even_a = fma(Vec(-b2), d[2], d[4]), odd_a = fma(Vec(-b2), d[1], d[3]);
+      t[1] = fma(Vec(a), odd_a, even_a);
+      t[2] = fma(Vec(-a), odd_a, even_a);
+      const Vec even_b = fma(Vec(-a2), d[2], d[4]), odd_b = fma(Vec(-a2), d[1], d[3]);
+      t[3] = fma(Vec(b), odd_b, even_b);
+      t[4] = fma(Vec(-b), odd_b, even_b);
+      t[5] = fma(product, d[1], fma(sum, d[3], d[5]));
+    }
+  };
+  /// y = A^T m
+  struct Output {
+    WEFT_INLINE void operator()(const Vec (&m)[6], Vec (&y)[4]) const {
+      const Vec even_a = m[1] + m[2], odd_a = m[1] - m[2], even_b = m[3] + m[4], odd_b = m[3] - m[4];
+      y[0] = m[0] + even_a + even_b;
+      y[1] = fma(Vec(a), odd_a, Vec(b) * odd_b);
+      y[2] = fma(Vec(a2), even_a, Vec(b2) * even_b);
+      y[3] = fma(Vec(a3), odd_a, fma(Vec(b3), odd_b, m[5]));
+    }
+  };
+  /// m = A y
+  struct OutputGradient {
+    WEFT_INLINE void operator()(const Vec (&y)[4], Vec (&m)[6]) const {
+      const Vec even_a = fma(Vec(a2), y[2], y[0]), odd_a = fma(Vec(a3), y[3], Vec(a) * y[1]);
+      const Vec even_b = fma(Vec(b2), y[2], y[0]), odd_b = fma(Vec(b3), y[3], Vec(b) * y[1]);
+      m[0] = y[0];
+      m[1] = even_a + odd_a;
+      m[2] = even_a - odd_a;
+      m[3] = even_b + odd_b;
+      m[4] = even_b - odd_b;
+      m[5] = y[3];
+    }
+  };
+  /// u = G g
+  struct Filter {
+    WEFT_INLINE void operator()(const Vec (&g)[3], Vec (&u)[6]) const {
+      const Vec even_a = fma(Vec(a2), g[2], g[0]), odd_a = Vec(a) * g[1];
+      const Vec even_b = fma(Vec(b2), g[2], g[0]), odd_b = Vec(b) * g[1];
+      u[0] = Vec(n0) * g[0];
+      u[1] = Vec(na) * (even_a + odd_a);
+      u[2] = Vec(na) * (even_a - odd_a);
+      u[3] = Vec(nb) * (even_b + odd_b);
+      u[4] = Vec(nb) * (even_b - odd_b);
+      u[5] = g[2];
+    }
+  };
+  /// g = G^T u
+  struct FilterGradient {
+    WEFT_INLINE void operator()(const Vec (&u)[6], Vec (&g)[3]) const {
+      const Vec even_a = Vec(na) * (u[1] + u[2]), odd_a = Vec(na * a) * (u[1] - u[2]);
+      const Vec even_b = Vec(nb) * (u[3] + u[4]), odd_b = Vec(nb * b) * (u[3] - u[4]);
+      g[0] = fma(Vec(n0), u[0], even_a + even_b);
+      g[1] = odd_a + odd_b;
+      g[2] = fma(Vec(a2), even_a, fma(Vec(b2), even_b, u[5]));
+    }
+  };
+};
+
+/// Points 0, 1, -1, infinity.
+template <>
+struct Winograd<2> {
+  static constexpr int kOut = 2, kIn = 4, kTaps = 3;
+
+  struct Input {
+    WEFT_INLINE void operator()(const Vec (&d)[4], Vec (&t)[4]) const {
+      t[0] = d[0] - d[2];
+      t[1] = d[1] + d[2];
+      t[2] = d[2] - d[1];
+      t[3] = d[3] - d[1];
+    }
+  };
+  struct Output {
+    WEFT_INLINE void operator()(const Vec (&m)[4], Vec (&y)[2]) const {
+      y[0] = m[0] + m[1] + m[2];
+      y[1] = m[1] - m[2] + m[3];
+    }
+  };
+  struct OutputGradient {
+    WEFT_INLINE void operator()(const Vec (&y)[2], Vec (&m)[4]) const {
+      m[0] = y[0];
+      m[1] = y[0] + y[1];
+      m[2] = y[0] - y[1];
+      m[3] = y[1];
+    }
+  };
+  struct Filter {
+    WEFT_INLINE void operator()(const Vec (&g)[3], Vec (&u)[4]) const {
+      const Vec half(0.5f), even = half * (g[0] + g[2]), odd = half * g[1];
+      u[0] = g[0];
+      u[1] = even + odd;
+      u[2] = even - odd;
+      u[3] = g[2];
+    }
+  };
+  struct FilterGradient {
+    WEFT_INLINE void operator()(const Vec (&u)[4], Vec (&g)[3]) const {
+      const Vec half(0.5f), even = half * (u[1] + u[2]), odd = half * (u[1] - u[2]);
+      g[0] = u[0] + even;
+      g[1] = odd;
+      g[2] = even + u[3];
+    }
+  };
+};
+
+/// A transform of columns and then rows: kFrom x kFrom values to kTo x kTo. load(i, j) gives a value,
+/// store(i, j, v) takes one.
+template <int kFrom, int kTo, class Load, class Transform, class Store>
+WEFT_INLINE void transform_2d(Load load, Transform transform, Store store) {
+  Vec rows[kTo][kFrom];
+#pragma GCC unroll 6
+  for (int j = 0; j < kFrom; ++j) {
+    Vec from[kFrom], to[kTo];
+#pragma GCC unroll 6
+    for (int i = 0; i < kFrom; ++i) from[i] = load(i, j);
+    transform(from, to);
+#pragma GCC unroll 6
+    for (int i = 0; i < kTo; ++i) rows[i][j] = to[i];
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < kTo; ++i) {
+    Vec to[kTo];
+    transform(rows[i], to);
+#pragma GCC unroll 6
+    for (int j = 0; j < kTo; ++j) store(i, j, to[j]);
+  }
+}
+
+}  // namespace weft::kernels::WEFT_ISA
