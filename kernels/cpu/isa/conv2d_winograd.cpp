@@ -86,6 +86,12 @@ void transform_tiles(const Plane& image, const Grid& grid, const float* src, con
     float* block = to;
     for (int64_t c0 = 0; c0 < image.channels; c0 += layout.block, block += layout.block_step)
       each_channel(smaller(layout.block, image.channels - c0), [&](int64_t c, auto load, auto) {
+      // The pixels that the tile to the right adds; those above it were there one row of tiles ago.
+#pragma GCC unroll 6
+        for (int r = 2; r < kFrom; ++r)
+#pragma GCC unroll 6
+          for (int s = 2; s < kFrom; ++s)
+            __builtin_prefetch(pixel[r][s] + image.step * image.channels + c0 + c);
         transform_2d<kFrom, kTo>(
             [&](int r, int s) { return load(pixel[r][s] + c0 + c); }, transform,
             [&](int r, int s, Vec v) { v.store(block + (r * kTo + s) * position_step + c); });
