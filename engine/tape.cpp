@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "weft/engine/dispatch.h"
+#include "weft/engine/profile.h"
 
 namespace weft {
 namespace {
@@ -109,6 +110,8 @@ class Recorder {
     }
     if (differentiable) entry.backward = std::move(backward);
     tape.entries_.push_back(std::move(entry));
+    if (Profiler* profiler = Profiler::current())
+      profiler->passed(tape.entries_.back(), ProfileEvent::Pass::forward);
   }
 };
 
@@ -164,6 +167,7 @@ void Tape::backward(const Tensor& output, const Tensor& grad) {
     context.inputs_ = variables;
     context.input_shapes_ = input_shapes;
     function(context);
+    if (Profiler* profiler = Profiler::current()) profiler->passed(entry, ProfileEvent::Pass::backward);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "weft/engine/ops/pool.h"
 #include "weft/engine/ops/reduce.h"
 #include "weft/engine/ops/shape.h"
+#include "weft/engine/profile.h"
 #include "weft/engine/random.h"
 #include "weft/engine/safetensors.h"
 #include "weft/engine/tape.h"
