@@ -11,7 +11,9 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -512,6 +514,108 @@ TEST_CASE("bench prints JSON lines") {
       {"bench", "loader", "--data", sample(), "--size", "32", "--batch-size", "8", "--steps", "4", "--json"});
   REQUIRE(loader.code == 0);
   CHECK(json::parse(loader.out)["images"] == 32);
+}
+
+namespace {
+
+/// The JSON lines of a benchmark.
+std::vector<json> bench_rows(Arguments arguments) {
+  arguments.insert(arguments.begin(), "bench");
+  arguments.push_back("--json");
+  const Result r = weft_run(arguments);
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  std::vector<json> rows;
+  for (const std::string& line : lines_of(r.out)) rows.push_back(json::parse(line));
+  return rows;
+}
+
+}  // namespace
+
+TEST_CASE("bench step takes lists and compares with the first case") {
+  const auto rows = bench_rows({"step", "--size", "32,40", "--batch-size", "2,3", "--activation", "mish,relu",
+                                "--threads", "1,2", "--steps", "1"});
+  REQUIRE(rows.size() == 16);
+  std::set<std::string> cases;
+  for (const json& row : rows) {
+    cases.insert(row["activation"].dump() + row["size"].dump() + row["batch_size"].dump() +
+                 row["threads"].dump());
+    CHECK(row["steps"] == 1);
+    CHECK(row["time_over_first"].get<double>() ==
+          doctest::Approx(row["step_seconds"].get<double>() / rows[0]["step_seconds"].get<double>()));
+    CHECK(row["gflops_over_first"].get<double>() ==
+          doctest::Approx(row["effective_gflops"].get<double>() / rows[0]["effective_gflops"].get<double>()));
+  }
+  CHECK(cases.size() == 16);
+  CHECK(rows[0]["time_over_first"] == 1);
+  CHECK(rows.back()["multiply_adds"].get<int64_t>() > rows[0]["multiply_adds"].get<int64_t>());
+  check_error(weft_run({"bench", "step", "--batch-size", "8,none"}), 2, {"--batch-size"});
+  check_error(weft_run({"bench", "step", "--activation", "mish,smish"}), 2, {"smish", "relu"});
+}
+
+TEST_CASE("bench step --breakdown accounts for the whole step") {
+  const Arguments step{"step", "--size", "32", "--batch-size", "2", "--steps", "2", "--sa"};
+  for (const std::string kind : {"ops", "layers"}) {
+    Arguments arguments = step;
+    arguments.push_back(kind == "ops" ? "--breakdown" : "--breakdown=layers");
+    double passes = 0, details = 0;
+    std::map<std::string, json> found;
+    for (const json& row : bench_rows(arguments)) {
+      CHECK(row["breakdown"] == kind);
+      const bool detail = row["pass"] != "other" && row["name"] != "all";
+      (detail ? details : passes) += row["share_of_step"].get<double>();
+      if (row["pass"] == "other") details += row["share_of_step"].get<double>();
+      found[row["name"].get<std::string>() + " " + row["pass"].get<std::string>()] = row;
+    }
+    CHECK(passes == doctest::Approx(1));
+    CHECK(details == doctest::Approx(1));
+    for (const char* name : {"all forward", "all backward", "optimizer other", "rest other"})
+      CHECK_MESSAGE(found.count(name), name);
+    const std::string conv = kind == "ops" ? "conv2d" : "stem.0.conv";
+    REQUIRE(found.count(conv + " backward"));
+    CHECK(found[conv + " backward"].contains("share_of_peak"));
+    CHECK(found[conv + " forward"]["calls"] == (kind == "ops" ? 22 : 1));
+  }
+  check_error(weft_run({"bench", "step", "--breakdown", "--size", "32,64"}), 2, {"--size", "one value"});
+  check_error(weft_run({"bench", "step", "--breakdown=colours"}), 2, {"--breakdown", "layers"});
+}
+
+TEST_CASE("bench op measures every family") {
+  const Arguments base{"op", "--size", "32", "--batch-size", "2", "--seconds", "0.001", "--filter"};
+  // One case of each family; (text of the filter, op, passes, bound by multiply-adds).
+  struct Expected {
+    const char *family, *filter, *op;
+    size_t passes;
+    bool compute;
+  };
+  for (const Expected& e : {Expected{"conv", "3->32", "conv2d", 2, true},
+                            {"conv", "32->64", "conv2d", 3, true},
+                            {"norm", "2x8x8x64 train + residual + mish", "batch_norm", 2, false},
+                            {"activation", "softplus", "softplus", 2, false},
+                            {"pool", "max_pool2d", "max_pool2d", 2, false},
+                            {"pool", "global", "global_avg_pool", 2, false},
+                            {"loss", "cross_entropy 2x10", "cross_entropy", 2, false},
+                            {"matmul", "matmul 512", "matmul", 2, true},
+                            {"attention", "Self", "SimpleSelfAttention", 2, true},
+                            {"elementwise", "exp", "exp", 2, false},
+                            {"reduce", "sum of all", "sum of all", 2, false},
+                            {"dropout", "dropout", "dropout", 2, false}}) {
+    INFO(e.family, " ", e.filter);
+    Arguments arguments = base;
+    for (const char* more : {e.filter, "--only", e.family}) arguments.emplace_back(more);
+    size_t passes = 0;
+    for (const json& row : bench_rows(arguments)) {
+      CHECK(row["family"] == e.family);
+      if (row["pass"] == "all") continue;  // the layers of a step together
+      ++passes;
+      CHECK(row["op"] == e.op);
+      CHECK(row["milliseconds"].get<double>() > 0);
+      CHECK(row.contains(e.compute ? "share_of_peak" : "share_of_copy"));
+    }
+    CHECK(passes == e.passes);
+  }
+  check_error(weft_run({"bench", "op", "--only", "conv,poetry"}), 2, {"poetry", "activation"});
+  check_error(weft_run({"bench", "op", "--filter", "xyzzy"}), 2, {"xyzzy"});
 }
 
 TEST_CASE("output that nobody takes is an error, but not for a run") {

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "weft/apps/weft/bench_op.h"
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/names.h"
@@ -16,11 +17,10 @@
 namespace weft::app {
 namespace {
 
-/// A subcommand with the flags that every benchmark has.
+/// A subcommand with the flag that every benchmark has.
 CLI::App* add_one(CLI::App& bench, Action& action, const char* name, const char* about,
                   int (*run)(const BenchFlags&), const std::shared_ptr<BenchFlags>& flags) {
   CLI::App* command = bench.add_subcommand(name, about);
-  add_threads(*command, flags->threads);
   command->add_flag("--json", flags->json, "JSON lines");
   command->final_callback([flags, run, &action] {
     action = [flags, run] {
@@ -31,11 +31,46 @@ CLI::App* add_one(CLI::App& bench, Action& action, const char* name, const char*
   return command;
 }
 
-void add_model_flags(CLI::App& command, BenchFlags& flags) {
+void add_model(CLI::App& command, BenchFlags& flags) {
   command.add_option("--model", flags.model, "model")->capture_default_str();
-  command.add_option("--activation", flags.activation, "activation function [mish; relu for xresnet*]");
   command.add_flag("--sa", flags.sa, "self-attention in the first stage");
   command.add_flag("--sym", flags.sym, "symmetric self-attention (implies --sa)");
+}
+
+constexpr const char* kActivationHelp = "activation function [mish; relu for xresnet*]";
+
+void add_activation(CLI::App& command, BenchFlags& flags) {
+  command.add_option("--activation", flags.activation, kActivationHelp);
+}
+
+void add_thread_count(CLI::App& command, BenchFlags& flags) { add_threads(command, flags.threads); }
+
+/// Lists, each value of one against each of the others.
+void add_sweep(CLI::App& command, BenchFlags& flags) {
+  StepSweep& s = flags.sweep;
+  command.add_option("--activation", s.activations, kActivationHelp)->delimiter(',');
+  command.add_option("--size", s.sizes, "height and width of the images [128]")
+      ->delimiter(',')
+      ->check(CLI::Range(8, 4096));
+  command.add_option("--batch-size", s.batch_sizes, "images in a step [32]")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 65536));
+  command.add_option("--threads", s.threads, "threads [the cores that the process may use]")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 256));
+  command.add_flag("--breakdown{ops}", flags.breakdown, "where the time goes, by ops or by layers [ops]")
+      ->check(CLI::IsMember({"ops", "layers"}));
+  command.footer(
+      "--activation, --size, --batch-size and --threads take lists (8,16,32): all combinations are measured "
+      "in "
+      "turns, a step\nof each and then the next of each, and compared with the first.");
+}
+
+void add_choice(CLI::App& command, BenchFlags& flags) {
+  command.add_option("--only", flags.only, "families of ops [all]")
+      ->delimiter(',')
+      ->check(CLI::IsMember(op_families()));
+  command.add_option("--filter", flags.filter, "only ops with this text in name or shape");
 }
 
 void add_size(CLI::App& command, BenchFlags& flags) {
@@ -85,15 +120,16 @@ void add_bench(CLI::App& weft, Action& action) {
   const auto data = [](CLI::App& command, BenchFlags& flags) {
     command.add_option("--data", flags.data, "folder, .tgz or name of a fetched set [built-in sample]");
   };
-  add("step", "A whole training step on random images", bench_step, add_model_flags, add_size, add_batch_size,
-      add_steps, optimizer);
-  add("op", "Every convolution shape of a model, pass by pass", bench_op, add_model_flags, add_size,
-      add_batch_size, add_seconds);
-  add("gemm", "Square matrix products, beside the FMA peak and OpenBLAS", bench_gemm, add_seconds);
-  add("optimizer", "A step of every optimizer on a model's parameters", bench_optimizer, add_model_flags,
-      add_seconds);
+  add("step", "Whole training steps on random images", bench_step, add_model, add_sweep, add_steps,
+      optimizer);
+  add("op", "Single ops, pass by pass, beside what bounds them", bench_op, add_model, add_activation,
+      add_size, add_batch_size, add_seconds, add_choice, add_thread_count);
+  add("gemm", "Square matrix products, beside the FMA peak and OpenBLAS", bench_gemm, add_seconds,
+      add_thread_count);
+  add("optimizer", "A step of every optimizer on a model's parameters", bench_optimizer, add_model,
+      add_activation, add_seconds, add_thread_count);
   add("loader", "Training batches of the loader alone", bench_loader, data, add_size, add_batch_size,
-      add_steps);
+      add_steps, add_thread_count);
 }
 
 std::unique_ptr<Module> bench_model(const BenchFlags& flags) {

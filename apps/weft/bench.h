@@ -8,8 +8,16 @@
 #include <vector>
 
 #include "weft/engine/module.h"
+#include "weft/optim/optimizer.h"
 
 namespace weft::app {
+
+/// The cases of `weft bench step`: each activation at each size, batch size and number of threads.
+struct StepSweep {
+  std::vector<std::string> activations{""};  ///< "": the model's
+  std::vector<int64_t> sizes{128}, batch_sizes{32};
+  std::vector<int> threads{0};  ///< 0: the cores that the process may use
+};
 
 /// What the benchmarks are asked; each uses what concerns it.
 struct BenchFlags {
@@ -18,12 +26,16 @@ struct BenchFlags {
   int64_t size = 128, batch_size = 32, steps = 20;
   double seconds = 0.5;  ///< for each thing measured
   int threads = 0;
+  StepSweep sweep;                ///< of steps, in place of activation, size, batch_size and threads
+  std::string breakdown;          ///< of a step: by "ops" or "layers"; empty: none
+  std::vector<std::string> only;  ///< families of ops; empty: all
+  std::string filter;             ///< text in an op's name or shape
   bool json = false;
 };
 
-/// A whole training step on random images: forward, loss, backward, optimizer.
+/// Whole training steps on random images: forward, loss, backward, optimizer. Several cases take turns.
 int bench_step(const BenchFlags& flags);
-/// Every convolution shape of a model, each of its three passes.
+/// Single ops: a model's convolutions and other layers, each shape once, and what else the engine has.
 int bench_op(const BenchFlags& flags);
 /// Square matrix products, beside OpenBLAS where that is installed.
 int bench_gemm(const BenchFlags& flags);
@@ -34,6 +46,25 @@ int bench_loader(const BenchFlags& flags);
 
 /// The model that the flags ask for, with ten classes.
 std::unique_ptr<Module> bench_model(const BenchFlags& flags);
+
+/// A training step: a model with its optimizer, and random images with labels.
+class TrainingStep {
+ public:
+  /// The model, activation and optimizer that the flags ask for.
+  explicit TrainingStep(const BenchFlags& flags);
+  /// Makes the images of the next steps.
+  void set_images(int64_t batch, int64_t size);
+  /// Does one. A Profiler is told of the end of the optimizer ("optimizer") and of the step ("rest").
+  void operator()();
+  Module& model() { return *model_; }
+
+ private:
+  std::unique_ptr<Module> model_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
+  Tensor images_, labels_;
+};
+/// Where a step's time goes: real steps, measured op by op.
+int bench_breakdown(const BenchFlags& flags);
 
 /// Seconds of each of `repeats` calls of `work`, after `warmup` unmeasured ones.
 std::vector<double> time_calls(const std::function<void()>& work, int64_t repeats, int64_t warmup);

@@ -1,145 +1,184 @@
-// weft bench op: the convolutions of a model, each shape once, each pass by itself.
+// weft bench op: single ops beside the ceiling that bounds them, multiply-adds or memory.
+#include "weft/apps/weft/bench_op.h"
+
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <map>
 #include <nlohmann/json.hpp>
 
 #include "weft/apps/weft/bench.h"
 #include "weft/apps/weft/command.h"
 #include "weft/engine/allocator.h"
-#include "weft/engine/tape.h"
+#include "weft/engine/ops/elementwise.h"
+#include "weft/engine/profile.h"
+#include "weft/engine/random.h"
 #include "weft/kernels/cpu/peak.h"
-#include "weft/kernels/kernels.h"
 #include "weft/kernels/parallel.h"
-#include "weft/layers/conv2d.h"
 
 namespace weft::app {
-
-using kernels::Conv2dParams;
-using kernels::ConvPass;
-
 namespace {
 
-struct ConvShape {
-  Conv2dParams params;
-  int64_t count = 0;   ///< layers of the model that have it
-  bool first = false;  ///< works on the images: its data gradient is never needed
+struct Ceilings {
+  double gflops = kernels::measure_fma_peak(num_threads());
+  double gigabytes = kernels::measure_copy_bandwidth(num_threads());
 };
 
-/// The convolution layers of `model` in order, read off one forward pass.
-std::vector<ConvShape> conv_shapes(Module& model, int64_t batch, int64_t size) {
-  std::map<std::string, Shape> inputs;
-  {
-    Tape tape;
-    model.forward(Tensor::zeros({1, size, size, 3}));
-    for (const TapeEntry& e : tape.entries())
-      if (e.op == "conv2d") inputs[e.scope] = e.inputs.front().shape;
+/// Runs the case for `seconds` a pass; the median seconds and the flops of each pass.
+std::vector<OpSample> measure(const OpCase& c, double seconds) {
+  const OpRun run = c.prepare();
+  run();
+  std::vector<std::vector<double>> times(c.passes.size());
+  std::vector<OpSample> result;
+  for (double total = 0; times[0].size() < 3 || total < seconds * double(c.passes.size());) {
+    result = run();
+    check(result.size() == times.size(), "bench op: ", c.op, " ran ", result.size(), " passes, not ",
+          times.size());
+    for (size_t i = 0; i < times.size(); ++i)
+      times[i].push_back(result[i].seconds), total += result[i].seconds;
   }
-  std::vector<ConvShape> shapes;
-  model.visit([&](const std::string& path, Module& module) {
-    const auto* conv = dynamic_cast<const Conv2d*>(&module);
-    const auto input = inputs.find(path);
-    if (!conv || input == inputs.end()) return;
-    const Conv2dLayerOptions& o = conv->options();
-    const Shape &x = input->second, &w = conv->weight.shape();
-    const Conv2dParams p{.batch = batch,
-                         .in_h = x[1],
-                         .in_w = x[2],
-                         .in_c = x[3],
-                         .out_c = w[0],
-                         .kernel_h = w[1],
-                         .kernel_w = w[2],
-                         .stride_h = o.stride,
-                         .stride_w = o.stride,
-                         .pad_h = o.padding,
-                         .pad_w = o.padding,
-                         .dilation_h = o.dilation,
-                         .dilation_w = o.dilation,
-                         .groups = o.groups};
-    const auto same =
-        std::find_if(shapes.begin(), shapes.end(), [&](const ConvShape& s) { return s.params == p; });
-    if (same == shapes.end())
-      shapes.push_back({p, 1, shapes.empty()});
-    else
-      ++same->count;
-  });
-  return shapes;
+  for (size_t i = 0; i < times.size(); ++i) result[i].seconds = median(times[i]);
+  return result;
 }
 
-double time_pass(const Conv2dParams& p, ConvPass pass, double seconds) {
-  const auto& k = kernels::cpu();
-  const Tensor x = Tensor::uniform({p.batch, p.in_h, p.in_w, p.in_c}, -1, 1);
-  const Tensor w = Tensor::uniform({p.out_c, p.kernel_h, p.kernel_w, p.in_c / p.groups}, -1, 1);
-  const Tensor y = Tensor::uniform({p.batch, p.out_h(), p.out_w(), p.out_c}, -1, 1);
-  const Storage workspace(size_t(std::max<int64_t>(k.conv2d_workspace(p, pass), 1)));
-  float *px = x.data<float>(), *pw = w.data<float>(), *py = y.data<float>();
-  return median(time_for(
-      [&] {
-        switch (pass) {
-          case ConvPass::forward:
-            return k.conv2d_forward(p, px, pw, nullptr, py, workspace.data());
-          case ConvPass::backward_input:
-            return k.conv2d_backward_input(p, py, pw, px, workspace.data());
-          case ConvPass::backward_weight:
-            return k.conv2d_backward_weight(p, px, py, pw, workspace.data());
-        }
-      },
-      seconds));
+/// Rates of what took so long: of multiply-adds where there are any, else of memory.
+nlohmann::json rates(double seconds, double flops, double bytes, const Ceilings& ceilings) {
+  nlohmann::json row = {{"milliseconds", seconds * 1e3}};
+  if (flops > 0) {
+    const double rate = flops / seconds * 1e-9;
+    row.update(
+        {{"gflops", rate}, {"peak_gflops", ceilings.gflops}, {"share_of_peak", rate / ceilings.gflops}});
+  } else if (bytes > 0) {
+    const double rate = bytes / seconds * 1e-9;
+    row.update({{"gigabytes_per_second", rate},
+                {"copy_gigabytes_per_second", ceilings.gigabytes},
+                {"share_of_copy", rate / ceilings.gigabytes}});
+  }
+  return row;
 }
 
-std::string describe(const Conv2dParams& p) {
-  return fmt::format("{}->{} {}x{}{} @{}", p.in_c, p.out_c, p.kernel_h, p.kernel_w,
-                     p.stride_h > 1 ? fmt::format(" s{}", p.stride_h) : "", p.in_h);
+/// The chosen cases, in the order of their families.
+std::vector<OpCase> chosen(const BenchFlags& flags, Module& model) {
+  const int64_t n = flags.batch_size, size = flags.size;
+  std::vector<OpCase> all = conv_cases(model, n, size);
+  for (auto& more : {layer_cases(model, n, size), plain_cases(output_shape(model, "stem", n, size),
+                                                              output_shape(model, "stages.0", n, size))})
+    all.insert(all.end(), more.begin(), more.end());
+  std::vector<OpCase> cases;
+  for (const std::string& family : op_families()) {
+    if (!flags.only.empty() && std::find(flags.only.begin(), flags.only.end(), family) == flags.only.end())
+      continue;
+    for (const OpCase& c : all)
+      if (c.family == family && (c.op + " " + c.shape).find(flags.filter) != std::string::npos)
+        cases.push_back(c);
+  }
+  if (cases.empty()) usage_error("--filter: no op has '", flags.filter, "' in its name or shape");
+  return cases;
 }
+
+/// What a family's layers cost in a step of the model.
+struct Total {
+  double seconds = 0, flops = 0, bytes = 0;
+};
 
 }  // namespace
 
+std::vector<std::string> op_families() {
+  return {"conv",   "norm",      "activation",  "pool",   "loss",
+          "matmul", "attention", "elementwise", "reduce", "dropout"};
+}
+
+std::string text_of(const Shape& shape) {
+  std::string text;
+  for (int64_t n : shape) text += (text.empty() ? "" : "x") + std::to_string(n);
+  return text;
+}
+
+OpRun run_of(const std::vector<Shape>& inputs, const OpFunction& f, Module* layer) {
+  std::vector<Tensor> leaves;
+  for (const Shape& shape : inputs) leaves.push_back(Tensor::uniform(shape, -1, 1).set_requires_grad());
+  return [leaves, f, layer]() -> std::vector<OpSample> {
+    for (const Tensor& leaf : leaves) leaf.zero_grad();
+    if (layer) layer->zero_grad();
+    const auto add_up = [](const auto& events, size_t begin, size_t end) {
+      OpSample sum;
+      for (size_t i = begin; i < end; ++i)
+        sum.seconds += events[i].seconds, sum.flops += 2.0 * double(events[i].multiply_adds);
+      return sum;
+    };
+    Profiler profiler;
+    Tape tape;
+    Tensor after;
+    OpSample forward;
+    {
+      std::vector<Tensor> x;
+      for (const Tensor& leaf : leaves) x.push_back(affine(leaf, 1));
+      profiler.clear();
+      const Tensor y = f(x);
+      forward = add_up(profiler.events(), 0, profiler.events().size());
+      after = affine(y, 1);
+    }
+    const Tensor seed = Tensor::ones(after.shape());
+    profiler.clear();
+    tape.backward(after, seed);
+    // The first event is of the op after, the last ones are of those before.
+    return {forward, add_up(profiler.events(), 1, profiler.events().size() - leaves.size())};
+  };
+}
+
 int bench_op(const BenchFlags& flags) {
+  manual_seed(1);
   const auto model = bench_model(flags);
-  Rows rows({{"shape", "convolution", 22},
-             {"count", "layers", 6, 0},
+  const std::vector<OpCase> cases = chosen(flags, *model);
+  Rows rows({{"family", "family", 11},
+             {"op", "op", 19},
+             {"shape", "shape", 34},
+             {"count", "layers", 6},
              {"pass", "pass", 15},
              {"milliseconds", "ms", 9, 3},
-             {"gflops", "GFLOP/s", 9},
-             {"share_of_peak", "of peak", 8, 2}},
+             {"gflops", "GFLOP/s", 8},
+             {"share_of_peak", "of peak", 7, 2},
+             {"gigabytes_per_second", "GB/s", 7},
+             {"share_of_copy", "of copy", 7, 2}},
             flags.json);
-  double peak = kernels::measure_fma_peak(num_threads());
+  Ceilings ceilings;  // measured again and again below, because the machine's clock drifts
   rows.text(fmt::format(
-      "convolutions of {} at {} px, batch {}; {} threads, {} kernels, multiply-add peak {:.1f} GFLOP/s",
-      flags.model, flags.size, flags.batch_size, num_threads(), kernels::cpu().name, peak));
-  double total_seconds = 0, total_flops = 0;
-  for (const ConvShape& s : conv_shapes(*model, flags.batch_size, flags.size)) {
-    peak = kernels::measure_fma_peak(num_threads());  // beside each shape, because the machine's clock drifts
-    for (auto [pass, name] : {std::pair{ConvPass::forward, "forward"},
-                              {ConvPass::backward_input, "backward_input"},
-                              {ConvPass::backward_weight, "backward_weight"}}) {
-      if (s.first && pass == ConvPass::backward_input) continue;
-      const double seconds = time_pass(s.params, pass, flags.seconds),
-                   flops = 2.0 * double(s.params.multiply_adds());
-      total_seconds += seconds * double(s.count), total_flops += flops * double(s.count);
-      rows.print({{"bench", "op"},
-                  {"op", "conv2d"},
-                  {"pass", name},
-                  {"shape", describe(s.params)},
-                  {"batch_size", flags.batch_size},
-                  {"count", s.count},
-                  {"threads", num_threads()},
-                  {"kernels", kernels::cpu().name},
-                  {"milliseconds", seconds * 1e3},
-                  {"gflops", flops / seconds * 1e-9},
-                  {"peak_gflops", peak},
-                  {"share_of_peak", flops / seconds * 1e-9 / peak}});
+      "ops of {} at {} px, batch {}; {} threads, {} kernels, multiply-add peak {:.1f} GFLOP/s, memory "
+      "copy {:.1f} GB/s",
+      flags.model, flags.size, flags.batch_size, num_threads(), kernels::cpu().name, ceilings.gflops,
+      ceilings.gigabytes));
+  const auto print = [&](const OpCase& c, const std::string& pass, const nlohmann::json& more) {
+    nlohmann::json row = {{"bench", "op"},
+                          {"family", c.family},
+                          {"op", c.op},
+                          {"pass", pass},
+                          {"shape", c.shape},
+                          {"batch_size", flags.batch_size},
+                          {"threads", num_threads()},
+                          {"kernels", kernels::cpu().name}};
+    if (c.count) row["count"] = c.count;
+    row.update(more);
+    rows.print(row);
+  };
+  for (size_t i = 0; i < cases.size();) {
+    const std::string family = cases[i].family;
+    Total total;
+    ceilings = {};
+    for (; i < cases.size() && cases[i].family == family; ++i) {
+      const OpCase& c = cases[i];
+      ceilings.gflops = kernels::measure_fma_peak(num_threads());
+      const std::vector<OpSample> samples = measure(c, flags.seconds);
+      for (size_t p = 0; p < samples.size(); ++p) {
+        const OpSample& s = samples[p];
+        const double n = double(c.count);
+        total.seconds += n * s.seconds, total.flops += n * s.flops, total.bytes += n * c.passes[p].bytes;
+        print(c, c.passes[p].name, rates(s.seconds, s.flops, c.passes[p].bytes, ceilings));
+      }
+      empty_cache();
     }
+    if (total.seconds > 0)
+      print({.family = family, .op = family, .shape = "all of a step"}, "all",
+            rates(total.seconds, total.flops, total.bytes, ceilings));
   }
-  rows.print({{"bench", "op"},
-              {"op", "conv2d"},
-              {"pass", "all"},
-              {"shape", "all of a step"},
-              {"milliseconds", total_seconds * 1e3},
-              {"gflops", total_flops / total_seconds * 1e-9},
-              {"peak_gflops", peak},
-              {"share_of_peak", total_flops / total_seconds * 1e-9 / peak}});
   return kDone;
 }
 

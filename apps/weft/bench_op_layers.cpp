@@ -1,0 +1,113 @@
+// The layers of a model besides its convolutions for weft bench op: each kind and shape once, run as the
+// model runs them.
+#include <algorithm>
+
+#include "weft/apps/weft/bench_op.h"
+#include "weft/engine/tape.h"
+#include "weft/layers/batch_norm.h"
+#include "weft/layers/linear.h"
+#include "weft/layers/pool.h"
+
+namespace weft::app {
+namespace {
+
+constexpr double kFloat = sizeof(float);
+
+Shape with_batch(Shape shape, int64_t batch) {
+  shape.set(0, batch);
+  return shape;
+}
+
+/// A layer as it ran: in, out: bytes of its input and output.
+struct Found {
+  const TapeEntry& entry;
+  double in, out;
+  bool residual;
+};
+
+/// How a kind of layer is measured: bytes of forward and backward.
+struct Kind {
+  const char *family, *op;
+  bool (*matches)(Module&);
+  double (*forward)(const Found&);
+  double (*backward)(const Found&);
+};
+
+template <class T>
+bool is(Module& m) {
+  return dynamic_cast<T*>(&m) != nullptr;
+}
+
+double in_and_out(const Found& f) { return f.in + f.out; }
+double none(const Found&) { return 0; }
+
+// Batch norm reads x (and the residual) and writes y; backward reads x and dy (and the residual) and writes
+// dx (and its gradient). Max pooling writes and reads an index beside each output.
+const Kind kKinds[] = {
+    {"norm", "batch_norm", is<BatchNorm2d>, [](const Found& f) { return (f.residual ? 3 : 2) * f.in; },
+     [](const Found& f) { return (f.residual ? 5 : 3) * f.in; }},
+    {"pool", "max_pool2d", is<MaxPool2d>, [](const Found& f) { return f.in + 2 * f.out; },
+     [](const Found& f) { return f.in + 2 * f.out; }},
+    {"pool", "avg_pool2d", is<AvgPool2d>, in_and_out, in_and_out},
+    {"pool", "global_avg_pool", is<GlobalAvgPool>, in_and_out, in_and_out},
+    {"matmul", "linear", is<Linear>, none, none},
+};
+
+OpRun run_of_layer(Module& layer, const Shape& input, bool residual) {
+  const auto f = [&layer](const std::vector<Tensor>& x) {
+    auto* bn = dynamic_cast<BatchNorm2d*>(&layer);
+    return x.size() == 2 ? bn->forward(x[0], x[1]) : layer.forward(x[0]);
+  };
+  return run_of(std::vector<Shape>(residual ? 2 : 1, input), f, &layer);
+}
+
+bool within(const std::string& scope, const std::string& path) {
+  return scope == path || scope.compare(0, path.size() + 1, path + ".") == 0;
+}
+
+}  // namespace
+
+std::vector<OpCase> layer_cases(Module& model, int64_t batch, int64_t size) {
+  Tape tape;
+  model.forward(Tensor::zeros({2, size, size, 3}));
+  std::vector<OpCase> cases;
+  model.visit([&](const std::string& path, Module& module) {
+    const auto kind =
+        std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& k) { return k.matches(module); });
+    const auto entries = tape.entries();
+    const auto entry =
+        std::find_if(entries.begin(), entries.end(), [&](const TapeEntry& e) { return e.scope == path; });
+    if (kind == std::end(kKinds) || entry == entries.end()) return;
+    const Shape input = with_batch(entry->inputs.front().shape, batch);
+    const Shape output = with_batch(entry->outputs.front().shape, batch);
+    const bool residual = is<BatchNorm2d>(module) && entry->inputs.back().shape.ndim() == input.ndim();
+    const Found found{*entry, kFloat * double(input.numel()), kFloat * double(output.numel()), residual};
+    OpCase c{.family = kind->family,
+             .op = kind->op,
+             .shape = text_of(input),
+             .count = 1,
+             .passes = {{"forward", kind->forward(found)}, {"backward", kind->backward(found)}},
+             .prepare = [&module, input, residual] { return run_of_layer(module, input, residual); }};
+    if (!entry->detail.empty()) c.shape += " " + entry->detail;
+    const auto same = std::find_if(cases.begin(), cases.end(), [&](const OpCase& other) {
+      return other.op == c.op && other.shape == c.shape;
+    });
+    if (same == cases.end())
+      cases.push_back(std::move(c));
+    else
+      ++same->count;
+  });
+  return cases;
+}
+
+Shape output_shape(Module& model, const std::string& path, int64_t batch, int64_t size) {
+  Tape tape;
+  model.forward(Tensor::zeros({2, size, size, 3}));
+  Shape shape;
+  for (const TapeEntry& e : tape.entries())
+    if (within(e.scope, path)) shape = e.outputs.front().shape;
+  check(shape.ndim() == 4, "bench op: the model has no part ", path, " that makes images");
+  return with_batch(shape, batch);
+}
+
+}  // namespace weft::app
