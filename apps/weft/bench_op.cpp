@@ -162,11 +162,11 @@ int bench_op(const BenchFlags& flags) {
   for (size_t i = 0; i < cases.size();) {
     const std::string family = cases[i].family;
     Total total;
-    ceilings = {};
+    if (i > 0) ceilings = {};
     for (; i < cases.size() && cases[i].family == family; ++i) {
       const OpCase& c = cases[i];
-      ceilings.gflops = kernels::measure_fma_peak(num_threads());
       const std::vector<OpSample> samples = measure(c, flags.seconds);
+      if (samples.front().flops > 0) ceilings.gflops = kernels::measure_fma_peak(num_threads());
       for (size_t p = 0; p < samples.size(); ++p) {
         const OpSample& s = samples[p];
         const double n = double(c.count);
