@@ -100,8 +100,7 @@ std::vector<ConvShape> conv_shapes(Module& model, int64_t batch, int64_t size) {
 std::vector<OpCase> conv_cases(Module& model, int64_t batch, int64_t size) {
   std::vector<OpCase> cases;
   for (const ConvShape& s : conv_shapes(model, batch, size)) {
-    OpCase c{
-        .family = "conv", .op = "conv2d", .shape = s.text, .count = s.count};
+    OpCase c{.family = "conv", .op = "conv2d", .shape = s.text, .count = s.count};
     for (const PassName& pass : kPasses)
       if (!s.first || pass.pass != ConvPass::backward_input) c.passes.push_back({pass.name});
     c.prepare = [p = s.params, first = s.first] { return run_of_conv(p, first); };

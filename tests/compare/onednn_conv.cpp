@@ -7,16 +7,16 @@
 // (OMP_NUM_THREADS is set here).
 #include <fmt/core.h>
 #include <omp.h>
-#include <dnnl.hpp>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <thread>
-#include <unordered_map>
 
+#include "compare/onednn.h"
 #include "weft/apps/weft/bench.h"
 #include "weft/apps/weft/bench_op.h"
 #include "weft/engine/allocator.h"
@@ -29,64 +29,6 @@ using namespace weft::app;
 using kernels::Conv2dParams;
 
 namespace {
-
-/// A pass that oneDNN has built, with memory of its own; run() is nothing but the convolution.
-class OneDnn {
- public:
-  enum class Pass { forward, backward_weight, backward_input };
-
-  /// Throws dnnl::error where this build of oneDNN has no such primitive.
-  OneDnn(const Conv2dParams& p, Pass pass, dnnl::algorithm algorithm) : stream_(engine()) {
-    using tag = dnnl::memory::format_tag;
-    const auto any = [](const dnnl::memory::dims& dims) {
-      return dnnl::memory::desc(dims, dnnl::memory::data_type::f32, tag::any);
-    };
-    const auto x = any({p.batch, p.in_c, p.in_h, p.in_w}), w = any({p.out_c, p.in_c, p.kernel_h, p.kernel_w}),
-               y = any({p.batch, p.out_c, p.out_h(), p.out_w()});
-    const dnnl::memory::dims strides{p.stride_h, p.stride_w}, pad{p.pad_h, p.pad_w};
-    // Backward passes must compute what the forward of the same algorithm computed: it is their hint.
-    const dnnl::convolution_forward::primitive_desc forward(
-        {dnnl::prop_kind::forward_training, algorithm, x, w, y, strides, pad, pad}, engine());
-    if (pass == Pass::forward) {
-      add(forward.src_desc(), DNNL_ARG_SRC), add(forward.weights_desc(), DNNL_ARG_WEIGHTS);
-      add(forward.dst_desc(), DNNL_ARG_DST);
-      primitive_ = dnnl::convolution_forward(forward);
-    } else if (pass == Pass::backward_input) {
-      const dnnl::convolution_backward_data::primitive_desc d({algorithm, x, w, y, strides, pad, pad},
-                                                              engine(), forward);
-      add(d.diff_dst_desc(), DNNL_ARG_DIFF_DST), add(d.weights_desc(), DNNL_ARG_WEIGHTS);
-      add(d.diff_src_desc(), DNNL_ARG_DIFF_SRC);
-      primitive_ = dnnl::convolution_backward_data(d);
-    } else {
-      const dnnl::convolution_backward_weights::primitive_desc d({algorithm, x, w, y, strides, pad, pad},
-                                                                 engine(), forward);
-      add(d.src_desc(), DNNL_ARG_SRC), add(d.diff_dst_desc(), DNNL_ARG_DIFF_DST);
-      add(d.diff_weights_desc(), DNNL_ARG_DIFF_WEIGHTS);
-      primitive_ = dnnl::convolution_backward_weights(d);
-    }
-  }
-
-  void run() {
-    primitive_.execute(stream_, arguments_);
-    stream_.wait();
-  }
-
- private:
-  static dnnl::engine& engine() {
-    static dnnl::engine e(dnnl::engine::kind::cpu, 0);
-    return e;
-  }
-  void add(const dnnl::memory::desc& desc, int argument) {
-    dnnl::memory memory(desc, engine());
-    auto* values = static_cast<float*>(memory.get_data_handle());
-    for (size_t i = 0; i < desc.get_size() / sizeof(float); ++i) values[i] = float(i % 17) / 17.F - 0.5F;
-    arguments_.emplace(argument, memory);
-  }
-
-  dnnl::stream stream_;
-  dnnl::primitive primitive_;
-  std::unordered_map<int, dnnl::memory> arguments_;
-};
 
 OneDnn::Pass pass_of(const std::string& name) {
   return name == "forward"           ? OneDnn::Pass::forward
@@ -107,6 +49,52 @@ std::vector<std::optional<OneDnn>> build(const OpCase& c, const Conv2dParams& p,
   return built;
 }
 
+/// The table in Markdown, or a JSON object a line.
+class Report {
+ public:
+  explicit Report(bool json) : json_(json) {}
+  void title(const std::string& text) const {
+    if (json_) return;
+    fmt::print("{}\n\n", text);
+    for (const char* key : kColumns) fmt::print("| {} ", key);
+    fmt::print("|\n");
+    for (size_t i = 0; i < std::size(kColumns); ++i) fmt::print("|---");
+    fmt::print("|\n");
+  }
+  void row(const nlohmann::json& row) const {
+    if (json_) {
+      fmt::print("{}\n", row.dump());
+    } else {
+      for (const char* key : kColumns) fmt::print("| {} ", cell(row, key));
+      fmt::print("|\n");
+    }
+    std::fflush(stdout);
+  }
+
+ private:
+  static constexpr const char* kColumns[] = {"model",           "shape",         "pass",
+                                             "weft_gflops",     "direct_gflops", "over_direct",
+                                             "winograd_gflops", "over_winograd", "peak_gflops"};
+  static std::string cell(const nlohmann::json& row, const std::string& key) {
+    if (!row.contains(key)) return "-";
+    const nlohmann::json& value = row[key];
+    return value.is_string() ? value.get<std::string>()
+                             : fmt::format("{:.{}f}", value.get<double>(), key.find("over") == 0 ? 2 : 1);
+  }
+  bool json_;
+};
+
+std::string machine() {
+  std::ifstream info("/proc/cpuinfo");
+  std::string name = "unknown CPU";
+  for (std::string line; std::getline(info, line);)
+    if (line.rfind("model name", 0) == 0) {
+      name = line.substr(line.find(':') + 2);
+      break;
+    }
+  return fmt::format("{}, {} cores", name, std::thread::hardware_concurrency());
+}
+
 struct Options {
   std::vector<std::string> models{"mxresnet18", "mxresnet50"};
   int64_t batch = 32, size = 128, rounds = 9;
@@ -118,9 +106,10 @@ struct Options {
 struct Ratios {
   std::vector<double> direct, winograd, mixed;
   void print() const {
+    fmt::print("\n");
     const auto line = [](const char* name, const std::vector<double>& r) {
       if (!r.empty())
-        fmt::print("weft over oneDNN {}: median {:.2f}, minimum {:.2f} of {} passes\n", name, median(r),
+        fmt::print("- weft over oneDNN {}: median {:.2f}, minimum {:.2f} of {} passes\n", name, median(r),
                    *std::min_element(r.begin(), r.end()), r.size());
     };
     line("direct, all layers", direct);
@@ -129,8 +118,8 @@ struct Ratios {
   }
 };
 
-void compare(const OpCase& c, const Conv2dParams& p, const std::string& model, const Options& o, Rows& rows,
-             Ratios& ratios) {
+void compare(const OpCase& c, const Conv2dParams& p, const std::string& model, const Options& o,
+             const Report& report, Ratios& ratios) {
   const bool winograd_shape = p.kernel_h == 3 && p.kernel_w == 3 && p.stride_h == 1 && p.stride_w == 1;
   auto direct = build(c, p, dnnl::algorithm::convolution_direct);
   auto winograd = winograd_shape ? build(c, p, dnnl::algorithm::convolution_winograd)
@@ -175,7 +164,7 @@ void compare(const OpCase& c, const Conv2dParams& p, const std::string& model, c
     if (winograd_shape && theirs_winograd[i].empty()) row["winograd_gflops"] = "none";
     const char* target = theirs_winograd[i].empty() ? "over_direct" : "over_winograd";
     if (row.contains(target)) ratios.mixed.push_back(row[target]);
-    rows.print(row);
+    report.row(row);
   }
   empty_cache();
 }
@@ -183,21 +172,13 @@ void compare(const OpCase& c, const Conv2dParams& p, const std::string& model, c
 int run(const Options& o) {
   set_num_threads(o.threads);
   manual_seed(1);
-  Rows rows({{"model", "model", 10},
-             {"shape", "convolution", 22},
-             {"pass", "pass", 15},
-             {"weft_gflops", "weft", 7},
-             {"direct_gflops", "direct", 7},
-             {"over_direct", "ratio", 6, 2},
-             {"winograd_gflops", "Winograd", 8},
-             {"over_winograd", "ratio", 6, 2},
-             {"peak_gflops", "peak", 7}},
-            o.json);
   const dnnl_version_t* v = dnnl_version();
-  rows.text(fmt::format(
-      "GFLOP/s counted as direct convolution: weft ({} kernels) and oneDNN {}.{}.{}, {} px, batch {}, "
-      "{} threads; medians of {} in turns",
-      kernels::cpu().name, v->major, v->minor, v->patch, o.size, o.batch, o.threads, o.rounds));
+  const Report report(o.json);
+  report.title(fmt::format(
+      "GFLOP/s counted as direct convolution: weft ({} kernels) and oneDNN {}.{}.{}, {} px, batch {}, {} "
+      "threads; {}; "
+      "medians of {} in turns",
+      kernels::cpu().name, v->major, v->minor, v->patch, o.size, o.batch, o.threads, machine(), o.rounds));
   Ratios ratios;
   for (const std::string& name : o.models) {
     BenchFlags flags;
@@ -205,7 +186,7 @@ int run(const Options& o) {
     const auto model = bench_model(flags);
     const auto shapes = conv_shapes(*model, o.batch, o.size);
     const auto cases = conv_cases(*model, o.batch, o.size);
-    for (size_t i = 0; i < cases.size(); ++i) compare(cases[i], shapes[i].params, name, o, rows, ratios);
+    for (size_t i = 0; i < cases.size(); ++i) compare(cases[i], shapes[i].params, name, o, report, ratios);
   }
   if (!o.json) ratios.print();
   return 0;
