@@ -30,7 +30,7 @@ def print_table(title, columns, rows, as_json):
     """columns: {key: format}; rows: dictionaries. A Markdown table, or a JSON object a line."""
     if as_json:
         for row in rows:
-            print(json.dumps(row))
+            print(json.dumps({"title": title, **row}))
         return
     print(f"{title}\n")
     print("| " + " | ".join(columns) + " |")
