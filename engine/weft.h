@@ -18,4 +18,5 @@
 #include "weft/engine/safetensors.h"
 #include "weft/engine/tape.h"
 #include "weft/engine/tensor.h"
+#include "weft/kernels/convolution.h"
 #include "weft/kernels/parallel.h"

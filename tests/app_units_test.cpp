@@ -9,11 +9,14 @@
 
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/config.h"
+#include "weft/apps/weft/conv_tuning.h"
 #include "weft/apps/weft/fetch.h"
 #include "weft/apps/weft/mixup.h"
 #include "weft/apps/weft/process.h"
 #include "weft/apps/weft/sha256.h"
 #include "weft/engine/file.h"
+#include "weft/engine/ops/conv.h"
+#include "weft/kernels/convolution.h"
 
 using namespace weft;
 using namespace weft::app;
@@ -199,4 +202,49 @@ TEST_CASE("validate refuses what no run can have, by flag") {
   CHECK(error([](TrainConfig& c) { c.device = "gpu"; }).find("--device") == 0);
   CHECK(error([](TrainConfig& c) { c.precision = "fp8"; }).find("--precision") == 0);
   CHECK(error([](TrainConfig& c) { c.optimizer = "rangr"; }).find("ranger") != std::string::npos);
+}
+
+TEST_CASE("convolution tuning: kept in a file, read again, a damaged file is measured anew") {
+  const TemporaryFolder folder;
+  const fs::path file = folder.path / "below" / "conv2d.json";
+  const auto convolve = [](int64_t channels) {
+    conv2d(Tensor::ones({1, 6, 6, channels}), Tensor::ones({8, 3, 3, channels}), {}, {.padding = 1});
+  };
+  const auto listed = [&] { return nlohmann::json::parse(read_file(file.string())); };
+  const bool simd = std::string(kernels::cpu().name) != "reference";  // the plain loops have one algorithm
+  {
+    const ConvTuning tuning(file);
+    CHECK(conv_tuning());
+    convolve(3);
+  }
+  CHECK_FALSE(conv_tuning());
+  if (!simd) return;
+  const size_t known = listed().size();
+  CHECK(known >= 1);
+  CHECK(listed()[0]["kernels"].is_null());
+  CHECK(listed().back()["in_c"] == 3);
+  const std::string before = read_file(file.string());
+  {
+    const ConvTuning tuning(file);
+    convolve(3);  // known
+  }
+  CHECK(read_file(file.string()) == before);
+  {
+    const ConvTuning tuning(file);
+    convolve(5);
+  }
+  CHECK(listed().size() == known + 1);
+  write_file(file.string(), "{]");
+  {
+    const ConvTuning tuning(file);
+    convolve(7);
+  }
+  CHECK(listed().size() == known + 2);
+}
+
+TEST_CASE("--exact and --tune exclude each other") {
+  TrainConfig config;
+  config.activation = "mish";
+  config.exact = config.tune = true;
+  CHECK_THROWS_WITH_AS(validate(config), doctest::Contains("--exact"), UsageError);
 }

@@ -134,6 +134,7 @@ int bench_op(const BenchFlags& flags) {
              {"shape", "shape", 34},
              {"count", "layers", 6},
              {"pass", "pass", 15},
+             {"algorithm", "algorithm", 9},
              {"milliseconds", "ms", 9, 3},
              {"gflops", "GFLOP/s", 8},
              {"share_of_peak", "of peak", 7, 2},
@@ -171,7 +172,9 @@ int bench_op(const BenchFlags& flags) {
         const OpSample& s = samples[p];
         const double n = double(c.count);
         total.seconds += n * s.seconds, total.flops += n * s.flops, total.bytes += n * c.passes[p].bytes;
-        print(c, c.passes[p].name, rates(s.seconds, s.flops, c.passes[p].bytes, ceilings));
+        nlohmann::json figures = rates(s.seconds, s.flops, c.passes[p].bytes, ceilings);
+        if (!c.passes[p].algorithm.empty()) figures["algorithm"] = c.passes[p].algorithm;
+        print(c, c.passes[p].name, figures);
       }
       empty_cache();
     }

@@ -13,8 +13,9 @@ namespace weft::app {
 
 /// A pass of an op and the bytes that it must move: every input read and every output written, once.
 struct OpPass {
-  std::string name;  ///< "forward", "backward"; of convolutions "backward_input", "backward_weight"
-  double bytes = 0;  ///< 0: not a matter of memory
+  std::string name;            ///< "forward", "backward"; of convolutions "backward_input", "backward_weight"
+  double bytes = 0;            ///< 0: not a matter of memory
+  std::string algorithm = {};  ///< of a convolution
 };
 
 /// One pass, run once. flops: of multiply-adds, two each; 0 where there are none.

@@ -9,6 +9,7 @@
 #include "weft/apps/weft/bench_op.h"
 #include "weft/engine/allocator.h"
 #include "weft/engine/tape.h"
+#include "weft/kernels/convolution.h"
 #include "weft/layers/conv2d.h"
 
 namespace weft::app {
@@ -102,7 +103,9 @@ std::vector<OpCase> conv_cases(Module& model, int64_t batch, int64_t size) {
   for (const ConvShape& s : conv_shapes(model, batch, size)) {
     OpCase c{.family = "conv", .op = "conv2d", .shape = s.text, .count = s.count};
     for (const PassName& pass : kPasses)
-      if (!s.first || pass.pass != ConvPass::backward_input) c.passes.push_back({pass.name});
+      if (!s.first || pass.pass != ConvPass::backward_input)
+        c.passes.push_back(
+            {pass.name, 0, conv_algorithm_name(kernels::cpu().conv2d_algorithm(s.params, pass.pass))});
     c.prepare = [p = s.params, first = s.first] { return run_of_conv(p, first); };
     cases.push_back(std::move(c));
   }

@@ -13,6 +13,7 @@
 #include "weft/engine/ops/loss.h"
 #include "weft/engine/profile.h"
 #include "weft/engine/random.h"
+#include "weft/kernels/convolution.h"
 #include "weft/kernels/cpu/peak.h"
 #include "weft/kernels/kernels.h"
 #include "weft/kernels/parallel.h"
@@ -81,6 +82,7 @@ nlohmann::json row_of(const StepCase& c, const StepCase& first, double peak, con
           {"threads", c.threads},
           {"kernels", kernels::cpu().name},
           {"gemm", concat("weft ", kernels::cpu().name)},
+          {"conv", conv_algorithm_name(conv_algorithm())},
           {"parameters", c.step->model().num_parameters()},
           {"multiply_adds", c.multiply_adds},
           {"steps", int64_t(c.seconds.size())},

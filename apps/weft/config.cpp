@@ -123,6 +123,7 @@ void validate(const TrainConfig& c) {
   require(finite(c.min_scale, 0, 1) && c.min_scale > 0, "min_scale", c.min_scale, "above 0 and at most 1");
   require(finite(c.mixup, 0, 100), "mixup", c.mixup, "0 to 100");
   require(c.runs >= 1 && c.runs <= 10'000, "runs", c.runs, "1 to 10000");
+  if (c.exact && c.tune) usage_error("--tune has nothing to choose from with --exact; leave one of them out");
   const size_t colon = c.noisy_labels.rfind(':');
   require(c.noisy_labels.empty() ||
               (colon != std::string::npos && colon > 0 && colon + 1 < c.noisy_labels.size()),

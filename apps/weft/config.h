@@ -28,6 +28,7 @@ struct TrainConfig {
   std::string device = "cpu", precision = "fp32";
   std::string noisy_labels;
   bool strict = false;
+  bool exact = false, tune = false;
 
   bool operator==(const TrainConfig&) const = default;
 };
@@ -64,6 +65,8 @@ void visit_settings(Config& c, Visit&& visit) {
   visit("precision", c.precision, "fp32 (this build has no bf16 or fp16)");
   visit("noisy_labels", c.noisy_labels, "CSV:COLUMN, training labels from that column of that file");
   visit("strict", c.strict, "refuse broken images instead of skipping and counting them");
+  visit("exact", c.exact, "convolve by the plain sums, without Winograd");
+  visit("tune", c.tune, "measure the fastest convolution algorithm for each shape, once on this machine");
 }
 
 /// "--batch-size" for "batch_size".

@@ -7,15 +7,18 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/config.h"
+#include "weft/apps/weft/conv_tuning.h"
 #include "weft/apps/weft/data_source.h"
 #include "weft/apps/weft/interrupt.h"
 #include "weft/apps/weft/names.h"
 #include "weft/apps/weft/progress.h"
 #include "weft/apps/weft/run_files.h"
 #include "weft/apps/weft/trainer.h"
+#include "weft/kernels/convolution.h"
 
 namespace weft::app {
 
@@ -180,6 +183,9 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
 int train(const TrainFlags& flags) {
   const TrainConfig config = settings_of(flags);
   use_threads(flags.threads);
+  if (config.exact) set_exact(true);
+  std::optional<ConvTuning> tuning;
+  if (config.tune) tuning.emplace();
   const InterruptGuard guard;
   Progress progress(flags.json_lines ? Output::json : flags.quiet ? Output::quiet : Output::human);
   const DataSource data = open_training_data(config, progress);
