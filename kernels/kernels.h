@@ -91,7 +91,7 @@ struct BatchNormArgs {
 /// One set of kernels for element type T. Every entry is non-null.
 template <class T>
 struct KernelTable {
-  const char* name;  ///< "reference", "avx512", "avx2", "baseline"
+  const char* name;  ///< "reference", "avx512", "avx2", "neon", "baseline"
 
   // --- elementwise
   // -------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ template <class T>
 const KernelTable<T>& reference();
 
 /// The SIMD kernels for this machine's best instruction set, or for the one that WEFT_ISA names (avx512,
-/// avx2, baseline, reference). Chosen once; an unknown or unsupported name throws std::runtime_error.
+/// avx2, neon, baseline, reference). Chosen once; an unknown or unsupported name throws std::runtime_error.
 const KernelTable<float>& cpu();
 
 /// Every f32 table that this machine can run, best first, the reference last (tests and benchmarks walk

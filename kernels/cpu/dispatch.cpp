@@ -16,9 +16,15 @@ namespace avx2 {
 const KernelTable<float>& table();
 }
 #endif
+#ifdef __aarch64__
+namespace neon {
+const KernelTable<float>& table();
+}
+#else
 namespace baseline {
 const KernelTable<float>& table();
 }
+#endif
 
 namespace {
 
@@ -32,7 +38,11 @@ TableList supported_tables() {
     add(avx512::table());
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) add(avx2::table());
 #endif
+#ifdef __aarch64__
+  add(neon::table());  // every such machine has it
+#else
   add(baseline::table());
+#endif
   add(reference<float>());
   return list;
 }

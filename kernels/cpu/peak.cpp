@@ -21,9 +21,15 @@ namespace avx2 {
 double fma_rounds(int64_t rounds, float* sink);
 }
 #endif
+#ifdef __aarch64__
+namespace neon {
+double fma_rounds(int64_t rounds, float* sink);
+}
+#else
 namespace baseline {
 double fma_rounds(int64_t rounds, float* sink);
 }
+#endif
 
 namespace {
 
@@ -61,7 +67,11 @@ auto choose_rounds() {
   if (name == "avx512") return avx512::fma_rounds;
   if (name == "avx2") return avx2::fma_rounds;
 #endif
+#ifdef __aarch64__
+  return neon::fma_rounds;
+#else
   return baseline::fma_rounds;
+#endif
 }
 
 }  // namespace

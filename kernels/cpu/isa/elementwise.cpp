@@ -29,6 +29,8 @@ WEFT_INLINE LongLanes multiply_words(LongLanes a, uint32_t b) {
   return LongLanes(_mm256_mul_epu32(__m256i(a), __m256i(factor)));
 #elif defined(__x86_64__)
   return LongLanes(_mm_mul_epu32(__m128i(a), __m128i(factor)));
+#elif defined(WEFT_ISA_neon)
+  return LongLanes(vmull_u32(vmovn_u64(uint64x2_t(a)), vmovn_u64(uint64x2_t(factor))));
 #else
   return (a & 0xffffffffu) * factor;
 #endif

@@ -13,6 +13,15 @@ WEFT_INLINE void transpose4(const float* src, int64_t src_pitch, float* dst, int
   _mm_storeu_ps(dst + dst_pitch, b);
   _mm_storeu_ps(dst + 2 * dst_pitch, c);
   _mm_storeu_ps(dst + 3 * dst_pitch, d);
+#elif defined(WEFT_ISA_neon)
+  const float32x4_t a = vld1q_f32(src), b = vld1q_f32(src + src_pitch), c = vld1q_f32(src + 2 * src_pitch),
+                    d = vld1q_f32(src + 3 * src_pitch);
+  const float32x4_t ac_low = vzip1q_f32(a, c), ac_high = vzip2q_f32(a, c), bd_low = vzip1q_f32(b, d),
+                    bd_high = vzip2q_f32(b, d);
+  vst1q_f32(dst, vzip1q_f32(ac_low, bd_low));
+  vst1q_f32(dst + dst_pitch, vzip2q_f32(ac_low, bd_low));
+  vst1q_f32(dst + 2 * dst_pitch, vzip1q_f32(ac_high, bd_high));
+  vst1q_f32(dst + 3 * dst_pitch, vzip2q_f32(ac_high, bd_high));
 #else
   for (int r = 0; r < 4; ++r)
     for (int c = 0; c < 4; ++c) dst[r * dst_pitch + c] = src[c * src_pitch + r];

@@ -111,7 +111,7 @@ TileFunction tile_function(int vecs, bool single) {
       return single ? tile<1, 1> : tile<tile_rows(1), 1>;
     case 2:
       return single ? tile<1, 2> : tile<tile_rows(2), 2>;
-#if defined(WEFT_ISA_avx512) || defined(__aarch64__)
+#if defined(WEFT_ISA_avx512) || defined(WEFT_ISA_neon)
     case 3:
       return single ? tile<1, 3> : tile<tile_rows(3), 3>;
     case 4:
@@ -128,7 +128,7 @@ OuterFunction outer_function(int rows, int vecs) {
       return kOuter<1>[rows - 1];
     case 2:
       return kOuter<2>[rows - 1];
-#if defined(WEFT_ISA_avx512) || defined(__aarch64__)
+#if defined(WEFT_ISA_avx512) || defined(WEFT_ISA_neon)
     case 3:
       return kOuter<3>[rows - 1];
     case 4:

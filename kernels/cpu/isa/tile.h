@@ -9,7 +9,7 @@
 namespace weft::kernels::WEFT_ISA {
 
 // 32 registers hold 24 to 28 accumulators, 16 hold 12.
-#if defined(WEFT_ISA_avx512) || defined(__aarch64__)
+#if defined(WEFT_ISA_avx512) || defined(WEFT_ISA_neon)
 constexpr int kPanelVecs = 4;
 constexpr int tile_rows(int vecs) { return vecs == 4 ? 6 : vecs == 1 ? 12 : 8; }
 #else

@@ -8,6 +8,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(WEFT_ISA_neon)
+#include <arm_neon.h>
 #endif
 
 namespace weft::kernels::WEFT_ISA {
@@ -79,6 +81,8 @@ WEFT_INLINE Vec fma(Vec a, Vec b, Vec c) {
   return Vec(FloatLanes(_mm512_fmadd_ps(a.v, b.v, c.v)));
 #elif defined(WEFT_ISA_avx2)
   return Vec(FloatLanes(_mm256_fmadd_ps(a.v, b.v, c.v)));
+#elif defined(WEFT_ISA_neon)
+  return Vec(FloatLanes(vfmaq_f32(c.v, a.v, b.v)));
 #else
   return Vec(a.v * b.v + c.v);
 #endif

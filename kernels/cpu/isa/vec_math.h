@@ -45,6 +45,8 @@ WEFT_INLINE Vec sqrt(Vec x) {
   return Vec(FloatLanes(_mm256_sqrt_ps(x.v)));
 #elif defined(__x86_64__)
   return Vec(FloatLanes(_mm_sqrt_ps(x.v)));
+#elif defined(WEFT_ISA_neon)
+  return Vec(FloatLanes(vsqrtq_f32(x.v)));
 #else
   for (int i = 0; i < kWidth; ++i) x.v[i] = __builtin_sqrtf(x.v[i]);
   return x;
