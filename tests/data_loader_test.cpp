@@ -239,26 +239,54 @@ TEST_CASE("a file that vanishes is an error, not a picture left out") {
   CHECK_ERROR(epoch_of(loader, 0), "cannot open");
 }
 
-TEST_CASE("reduced decoding gives nearly the same pictures") {
+TEST_CASE("a second epoch takes its pictures from the cache") {
+  const TempFolder temp;
+  write_files(temp / "set", {{"train/a/1.png", plain_png(9, 9, 1)}, {"train/a/2.png", plain_png(9, 9, 2)}});
+  const auto set = ImageDataset::open(temp / "set", "train");
+  ImageLoader plain(set, {.size = 8, .batch_size = 2}),
+      caching(set, {.size = 8, .batch_size = 2, .cache_bytes = 2 * 9 * 9 * 3}),
+      too_small(set, {.size = 8, .batch_size = 2, .cache_bytes = 2 * 9 * 9 * 3 - 1});
+  const Flat second = epoch_of(plain, 1);
+  for (ImageLoader* loader : {&caching, &too_small}) CHECK(epoch_of(*loader, 0).labels.size() == 2);
+  std::filesystem::remove_all(temp / "set");
+  CHECK(epoch_of(caching, 1) == second);
+  CHECK_ERROR(epoch_of(too_small, 1), "cannot open");
+}
+
+TEST_CASE("reduced decoding gives nearly the same pictures, and only of large ones") {
   std::vector<ImageDataset::Sample> samples;
   Image image(512, 400);
   for (int y = 0; y < image.height; ++y)
     for (int x = 0; x < image.width; ++x)
-      for (int c = 0; c < 3; ++c) image.at(y, x)[c] = uint8_t(x / 4 + y / 5 + 20 * c);
+      for (int c = 0; c < 3; ++c) image.at(y, x)[c] = uint8_t(x / 4 + y / 5 + 20 * c + (x % 16 < 8 ? 3 : 0));
   samples.push_back({{"train/a/1.jpg", std::make_shared<const Content>(encode_jpeg(image, 95)), {}}, 0});
   const ImageDataset set("train", {"a"}, samples);
   for (bool train : {true, false}) {
-    LoaderOptions options{.size = 32, .batch_size = 1, .train = train, .normalize = {{0, 0, 0}, {1, 1, 1}}};
-    ImageLoader full(set, options);
-    options.reduced_decode = true;
-    ImageLoader reduced(set, options);
-    for (int64_t epoch = 0; epoch < 20; ++epoch) {
-      const Flat a = epoch_of(full, epoch), b = epoch_of(reduced, epoch);
-      REQUIRE(a.images.size() == b.images.size());
-      double worst = 0;
-      for (size_t i = 0; i < a.images.size(); ++i)
-        worst = std::max(worst, std::abs(double(a.images[i]) - b.images[i]));
-      CHECK(worst < 0.03);
+    CAPTURE(train);
+    // The smallest crop is 231 pixels high or wide, the one of validation 400: halves and quarters of these
+    // are at least 2 * size for a size of 32; not even halves for a size of 101.
+    for (int size : {32, 101}) {
+      CAPTURE(size);
+      LoaderOptions options{.size = size,
+                            .batch_size = 1,
+                            .train = train,
+                            .reduced_decode = false,
+                            .normalize = {{0, 0, 0}, {1, 1, 1}}};
+      ImageLoader full(set, options);
+      options.reduced_decode = true;
+      ImageLoader reduced(set, options);
+      options.cache_bytes = 1 << 20;
+      ImageLoader caching(set, options);
+      for (int64_t epoch = 0; epoch < 20; ++epoch) {
+        const Flat a = epoch_of(full, epoch), b = epoch_of(reduced, epoch);
+        CHECK(epoch_of(caching, epoch) == b);
+        REQUIRE(a.images.size() == b.images.size());
+        double worst = 0;
+        for (size_t i = 0; i < a.images.size(); ++i)
+          worst = std::max(worst, std::abs(double(a.images[i]) - b.images[i]));
+        CHECK(worst < 0.03);
+        CHECK((worst > 0) == (size == 32));
+      }
     }
   }
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <condition_variable>
 #include <cstring>
 #include <exception>
@@ -20,6 +21,12 @@ namespace {
 
 constexpr uint64_t kShuffleStream = 0x73687566;  // "shuf": apart from the other streams of the seed
 
+// A picture as it was decoded, and its size in the file.
+struct Picture {
+  Image image;
+  ImageSize size;
+};
+
 // What a worker made of one batch. All its pictures may have been left out.
 struct Slot {
   bool ready = false;
@@ -32,7 +39,7 @@ struct Slot {
 struct ImageLoader::State {
   ImageDataset dataset;
   LoaderOptions options;
-  std::vector<std::shared_ptr<const Image>>
+  std::vector<std::shared_ptr<const Picture>>
       cache;  // slot i is written by the one worker that has picture i in this epoch
   std::atomic<int64_t> cached_bytes{0};
 
@@ -115,12 +122,14 @@ struct ImageLoader::State {
 
   // Decodes and transforms picture i; false where that is not possible.
   bool prepare(int64_t i, float* out) {
-    const Bytes encoded = cached(i) ? nullptr : dataset.encoded(i);
+    std::shared_ptr<const Picture> picture = cache[size_t(i)];
+    const Bytes encoded = picture ? nullptr : dataset.encoded(i);
     try {
+      if (!picture) picture = decoded(i, encoded);
       if (options.train)
-        prepare_crop(i, encoded, out);
+        prepare_crop(*picture, i, out);
       else
-        prepare_whole(i, encoded, out);
+        resize_center_crop(picture->image, options.size, options.resize, options.normalize, out);
       return true;
     } catch (const OutOfMemoryError&) {
       throw;
@@ -132,59 +141,44 @@ struct ImageLoader::State {
     }
   }
 
-  const std::shared_ptr<const Image>& cached(int64_t i) const { return cache[size_t(i)]; }
-
-  void prepare_crop(int64_t i, const Bytes& encoded, float* out) {
-    std::shared_ptr<const Image> image = cached(i);
-    const bool may_reduce = options.reduced_decode && !image;
-    ImageSize size;
-    if (may_reduce)
-      size = image_size(*encoded);
-    else {
-      image = decoded(i, encoded, 1);
-      size = {image->height, image->width};
-    }
-    Crop crop = random_resized_crop(size, options.min_scale, options.seed, epoch, i);
-    if (may_reduce) {
-      const int64_t shorter = int64_t(std::min(crop.box.width, crop.box.height));
-      image = decoded(i, encoded, reduction(shorter));
-      const double x = double(image->width) / size.width, y = double(image->height) / size.height;
+  void prepare_crop(const Picture& picture, int64_t i, float* out) {
+    const Image& image = picture.image;
+    Crop crop = random_resized_crop(picture.size, options.min_scale, options.seed, epoch, i);
+    if (image.width != picture.size.width || image.height != picture.size.height) {
+      const double x = double(image.width) / picture.size.width,
+                   y = double(image.height) / picture.size.height;
       Box& b = crop.box;
       b = {b.left * x, b.top * y, b.width * x, b.height * y};
-      b.width = std::min(b.width, image->width - b.left);
-      b.height = std::min(b.height, image->height - b.top);
+      b.width = std::min(b.width, image.width - b.left);
+      b.height = std::min(b.height, image.height - b.top);
     }
-    resize_crop(*image, crop.box, options.size, options.size, crop.flip, options.normalize, out);
+    resize_crop(image, crop.box, options.size, options.size, crop.flip, options.normalize, out);
   }
 
-  void prepare_whole(int64_t i, const Bytes& encoded, float* out) {
+  // The largest reduction that leaves the shorter side of whatever is cut out twice the pixels that are
+  // wanted, so that the resize still does most of the filtering. It depends on the picture's size alone and
+  // not on the crop, so that what is decoded serves every epoch.
+  int reduction(ImageSize full) const {
+    const double shorter = std::min(full.height, full.width);
+    const double side =
+        options.train ? std::min(shorter, std::sqrt(options.min_scale * full.height * full.width * 3 / 4))
+                      : shorter * options.size / options.resize;
     int reduce = 1;
-    if (options.reduced_decode && encoded) {
-      const ImageSize size = image_size(*encoded);
-      reduce = reduction(int64_t(std::min(size.height, size.width)) * options.size / options.resize);
-    }
-    resize_center_crop(*decoded(i, encoded, reduce), options.size, options.resize, options.normalize, out);
-  }
-
-  // The largest reduction that leaves `side` pixels at least `size` of them.
-  int reduction(int64_t side) const {
-    int reduce = 1;
-    while (reduce < 8 && side / (2 * reduce) >= options.size) reduce *= 2;
+    while (reduce < 8 && side / (2 * reduce) >= 2 * options.size) reduce *= 2;
     return reduce;
   }
 
-  std::shared_ptr<const Image> decoded(int64_t i, const Bytes& encoded, int reduce) {
-    if (cached(i)) return cached(i);
-    auto image = std::make_shared<const Image>(decode_image(*encoded, {.reduce = reduce}));
-    // With reduced decoding what is kept would depend on the first crop.
-    if (!options.reduced_decode) {
-      const int64_t bytes = int64_t(image->pixels.size());
-      if (cached_bytes.fetch_add(bytes) + bytes <= options.cache_bytes)
-        cache[size_t(i)] = image;
-      else
-        cached_bytes.fetch_sub(bytes);
-    }
-    return image;
+  std::shared_ptr<const Picture> decoded(int64_t i, const Bytes& encoded) {
+    auto picture = std::make_shared<Picture>();
+    picture->size = image_size(*encoded);
+    picture->image =
+        decode_image(*encoded, {.reduce = options.reduced_decode ? reduction(picture->size) : 1});
+    const int64_t bytes = int64_t(picture->image.pixels.size());
+    if (cached_bytes.fetch_add(bytes) + bytes <= options.cache_bytes)
+      cache[size_t(i)] = picture;
+    else
+      cached_bytes.fetch_sub(bytes);
+    return picture;
   }
 
   void warn_of_skipped() {
