@@ -11,6 +11,7 @@
 #include "weft/apps/weft/config.h"
 #include "weft/apps/weft/conv_tuning.h"
 #include "weft/apps/weft/fetch.h"
+#include "weft/apps/weft/memory.h"
 #include "weft/apps/weft/mixup.h"
 #include "weft/apps/weft/process.h"
 #include "weft/apps/weft/sha256.h"
@@ -113,6 +114,29 @@ TEST_CASE("run_process reports exit codes, signals and missing programs") {
   CHECK(run_process({"sh", "-c", "exit 3"}) == 3);
   CHECK(run_process({"sh", "-c", "kill -9 $$"}) == 128 + 9);
   CHECK_THROWS_AS(run_process({"there-is-no-such-program"}), Error);
+}
+
+TEST_CASE("available memory is the least that the kernel and the control groups leave") {
+  TemporaryFolder folder;
+  const std::string root = folder.path / "root";
+  const auto write = [&](const char* path, const char* text) {
+    fs::create_directories(fs::path(root + path).parent_path());
+    write_file(root + path, text);
+  };
+  CHECK(available_memory_bytes(root) == 0);
+  write("/proc/meminfo", "MemTotal:  8000 kB\nMemFree:   100 kB\nMemAvailable:   4000 kB\nBuffers:  1 kB\n");
+  CHECK(available_memory_bytes(root) == 4000 * 1024);
+  write("/proc/self/cgroup", "12:cpu:/elsewhere\n0::/outer/inner\n");
+  CHECK(available_memory_bytes(root) == 4000 * 1024);
+  write("/sys/fs/cgroup/outer/inner/memory.max", "max\n");
+  write("/sys/fs/cgroup/outer/inner/memory.current", "1000\n");
+  CHECK(available_memory_bytes(root) == 4000 * 1024);
+  write("/sys/fs/cgroup/outer/memory.max", "5000\n");
+  write("/sys/fs/cgroup/outer/memory.current", "2000\n");
+  CHECK(available_memory_bytes(root) == 3000);
+  write("/sys/fs/cgroup/memory.max", "100\n");
+  write("/sys/fs/cgroup/memory.current", "200\n");
+  CHECK(available_memory_bytes(root) == 0);
 }
 
 TEST_CASE("mixup weights follow max(w, 1 - w) of a Beta distribution") {

@@ -217,6 +217,11 @@ void add_train(CLI::App& weft, Action& action) {
       ->add_option("--checkpoint-steps", flags->trainer.checkpoint_steps,
                    "save a checkpoint also every so many steps")
       ->check(CLI::NonNegativeNumber);
+  command
+      ->add_option("--cache-bytes", flags->trainer.cache_bytes,
+                   "memory for decoded images, which a second epoch need not decode again; 0: none "
+                   "[a quarter of what is available]")
+      ->check(CLI::NonNegativeNumber);
   command->add_option("--stop-after-steps", flags->trainer.stop_after_steps)
       ->check(CLI::NonNegativeNumber)
       ->group("");

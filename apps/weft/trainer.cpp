@@ -9,6 +9,7 @@
 
 #include "weft/apps/weft/evaluation.h"
 #include "weft/apps/weft/interrupt.h"
+#include "weft/apps/weft/memory.h"
 #include "weft/apps/weft/mixup.h"
 #include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/version.h"
@@ -48,7 +49,8 @@ ModelInfo info_of(const TrainConfig& c, const DataSource& data) {
 /// Preparing pictures costs a few percent of training on them; one thread in four keeps well ahead.
 int loader_threads() { return std::clamp(num_threads() / 4, 1, 16); }
 
-data::LoaderOptions loader_options(const TrainConfig& c, bool train, Progress& progress) {
+data::LoaderOptions loader_options(const TrainConfig& c, bool train, int64_t cache_bytes,
+                                   Progress& progress) {
   data::LoaderOptions o;
   o.size = int(c.size);
   o.batch_size = int(c.batch_size);
@@ -58,6 +60,7 @@ data::LoaderOptions loader_options(const TrainConfig& c, bool train, Progress& p
   o.seed = c.seed;
   o.threads = loader_threads();
   o.strict = c.strict;
+  o.cache_bytes = cache_bytes;
   o.warn = [&progress](const std::string& text) {
     progress.clear();
     fmt::print(stderr, "weft: {}\n", text);
@@ -91,8 +94,9 @@ class Trainer {
         progress_(progress),
         info_(info_of(config, data)),
         relabelled_(data.relabelled),
-        train_loader_(data.train, loader_options(config, true, progress)),
-        val_loader_(data.val, loader_options(config, false, progress)),
+        all_images_(data.train.size() + data.val.size()),
+        train_loader_(data.train, loader_options(config, true, cache_share(data.train.size()), progress)),
+        val_loader_(data.val, loader_options(config, false, cache_share(data.val.size()), progress)),
         model_(seeded_model(config, info_)),
         optimizer_(optim::make_optimizer(config.optimizer, optim::split_decay(model_->parameters()),
                                          {.lr = config.lr,
@@ -120,6 +124,12 @@ class Trainer {
   [[noreturn]] void fail_not_finite(const char* what, double value) const;
 
   int64_t steps_per_epoch() const { return train_loader_.batches(); }
+  /// What `images` of all pictures may take of the cache; nothing where none is seen twice.
+  int64_t cache_share(int64_t images) const {
+    if (config_.epochs == 1) return 0;
+    const int64_t bytes = options_.cache_bytes < 0 ? default_cache_bytes() : options_.cache_bytes;
+    return int64_t(double(bytes) * double(images) / double(all_images_));
+  }
   int64_t total_steps() const { return config_.epochs * steps_per_epoch(); }
   int64_t classes() const { return int64_t(info_.classes.size()); }
 
@@ -128,7 +138,7 @@ class Trainer {
   const TrainerOptions& options_;
   Progress& progress_;
   const ModelInfo info_;
-  const int64_t relabelled_;
+  const int64_t relabelled_, all_images_;
   data::ImageLoader train_loader_, val_loader_;
   std::unique_ptr<Module> model_;
   std::unique_ptr<optim::Optimizer> optimizer_;
