@@ -9,6 +9,8 @@ namespace {
 constexpr int64_t kPanelBytes = 160 << 10;
 // Bytes of source pixels that a task comes back to for its next panel.
 constexpr int64_t kSourceBytes = 384 << 10;
+// Bytes of panels that stay in the L2 cache all together, and pixels that pass over them at a time.
+constexpr int64_t kStayBytes = 512 << 10, kStrip = 96;
 constexpr int kMaxBlockTaps = 64;
 // Enough tasks for this many threads.
 constexpr int64_t kEnoughTasks = 64;
@@ -46,66 +48,119 @@ void copy_patch(const Lattice& t, const float* row, int64_t x, float* patch) {
   }
 }
 
+/// The pointers of one tile.
+struct Rows {
+  const float* src[kMaxBlockTaps * kMaxTileRows];
+  float* dst[kMaxTileRows];
+  alignas(64) float patches[kMaxTileRows * kMaxMergedTaps * kMaxMerged];  // merged rows over the edge
+  int count = 0;
+};
+
+/// One panel x one block of the inner dimension, tile after tile.
+class Walk {
+ public:
+  Walk(const Lattice& t, int64_t group, int64_t panel, const Block& block, int64_t begin, int64_t end)
+      : t_(t),
+        block_(block),
+        base_(t.src + group * t.depth + block.channel),
+        dst_base_(t.dst + group * t.width + panel * kPanel),
+        first_a_(block.tap / t.w.taps),
+        first_b_(block.tap - first_a_ * t.w.taps),
+        linear_(is_linear(t)),
+        next_(begin),
+        end_(end),
+        at_(t, begin) {}
+
+  /// Pointers of the next tile of at most `height` rows; those of missing rows repeat the first.
+  void find(int height, Rows& rows) {
+    rows.count = int(smaller(height, end_ - next_));
+    if (rows.count == 0) return;
+    const int stride = rows.count == 1 ? 1 : height;
+    for (int r = 0; r < rows.count; ++r) find_row(r, stride, rows);
+    for (int r = rows.count; r < stride; ++r)
+      for (int64_t tap = 0; tap < block_.taps; ++tap) rows.src[tap * stride + r] = rows.src[tap * stride];
+  }
+
+ private:
+  /// Whether source and destination pixels stand in the same order without gaps, as in a matrix product.
+  static bool is_linear(const Lattice& t) {
+    const auto plain = [](const Axis& a) {
+      return a.taps == 1 && a.step == 1 && a.first == 0 && a.dst_step == 1 && a.dst_first == 0 &&
+             a.count == a.source && a.count == a.dst;
+    };
+    return t.merged == 1 && plain(t.h) && plain(t.w);
+  }
+
+  void find_row(int r, int stride, Rows& rows) {
+    const int64_t p = next_++;
+    if (linear_) {
+      rows.src[r] = base_ + p * t_.src_pitch;
+      rows.dst[r] = dst_base_ + p * t_.dst_pitch;
+      return;
+    }
+    const float* image = base_ + at_.n * t_.h.source * t_.w.source * t_.src_pitch;
+    const int64_t y0 = at_.i * t_.h.step + t_.h.first, x0 = at_.j * t_.w.step + t_.w.first;
+    rows.dst[r] = dst_base_ + ((at_.n * t_.h.dst + t_.h.dst_first + at_.i * t_.h.dst_step) * t_.w.dst +
+                               t_.w.dst_first + at_.j * t_.w.dst_step) *
+                                  t_.dst_pitch;
+    int64_t a = first_a_, b = first_b_;
+    for (int64_t tap = 0; tap < block_.taps; ++tap) {
+      const int64_t y = y0 + a * t_.h.tap_step, x = x0 + b * t_.w.tap_step;
+      const float* pixel = t_.zeros;
+      if (uint64_t(y) < uint64_t(t_.h.source)) {
+        const float* row = image + y * t_.w.source * t_.src_pitch;
+        if (x >= 0 && x + t_.merged <= t_.w.source) {
+          pixel = row + x * t_.src_pitch;
+        } else if (t_.merged > 1) {
+          float* patch = rows.patches + (r * block_.taps + tap) * t_.depth;
+          copy_patch(t_, row, x, patch);
+          pixel = patch;
+        }
+      }
+      rows.src[tap * stride + r] = pixel;
+      if (++b == t_.w.taps) b = 0, ++a;
+    }
+    at_.next(t_);
+  }
+
+  const Lattice& t_;
+  const Block& block_;
+  const float* base_;
+  float* dst_base_;
+  const int64_t first_a_, first_b_;
+  const bool linear_;
+  int64_t next_;
+  const int64_t end_;
+  Position at_;
+};
+
 /// Destination pixels [begin, end) x one panel x one block.
 void run_block(const Lattice& t, int64_t group, int64_t panel, const Block& block, int64_t begin,
                int64_t end) {
   const int64_t columns = panel_columns(t.width, panel);
-  const int vecs = int(ceil_div(columns, kWidth)), rows = tile_rows(vecs);
+  const int vecs = int(ceil_div(columns, kWidth)), height = tile_rows(vecs);
   const bool first = block.tap == 0 && block.channel == 0;
-  const float* base = t.src + group * t.depth + block.channel;
-  float* dst_base = t.dst + group * t.width + panel * kPanel;
-
-  const float* src[kMaxBlockTaps * kMaxTileRows];
-  float* dst[kMaxTileRows];
-  alignas(64) float patches[kMaxTileRows * kMaxMergedTaps * kMaxMerged];  // merged rows over the edge
   Tile tile;
-  tile.src = src;
   tile.taps = block.taps;
   tile.depth = block.channels;
   tile.panel = t.panels + group * panels_size(t.inner(), t.width) + panel_offset(t.inner(), panel) +
                (block.tap * t.depth + block.channel) * vecs * kWidth;
-  tile.dst = dst;
   tile.cols = int(columns);
   tile.bias = t.bias ? t.bias + group * t.width + panel * kPanel : nullptr;
   tile.start = !first || t.accumulate ? TileStart::accumulate : t.bias ? TileStart::bias : TileStart::zero;
-  const int64_t first_a = block.tap / t.w.taps, first_b = block.tap - first_a * t.w.taps;
 
   const TileFunction full = tile_function(vecs, false), single = tile_function(vecs, true);
-  Position at(t, begin);
-  for (int64_t p = begin; p < end;) {
-    tile.rows = int(smaller(rows, end - p));
-    const int height = tile.rows == 1 ? 1 : rows;
-    for (int r = 0; r < height; ++r) {
-      if (r >= tile.rows) {
-        for (int64_t tap = 0; tap < block.taps; ++tap) src[tap * height + r] = src[tap * height];
-        continue;
-      }
-      const float* image = base + at.n * t.h.source * t.w.source * t.src_pitch;
-      const int64_t y0 = at.i * t.h.step + t.h.first, x0 = at.j * t.w.step + t.w.first;
-      dst[r] = dst_base + ((at.n * t.h.dst + t.h.dst_first + at.i * t.h.dst_step) * t.w.dst + t.w.dst_first +
-                           at.j * t.w.dst_step) *
-                              t.dst_pitch;
-      int64_t a = first_a, b = first_b;
-      for (int64_t tap = 0; tap < block.taps; ++tap) {
-        const int64_t y = y0 + a * t.h.tap_step, x = x0 + b * t.w.tap_step;
-        const float* pixel = t.zeros;
-        if (uint64_t(y) < uint64_t(t.h.source)) {
-          const float* row = image + y * t.w.source * t.src_pitch;
-          if (x >= 0 && x + t.merged <= t.w.source) {
-            pixel = row + x * t.src_pitch;
-          } else if (t.merged > 1) {
-            float* patch = patches + (r * block.taps + tap) * t.depth;
-            copy_patch(t, row, x, patch);
-            pixel = patch;
-          }
-        }
-        src[tap * height + r] = pixel;
-        if (++b == t.w.taps) b = 0, ++a;
-      }
-      at.next(t);
-    }
+  Walk walk(t, group, panel, block, begin, end);
+  // The pointers are found one tile ahead, so that the tile can ask for the next one's rows.
+  Rows rows[2];
+  walk.find(height, rows[0]);
+  for (int i = 0; rows[i].count > 0; i ^= 1) {
+    walk.find(height, rows[i ^ 1]);
+    tile.src = rows[i].src;
+    tile.dst = rows[i].dst;
+    tile.rows = rows[i].count;
+    tile.ahead = rows[i ^ 1].count > 1 ? rows[i ^ 1].src : nullptr;
     (tile.rows == 1 ? single : full)(tile);
-    p += tile.rows;
   }
 }
 
@@ -146,10 +201,16 @@ void run_lattice(const Lattice& t) {
     const int64_t part = task / (chunks * t.groups), rest = task - part * chunks * t.groups;
     const int64_t group = rest / chunks, begin = (rest - group * chunks) * chunk;
     const int64_t end = smaller(pixels, begin + chunk);
-    each_block(t, [&](const Block& block) {
-      for (int64_t panel = part * panels / parts; panel < (part + 1) * panels / parts; ++panel)
-        run_block(t, group, panel, block, begin, end);
-    });
+    const int64_t first = part * panels / parts, last = (part + 1) * panels / parts;
+    const int64_t panel_bytes = panels_size(t.inner(), smaller(t.width, kPanel)) * int64_t(sizeof(float));
+    // Panels that all stay in the L2 cache pass over a few pixels at a time, so that these are read and
+    // written once; otherwise each panel stays there while all pixels of the task pass.
+    const int64_t strip = panel_bytes * (last - first) <= kStayBytes ? kStrip : end - begin;
+    for (int64_t p = begin; p < end; p += strip)
+      each_block(t, [&](const Block& block) {
+        for (int64_t panel = first; panel < last; ++panel)
+          run_block(t, group, panel, block, p, smaller(end, p + strip));
+      });
   });
 }
 

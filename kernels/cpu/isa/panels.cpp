@@ -38,6 +38,7 @@ void transpose(const float* src, int64_t src_pitch, int64_t rows, int64_t column
     int64_t c = 0;
     for (; c + 4 <= columns; c += 4) {
       int64_t r = r0;
+      for (int64_t i = c; i < c + 4; ++i) __builtin_prefetch(src + i * src_pitch + r0 + 16);
       for (; r + 4 <= r1; r += 4)
         transpose4(src + c * src_pitch + r, src_pitch, dst + r * dst_pitch + c, dst_pitch);
       for (; r < r1; ++r)

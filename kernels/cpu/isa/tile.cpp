@@ -3,6 +3,22 @@
 namespace weft::kernels::WEFT_ISA {
 namespace {
 
+/// The sums of a tile that has missing rows or columns: dst = start + sums, element by element.
+__attribute__((noinline)) void finish_part(const Tile& t, const float* sums, int pitch) {
+  for (int r = 0; r < t.rows; ++r, sums += pitch) {
+    float* y = t.dst[r];
+    for (int c = 0; c < t.cols; ++c) {
+      const float start = t.start == TileStart::accumulate ? y[c]
+                          : t.start == TileStart::bias     ? t.bias[c]
+                                                           : 0;
+      y[c] = start + sums[c];
+    }
+  }
+}
+
+// Depth between two rounds of prefetching: a cache line of each row.
+constexpr int64_t kLine = 16;
+
 template <int kRows, int kVecs>
 void tile(const Tile& t) {
   Vec acc[kRows][kVecs];
@@ -11,58 +27,63 @@ void tile(const Tile& t) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) acc[r][v] = Vec(0.0f);
 
-  // Ask for the destination's cache lines now, so that they are there when the sums are done.
-  for (int r = 0; r < t.rows; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) __builtin_prefetch(t.dst[r] + v * kWidth, 1);
-
   const float* b = t.panel;
   const float* const* src = t.src;
-  for (int64_t tap = 0; tap < t.taps; ++tap, src += kRows) {
+  const float* const* ahead = t.ahead ? t.ahead : src;
+  // Spread over the whole tile: too many at once would hold up the loads of the sums.
+  const int step = int(ceil_div(kRows, t.taps * ceil_div(t.depth, kLine)));
+  int row = 0;
+  for (int64_t tap = 0; tap < t.taps; ++tap, src += kRows, ahead += kRows) {
     const float* a[kRows];
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) a[r] = src[r];
-    for (int64_t k = 0; k < t.depth; ++k, b += kVecs * kWidth) {
-      Vec column[kVecs];
-#pragma GCC unroll 4
-      for (int v = 0; v < kVecs; ++v) column[v] = Vec(*reinterpret_cast<const FloatLanes*>(b + v * kWidth));
+    for (int64_t k = 0; k < t.depth;) {
+      // The next tile's rows and this one's destination come into the cache meanwhile, a few lines at a time.
 #pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) {
-        const Vec x(a[r][k]);
+      for (int r = 0; r < kRows; ++r) __builtin_prefetch(ahead[r] + k);
+      for (const int end = row + step; row < t.rows && row < end; ++row)
 #pragma GCC unroll 4
-        for (int v = 0; v < kVecs; ++v) acc[r][v] = fma(x, column[v], acc[r][v]);
+        for (int v = 0; v < kVecs; ++v) __builtin_prefetch(t.dst[row] + v * kWidth, 1);
+      for (const int64_t end = smaller(t.depth, k + kLine); k < end; ++k, b += kVecs * kWidth) {
+        Vec column[kVecs];
+#pragma GCC unroll 4
+        for (int v = 0; v < kVecs; ++v) column[v] = Vec(*reinterpret_cast<const FloatLanes*>(b + v * kWidth));
+#pragma GCC unroll 16
+        for (int r = 0; r < kRows; ++r) {
+          const Vec x(a[r][k]);
+#pragma GCC unroll 4
+          for (int v = 0; v < kVecs; ++v) acc[r][v] = fma(x, column[v], acc[r][v]);
+        }
       }
     }
   }
 
-  const bool whole = t.cols == kVecs * kWidth;
-  const int64_t last = t.cols - (kVecs - 1) * kWidth;
+  if (t.rows < kRows || t.cols < kVecs * kWidth) {
+    alignas(64) float sums[kRows * kVecs * kWidth];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < kVecs; ++v) acc[r][v].store(sums + (r * kVecs + v) * kWidth);
+    return finish_part(t, sums, kVecs * kWidth);
+  }
   if (t.start == TileStart::bias) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) {
-      const float* p = t.bias + v * kWidth;
-      const Vec bias = whole || v < kVecs - 1 ? Vec::load(p) : Vec::load_first(p, last);
+      const Vec bias = Vec::load(t.bias + v * kWidth);
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) acc[r][v] += bias;
     }
   }
-  const bool accumulate = t.start == TileStart::accumulate;
+  if (t.start == TileStart::accumulate) {
 #pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-    if (r >= t.rows) break;
-    float* y = t.dst[r];
+    for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) {
-      float* p = y + v * kWidth;
-      if (whole || v < kVecs - 1) {
-        if (accumulate) acc[r][v] += Vec::load(p);
-        acc[r][v].store(p);
-      } else {
-        if (accumulate) acc[r][v] += Vec::load_first(p, last);
-        acc[r][v].store_first(p, last);
-      }
-    }
+      for (int v = 0; v < kVecs; ++v) acc[r][v] += Vec::load(t.dst[r] + v * kWidth);
   }
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) acc[r][v].store(t.dst[r] + v * kWidth);
 }
 
 template <int kRows, int kVecs>

@@ -30,7 +30,8 @@ struct Tile {
   float* const* dst;        // [tile rows]
   int rows, cols;           // how many rows and columns are real; missing rows repeat a valid pointer in src
   TileStart start;
-  const float* bias;  // [cols]
+  const float* bias;                    // [cols]
+  const float* const* ahead = nullptr;  // src of the next tile, fetched meanwhile; may be null
 };
 
 /// The tile of tile_rows(vecs) rows and `vecs` vectors; one row where `single`.
