@@ -3,16 +3,18 @@
 // vectors, the pixels under the filter are first copied side by side and count as one tap with kernel_h *
 // kernel_w * ic channels.
 #include "weft/kernels/cpu/isa/conv2d.h"
+#include "weft/kernels/cpu/isa/panels.h"
 #include "weft/kernels/cpu/isa/scratch.h"
-#include "weft/kernels/cpu/isa/tile.h"
 #include "weft/kernels/parallel.h"
 
 namespace weft::kernels::WEFT_ISA {
 namespace {
 
-// Sums of one task, which stay in the L2 cache, its least output and input channels, and the pixels between
-// two visits to its sums.
-constexpr int64_t kBlockFloats = 40 << 10, kBlock = 64, kPixels = 64;
+// Sums of one task, which stay in the L2 cache, and its least output and input channels. One tap has few
+// sums, so that all else of the task stays there too.
+constexpr int64_t kBlockFloats = 40 << 10, kOneTapFloats = 16 << 10, kBlock = 64;
+// Pixels between two visits to the sums, for several taps and for one.
+constexpr int64_t kPixels = 64, kOneTapPixels = 128;
 constexpr int64_t kMaxSegments = 64;
 // Image parts are summed apart (always the same parts, whatever the number of threads) until there are this
 // many tasks.
@@ -37,16 +39,17 @@ struct Plan {
     gather = in_c % kWidth != 0;
     row_c = gather ? round_up(taps * in_c, kWidth) : taps * in_c;
     rows = p.batch * out_h;
-    block = smaller(kMaxSegments, larger(1, kPixels / larger(1, out_w)));
+    block = smaller(kMaxSegments, larger(1, (taps > 1 ? kPixels : kOneTapPixels) / larger(1, out_w)));
     if (gather) {
       ic_block = row_c;
     } else {
       // The larger the block, the fewer times x and dy are read.
-      while (oc_block < out_c && 2 * oc_block * ic_block * taps <= kBlockFloats) {
+      const int64_t limit = taps > 1 ? kBlockFloats : kOneTapFloats;
+      while (oc_block < out_c && 2 * oc_block * ic_block * taps <= limit) {
         oc_block *= 2;
-        if (ic_block < in_c && 2 * oc_block * ic_block * taps <= kBlockFloats) ic_block *= 2;
+        if (ic_block < in_c && 2 * oc_block * ic_block * taps <= limit) ic_block *= 2;
       }
-      while (ic_block < in_c && 2 * oc_block * ic_block * taps <= kBlockFloats) ic_block *= 2;
+      while (ic_block < in_c && 2 * oc_block * ic_block * taps <= limit) ic_block *= 2;
     }
     oc_blocks = ceil_div(out_c, oc_block);
     ic_blocks = gather ? 1 : ceil_div(in_c, ic_block);
@@ -58,15 +61,52 @@ struct Plan {
   bool needs_partials() const { return parts > 1 || gather; }
 };
 
+/// The parts of x and dy that the next visit to the sums will read. The tiles of this one ask for them piece
+/// by piece: column after column of kAheadFloats, each over all pixels.
+class Ahead {
+ public:
+  Ahead() = default;
+  void set_x(const float* base, int64_t pitch, int64_t pixels, int64_t columns) {
+    parts_[1] = {base, pitch, pixels, columns};
+  }
+  void set_dy(const float* base, int64_t pitch, int64_t pixels, int64_t columns) {
+    parts_[0] = {base, pitch, pixels, columns};
+  }
+  /// Gives a tile the next `pieces` to ask for, or none.
+  void next(int64_t pieces, OuterTile& t) {
+    t.ahead = nullptr;
+    while (part_ >= 0 && (parts_[part_].pixels <= 0 || column_ >= parts_[part_].columns))
+      --part_, column_ = 0;
+    if (part_ < 0) return;
+    const Part& part = parts_[part_];
+    t.ahead = part.base + pixel_ * part.pitch + column_;
+    t.ahead_step = part.pitch;
+    pixel_ += pieces;
+    if (pixel_ >= part.pixels) pixel_ = 0, column_ += kAheadFloats;
+  }
+
+ private:
+  struct Part {
+    const float* base = nullptr;
+    int64_t pitch = 0, pixels = 0, columns = 0;
+  };
+  Part parts_[2];
+  int part_ = 1;
+  int64_t pixel_ = 0, column_ = 0;
+};
+
 /// dst[0..rows)[0..columns) (+)= the outer products of the segments, in register tiles.
-void outer_products(OuterTile t, int64_t rows, int64_t columns, float* dst) {
+void outer_products(OuterTile t, int64_t rows, int64_t columns, float* dst, Ahead& ahead) {
   const int64_t dy_offset = t.dy_offset, x_offset = t.x_offset;
-  for (int64_t c = 0; c < columns; c += kPanelVecs * kWidth) {
-    const int vecs = int(smaller(kPanelVecs * kWidth, columns - c) / kWidth);
+  int64_t pieces = 0;
+  for (int64_t s = 0; s < t.segment_count; ++s) pieces += ceil_div(t.segments[s].count, kAheadPixels);
+  for (int64_t c = 0; c < columns; c += kPanel) {
+    const int vecs = int(smaller(kPanel, columns - c) / kWidth);
     t.x_offset = x_offset + c;
     for (int64_t r = 0; r < rows; r += kOuterRows) {
       t.dy_offset = dy_offset + r;
       t.dst = dst + r * t.dst_pitch + c;
+      ahead.next(pieces, t);
       outer_function(int(smaller(kOuterRows, rows - r)), vecs)(t);
     }
   }
@@ -110,6 +150,13 @@ int64_t find_segments(const Plan& plan, int64_t kh, int64_t kw, int64_t first, i
   return count;
 }
 
+/// The input pixel in front of output row q of all images; at most the number of pixels.
+int64_t first_input_pixel(const Plan& plan, int64_t q) {
+  const Conv2dParams& p = plan.p;
+  const int64_t n = q / plan.out_h, row = smaller((q - n * plan.out_h) * p.stride_h, p.in_h);
+  return (n * p.in_h + row) * p.in_w;
+}
+
 /// Sums of one part, one block of output and one of input channels, all taps.
 void sum_direct(const Plan& plan, const float* x, const float* dy, int64_t first, int64_t last, int64_t group,
                 int64_t oc, int64_t ic, float* sums) {
@@ -122,14 +169,20 @@ void sum_direct(const Plan& plan, const float* x, const float* dy, int64_t first
   t.x_offset = group * plan.in_c + ic;
   t.dy_offset = group * plan.out_c + oc;
   t.dst_pitch = plan.row_c;
+  const int64_t rows = smaller(plan.oc_block, plan.out_c - oc),
+                columns = smaller(plan.ic_block, plan.in_c - ic);
   for (int64_t row = first; row < last; row += plan.block) {
     t.accumulate = row > first;
+    const int64_t next = smaller(last, row + plan.block), after = smaller(last, next + plan.block);
+    Ahead ahead;
+    const int64_t from = first_input_pixel(plan, next), to = first_input_pixel(plan, after);
+    ahead.set_x(x + t.x_offset + from * p.in_c, p.in_c, to - from, columns);
+    ahead.set_dy(dy + t.dy_offset + next * plan.out_w * p.out_c, p.out_c, (after - next) * plan.out_w, rows);
     for (int64_t tap = 0; tap < plan.taps; ++tap) {
-      t.segment_count = find_segments(plan, tap / p.kernel_w, tap % p.kernel_w, row,
-                                      smaller(last, row + plan.block), x, dy, segments);
+      t.segment_count = find_segments(plan, tap / p.kernel_w, tap % p.kernel_w, row, next, x, dy, segments);
       if (t.segment_count == 0 && t.accumulate) continue;
-      outer_products(t, smaller(plan.oc_block, plan.out_c - oc), smaller(plan.ic_block, plan.in_c - ic),
-                     sums + (group * plan.out_c + oc) * plan.row_c + tap * plan.in_c + ic);
+      outer_products(t, rows, columns, sums + (group * plan.out_c + oc) * plan.row_c + tap * plan.in_c + ic,
+                     ahead);
     }
   }
 }
@@ -194,7 +247,10 @@ void sum_gathered(const Plan& plan, const float* x, const float* dy, int64_t fir
     t.segments = &segment;
     t.segment_count = 1;
     t.accumulate = row > first;
-    outer_products(t, oc_count, plan.row_c, sums + (group * plan.out_c + oc) * plan.row_c);
+    Ahead ahead;
+    const int64_t next = smaller(plan.block, last - row - rows);
+    ahead.set_dy(segment.dy + t.dy_offset + segment.count * p.out_c, p.out_c, next * plan.out_w, oc_count);
+    outer_products(t, oc_count, plan.row_c, sums + (group * plan.out_c + oc) * plan.row_c, ahead);
   }
 }
 

@@ -94,18 +94,28 @@ void outer(const OuterTile& t) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) acc[r][v] = Vec(0.0f);
   const int64_t x_step = t.x_step, dy_step = t.dy_step;
+  const float* ahead = t.ahead;
   for (int64_t s = 0; s < t.segment_count; ++s) {
     const float* x = t.segments[s].x + t.x_offset;
     const float* dy = t.segments[s].dy + t.dy_offset;
-    for (int64_t i = t.segments[s].count; i > 0; --i, x += x_step, dy += dy_step) {
-      Vec column[kVecs];
+    for (int64_t left = t.segments[s].count; left > 0;) {
+      if (ahead) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVecs; ++v) column[v] = Vec::load(x + v * kWidth);
+        for (int v = 0; v < kAheadFloats; v += 16) __builtin_prefetch(ahead + v, 0, 2);
+        ahead += t.ahead_step;
+      }
+      const int64_t count = smaller(left, kAheadPixels);
+      left -= count;
+      for (int64_t i = count; i > 0; --i, x += x_step, dy += dy_step) {
+        Vec column[kVecs];
+#pragma GCC unroll 4
+        for (int v = 0; v < kVecs; ++v) column[v] = Vec::load(x + v * kWidth);
 #pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const Vec g(dy[r]);
+        for (int r = 0; r < kRows; ++r) {
+          const Vec g(dy[r]);
 #pragma GCC unroll 4
-        for (int v = 0; v < kVecs; ++v) acc[r][v] = fma(g, column[v], acc[r][v]);
+          for (int v = 0; v < kVecs; ++v) acc[r][v] = fma(g, column[v], acc[r][v]);
+        }
       }
     }
   }

@@ -51,7 +51,12 @@ struct OuterTile {
   float* dst;
   int64_t dst_pitch;
   bool accumulate;
+  // With every kAheadPixels pixels of a segment the kAheadFloats floats from `ahead` on are asked into the L2
+  // cache, and ahead advances by ahead_step; null for none.
+  const float* ahead = nullptr;
+  int64_t ahead_step = 0;
 };
+constexpr int64_t kAheadPixels = 4, kAheadFloats = 64;
 constexpr int kOuterRows = 6;
 using OuterFunction = void (*)(const OuterTile&);
 OuterFunction outer_function(int rows, int vecs);
