@@ -682,6 +682,16 @@ TEST_CASE("gemm: larger than the cache blocks, and a vector on either side") {
     }
 }
 
+TEST_CASE("gemm: rows whole pages apart, a whole tile and part of one") {
+  for (bool ta : {false, true})
+    for (bool tb : {false, true}) {
+      GemmParams p{.m = 100, .n = 136, .k = 70, .transpose_a = ta, .transpose_b = tb, .accumulate = ta != tb};
+      p.lda = 2048;
+      p.ldb = p.ldc = 1024;
+      check_gemm(p);
+    }
+}
+
 // --- convolution
 // -----------------------------------------------------------------------------------------------------
 
@@ -813,6 +823,34 @@ TEST_CASE("convolution: Winograd in chunks, in parts, and with few tiles of many
     check_conv(square(2, 1, 20, 33, 3, 1), algorithm);
   }
   check_conv(square(1, 310, 3, 5, 3, 1), ConvAlgorithm::winograd4);
+}
+
+TEST_CASE("convolution: several tiles in an image row") {
+  for (int i = 0; i < 12; ++i) {
+    Conv2dParams p = square(2, 5, 16 * pick(1, 2), pick(1, 70), 3, pick(1, 2));
+    if (i % 3 == 0) p.in_c = pick(1, 8);  // whole filter rows as taps
+    p.in_w = pick(30, 60);
+    p.dilation_w = pick(1, 2);
+    p.pad_w = pick(0, 3);
+    p.pad_h = pick(0, 3);
+    check_conv(p);
+  }
+}
+
+TEST_CASE("convolution: one tap, several blocks of pixels and of channels") {
+  check_conv(square(2, 20, 128, 256, 1, 1));
+  check_conv(square(1, 11, 512, 192, 1, 1));   // rows of an even number of cache lines
+  check_conv(square(1, 6, 1024, 1040, 1, 1));  // panels that do not fit the cache together
+}
+
+TEST_CASE("convolution: filters as large as the image, of few channels") {
+  for (int64_t channels : {1, 3, 5})
+    for (int64_t size : {1, 2, 3, 6}) {
+      Conv2dParams p = square(2, size, channels, 7, 3, 1);
+      check_conv(p);
+      p.pad_h = p.pad_w = 3;
+      check_conv(p);
+    }
 }
 
 TEST_CASE("convolution: depthwise and one filter row") {
