@@ -128,6 +128,9 @@ struct KernelTable {
   int64_t (*conv2d_workspace)(const Conv2dParams& p, ConvPass pass);
   /// y: [N,OH,OW,OC] = x * w + bias (bias may be null).
   void (*conv2d_forward)(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y, void* workspace);
+  /// The same, and mean and biased variance of each channel of y: [OC], taken while y is in the cache.
+  void (*conv2d_forward_stats)(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y, T* mean,
+                               T* var, void* workspace);
   void (*conv2d_backward_input)(const Conv2dParams& p, const T* dy, const T* w, T* dx, void* workspace);
   void (*conv2d_backward_weight)(const Conv2dParams& p, const T* x, const T* dy, T* dw, void* workspace);
 

@@ -713,9 +713,12 @@ void check_conv(const Conv2dParams& p, ConvAlgorithm algorithm = ConvAlgorithm::
   const Guarded<float> gx(x), gw(w), gdy(dy);
   const bool with_bias = pick(0, 1) != 0;
   const auto& ref = reference<double>();
+  const int64_t nc = p.out_c;
+  Doubles mean(static_cast<size_t>(nc)), var(static_cast<size_t>(nc));
   Doubles y(static_cast<size_t>(ny)), dx(static_cast<size_t>(nx)), dw(static_cast<size_t>(nw));
   ref.conv2d_forward(p, widen(x).data(), widen(w).data(), with_bias ? widen(bias).data() : nullptr, y.data(),
                      nullptr);
+  ref.batch_norm_stats(ny / nc, nc, y.data(), mean.data(), var.data());
   ref.conv2d_backward_input(p, widen(dy).data(), widen(w).data(), dx.data(), nullptr);
   ref.conv2d_backward_weight(p, widen(x).data(), widen(dy).data(), dw.data(), nullptr);
   const std::string text =
@@ -732,13 +735,16 @@ void check_conv(const Conv2dParams& p, ConvAlgorithm algorithm = ConvAlgorithm::
   const auto tolerance = [=](int64_t n) { return kEps * (4 + double(n) + amplified * std::sqrt(double(n))); };
   const int64_t taps = p.kernel_h * p.kernel_w;
   each_table(
-      {ny, nx, nw},
+      {ny, nx, nw, ny, nc, nc},
       [&](const auto& table, auto& out) {
         Workspace fwd(table.conv2d_workspace(p, ConvPass::forward)),
             bwd(table.conv2d_workspace(p, ConvPass::backward_input)),
             weight(table.conv2d_workspace(p, ConvPass::backward_weight));
         table.conv2d_forward(p, gx.data(), gw.data(), with_bias ? bias.data() : nullptr, out[0].data(),
                              fwd.get());
+        table.conv2d_forward_stats(p, gx.data(), gw.data(), with_bias ? bias.data() : nullptr, out[3].data(),
+                                   out[4].data(), out[5].data(), fwd.get());
+        REQUIRE(std::memcmp(out[0].data(), out[3].data(), size_t(ny) * sizeof(float)) == 0);
         table.conv2d_backward_input(p, gdy.data(), gw.data(), out[1].data(), bwd.get());
         table.conv2d_backward_weight(p, gx.data(), gdy.data(), out[2].data(), weight.get());
         REQUIRE(fwd.ok());
@@ -747,6 +753,9 @@ void check_conv(const Conv2dParams& p, ConvAlgorithm algorithm = ConvAlgorithm::
       },
       [&](const auto& out) {
         CHECK(excess(out[0], y, tolerance(taps * in_c), kEps) <= 0);
+        const double off = tolerance(taps * in_c);
+        CHECK(excess(out[4], mean, off, kEps) <= 0);
+        CHECK(excess(out[5], var, off * std::sqrt(double(taps * in_c)), 100 * kEps) <= 0);
         CHECK(excess(out[1], dx, tolerance(taps * p.out_c / p.groups), kEps) <= 0);
         CHECK(excess(out[2], dw, tolerance(p.batch * p.out_h() * p.out_w()), kEps) <= 0);
       });

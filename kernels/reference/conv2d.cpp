@@ -81,6 +81,13 @@ void conv2d_backward_weight(const Conv2dParams& p, const T* x, const T* dy, T* d
   });
 }
 
+template <class T>
+void conv2d_forward_stats(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y, T* mean, T* var,
+                          void*) {
+  conv2d_forward(p, x, w, bias, y, nullptr);
+  reference<T>().batch_norm_stats(p.batch * p.out_h() * p.out_w(), p.out_c, y, mean, var);
+}
+
 }  // namespace
 
 template <class T>
@@ -88,6 +95,7 @@ void set_conv2d(KernelTable<T>& table) {
   table.conv2d_algorithm = [](const Conv2dParams&, ConvPass) { return ConvAlgorithm::direct; };
   table.conv2d_workspace = no_workspace;
   table.conv2d_forward = conv2d_forward<T>;
+  table.conv2d_forward_stats = conv2d_forward_stats<T>;
   table.conv2d_backward_input = conv2d_backward_input<T>;
   table.conv2d_backward_weight = conv2d_backward_weight<T>;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "weft/kernels/convolution.h"
+#include "weft/kernels/cpu/isa/channel_stats.h"
 #include "weft/kernels/cpu/isa/kernels.h"
 #include "weft/kernels/cpu/isa/vec.h"
 
@@ -12,7 +13,7 @@ namespace weft::kernels::WEFT_ISA {
 struct Convolution {
   int64_t (*workspace)(const Conv2dParams& p, ConvPass pass);  // bytes
   void (*forward)(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
-                  float* workspace);
+                  const ChannelStats& stats, float* workspace);
   void (*backward_input)(const Conv2dParams& p, const float* dy, const float* w, float* dx, float* workspace);
   void (*backward_weight)(const Conv2dParams& p, const float* x, const float* dy, float* dw,
                           float* workspace);

@@ -31,7 +31,7 @@ WEFT_INLINE Vec load(const float* p, int64_t n) { return n == kWidth ? Vec::load
 WEFT_INLINE void store(Vec v, float* p, int64_t n) { n == kWidth ? v.store(p) : v.store_first(p, n); }
 
 void forward(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
-             float* workspace) {
+             const ChannelStats& stats, float* workspace) {
   const int64_t oh = out_h(p), ow = out_w(p), channels = p.in_c, taps = p.kernel_h * p.kernel_w;
   transpose(w, taps, taps, channels, workspace, channels);
   parallel_for(p.batch * oh, [&](int64_t row) {
@@ -54,6 +54,7 @@ void forward(const Conv2dParams& p, const float* x, const float* w, const float*
       });
     }
   });
+  if (stats.mean) batch_norm_stats(p.batch * oh * ow, channels, y, stats.mean, stats.var);
 }
 
 /// The output position that filter index k takes input position i to, or -1.

@@ -89,7 +89,7 @@ int64_t workspace(const Conv2dParams& p, ConvPass pass) {
 }
 
 void forward(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
-             float* workspace) {
+             const ChannelStats& stats, float* workspace) {
   ParityClass h, v;
   h.axis = forward_axis(p.in_h, out_h(p), p.kernel_h, p.stride_h, p.pad_h, p.dilation_h);
   v.axis = forward_axis(p.in_w, out_w(p), p.kernel_w, p.stride_w, p.pad_w, p.dilation_w);
@@ -106,6 +106,7 @@ void forward(const Conv2dParams& p, const float* x, const float* w, const float*
   t.src = x;
   t.dst = y;
   t.bias = bias;
+  t.stats = stats;
   t.panels = workspace;
   if (p.groups == 1 && p.in_c <= kFewChannels && p.dilation_w == 1 && p.kernel_w * p.in_c <= kMaxMerged &&
       p.kernel_h <= kMaxMergedTaps) {

@@ -18,7 +18,7 @@ namespace {
 
 // Floats of transformed tiles that a task keeps in the L2 cache, the most tiles of a task, and a multiple of
 // the heights of the register tile.
-constexpr int64_t kChunkFloats = 168 << 10, kMostChunk = 96, kChunkStep = 24;
+constexpr int64_t kChunkFloats = 168 << 10, kMostChunk = 96, kChunkStep = 24, kRowStep = 6;
 // Below so many chunks the tiles are transformed in a stage of its own, in tasks of a few; then so many tiles
 // and channels of the filters are multiplied at a time.
 constexpr int64_t kEnoughChunks = 12, kTilesPerTask = 4, kStagedChunk = 48, kFilterRows = 32;
@@ -26,6 +26,11 @@ constexpr int64_t kEnoughChunks = 12, kTilesPerTask = 4, kStagedChunk = 48, kFil
 // else chunks are summed apart, and the most floats of their sums.
 constexpr int64_t kStagedFloats = int64_t{6} << 20, kStagedIn = 64, kStagedOut = 48;
 constexpr int64_t kMostParts = 8, kPartFloats = int64_t{6} << 20;
+
+int64_t greatest_common_divisor(int64_t a, int64_t b) {
+  return b == 0 ? a : greatest_common_divisor(b, a % b);
+}
+int64_t least_common_multiple(int64_t a, int64_t b) { return a / greatest_common_divisor(a, b) * b; }
 
 /// An image that tiles are read from or written to. Tile (i, j) starts at pixel (i * step - pad_h, j * step -
 /// pad_w).
@@ -179,8 +184,12 @@ struct Product {
     grid = Grid::of<M>(p.batch, target.height, target.width);
     const int64_t pitch_v = padded(depth);
     pitch_m = padded(width);
-    const int64_t fit = kChunkFloats / (kPositions * (pitch_v + pitch_m)) / kChunkStep * kChunkStep;
-    chunk = larger(kChunkStep, smaller(kMostChunk, fit));
+    // Whole rows of tiles and whole register tiles, where that is not too much.
+    const int64_t fit = kChunkFloats / (kPositions * (pitch_v + pitch_m));
+    const int64_t step = least_common_multiple(grid.w, kRowStep) <= kMostChunk
+                             ? least_common_multiple(grid.w, kRowStep)
+                             : kChunkStep;
+    chunk = larger(1, smaller(kMostChunk, larger(fit, kChunkStep)) / step) * step;
     staged = grid.tiles < kEnoughChunks * chunk;
     if (staged) {
       pitch_m = kPanel;
@@ -246,10 +255,28 @@ void prefetch_filters(const Product<M>& g, const float* w, int64_t panel, int64_
       __builtin_prefetch(w + (first * 9 + i) * g.weight_in + side + c, 0, 2);
 }
 
+/// Adds the pixels of tiles [first, last), which are whole rows of tiles, as part `part`.
+template <int M>
+void add_stats(const Product<M>& g, const float* dst, int64_t part, int64_t first, int64_t last,
+               StatsParts& stats) {
+  const auto row_of = [&](int64_t tile) {  // of pixels, over all images
+    const int64_t row = tile / g.grid.w, image = row / g.grid.h;
+    return image * g.target.height + smaller(g.target.height, (row - image * g.grid.h) * M);
+  };
+  const int64_t begin = row_of(first) * g.target.width, end = row_of(last) * g.target.width;
+  stats.add(part, dst + begin * g.width, end - begin, g.width, 0, g.width);
+}
+
+template <int M>
+void all_stats(const Product<M>& g, const float* dst, const ChannelStats& stats) {
+  batch_norm_stats(g.target.height * g.target.width * (g.grid.tiles / (g.grid.h * g.grid.w)), g.width, dst,
+                   stats.mean, stats.var);
+}
+
 /// Chunk by chunk: all filters are transformed first.
 template <int M>
 void run_chunks(const Product<M>& g, const float* src, const float* w, const float* bias, float* dst,
-                const float* zeros, float* u) {
+                const ChannelStats& stats, const float* zeros, float* u) {
   using W = Winograd<M>;
   const int64_t panels = panel_count(g.width), blocks = ceil_div(g.depth, kFilterRows);
   parallel_for(panels * blocks, [&](int64_t task) {
@@ -258,6 +285,8 @@ void run_chunks(const Product<M>& g, const float* src, const float* w, const flo
                       u + panel_offset(g.depth, panel) + k * round_up(panel_columns(g.width, panel), kWidth),
                       g.step_u());
   });
+  const bool whole_rows = g.chunk % g.grid.w == 0;
+  StatsParts parts(stats.mean && whole_rows ? ceil_div(g.grid.tiles, g.chunk) : 0, g.width);
   parallel_ranges(g.grid.tiles, g.chunk, [&](int64_t first, int64_t last) {
     const Scratch scratch(g.v_floats() + g.m_floats());
     float *v = scratch.get(), *m = v + g.v_floats();
@@ -268,14 +297,20 @@ void run_chunks(const Product<M>& g, const float* src, const float* w, const flo
                  u + i * g.step_u() + panel_offset(g.depth, panel), panel_columns(g.width, panel), false,
                  m + i * g.step_m() + panel * kPanel, g.pitch_m);
     restore_tiles<M>(g.target, g.grid, m, g.step_m(), g.pitch_m, bias, 0, g.width, first, last, dst);
+    if (stats.mean && whole_rows) add_stats(g, dst, first / g.chunk, first, last, parts);
   });
+  if (!stats.mean) return;
+  if (whole_rows)
+    parts.combine(stats.mean, stats.var);
+  else
+    all_stats(g, dst, stats);
 }
 
 /// Few tiles: they are transformed first; then each task does one panel of filters for a chunk of them, and
 /// the transformed filters, which are larger than the cache, never leave it.
 template <int M>
 void run_staged(const Product<M>& g, const float* src, const float* w, const float* bias, float* dst,
-                const float* zeros, float* v) {
+                const ChannelStats& stats, const float* zeros, float* v) {
   using W = Winograd<M>;
   const int64_t tiles = g.grid.tiles, panels = panel_count(g.width);
   parallel_ranges(tiles, kTilesPerTask, [&](int64_t first, int64_t last) {
@@ -301,15 +336,16 @@ void run_staged(const Product<M>& g, const float* src, const float* w, const flo
     restore_tiles<M>(g.target, g.grid, m, g.step_m(), g.pitch_m, bias, panel * kPanel, columns, first, last,
                      dst);
   });
+  if (stats.mean) all_stats(g, dst, stats);
 }
 
 template <int M>
 void run(const Conv2dParams& p, ConvPass pass, const float* src, const float* w, const float* bias,
-         float* dst, float* workspace) {
+         float* dst, const ChannelStats& stats, float* workspace) {
   const Product<M> g(p, pass);
   float *zeros = workspace, *rest = zeros + g.zero_floats();
   for (int64_t c = 0; c < g.zero_floats(); ++c) zeros[c] = 0;
-  (g.staged ? run_staged<M> : run_chunks<M>)(g, src, w, bias, dst, zeros, rest);
+  (g.staged ? run_staged<M> : run_chunks<M>)(g, src, w, bias, dst, stats, zeros, rest);
 }
 
 // --- weight gradient
@@ -460,11 +496,11 @@ int64_t workspace(const Conv2dParams& p, ConvPass pass) {
 template <int M>
 constexpr Convolution kWinograd = {
     workspace<M>,
-    [](const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y, float* workspace) {
-      run<M>(p, ConvPass::forward, x, w, bias, y, workspace);
-    },
+    [](const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
+       const ChannelStats& stats,
+       float* workspace) { run<M>(p, ConvPass::forward, x, w, bias, y, stats, workspace); },
     [](const Conv2dParams& p, const float* dy, const float* w, float* dx, float* workspace) {
-      run<M>(p, ConvPass::backward_input, dy, w, nullptr, dx, workspace);
+      run<M>(p, ConvPass::backward_input, dy, w, nullptr, dx, {}, workspace);
     },
     run_weight<M>};
 

@@ -78,6 +78,7 @@ void run_lattice(const Lattice& t) {
   const int64_t chunks = ceil_div(pixels, chunk);
   // Panels of one task: all of them, or fewer where the chunks alone are not enough tasks.
   const int64_t parts = smaller(panels, ceil_div(kEnoughTasks, chunks * t.groups));
+  StatsParts stats(t.stats.mean ? chunks : 0, t.groups * t.width);
   parallel_for(chunks * t.groups * parts, [&](int64_t task) {
     const int64_t part = task / (chunks * t.groups), rest = task - part * chunks * t.groups;
     const int64_t group = rest / chunks, begin = (rest - group * chunks) * chunk;
@@ -87,12 +88,19 @@ void run_lattice(const Lattice& t) {
     // Panels that all stay in the L2 cache pass over a few pixels at a time, so that these are read and
     // written once; otherwise each panel stays there while all pixels of the task pass.
     const int64_t strip = panel_bytes * (last - first) <= kStayBytes ? kStrip : end - begin;
-    for (int64_t p = begin; p < end; p += strip)
+    const int64_t channel = group * t.width + first * kPanel;
+    const int64_t columns = smaller(t.width, last * kPanel) - first * kPanel;
+    for (int64_t p = begin; p < end; p += strip) {
+      const int64_t strip_end = smaller(end, p + strip);
       each_block(t, [&](const Block& block) {
-        for (int64_t panel = first; panel < last; ++panel)
-          run_block(t, group, panel, block, p, smaller(end, p + strip));
+        for (int64_t panel = first; panel < last; ++panel) run_block(t, group, panel, block, p, strip_end);
       });
+      if (t.stats.mean)
+        stats.add(begin / chunk, t.dst + p * t.dst_pitch + channel, strip_end - p, t.dst_pitch, channel,
+                  columns);
+    }
   });
+  if (t.stats.mean) stats.combine(t.stats.mean, t.stats.var);
 }
 
 }  // namespace weft::kernels::WEFT_ISA

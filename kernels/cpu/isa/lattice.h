@@ -2,6 +2,7 @@
 // pixel is a sum over a lattice of taps of (source pixel) x (matrix of that tap).
 #pragma once
 
+#include "weft/kernels/cpu/isa/channel_stats.h"
 #include "weft/kernels/cpu/isa/panels.h"
 
 namespace weft::kernels::WEFT_ISA {
@@ -29,6 +30,7 @@ struct Lattice {
   const float* bias = nullptr;    // [groups * width] or null
   const float* zeros = nullptr;   // depth zeros; needed where a tap can fall outside
   bool accumulate = false;        // dst += ...
+  ChannelStats stats;             // of dst, which must then be dense
   // A filter row of this many neighbouring pixels counts as one tap with merged * src_pitch channels (then
   // w.taps = 1): worth it where a pixel has only a few channels.
   int64_t merged = 1;

@@ -23,6 +23,7 @@ constexpr KernelTable<float> kTable = {
     .conv2d_algorithm = conv2d_algorithm,
     .conv2d_workspace = conv2d_workspace,
     .conv2d_forward = conv2d_forward,
+    .conv2d_forward_stats = conv2d_forward_stats,
     .conv2d_backward_input = conv2d_backward_input,
     .conv2d_backward_weight = conv2d_backward_weight,
     .max_pool2d_forward = max_pool2d_forward,
