@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "weft/engine/checkpoint.h"
 #include "weft/engine/tape.h"
 
 namespace weft {
@@ -32,6 +33,7 @@ Tensor Module::forward(const Tensor&) {
 
 Tensor Module::operator()(const Tensor& x) {
   const ScopeName scope(name_);
+  if (recompute_ && training_) return checkpoint([this](const Tensor& in) { return forward(in); }, x);
   return forward(x);
 }
 

@@ -58,6 +58,10 @@ class Module {
   void train(bool on = true);
   void eval() { train(false); }
   bool training() const { return training_; }
+  /// Keeps only the input of this module's forward in training, and computes the rest again in backward (see
+  /// checkpoint()): less memory, more time, the same bits. Not for a module that forward() alone is called
+  /// on.
+  void recompute(bool on = true) { recompute_ = on; }
   void zero_grad();
   /// Converts all parameters and buffers (f64 for gradient checks).
   void to(DType dtype);
@@ -88,7 +92,7 @@ class Module {
 
   std::string name_;
   Module* parent_ = nullptr;
-  bool training_ = true;
+  bool training_ = true, recompute_ = false;
   std::vector<Entry> entries_;
   std::vector<Child> children_;
 };

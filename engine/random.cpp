@@ -4,14 +4,17 @@
 #include <numeric>
 #include <utility>
 
+#include "weft/engine/checkpoint.h"
 #include "weft/kernels/philox.h"
 
 namespace weft {
 
 uint64_t Generator::next_key() {
-  const auto words =
-      kernels::philox(seed_, count_++, /*hi=*/0x77656674);  // "weft": apart from data streams of the seed
-  return uint64_t(words[0]) << 32 | words[1];
+  return once([&] {
+    const auto words =
+        kernels::philox(seed_, count_++, /*hi=*/0x77656674);  // "weft": apart from data streams of the seed
+    return uint64_t(words[0]) << 32 | words[1];
+  });
 }
 
 Generator& default_generator() {

@@ -50,12 +50,18 @@ void BackwardContext::set(int i, Tensor grad) {
   accumulate(*inputs_[size_t(i)], std::move(grad));
 }
 
-Tape::Tape() : id_(next_tape_id++), outer_(recorder) { recorder = this; }
+Tape::Tape(Kind kind) : id_(next_tape_id++), kind_(kind), outer_(recorder) { recorder = this; }
 Tape::~Tape() {
   if (recorder == this) recorder = outer_;
 }
 
 Tape* Tape::current() { return recorder; }
+
+Tensor Tape::input(const Tensor& x) const {
+  Tensor t = x.detach();
+  t.set_variable(std::make_shared<Variable>(Variable{.leaf = false, .tape = id_, .entry = -1, .grad = {}}));
+  return t;
+}
 
 NoGrad::NoGrad() : suspended_(recorder) { recorder = nullptr; }
 NoGrad::~NoGrad() { recorder = suspended_; }
@@ -66,6 +72,7 @@ ScopeName::ScopeName(std::string_view name) : length_(scope_path.size()) {
   scope_path += name;
 }
 ScopeName::~ScopeName() { scope_path.resize(length_); }
+const std::string& ScopeName::path() { return scope_path; }
 
 bool recording(std::initializer_list<const Tensor*> inputs) {
   if (!recorder) return false;
@@ -76,7 +83,7 @@ bool recording(std::initializer_list<const Tensor*> inputs) {
 
 class Recorder {
  public:
-  static void record(Tape& tape, std::string_view op, const std::vector<Tensor>& inputs,
+  static void record(Tape& tape, std::string_view op, std::vector<TapeEntry::Slot> inputs,
                      const std::vector<Tensor>& outputs, BackwardFunction backward, RecordOptions options) {
     check(!tape.spent_, op, ": this tape has been walked back; start a new Tape for the next computation");
     TapeEntry entry;
@@ -85,19 +92,15 @@ class Recorder {
     entry.scope = scope_path;
     entry.multiply_adds = options.multiply_adds;
     bool differentiable = false;
-    for (const Tensor& t : inputs) {
-      TapeEntry::Slot slot;
-      if (t.defined()) {
-        slot = {t.variable(), t.shape(), t.dtype()};
-        if (slot.variable) {
-          differentiable = true;
-          check(slot.variable->leaf || slot.variable->tape == tape.id_, op, ": input ", entry.inputs.size(),
-                " ", t.shape(),
-                " was computed under another tape; detach() it, or compute it under this one");
-        }
-      }
-      entry.inputs.push_back(std::move(slot));
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const Variable* variable = inputs[i].variable.get();
+      if (!variable) continue;
+      differentiable = true;
+      check(variable->leaf || variable->tape == tape.id_, op, ": input ", i, " ", inputs[i].shape,
+            " was computed under another tape; detach() it, or compute it under this one",
+            tape.outer_ ? ", or make it an input of the checkpoint()" : "");
     }
+    entry.inputs = std::move(inputs);
     for (const Tensor& t : outputs) {
       if (differentiable && backward) {
         auto variable = std::make_shared<Variable>();
@@ -108,7 +111,7 @@ class Recorder {
       }
       entry.outputs.push_back({t.variable(), t.shape(), t.dtype()});
     }
-    if (differentiable) entry.backward = std::move(backward);
+    if (differentiable && tape.kind_ == Tape::Kind::full) entry.backward = std::move(backward);
     tape.entries_.push_back(std::move(entry));
     if (Profiler* profiler = Profiler::current())
       profiler->passed(tape.entries_.back(), ProfileEvent::Pass::forward);
@@ -117,7 +120,17 @@ class Recorder {
 
 void record(std::string_view op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
             BackwardFunction backward, RecordOptions options) {
-  if (recorder) Recorder::record(*recorder, op, inputs, outputs, std::move(backward), std::move(options));
+  if (!recorder) return;
+  std::vector<TapeEntry::Slot> slots(inputs.size());
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (const Tensor& t = inputs[i]; t.defined()) slots[i] = {t.variable(), t.shape(), t.dtype()};
+  Recorder::record(*recorder, op, std::move(slots), outputs, std::move(backward), std::move(options));
+}
+
+void record(std::string_view op, std::vector<TapeEntry::Slot> inputs, const std::vector<Tensor>& outputs,
+            BackwardFunction backward, RecordOptions options) {
+  if (recorder)
+    Recorder::record(*recorder, op, std::move(inputs), outputs, std::move(backward), std::move(options));
 }
 
 void Tape::backward(const Tensor& loss) {
@@ -126,7 +139,7 @@ void Tape::backward(const Tensor& loss) {
   backward(loss, Tensor::ones(loss.shape(), loss.dtype()));
 }
 
-void Tape::backward(const Tensor& output, const Tensor& grad) {
+void Tape::backward(const Tensor& output, Tensor grad) {
   check(!spent_,
         "backward: this tape has been walked back already and its saved tensors are freed; record the "
         "computation "
@@ -138,9 +151,10 @@ void Tape::backward(const Tensor& output, const Tensor& grad) {
         "backward: the output was recorded on another tape");
   check(grad.shape() == output.shape() && grad.dtype() == output.dtype(), "backward: a gradient of ",
         grad.dtype(), " ", grad.shape(), " does not fit an output of ", output.dtype(), " ", output.shape());
+  check(kind_ == Kind::full, "backward: this tape is a sketch, which keeps nothing to walk back with");
   spent_ = true;
   const NoGrad no_recording;
-  accumulate(*output.variable(), grad);
+  accumulate(*output.variable(), std::move(grad));
 
   for (size_t i = entries_.size(); i-- > 0;) {
     TapeEntry& entry = entries_[i];
@@ -203,6 +217,7 @@ std::string Tape::to_dot() const {
       const Variable* v = slot.variable.get();
       if (!v) continue;
       if (!v->leaf) {
+        if (v->entry < 0) continue;  // made by input()
         out << "  e" << v->entry << " -> e" << i << " [label=\"" << slot.shape << "\", fontsize=9];\n";
         continue;
       }

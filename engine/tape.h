@@ -34,6 +34,8 @@ class BackwardContext {
   const Tensor& grad_output(int i = 0) const { return grad_outputs_[size_t(i)]; }
   /// Whether input i wants a gradient.
   bool needs(int i) const { return inputs_[size_t(i)] != nullptr; }
+  /// The same handed over, so that who works on it may overwrite it; grad_output(i) is undefined then.
+  Tensor take_grad_output(int i = 0) { return std::move(grad_outputs_[size_t(i)]); }
   /// Hands over the gradient of input i; ignored where it is not needed. Adds where called twice.
   void set(int i, Tensor grad);
 
@@ -66,8 +68,11 @@ using TapeHook = std::function<void(const TapeEntry& entry, std::span<const Tens
 
 class Tape {
  public:
+  /// What a tape is for: to be walked back, or only to show what was computed (a sketch keeps no saved
+  /// tensors).
+  enum class Kind { full, sketch };
   /// Starts recording on this thread. Tapes nest: an inner one records instead of the outer one.
-  Tape();
+  explicit Tape(Kind kind = Kind::full);
   /// Stops recording. Intermediate results of a tape that has ended can't be used under another one.
   ~Tape();
   Tape(const Tape&) = delete;
@@ -78,8 +83,11 @@ class Tape {
   /// several tapes until zero_grad().
   void backward(const Tensor& loss);
   /// The same from an output of any shape with its gradient given.
-  void backward(const Tensor& output, const Tensor& grad);
+  void backward(const Tensor& output, Tensor grad);
 
+  /// The same memory as a tensor of this tape, whatever tape it was computed under: its gradient stays in its
+  /// variable() after backward.
+  Tensor input(const Tensor& x) const;
   /// What was recorded, in order.
   std::span<const TapeEntry> entries() const { return entries_; }
   /// Calls `hook` for the entry as backward reaches it; for all of them where entry is -1.
@@ -95,6 +103,7 @@ class Tape {
  private:
   friend class Recorder;
   uint64_t id_;
+  Kind kind_;
   Tape* outer_;
   bool spent_ = false;
   std::vector<TapeEntry> entries_;
@@ -127,12 +136,17 @@ bool recording(std::initializer_list<const Tensor*> inputs);
 /// the tape shows the whole computation. Also how a user adds an op of their own.
 void record(std::string_view op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
             BackwardFunction backward, RecordOptions options = {});
+/// The same with the inputs described instead of given.
+void record(std::string_view op, std::vector<TapeEntry::Slot> inputs, const std::vector<Tensor>& outputs,
+            BackwardFunction backward, RecordOptions options = {});
 
 /// Names the part of the model that runs: entries recorded while it lives carry the path.
 class ScopeName {
  public:
   explicit ScopeName(std::string_view name);
   ~ScopeName();
+  /// The path as it is now.
+  static const std::string& path();
   ScopeName(const ScopeName&) = delete;
   ScopeName& operator=(const ScopeName&) = delete;
 

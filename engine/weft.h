@@ -1,5 +1,6 @@
 // Everything but the image readers (weft/engine/data/data.h), in one include.
 #pragma once
+#include "weft/engine/checkpoint.h"
 #include "weft/engine/error.h"
 #include "weft/engine/gradcheck.h"
 #include "weft/engine/module.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "weft/engine/checkpoint.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/matmul.h"
 #include "weft/engine/ops/reduce.h"
@@ -41,13 +42,15 @@ SpectralLinear::SpectralLinear(Module& parent, std::string_view name, int64_t in
 
 Tensor SpectralLinear::normalized_weight() {
   const Shape u_column{weight.size(0), 1}, v_column{weight.size(1), 1};
-  if (training()) {
-    NoGrad no_grad;
-    assign_normalized(v, matmul(weight, u.view(u_column), {.transpose_a = true}));
-    assign_normalized(u, matmul(weight, v.view(v_column)));
-  }
   // Copies, because the next forward overwrites u and v, maybe before this one's backward has used them.
-  const Tensor u_now = u.clone().view(u_column), v_now = v.clone().view(v_column);
+  const auto [u_now, v_now] = once([&] {
+    if (training()) {
+      const NoGrad no_grad;
+      assign_normalized(v, matmul(weight, u.view(u_column), {.transpose_a = true}));
+      assign_normalized(u, matmul(weight, v.view(v_column)));
+    }
+    return std::pair(u.clone().view(u_column), v.clone().view(v_column));
+  });
   const Tensor sigma = sum(u_now * matmul(weight, v_now));
   return weight / sigma;
 }

@@ -55,7 +55,8 @@ void XResNet::build(const XResNetOptions& o, Generator& generator) {
   for (int i = 0; i < 3; ++i) {
     const ConvBnOptions options{
         .stride = i == 0 ? 2 : 1, .activation = activation_, .activation_param = o.activation_param};
-    stem.emplace<ConvBn>(std::to_string(i), widths[i], widths[i + 1], options, generator);
+    stem.emplace<ConvBn>(std::to_string(i), widths[i], widths[i + 1], options, generator)
+        .recompute(o.recompute);
   }
 
   int64_t in = 64, hidden = 64;
@@ -69,7 +70,7 @@ void XResNet::build(const XResNetOptions& o, Generator& generator) {
                                     .activation_param = o.activation_param,
                                     .self_attention = o.self_attention && s == 0 && b == blocks - 1,
                                     .symmetric = o.symmetric};
-      stage.emplace<ResBlock>(std::to_string(b), in, hidden, options, generator);
+      stage.emplace<ResBlock>(std::to_string(b), in, hidden, options, generator).recompute(o.recompute);
       in = hidden * plan.expansion;
     }
   }

@@ -15,6 +15,9 @@ struct XResNetOptions {
   std::optional<double> activation_param = {};  ///< slope or alpha
   bool self_attention = false;                  ///< SimpleSelfAttention in the last block of the first stage
   bool symmetric = false;                       ///< its option
+  /// Training keeps only the inputs of the stem's layers and of the residual blocks, and computes the rest
+  /// again in backward: less memory, more time, the same bits. See Module::recompute.
+  bool recompute = false;
   int64_t in_channels = 3;
   int64_t classes = 10;
 };

@@ -189,12 +189,13 @@ TEST_CASE("help and version") {
   }
   const std::string train = weft_run({"train", "--help"}).out;
   for (const char* flag :
-       {"--data",       "--out",    "--model",      "--activation",   "--sa",           "--sym",
-        "--size",       "--epochs", "--batch-size", "--optimizer",    "--lr",           "--mom",
-        "--sqrmom",     "--eps",    "--wd",         "--schedule",     "--anneal-start", "--label-smoothing",
-        "--min-scale",  "--mixup",  "--runs",       "--seed",         "--threads",      "--device",
-        "--precision",  "--resume", "--config",     "--noisy-labels", "--quiet",        "--json",
-        "--cache-bytes"})
+       {"--data",        "--out",          "--model",           "--activation", "--sa",
+        "--sym",         "--size",         "--epochs",          "--batch-size", "--optimizer",
+        "--lr",          "--mom",          "--sqrmom",          "--eps",        "--wd",
+        "--schedule",    "--anneal-start", "--label-smoothing", "--min-scale",  "--mixup",
+        "--runs",        "--seed",         "--threads",         "--device",     "--precision",
+        "--resume",      "--config",       "--noisy-labels",    "--quiet",      "--json",
+        "--cache-bytes", "--recompute"})
     CHECK_MESSAGE(has(train, flag), flag);
   CHECK(has(weft_run({"--version"}).out, "weft "));
 }
@@ -318,6 +319,17 @@ TEST_CASE("a run stopped anywhere goes on bit for bit") {
     check_error(weft_run({"train", "--resume", sample()}), 1, {sample(), "no run"});
   }
   fs::remove_all(at("stopped"));
+}
+
+TEST_CASE("a recomputed run ends with the same weights") {
+  REQUIRE(reference().code == 0);
+  const Result r = weft_run(full_run("recomputed") + Arguments{"--recompute"});
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  CHECK(json_file(at("recomputed/config.json"))["recompute"] == true);
+  CHECK(read_file(at("recomputed/model.safetensors")) == read_file(at("reference/model.safetensors")));
+  CHECK(timeless_metrics("recomputed") == timeless_metrics("reference"));
+  fs::remove_all(at("recomputed"));
 }
 
 TEST_CASE("Ctrl-C ends after a checkpoint, and the run can go on") {

@@ -27,7 +27,7 @@ struct TrainConfig {
   uint64_t seed = 42;
   std::string device = "cpu", precision = "fp32";
   std::string noisy_labels;
-  bool strict = false;
+  bool recompute = false, strict = false;
   bool exact = false, tune = false;
 
   bool operator==(const TrainConfig&) const = default;
@@ -64,6 +64,7 @@ void visit_settings(Config& c, Visit&& visit) {
   visit("device", c.device, "cpu (this build has no CUDA)");
   visit("precision", c.precision, "fp32 (this build has no bf16 or fp16)");
   visit("noisy_labels", c.noisy_labels, "CSV:COLUMN, training labels from that column of that file");
+  visit("recompute", c.recompute, "save memory: compute activations again in the backward pass");
   visit("strict", c.strict, "refuse broken images instead of skipping and counting them");
   visit("exact", c.exact, "convolve by the plain sums, without Winograd");
   visit("tune", c.tune, "measure the fastest convolution algorithm for each shape, once on this machine");

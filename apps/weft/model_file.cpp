@@ -43,6 +43,7 @@ std::unique_ptr<Module> build_model(const ModelInfo& info) {
   return make_model(info.model, {.activation = activation_by_name(info.activation),
                                  .self_attention = info.sa,
                                  .symmetric = info.sym,
+                                 .recompute = info.recompute,
                                  .classes = int64_t(info.classes.size())});
 }
 

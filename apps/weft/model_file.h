@@ -18,6 +18,7 @@ struct ModelInfo {
   int64_t size = 128, valid_resize = 0;  ///< 0: as size
   std::vector<std::string> classes;
   data::Normalize normalize;
+  bool recompute = false;  ///< in training; not in the file, because it changes no result
 };
 
 /// A new model, its weights drawn from the default generator.

@@ -43,7 +43,8 @@ ModelInfo info_of(const TrainConfig& c, const DataSource& data) {
           .size = c.size,
           .valid_resize = c.valid_resize,
           .classes = data.train.classes(),
-          .normalize = {}};
+          .normalize = {},
+          .recompute = c.recompute};
 }
 
 /// Preparing pictures costs a few percent of training on them; one thread in four keeps well ahead.

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "weft/engine/checkpoint.h"
 #include "weft/engine/ops/helpers.h"
 
 namespace weft {
@@ -62,24 +63,24 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
         "batch_norm: training needs more than one value per channel, but the input is ", x.shape(),
         "; use a larger batch or eval()");
 
-  Tensor mean = running_mean, var = running_var;
-  if (training) {
-    mean = ops::empty_like(running_mean), var = ops::empty_like(running_var);
+  // Once: the running values follow this batch only one time, and in evaluation they may change before a
+  // checkpoint's second run or before backward.
+  const auto [mean, invstd] = once([&] {
+    if (!training) return std::pair(running_mean.clone(), inverse_std(running_var, o.eps));
+    const Tensor mean = ops::empty_like(running_mean), var = ops::empty_like(running_var);
     dispatch("batch_norm", x, [&](const auto& k) {
       using T = kernel_type<decltype(k)>;
       k.batch_norm_stats(rows, channels, x.data<T>(), mean.data<T>(), var.data<T>());
     });
     update_running(running_mean, mean, o.momentum, 1);
     update_running(running_var, var, o.momentum, double(rows) / double(rows - 1));
-  } else if (recording({&x, &weight, &bias, &residual})) {
-    mean = mean.clone();  // the running value may change before backward
-  }
-  const Tensor invstd = inverse_std(var, o.eps);
+    return std::pair(mean, inverse_std(var, o.eps));
+  });
   const double param = o.activation_param.value_or(activation_default_param(o.activation));
   const Tensor keep_residual = residual.defined() ? residual.detach() : Tensor();
 
-  const auto arguments = [=, activation = o.activation]<class T>(T, const Tensor& x, const Tensor& w,
-                                                                 const Tensor& b) {
+  const auto arguments = [=, mean = mean, invstd = invstd, activation = o.activation]<class T>(
+                             T, const Tensor& x, const Tensor& w, const Tensor& b) {
     kernels::BatchNormArgs<T> a;
     a.rows = rows, a.channels = channels;
     a.x = x.data<T>(), a.mean = mean.data<T>(), a.invstd = invstd.data<T>(), a.weight = w.data<T>(),
