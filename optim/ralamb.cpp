@@ -18,8 +18,14 @@ T radam_direction(T size, T eps, T m, T v) {
     return size * m;
 }
 
-/// Updates the moments and decays the weights (published form); returns the squares of the two norms of the
-/// trust ratio: of the weights, and of what they are divided by.
+/// The weights after their decay, which in the published form comes before the step.
+template <class T>
+T shrink_of(TrustRatio form, double lr, double weight_decay) {
+  return form == TrustRatio::published ? T(1 - lr * weight_decay) : T(1);
+}
+
+/// Updates the moments; returns the squares of the two norms of the trust ratio: of the (decayed) weights,
+/// and of what they are divided by.
 struct Moments {
   RAdamStep radam;
   TrustRatio form;
@@ -27,39 +33,41 @@ struct Moments {
 
   template <class T>
   std::array<double, 2> operator()(const Chunk<T>& c) const {
-    const T b1 = T(beta1), a1 = T(1 - beta1), b2 = T(beta2), a2 = T(1 - beta2);
-    const T shrink = form == TrustRatio::published ? T(1 - lr * weight_decay) : T(1);
-    T* __restrict p = c.p;
-    const T* __restrict g = c.g;
-    T* __restrict m = c.state[0], * __restrict v = c.state[1];
-    for (int64_t i = 0; i < c.n; ++i) {
-      m[i] = b1 * m[i] + a1 * g[i];
-      v[i] = b2 * v[i] + a2 * g[i] * g[i];
-      p[i] *= shrink;
-    }
-    return {sum_squares(c.n, c.p), radam.adaptive ? divisor<true>(c) : divisor<false>(c)};
+    return radam.adaptive ? run<true>(c) : run<false>(c);
   }
 
  private:
   template <bool adaptive, class T>
-  double divisor(const Chunk<T>& c) const {
-    const T size = T(radam.size), eps = T(this->eps), lr = T(this->lr), wd = T(weight_decay);
-    const T *p = c.p, *m = c.state[0], *v = c.state[1];
-    if (form == TrustRatio::published)
-      return sum_terms(c.n, [=](int64_t i) {
-        const double x = double(p[i] - lr * radam_direction<adaptive>(size, eps, m[i], v[i]));
-        return x * x;
-      });
-    return sum_terms(c.n, [=](int64_t i) {
-      const double x = double(radam_direction<adaptive>(size, eps, m[i], v[i]) + wd * p[i]);
-      return x * x;
-    });
+  std::array<double, 2> run(const Chunk<T>& c) const {
+    const T b1 = T(beta1), a1 = T(1 - beta1), b2 = T(beta2), a2 = T(1 - beta2);
+    const T shrink = shrink_of<T>(form, lr, weight_decay), size = T(radam.size), eps = T(this->eps);
+    // The divisor: p - lr d as published, d + wd p as intended.
+    const bool published = form == TrustRatio::published;
+    const T of_p = published ? T(1) : T(weight_decay), of_d = published ? T(-lr) : T(1);
+    std::array<double, 2> sums{};
+    for (int64_t first = 0; first < c.n; first += kSumBlock) {
+      const int64_t n = c.n - first < kSumBlock ? c.n - first : kSumBlock;
+      const T* __restrict p = c.p + first;
+      const T* __restrict g = c.g + first;
+      T* __restrict m = c.state[0] + first, * __restrict v = c.state[1] + first;
+      T weights[kSumBlock], divisors[kSumBlock];
+      for (int64_t i = 0; i < n; ++i) {
+        m[i] = b1 * m[i] + a1 * g[i];
+        v[i] = b2 * v[i] + a2 * g[i] * g[i];
+        weights[i] = p[i] * shrink;
+        divisors[i] = of_p * weights[i] + of_d * radam_direction<adaptive>(size, eps, m[i], v[i]);
+      }
+      sums[0] += block_squares(n, weights);
+      sums[1] += block_squares(n, divisors);
+    }
+    return sums;
   }
 };
 
 struct Update {
   RAdamStep radam;
-  double rate, eps, weight_decay;  // weight_decay: in the intended form, where it is part of the step
+  double shrink, rate, eps,
+      weight_decay;  // weight_decay: in the intended form, where it is part of the step
 
   template <class T>
   void operator()(const Chunk<T>& c) const {
@@ -72,11 +80,14 @@ struct Update {
  private:
   template <bool adaptive, class T>
   void run(const Chunk<T>& c) const {
-    const T size = T(radam.size), eps = T(this->eps), rate = T(this->rate), wd = T(weight_decay);
+    const T size = T(radam.size), eps = T(this->eps), rate = T(this->rate), wd = T(weight_decay),
+            shrink = T(this->shrink);
     T* __restrict p = c.p;
     const T* __restrict m = c.state[0], * __restrict v = c.state[1];
-    for (int64_t i = 0; i < c.n; ++i)
-      p[i] -= rate * (radam_direction<adaptive>(size, eps, m[i], v[i]) + wd * p[i]);
+    for (int64_t i = 0; i < c.n; ++i) {
+      const T w = p[i] * shrink;
+      p[i] = w - rate * (radam_direction<adaptive>(size, eps, m[i], v[i]) + wd * w);
+    }
   }
 };
 
@@ -111,6 +122,7 @@ void Ralamb::update(Group& group, const Options& o) {
     if (!moments[i]) continue;
     const double ratio = trust(o.trust_ratio, std::sqrt(squares[i][0]), std::sqrt(squares[i][1]));
     updates[i] = Update{.radam = moments[i]->radam,
+                        .shrink = shrink_of<double>(o.trust_ratio, o.lr, o.weight_decay),
                         .rate = o.lr * ratio,
                         .eps = o.eps,
                         .weight_decay = o.trust_ratio == TrustRatio::intended ? o.weight_decay : 0};

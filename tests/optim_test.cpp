@@ -282,3 +282,20 @@ TEST_CASE("clip_grad_value_ clamps each element and keeps NaN") {
   CHECK(std::isnan(p.grad().at(3)));
   CHECK_ERROR(clip_grad_value_({{"p", p}}, -1), "limit");
 }
+
+TEST_CASE("a norm in f32 keeps its precision where the squares leave the range of float, and at any length") {
+  for (const int64_t n : {1, 31, 512, 513, 16384, 20011})
+    for (const double scale : {1e-30, 1e-19, 1e-13, 1.0, 1e15, 1e19, 1e30}) {
+      CAPTURE(n);
+      CAPTURE(scale);
+      const Tensor p = leaf(Tensor::zeros({n})), g = golden::normals("g", {n}, DType::f32);
+      double sum = 0;
+      for (int64_t i = 0; i < n; ++i) {
+        float& x = g.data<float>()[i];
+        x = float(x * scale);
+        sum += double(x) * double(x);
+      }
+      p.set_grad(g);
+      CHECK(clip_grad_norm_({{"p", p}}, 1e300) == doctest::Approx(std::sqrt(sum)).epsilon(1e-7));
+    }
+}
