@@ -1,5 +1,5 @@
-// Memory of tensors: 64-byte aligned blocks, kept and reused by size, because a training step asks for the
-// same sizes again and again and fresh pages cost a fault each.
+// Memory of tensors: 64-byte aligned blocks out of large segments, kept for reuse, because a training step
+// asks for the same sizes again and again and fresh pages cost a fault each.
 #pragma once
 
 #include <cstddef>
@@ -32,7 +32,7 @@ struct MemoryStats {
 };
 MemoryStats memory_stats();
 void reset_peak_memory();
-/// Gives all cached blocks back to the system.
+/// Gives the memory in which no block is live back to the system.
 void empty_cache();
 
 }  // namespace weft

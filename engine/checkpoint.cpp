@@ -47,11 +47,11 @@ void run_again(Kept& kept, BackwardContext& c) {
   }
   kept.inputs.clear();
   {
-    const Tensor y = kept.f(inputs);
+    Tensor y = kept.f(inputs);
     check(y.defined() && y.shape() == kept.shape && kept.log.next == kept.log.values.size(),
           "checkpoint: the function did something else when it ran again; it must compute the same from its "
           "inputs both times");
-    tape.backward(y, c.take_grad_output());
+    tape.backward(std::move(y), c.take_grad_output());
   }
   for (size_t i = 0; i < inputs.size(); ++i)
     if (c.needs(int(i)) && inputs[i].variable()->grad.defined())

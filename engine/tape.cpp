@@ -139,7 +139,7 @@ void Tape::backward(const Tensor& loss) {
   backward(loss, Tensor::ones(loss.shape(), loss.dtype()));
 }
 
-void Tape::backward(const Tensor& output, Tensor grad) {
+void Tape::backward(Tensor output, Tensor grad) {
   check(!spent_,
         "backward: this tape has been walked back already and its saved tensors are freed; record the "
         "computation "
@@ -155,6 +155,7 @@ void Tape::backward(const Tensor& output, Tensor grad) {
   spent_ = true;
   const NoGrad no_recording;
   accumulate(*output.variable(), std::move(grad));
+  output = {};  // its memory may be free now
 
   for (size_t i = entries_.size(); i-- > 0;) {
     TapeEntry& entry = entries_[i];

@@ -83,7 +83,7 @@ class Tape {
   /// several tapes until zero_grad().
   void backward(const Tensor& loss);
   /// The same from an output of any shape with its gradient given.
-  void backward(const Tensor& output, Tensor grad);
+  void backward(Tensor output, Tensor grad);
 
   /// The same memory as a tensor of this tape, whatever tape it was computed under: its gradient stays in its
   /// variable() after backward.

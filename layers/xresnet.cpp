@@ -78,7 +78,13 @@ void XResNet::build(const XResNetOptions& o, Generator& generator) {
   initialize(*this, generator);
 }
 
-Tensor XResNet::forward(const Tensor& x) { return (*head)(avgpool(stages(pool(stem(x))))); }
+Tensor XResNet::forward(const Tensor& x) {
+  // One after the other: the temporaries of a single expression would live to its end, the stem's output too.
+  Tensor y = stem(x);
+  y = pool(y);
+  y = stages(y);
+  return (*head)(avgpool(y));
+}
 
 std::string XResNet::description() const {
   return concat("XResNet", depth_, "(", activation_name(activation_), ")");

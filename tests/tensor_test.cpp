@@ -84,6 +84,22 @@ TEST_CASE("the allocator reuses blocks and counts them") {
   CHECK(memory_stats().cached == 0);
 }
 
+TEST_CASE("freed neighbours become one block again, and blocks are cut to size") {
+  empty_cache();
+  const auto megabytes = [](int64_t n) { return Tensor::empty({n << 20}, DType::u8); };
+  Tensor a = megabytes(3), b = megabytes(5), c = megabytes(2), last = megabytes(1);
+  const size_t reserved = memory_stats().in_use + memory_stats().cached;
+  void* const begin = a.raw();
+  for (Tensor* t : {&a, &c, &b}) *t = {};
+  const Tensor whole = megabytes(10);
+  CHECK(whole.raw() == begin);
+  CHECK(memory_stats().in_use + memory_stats().cached == reserved);
+  last = {};
+  empty_cache();  // keeps what is live
+  whole.fill(7);
+  CHECK(whole.at((10 << 20) - 1) == 7);
+}
+
 TEST_CASE("random numbers: same seed, same bits, on any number of threads; right moments") {
   const int64_t n = 200'001;
   const auto draw = [&](int threads) {
