@@ -14,13 +14,13 @@ BatchNorm2d::BatchNorm2d(Module& parent, std::string_view name, int64_t channels
   running_var = register_buffer("running_var", Tensor::ones({channels}));
 }
 
-Tensor BatchNorm2d::forward(const Tensor& x, const Tensor& residual) {
-  return batch_norm(x, weight, bias, running_mean, running_var, training(), options_, residual);
+Tensor BatchNorm2d::forward(const Tensor& x, const Tensor& residual, const ChannelStats& stats) {
+  return batch_norm(x, weight, bias, running_mean, running_var, training(), options_, residual, stats);
 }
 
-Tensor BatchNorm2d::operator()(const Tensor& x, const Tensor& residual) {
+Tensor BatchNorm2d::operator()(const Tensor& x, const Tensor& residual, const ChannelStats& stats) {
   ScopeName scope(name());
-  return forward(x, residual);
+  return forward(x, residual, stats);
 }
 
 std::string BatchNorm2d::description() const {

@@ -16,9 +16,10 @@ class BatchNorm2d : public Module {
   BatchNorm2d(Module& parent, std::string_view name, int64_t channels, const BatchNormOptions& options = {});
 
   Tensor forward(const Tensor& x) override { return forward(x, Tensor()); }
-  Tensor forward(const Tensor& x, const Tensor& residual);
+  /// `stats`: those of x, where known (see batch_norm()).
+  Tensor forward(const Tensor& x, const Tensor& residual, const ChannelStats& stats = {});
   using Module::operator();
-  Tensor operator()(const Tensor& x, const Tensor& residual);
+  Tensor operator()(const Tensor& x, const Tensor& residual, const ChannelStats& stats = {});
   std::string description() const override;
   const BatchNormOptions& options() const { return options_; }
 

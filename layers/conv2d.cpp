@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "weft/engine/ops/conv.h"
+#include "weft/engine/tape.h"
 #include "weft/layers/init.h"
 
 namespace weft {
@@ -27,12 +28,18 @@ Conv2d::Conv2d(Module& parent, std::string_view name, int64_t in_channels, int64
         register_parameter("bias", init::uniform_(Tensor::empty({out_channels}), -bound, bound, generator));
 }
 
-Tensor Conv2d::forward(const Tensor& x) {
+Tensor Conv2d::operator()(const Tensor& x, ChannelStats* stats) {
+  ScopeName scope(name());
+  return forward(x, stats);
+}
+
+Tensor Conv2d::forward(const Tensor& x, ChannelStats* stats) {
   return conv2d(x, weight, bias,
                 {.stride = options_.stride,
                  .padding = options_.padding,
                  .dilation = options_.dilation,
-                 .groups = options_.groups});
+                 .groups = options_.groups},
+                stats);
 }
 
 std::string Conv2d::description() const {

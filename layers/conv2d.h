@@ -1,6 +1,7 @@
 #pragma once
 
 #include "weft/engine/module.h"
+#include "weft/engine/ops/channel_stats.h"
 
 namespace weft {
 
@@ -20,7 +21,11 @@ class Conv2d : public Module {
   Conv2d(Module& parent, std::string_view name, int64_t in_channels, int64_t out_channels,
          const Conv2dLayerOptions& options = {}, Generator& generator = default_generator());
 
-  Tensor forward(const Tensor& x) override;
+  Tensor forward(const Tensor& x) override { return forward(x, nullptr); }
+  /// With the channel statistics of the result (see conv2d()).
+  Tensor forward(const Tensor& x, ChannelStats* stats);
+  using Module::operator();
+  Tensor operator()(const Tensor& x, ChannelStats* stats);
   std::string description() const override;
   const Conv2dLayerOptions& options() const { return options_; }
 

@@ -28,6 +28,12 @@ const ResBlockOptions& checked(const ResBlockOptions& o, std::string_view name) 
 
 }  // namespace
 
+Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, const Tensor& residual) {
+  ChannelStats stats;
+  const Tensor y = conv(x, bn.training() ? &stats : nullptr);
+  return bn(y, residual, stats);
+}
+
 ConvBn::ConvBn(Module& parent, std::string_view name, int64_t in_channels, int64_t out_channels,
                const ConvBnOptions& options, Generator& generator)
     : Module(parent, name),
@@ -56,14 +62,16 @@ ResBlock::ResBlock(Module& parent, std::string_view name, int64_t in, int64_t hi
 }
 
 Tensor ResBlock::forward(const Tensor& x) {
-  Tensor y = conv2(bn1(conv1(x)));
-  if (conv3) y = (*conv3)(bn2(y));
+  Tensor y = conv_bn(conv1, bn1, x);
+  if (conv3) y = conv_bn(conv2, bn2, y);
+  Conv2d& last_conv = conv3 ? *conv3 : conv2;
   BatchNorm2d& last_bn = bn3 ? *bn3 : bn2;
   Tensor side = x;
   if (pool) side = (*pool)(side);
   if (shortcut) side = (*shortcut)(side);
-  if (!attention) return last_bn(y, side);
-  return activation((*attention)(last_bn(y)) + side, options_.activation, options_.activation_param);
+  if (!attention) return conv_bn(last_conv, last_bn, y, side);
+  y = (*attention)(conv_bn(last_conv, last_bn, y));
+  return activation(y + side, options_.activation, options_.activation_param);
 }
 
 std::string ResBlock::description() const {

@@ -9,6 +9,9 @@
 
 namespace weft {
 
+/// bn(conv(x), residual). In training conv gathers the statistics that bn needs while it writes.
+Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, const Tensor& residual = {});
+
 struct ConvBnOptions {
   int64_t kernel = 3, stride = 1;
   Activation activation = Activation::identity;
@@ -22,7 +25,7 @@ class ConvBn : public Module {
  public:
   ConvBn(Module& parent, std::string_view name, int64_t in_channels, int64_t out_channels,
          const ConvBnOptions& options = {}, Generator& generator = default_generator());
-  Tensor forward(const Tensor& x) override { return bn(conv(x)); }
+  Tensor forward(const Tensor& x) override { return conv_bn(conv, bn, x); }
   std::string description() const override { return "ConvBn"; }
 
   Conv2d conv;

@@ -12,6 +12,7 @@
 #include "weft/engine/gradcheck.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/matmul.h"
+#include "weft/engine/ops/reduce.h"
 #include "weft/engine/ops/shape.h"
 #include "weft/engine/tape.h"
 
@@ -530,4 +531,39 @@ TEST_CASE("layers: errors name the layer and the numbers") {
   SimpleSelfAttention sa{root, "sa", 4};
   CHECK(mentions(error_of([&] { sa(Tensor::ones({1, 2, 2, 3})); }), "C = 4"));
   CHECK(mentions(error_of([&] { sa(Tensor::ones({2, 4})); }), "[2, 4]"));
+}
+
+TEST_CASE("conv_bn: as convolution and batch norm one after the other") {
+  constexpr DType kTypes[] = {DType::f32, DType::f64};
+  for (DType dtype : kTypes) {
+    manual_seed(3);
+    Sequential root;
+    auto& fused = root.emplace<ConvBn>("fused", 20, 37, ConvBnOptions{.activation = Activation::mish});
+    auto& plain = root.emplace<ConvBn>("plain", 20, 37, ConvBnOptions{.activation = Activation::mish});
+    plain.load_state_dict(fused.state_dict());
+    fused.to(dtype), plain.to(dtype);
+    const Tensor x = Tensor::normal({3, 9, 11, 20}, 0.5, 1, default_generator(), dtype);
+    const Tensor side = Tensor::normal({3, 9, 11, 37}, 0, 1, default_generator(), dtype);
+    const double bound = dtype == DType::f32 ? 1e-5 : 1e-14;
+    const auto close = [&](const Tensor& a, const Tensor& b) {
+      double off = 0;
+      for (int64_t i = 0; i < a.numel(); ++i)
+        off = std::max(off, std::abs(a.at(i) - b.at(i)) / (1 + std::abs(b.at(i))));
+      CHECK(off < bound);
+    };
+    for (bool training : {true, false}) {
+      fused.train(training), plain.train(training);
+      close(conv_bn(fused.conv, fused.bn, x, side), plain.bn(plain.conv(x), side));
+      close(fused.bn.running_mean, plain.bn.running_mean);
+      close(fused.bn.running_var, plain.bn.running_var);
+    }
+    Tape tape;
+    fused.train();
+    tape.backward(sum(conv_bn(fused.conv, fused.bn, x)));
+    Tape other;
+    plain.train();
+    other.backward(sum(plain.bn(plain.conv(x))));
+    close(fused.conv.weight.grad(), plain.conv.weight.grad());
+    close(fused.bn.weight.grad(), plain.bn.weight.grad());
+  }
 }

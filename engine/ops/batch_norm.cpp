@@ -23,6 +23,17 @@ void check_operands(const Tensor& x, const Tensor& residual,
   }
 }
 
+ChannelStats batch_stats(const Tensor& x) {
+  const int64_t channels = x.size(-1);
+  const ChannelStats stats{Tensor::empty({channels}, x.dtype()), Tensor::empty({channels}, x.dtype())};
+  dispatch("batch_norm", x, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.batch_norm_stats(x.numel() / channels, channels, x.data<T>(), stats.mean.data<T>(),
+                       stats.var.data<T>());
+  });
+  return stats;
+}
+
 /// 1 / sqrt(var + eps) of each channel.
 Tensor inverse_std(const Tensor& var, double eps) {
   Tensor out = ops::empty_like(var);
@@ -53,12 +64,16 @@ void update_running(const Tensor& running, const Tensor& batch, double momentum,
 // z is computed again from x in the backward pass: cheaper than keeping it (memory traffic is what counts
 // here).
 Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
-                  const Tensor& running_var, bool training, const BatchNormOptions& o,
-                  const Tensor& residual) {
+                  const Tensor& running_var, bool training, const BatchNormOptions& o, const Tensor& residual,
+                  const ChannelStats& stats) {
   check_operands(
       x, residual,
       {{"weight", &weight}, {"bias", &bias}, {"running_mean", &running_mean}, {"running_var", &running_var}});
   const int64_t channels = x.size(-1), rows = x.numel() / channels;
+  check(
+      !stats.mean.defined() || (stats.mean.shape() == weight.shape() && stats.var.shape() == weight.shape()),
+      "batch_norm: the statistics ", stats.mean.defined() ? stats.mean.shape() : Shape{}, " do not fit ",
+      channels, " channels");
   check(!training || rows > 1,
         "batch_norm: training needs more than one value per channel, but the input is ", x.shape(),
         "; use a larger batch or eval()");
@@ -67,11 +82,7 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
   // checkpoint's second run or before backward.
   const auto [mean, invstd] = once([&] {
     if (!training) return std::pair(running_mean.clone(), inverse_std(running_var, o.eps));
-    const Tensor mean = ops::empty_like(running_mean), var = ops::empty_like(running_var);
-    dispatch("batch_norm", x, [&](const auto& k) {
-      using T = kernel_type<decltype(k)>;
-      k.batch_norm_stats(rows, channels, x.data<T>(), mean.data<T>(), var.data<T>());
-    });
+    const auto [mean, var] = stats.mean.defined() ? stats : batch_stats(x);
     update_running(running_mean, mean, o.momentum, 1);
     update_running(running_var, var, o.momentum, double(rows) / double(rows - 1));
     return std::pair(mean, inverse_std(var, o.eps));

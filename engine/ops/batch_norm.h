@@ -2,7 +2,7 @@
 
 #include <optional>
 
-#include "weft/engine/tensor.h"
+#include "weft/engine/ops/channel_stats.h"
 #include "weft/kernels/activation.h"
 
 namespace weft {
@@ -19,9 +19,10 @@ struct BatchNormOptions {
 ///   y = activation((x - mean) / sqrt(var + eps) * weight + bias (+ residual))
 /// x, residual: [..., C]; weight, bias, running_mean, running_var: [C]. In training mean and (biased) var are
 /// the batch's, and the running values are updated in place (with the unbiased variance); otherwise they are
-/// the running values.
+/// the running values. `stats`: the batch's mean and biased var, where they are known already; used in
+/// training only.
 Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
                   const Tensor& running_var, bool training, const BatchNormOptions& options = {},
-                  const Tensor& residual = {});
+                  const Tensor& residual = {}, const ChannelStats& stats = {});
 
 }  // namespace weft

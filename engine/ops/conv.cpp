@@ -70,13 +70,18 @@ Tensor backward_weight(const Conv2dParams& p, const Tensor& x, const Tensor& dy)
 
 // y[n,oh,ow,oc] = bias[oc] + sum_{kh,kw,c} x[n, oh s - pad + kh d, ow s - pad + kw d, c] w[oc,kh,kw,c]
 // dx and dw are the transposed sums, a kernel each; dbias is the sum of dy over the images.
-Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options) {
+Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options,
+              ChannelStats* stats) {
   const Conv2dParams p = geometry(x, weight, bias, options);
   Tensor y = Tensor::empty({p.batch, p.out_h(), p.out_w(), p.out_c}, x.dtype());
   dispatch("conv2d", x, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
-    k.conv2d_forward(p, x.data<T>(), weight.data<T>(), bias.defined() ? bias.data<T>() : nullptr, y.data<T>(),
-                     workspace(k, p, ConvPass::forward).raw());
+    const T* b = bias.defined() ? bias.data<T>() : nullptr;
+    const Tensor scratch = workspace(k, p, ConvPass::forward);
+    if (!stats) return k.conv2d_forward(p, x.data<T>(), weight.data<T>(), b, y.data<T>(), scratch.raw());
+    *stats = {Tensor::empty({p.out_c}, x.dtype()), Tensor::empty({p.out_c}, x.dtype())};
+    k.conv2d_forward_stats(p, x.data<T>(), weight.data<T>(), b, y.data<T>(), stats->mean.data<T>(),
+                           stats->var.data<T>(), scratch.raw());
   });
   std::string detail;
   if (Tape::current()) {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "weft/engine/tensor.h"
+#include "weft/engine/ops/channel_stats.h"
 
 namespace weft {
 
@@ -10,8 +10,8 @@ struct Conv2dOptions {
 
 /// 2-d convolution (cross-correlation, as everywhere in the field): x [N, H, W, C], weight [OC, KH, KW, C /
 /// groups], bias [OC] or undefined -> [N, OH, OW, OC], OH = (H + 2 padding - dilation (KH - 1) - 1) / stride
-/// + 1.
+/// + 1. Where `stats` is given, the result's channel statistics are put there (constants to further ops).
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
-              const Conv2dOptions& options = {});
+              const Conv2dOptions& options = {}, ChannelStats* stats = nullptr);
 
 }  // namespace weft

@@ -9,7 +9,7 @@ namespace {
 
 // Depth that one packing task takes; a multiple of 16 keeps each part of a panel aligned.
 constexpr int64_t kPackDepth = 256;
-constexpr int64_t kManyProducts = 64, kLargeProduct = 1 << 18;
+constexpr int64_t kManyProducts = 16, kLargeProduct = 1 << 18;
 
 /// op(b): [k, n] into panels.
 void pack_b(const GemmParams& p, const float* b, float* panels) {
