@@ -14,6 +14,16 @@ template <Scalar T>
 T exp(T x) {
   return std::exp(x);
 }
+/// e^x where |x| <= 1000 or x is NaN; SIMD needs fewer instructions for these.
+template <Scalar T>
+T bounded_exp(T x) {
+  return std::exp(x);
+}
+/// 1 / x where 1 <= x <= 2^100 or x is NaN; SIMD takes an estimate and improves it.
+template <Scalar T>
+T reciprocal(T x) {
+  return T(1) / x;
+}
 template <Scalar T>
 T log1p(T x) {
   return std::log1p(x);

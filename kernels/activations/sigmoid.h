@@ -10,12 +10,12 @@ struct sigmoid {
   static V forward(V x, V) {
     using namespace math;
     const V e = exp(V(0) - abs(x));
-    return select(x > V(0), V(1), e) / (V(1) + e);
+    return select(x > V(0), V(1), e) * reciprocal(V(1) + e);
   }
   template <class V>
   static V derivative(V x, V) {
     using namespace math;
-    const V e = exp(V(0) - abs(x)), r = V(1) / (V(1) + e);
+    const V e = exp(V(0) - abs(x)), r = reciprocal(V(1) + e);
     return e * r * r;
   }
 };

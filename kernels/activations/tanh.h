@@ -15,7 +15,7 @@ struct tanh {
   template <class V>
   static V derivative(V x, V) {
     using namespace math;
-    const V e = exp(V(-2) * abs(x)), r = V(1) / (V(1) + e);
+    const V e = exp(V(-2) * abs(x)), r = reciprocal(V(1) + e);
     return V(4) * e * r * r;
   }
 };

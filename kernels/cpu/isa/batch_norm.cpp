@@ -1,5 +1,6 @@
-// Batch norm over [rows, channels], rows streamed in memory order. Sums over rows are taken over fixed parts
-// of the rows and merged in their order.
+// Batch norm over [rows, channels], in strips of a few vectors of channels down a block of rows, so that what
+// belongs to a channel stays in registers. Sums over rows are taken over fixed parts of the rows and merged
+// in their order.
 #include "weft/kernels/cpu/isa/activations.h"
 #include "weft/kernels/cpu/isa/kernels.h"
 #include "weft/kernels/cpu/isa/loops.h"
@@ -11,8 +12,9 @@ namespace {
 // Bytes of x that the second pass over a block finds in the cache, the most parts that are summed apart, and
 // the least elements worth a part.
 constexpr int64_t kBlockBytes = 64 << 10, kMostParts = 64, kLeastPart = 16 << 10;
-// Rounding errors grow with the length of a sum: so many rows are summed before they join the total.
-constexpr int64_t kRowsPerSum = 128;
+// The rows of a block: its elements fit the first cache. Rounding errors grow with the length of a sum, so at
+// most so many rows are summed before they join the total.
+constexpr int64_t kBlockElements = 4096, kLeastRows = 8, kMostRows = 128;
 
 struct Parts {
   int64_t rows, count;  // all rows, parts
@@ -23,6 +25,25 @@ struct Parts {
 
 void clear(float* p, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = 0;
+}
+
+/// A number of vectors, as a type.
+template <int n>
+struct Strip {};
+
+/// Calls f(strip, access, first, last, c) for the blocks of rows [first, last) of [begin, end) and the strips
+/// of channels from c on.
+template <class F>
+WEFT_INLINE void each_strip(int64_t begin, int64_t end, int64_t channels, F f) {
+  const int64_t rows = smaller(kMostRows, larger(kLeastRows, kBlockElements / channels));
+  for (int64_t first = begin; first < end; first += rows) {
+    const int64_t last = smaller(end, first + rows);
+    int64_t c = 0;
+    for (; c + 4 * kWidth <= channels; c += 4 * kWidth) f(Strip<4>{}, Whole{}, first, last, c);
+    for (; c + 2 * kWidth <= channels; c += 2 * kWidth) f(Strip<2>{}, Whole{}, first, last, c);
+    for (; c + kWidth <= channels; c += kWidth) f(Strip<1>{}, Whole{}, first, last, c);
+    if (c < channels) f(Strip<1>{}, Few{channels - c}, first, last, c);
+  }
 }
 
 /// Mean and sum of squared deviations of rows [begin, end): block by block, each in two passes, the second of
@@ -37,20 +58,41 @@ void part_stats(int64_t begin, int64_t end, int64_t channels, const float* x, fl
   for (int64_t first = begin; first < end; first += block) {
     const int64_t last = smaller(end, first + block);
     clear(centre, 3 * channels);
-    for (int64_t r = first; r < last; ++r)
-      each_vector(0, channels, [=](auto at, int64_t c) {
-        at.store(at.load(centre + c) + at.load(x + r * channels + c), centre + c);
-      });
+    each_strip(first, last, channels, [=]<int n>(Strip<n>, auto at, int64_t from, int64_t to, int64_t c) {
+      Vec acc[n];
+#pragma GCC unroll 4
+      for (int v = 0; v < n; ++v) acc[v] = at.load(centre + c + v * kWidth);
+      for (int64_t r = from; r < to; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < n; ++v) acc[v] += at.load(x + r * channels + c + v * kWidth);
+#pragma GCC unroll 4
+      for (int v = 0; v < n; ++v) at.store(acc[v], centre + c + v * kWidth);
+    });
     const float rows = float(last - first), before = float(first - begin), all = before + rows;
     const Vec inverse(1.0f / rows);
     each_vector(0, channels,
                 [=](auto at, int64_t c) { at.store(at.load(centre + c) * inverse, centre + c); });
-    for (int64_t r = first; r < last; ++r)
-      each_vector(0, channels, [=](auto at, int64_t c) {
-        const Vec d = at.load(x + r * channels + c) - at.load(centre + c);
-        at.store(at.load(sum + c) + d, sum + c);
-        at.store(fma(d, d, at.load(sum_squares + c)), sum_squares + c);
-      });
+    each_strip(first, last, channels, [=]<int n>(Strip<n>, auto at, int64_t from, int64_t to, int64_t c) {
+      Vec middle[n], acc[n], acc_squares[n];
+#pragma GCC unroll 4
+      for (int v = 0; v < n; ++v) {
+        middle[v] = at.load(centre + c + v * kWidth);
+        acc[v] = at.load(sum + c + v * kWidth);
+        acc_squares[v] = at.load(sum_squares + c + v * kWidth);
+      }
+      for (int64_t r = from; r < to; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < n; ++v) {
+          const Vec d = at.load(x + r * channels + c + v * kWidth) - middle[v];
+          acc[v] += d;
+          acc_squares[v] = fma(d, d, acc_squares[v]);
+        }
+#pragma GCC unroll 4
+      for (int v = 0; v < n; ++v) {
+        at.store(acc[v], sum + c + v * kWidth);
+        at.store(acc_squares[v], sum_squares + c + v * kWidth);
+      }
+    });
     const Vec share(rows / all), weight(before * (rows / all));
     each_vector(0, channels, [=](auto at, int64_t c) {
       const Vec off = at.load(sum + c) * inverse, block_mean = at.load(centre + c) + off;
@@ -64,12 +106,11 @@ void part_stats(int64_t begin, int64_t end, int64_t channels, const float* x, fl
 
 /// What the kernels below need of a vector of channels.
 struct Channel {
-  Vec mean, invstd, scale, bias;
+  Vec mean, scale, bias;
 };
 template <class At>
 WEFT_INLINE Channel load_channel(const BatchNormArgs<float>& a, At at, int64_t c) {
-  const Vec invstd = at.load(a.invstd + c);
-  return {at.load(a.mean + c), invstd, invstd * at.load(a.weight + c), at.load(a.bias + c)};
+  return {at.load(a.mean + c), at.load(a.invstd + c) * at.load(a.weight + c), at.load(a.bias + c)};
 }
 
 /// Calls f(activation, residual or not) with both known at compile time.
@@ -84,9 +125,9 @@ WEFT_INLINE void specialise(const BatchNormArgs<float>& a, F f) {
   with_activation(a.activation, [&](auto act) { a.residual ? f(act, Yes{}) : f(act, No{}); });
 }
 
-/// g = dy * activation'(z), and xhat = (x - mean) * invstd.
+/// g = dy * activation'(z), and x - mean.
 struct Gradient {
-  Vec g, xhat;
+  Vec g, centred;
 };
 template <class A, bool residual, class At>
 WEFT_INLINE Gradient gradient(const BatchNormArgs<float>& a, const float* dy, At at, int64_t i,
@@ -94,7 +135,7 @@ WEFT_INLINE Gradient gradient(const BatchNormArgs<float>& a, const float* dy, At
   const Vec centred = at.load(a.x + i) - ch.mean;
   Vec z = fma(centred, ch.scale, ch.bias);
   if constexpr (residual) z += at.load(a.residual + i);
-  return {at.load(dy + i) * A::derivative(z, Vec(a.param)), centred * ch.invstd};
+  return {at.load(dy + i) * A::derivative(z, Vec(a.param)), centred};
 }
 
 }  // namespace
@@ -125,14 +166,20 @@ void batch_norm_forward(const BatchNormArgs<float>& args, float* y) {
   specialise(args, [&]<class A, class Residual>(A, Residual) {
     const BatchNormArgs<float> a = args;
     parallel_ranges(a.rows, rows_per_task(a.channels), [=](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r)
-        each_vector(0, a.channels, [=](auto at, int64_t c) {
-          const int64_t i = r * a.channels + c;
-          const Channel ch = load_channel(a, at, c);
-          Vec z = fma(at.load(a.x + i) - ch.mean, ch.scale, ch.bias);
-          if constexpr (Residual::value) z += at.load(a.residual + i);
-          at.store(A::forward(z, Vec(a.param)), y + i);
-        });
+      each_strip(begin, end, a.channels,
+                 [=]<int n>(Strip<n>, auto at, int64_t first, int64_t last, int64_t c) {
+                   Channel ch[n];
+#pragma GCC unroll 4
+                   for (int v = 0; v < n; ++v) ch[v] = load_channel(a, at, c + v * kWidth);
+                   for (int64_t r = first; r < last; ++r)
+#pragma GCC unroll 4
+                     for (int v = 0; v < n; ++v) {
+                       const int64_t i = r * a.channels + c + v * kWidth;
+                       Vec z = fma(at.load(a.x + i) - ch[v].mean, ch[v].scale, ch[v].bias);
+                       if constexpr (Residual::value) z += at.load(a.residual + i);
+                       at.store(A::forward(z, Vec(a.param)), y + i);
+                     }
+                 });
     });
   });
 }
@@ -141,29 +188,39 @@ void batch_norm_backward_reduce(const BatchNormArgs<float>& args, const float* d
                                 float* dbias) {
   const Parts parts(args.rows, args.channels);
   const int64_t channels = args.channels;
-  // Of each part: sums of g * xhat, sums of g.
+  // Of each part: sums of g (x - mean), sums of g.
   const Scratch scratch(parts.count * 2 * channels);
   float* sums = scratch.get();
   specialise(args, [&]<class A, class Residual>(A, Residual) {
     parallel_for(parts.count, [&](int64_t part) {
       const BatchNormArgs<float> a = args;
-      const Scratch own(2 * channels);
-      float *total = sums + part * 2 * channels, *sum = own.get();
-      clear(total, 2 * channels);
-      const int64_t end = parts.begin(part + 1);
-      for (int64_t first = parts.begin(part); first < end; first += kRowsPerSum) {
-        clear(sum, 2 * channels);
-        for (int64_t r = first; r < smaller(end, first + kRowsPerSum); ++r)
-          each_vector(0, channels, [=](auto at, int64_t c) {
-            const int64_t i = r * channels + c;
-            const Gradient d = gradient<A, Residual::value>(a, dy, at, i, load_channel(a, at, c));
-            at.store(fma(d.g, d.xhat, at.load(sum + c)), sum + c);
-            at.store(at.load(sum + channels + c) + d.g, sum + channels + c);
-            if (g) at.store(d.g, g + i);
-          });
-        each_vector(0, 2 * channels,
-                    [=](auto at, int64_t c) { at.store(at.load(total + c) + at.load(sum + c), total + c); });
-      }
+      float *sum_centred = sums + part * 2 * channels, *sum = sum_centred + channels;
+      clear(sum_centred, 2 * channels);
+      each_strip(parts.begin(part), parts.begin(part + 1), channels,
+                 [=]<int n>(Strip<n>, auto at, int64_t first, int64_t last, int64_t c) {
+                   Channel ch[n];
+                   Vec acc_centred[n], acc[n];
+#pragma GCC unroll 4
+                   for (int v = 0; v < n; ++v) {
+                     ch[v] = load_channel(a, at, c + v * kWidth);
+                     acc_centred[v] = acc[v] = Vec(0.0f);
+                   }
+                   for (int64_t r = first; r < last; ++r)
+#pragma GCC unroll 4
+                     for (int v = 0; v < n; ++v) {
+                       const int64_t i = r * channels + c + v * kWidth;
+                       const Gradient d = gradient<A, Residual::value>(a, dy, at, i, ch[v]);
+                       acc_centred[v] = fma(d.g, d.centred, acc_centred[v]);
+                       acc[v] += d.g;
+                       if (g) at.store(d.g, g + i);
+                     }
+#pragma GCC unroll 4
+                   for (int v = 0; v < n; ++v) {
+                     float *to = sum_centred + c + v * kWidth, *to_sum = sum + c + v * kWidth;
+                     at.store(at.load(to) + acc_centred[v], to);
+                     at.store(at.load(to_sum) + acc[v], to_sum);
+                   }
+                 });
     });
   });
   for (int64_t c = 0; c < channels; ++c) {
@@ -172,7 +229,7 @@ void batch_norm_backward_reduce(const BatchNormArgs<float>& args, const float* d
       weight += double(sums[part * 2 * channels + c]);
       bias += double(sums[(part * 2 + 1) * channels + c]);
     }
-    dweight[c] = float(weight);
+    dweight[c] = float(weight * double(args.invstd[c]));
     dbias[c] = float(bias);
   }
 }
@@ -181,17 +238,30 @@ void batch_norm_backward_input(const BatchNormArgs<float>& args, const float* dy
                                const float* dbias, bool training, float* dx) {
   specialise(args, [&]<class A, class Residual>(A, Residual) {
     const BatchNormArgs<float> a = args;
+    // dx = scale (g - [(x - mean) slope + shift]), the bracket being the share of mean and variance.
     const Vec share(training ? 1.0f / float(a.rows) : 0.0f);
     parallel_ranges(a.rows, rows_per_task(a.channels), [=](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r)
-        each_vector(0, a.channels, [=](auto at, int64_t c) {
-          const int64_t i = r * a.channels + c;
-          const Channel ch = load_channel(a, at, c);
-          const Gradient d = gradient<A, Residual::value>(a, dy, at, i, ch);
-          Vec v = d.g;
-          if (training) v = v - fma(d.xhat, at.load(dweight + c), at.load(dbias + c)) * share;
-          at.store(ch.scale * v, dx + i);
-        });
+      each_strip(begin, end, a.channels,
+                 [=]<int n>(Strip<n>, auto at, int64_t first, int64_t last, int64_t c) {
+                   Channel ch[n];
+                   Vec slope[n], shift[n];
+#pragma GCC unroll 4
+                   for (int v = 0; v < n; ++v) {
+                     const int64_t k = c + v * kWidth;
+                     ch[v] = load_channel(a, at, k);
+                     slope[v] = at.load(dweight + k) * at.load(a.invstd + k) * share;
+                     shift[v] = at.load(dbias + k) * share;
+                   }
+                   for (int64_t r = first; r < last; ++r)
+#pragma GCC unroll 4
+                     for (int v = 0; v < n; ++v) {
+                       const int64_t i = r * a.channels + c + v * kWidth;
+                       const Gradient d = gradient<A, Residual::value>(a, dy, at, i, ch[v]);
+                       Vec u = d.g;
+                       if (training) u = u - fma(d.centred, slope[v], shift[v]);
+                       at.store(ch[v].scale * u, dx + i);
+                     }
+                 });
     });
   });
 }

@@ -33,6 +33,10 @@ struct Mask {
   IntLanes v;
 };
 
+#if defined(WEFT_ISA_avx512)
+WEFT_INLINE __mmask16 first_lanes(int64_t n) { return __mmask16((1u << n) - 1); }
+#endif
+
 struct Vec {
   FloatLanes v;
 
@@ -46,15 +50,23 @@ struct Vec {
   WEFT_INLINE void store(float* p) const { *reinterpret_cast<UnalignedLanes*>(p) = v; }
   /// The first n lanes (0 < n <= kWidth), the rest `fill`.
   static WEFT_INLINE Vec load_first(const float* p, int64_t n, float fill = 0) {
+#if defined(WEFT_ISA_avx512)
+    return Vec(FloatLanes(_mm512_mask_loadu_ps(Vec(fill).v, first_lanes(n), p)));
+#else
     alignas(4 * kWidth) float lanes[kWidth];
     Vec(fill).store(lanes);
     std::memcpy(lanes, p, size_t(n) * sizeof(float));
     return load(lanes);
+#endif
   }
   WEFT_INLINE void store_first(float* p, int64_t n) const {
+#if defined(WEFT_ISA_avx512)
+    _mm512_mask_storeu_ps(p, first_lanes(n), v);
+#else
     alignas(4 * kWidth) float lanes[kWidth];
     store(lanes);
     std::memcpy(p, lanes, size_t(n) * sizeof(float));
+#endif
   }
 
   WEFT_INLINE Vec operator-() const { return Vec(-v); }
