@@ -55,6 +55,12 @@ void update_running(const Tensor& running, const Tensor& batch, double momentum,
   });
 }
 
+/// Whether the slope is a comparison, computed again sooner than written and read. The others take an
+/// exponential.
+bool has_cheap_slope(Activation act) {
+  return act == Activation::identity || act == Activation::relu || act == Activation::leaky_relu;
+}
+
 }  // namespace
 
 // With xhat = (x - mean) invstd, z = weight xhat + bias + residual, g = dy act'(z), M rows:
@@ -122,7 +128,8 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
              auto a = arguments(T(), x, w, b);
              if (saved_residual.defined()) a.residual = saved_residual.data<T>();
              Tensor g = dy;
-             const bool write_g = has_residual && a.activation != Activation::identity;
+             const bool write_g = has_residual ? a.activation != Activation::identity
+                                               : in_place && !has_cheap_slope(a.activation);
              if (write_g && !in_place) g = ops::empty_like(x);
              k.batch_norm_backward_reduce(a, dy.data<T>(), write_g ? g.data<T>() : nullptr, dw.data<T>(), db.data<T>());
              if (write_g) a.activation = Activation::identity, a.residual = nullptr;
