@@ -1,8 +1,12 @@
 #include "weft/engine/ops/loss.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
 #include "weft/engine/ops/reduce.h"
+#include "weft/kernels/parallel.h"
 
 namespace weft {
 namespace {
@@ -29,28 +33,77 @@ Tensor rowwise(const char* name, const Tensor& x, Forward forward, Backward back
   return y;
 }
 
-/// Labels or probabilities as smoothed probabilities of the logits' shape and dtype.
-Tensor target_distribution(const Tensor& logits, const Tensor& target, double smoothing) {
-  const int64_t rows = logits.size(0), classes = logits.size(1);
-  Tensor t = Tensor::full(logits.shape(), smoothing / double(classes), logits.dtype());
-  if (target.dtype() == DType::i64) {
-    check(target.shape() == Shape{rows}, "cross_entropy: labels have shape ", target.shape(),
-          " but the logits are ", logits.shape(), "; expected [", rows, "]");
-    dispatch("cross_entropy", logits, [&](const auto& k) {
-      using T = kernel_type<decltype(k)>;
+/// What cross entropy aims at: labels (a copy: the caller's batch may change before backward), or the
+/// smoothed probabilities themselves.
+struct Target {
+  Tensor labels, probabilities;
+  int64_t classes = 0;
+  double smoothing = 0;  // share / classes everywhere, 1 - share at the label
+
+  Target(const Tensor& logits, const Tensor& target, double share)
+      : classes(logits.size(1)), smoothing(share) {
+    const int64_t rows = logits.size(0);
+    if (target.dtype() == DType::i64) {
+      check(target.shape() == Shape{rows}, "cross_entropy: labels have shape ", target.shape(),
+            " but the logits are ", logits.shape(), "; expected [", rows, "]");
+      labels = target.detach().clone();
       for (int64_t r = 0; r < rows; ++r) {
-        const int64_t label = target.data<int64_t>()[r];
+        const int64_t label = labels.data<int64_t>()[r];
         check(label >= 0 && label < classes, "cross_entropy: label ", label, " of row ", r,
               " is not one of the ", classes, " classes of the logits ", logits.shape());
-        t.data<T>()[r * classes + label] += T(1 - smoothing);
       }
-    });
-    return t;
+      return;
+    }
+    check(target.shape() == logits.shape() && target.dtype() == logits.dtype(),
+          "cross_entropy: the target is ", target.dtype(), " ", target.shape(), "; expected i64 labels [",
+          rows, "] or probabilities of the logits' ", logits.dtype(), " ", logits.shape());
+    const NoGrad quiet;
+    probabilities = affine(target.detach(), 1 - smoothing, smoothing / double(classes));
   }
-  check(target.shape() == logits.shape() && target.dtype() == logits.dtype(), "cross_entropy: the target is ",
-        target.dtype(), " ", target.shape(), "; expected i64 labels [", rows,
-        "] or probabilities of the logits' ", logits.dtype(), " ", logits.shape());
-  return add(t, affine(target.detach(), 1 - smoothing));
+
+  /// -sum t log p of row r. A class of no weight counts nothing, even where its log p is -inf.
+  template <class T>
+  double loss(int64_t r, const T* log_p) const {
+    const auto term = [](double t, T lp) { return t != 0 ? t * double(lp) : 0.0; };
+    if (labels.defined()) {
+      const double share = smoothing / double(classes);
+      const double all = share != 0 ? share * sum([=](int64_t c) { return double(log_p[c]); }) : 0;
+      return -(all + term(1 - smoothing, log_p[labels.data<int64_t>()[r]]));
+    }
+    const T* t = probabilities.data<T>() + r * classes;
+    return -sum([=](int64_t c) { return term(double(t[c]), log_p[c]); });
+  }
+
+  /// out = scale * t for row r.
+  template <class T>
+  void scaled(int64_t r, double scale, T* out) const {
+    if (labels.defined()) {
+      std::fill(out, out + classes, T(scale * smoothing / double(classes)));
+      out[labels.data<int64_t>()[r]] += T(scale * (1 - smoothing));
+      return;
+    }
+    const T* t = probabilities.data<T>() + r * classes;
+    for (int64_t c = 0; c < classes; ++c) out[c] = T(scale) * t[c];
+  }
+
+ private:
+  /// The sum of f over the classes, in four chains of additions.
+  template <class F>
+  double sum(F f) const {
+    double sums[4] = {};
+    int64_t c = 0;
+    for (; c + 4 <= classes; c += 4)
+      for (int i = 0; i < 4; ++i) sums[i] += f(c + i);
+    for (; c < classes; ++c) sums[0] += f(c);
+    return sums[0] + sums[1] + (sums[2] + sums[3]);
+  }
+};
+
+/// Calls f(first, count) for blocks of rows that stay in the cache between the passes over them.
+template <class F>
+void each_block(int64_t rows, int64_t classes, F f) {
+  kernels::parallel_ranges(rows, std::max<int64_t>(1, (16 << 10) / classes),
+                           [&](int64_t begin, int64_t end) { f(begin, end - begin); });
 }
 
 }  // namespace
@@ -76,17 +129,19 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntr
   check(options.label_smoothing >= 0 && options.label_smoothing <= 1, "cross_entropy: label_smoothing ",
         options.label_smoothing, " must be between 0 and 1");
   const int64_t rows = logits.size(0), classes = logits.size(1);
-  Tensor weights, log_p = ops::empty_like(logits), loss = Tensor::empty({}, logits.dtype());
-  {
-    const NoGrad quiet;
-    weights = target_distribution(logits, target, options.label_smoothing);
-  }
+  const Target aim(logits, target, options.label_smoothing);
+  Tensor log_p = ops::empty_like(logits), loss = Tensor::empty({}, logits.dtype());
   dispatch("cross_entropy", logits, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
-    k.log_softmax(rows, classes, logits.data<T>(), log_p.data<T>());
+    const T* x = logits.data<T>();
+    T* lp = log_p.data<T>();
+    std::vector<double> losses(static_cast<size_t>(rows));
+    each_block(rows, classes, [&](int64_t first, int64_t count) {
+      k.log_softmax(count, classes, x + first * classes, lp + first * classes);
+      for (int64_t r = first; r < first + count; ++r) losses[size_t(r)] = aim.loss(r, lp + r * classes);
+    });
     double total = 0;
-    for (int64_t i = 0; i < weights.numel(); ++i)
-      if (weights.data<T>()[i] != 0) total -= double(weights.data<T>()[i]) * double(log_p.data<T>()[i]);
+    for (double row : losses) total += row;
     *loss.data<T>() = T(total / double(rows));
   });
   record(
@@ -95,9 +150,14 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntr
         Tensor dx = ops::empty_like(log_p);
         dispatch("cross_entropy", log_p, [&](const auto& k) {
           using T = kernel_type<decltype(k)>;
-          k.affine(weights.numel(), T(-c.grad_output().item() / double(rows)), T(0), weights.data<T>(),
-                   dx.data<T>());
-          k.log_softmax_backward(rows, classes, log_p.data<T>(), dx.data<T>(), dx.data<T>());
+          const double scale = -c.grad_output().item() / double(rows);
+          const T* lp = log_p.data<T>();
+          T* out = dx.data<T>();
+          each_block(rows, classes, [&](int64_t first, int64_t count) {
+            for (int64_t r = first; r < first + count; ++r) aim.scaled(r, scale, out + r * classes);
+            T* block = out + first * classes;
+            k.log_softmax_backward(count, classes, lp + first * classes, block, block);
+          });
         });
         c.set(0, dx);
       });
