@@ -36,30 +36,38 @@ WEFT_INLINE LongLanes multiply_words(LongLanes a, uint32_t b) {
 #endif
 }
 
-/// The words of kCounters counters from `first` on, in the order of philox() of philox.h.
+/// The words of kCounters counters from `first` on, in the order of philox() of philox.h. The even lanes
+/// take the first half of the counters and the odd lanes the second, so that interleaving front and back puts
+/// the words in order. What is above a word in c0 to c3 is of no account until the end.
 WEFT_INLINE void philox_block(uint64_t key, uint64_t first, uint32_t* words) {
-  const LongLanes low = uint64_t{0xffffffffu} - LongLanes{};
   LongLanes counter = first - LongLanes{};
-  for (int i = 0; i < kCounters; ++i) counter[i] += uint64_t(i);
-  LongLanes c0 = counter & low, c1 = counter >> 32, c2 = {}, c3 = {};
+  for (int i = 0; i < kCounters; ++i) counter[i] += uint64_t(i / 2 + i % 2 * kCounters / 2);
+  LongLanes c0 = counter, c1 = counter >> 32, c2 = {}, c3 = {};
   uint32_t k0 = uint32_t(key), k1 = uint32_t(key >> 32);
 #pragma GCC unroll 10
   for (int round = 0; round < 10; ++round) {
     const LongLanes p0 = multiply_words(c0, 0xD2511F53u), p1 = multiply_words(c2, 0xCD9E8D57u);
     c0 = (p1 >> 32) ^ c1 ^ uint64_t { k0 };
-    c1 = p1 & low;
+    c1 = p1;
     c2 = (p0 >> 32) ^ c3 ^ uint64_t { k1 };
-    c3 = p0 & low;
+    c3 = p0;
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  const LongLanes front = c0 | c1 << 32, back = c2 | c3 << 32;
+  const LongLanes low = uint64_t{0xffffffffu} - LongLanes{};
+  const LongLanes front = (c0 & low) | c1 << 32, back = (c2 & low) | c3 << 32;
+#if defined(WEFT_ISA_avx512)
+  _mm512_storeu_si512(words, _mm512_maskz_unpacklo_epi64(0xff, __m512i(front), __m512i(back)));
+  _mm512_storeu_si512(words + 16, _mm512_maskz_unpackhi_epi64(0xff, __m512i(front), __m512i(back)));
+#else
   for (int i = 0; i < kCounters; ++i) {
-    words[4 * i] = uint32_t(front[i]);
-    words[4 * i + 1] = uint32_t(front[i] >> 32);
-    words[4 * i + 2] = uint32_t(back[i]);
-    words[4 * i + 3] = uint32_t(back[i] >> 32);
+    const int first_word = i % 2 * 2 * kCounters + i / 2 * 4;
+    words[first_word] = uint32_t(front[i]);
+    words[first_word + 1] = uint32_t(front[i] >> 32);
+    words[first_word + 2] = uint32_t(back[i]);
+    words[first_word + 3] = uint32_t(back[i] >> 32);
   }
+#endif
 }
 
 }  // namespace
@@ -116,16 +124,17 @@ void dropout(int64_t n, double p, uint64_t key, const float* x, float* y) {
   if (least > 0xffffffffu) return map(n, x, y, [](Vec) { return Vec(0.0f); });
   const float scale = float(1 / (1 - p));
   const uint32_t threshold = uint32_t(least);
-  constexpr int64_t kBlock = 4 * kCounters * 8;
   parallel_ranges(n, kGrain, [=](int64_t begin, int64_t end) {
-    uint32_t words[kBlock];
+    constexpr int64_t kWords = 4 * kCounters, kBlock = 8 * kWords;
     for (int64_t i = begin; i < end; i += kBlock) {
-      for (int64_t j = 0; j < kBlock; j += 4 * kCounters) philox_block(key, uint64_t(i + j) >> 2, words + j);
-      const int64_t count = smaller(kBlock, end - i);
-      for (int64_t j = 0; j < count; ++j) {
-        const float kept = x[i + j] * scale;
-        y[i + j] = words[j] >= threshold ? kept : 0.0f;
-      }
+      alignas(4 * kWidth) uint32_t words[kBlock];
+      for (int64_t j = 0; j < kBlock; j += kWords) philox_block(key, uint64_t(i + j) >> 2, words + j);
+      each_vector(0, smaller(kBlock, end - i), [&](auto at, int64_t j) {
+        WordLanes drawn;
+        std::memcpy(&drawn, words + j, sizeof drawn);
+        const Mask keep{IntLanes(drawn >= threshold - WordLanes{})};
+        at.store(select(keep, at.load(x + i + j) * Vec(scale), Vec(0.0f)), y + i + j);
+      });
     }
   });
 }
