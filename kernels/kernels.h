@@ -58,8 +58,8 @@ struct Broadcast {
 
 enum class Unary { neg, exp, log, sqrt, square, abs, reciprocal };
 constexpr int kUnaryCount = 7;
-enum class Binary { add, sub, mul, div, maximum, minimum };
-constexpr int kBinaryCount = 6;
+enum class Binary { add, sub, mul, div, maximum, minimum, equal };  // equal: 1 or 0
+constexpr int kBinaryCount = 7;
 enum class Reduce { sum, max, min };
 enum class ConvPass { forward, backward_input, backward_weight };
 

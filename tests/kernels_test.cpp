@@ -505,6 +505,19 @@ TEST_CASE("binary operations over broadcast shapes") {
   }
 }
 
+TEST_CASE("equal is 1 or 0, and 0 beside a NaN") {
+  const Floats a = {1, 2, kNaN, kInf, 0.0f}, b = {1, 3, kNaN, kInf, -0.0f}, y = {1, 0, 0, 1, 1};
+  const Broadcast shape{1, {5}, {1}, {1}};
+  each_table(
+      {5},
+      [&](const auto& table, auto& out) {
+        table.binary(Binary::equal, shape, a.data(), b.data(), out[0].data());
+      },
+      [&](const auto& out) {
+        for (int64_t i = 0; i < 5; ++i) CHECK(out[0][i] == y[size_t(i)]);
+      });
+}
+
 TEST_CASE("maximum and minimum hand a NaN of either side on") {
   const Floats a = {kNaN, 1, kNaN, 2}, b = {1, kNaN, kNaN, 3};
   const Broadcast shape{1, {4}, {1}, {1}};

@@ -62,9 +62,33 @@ Shape without(const Shape& shape, const char* op, const std::vector<int>& dims, 
   return out;
 }
 
-/// g stretched to `shape` along the reduced dimensions, times `scale`.
-Tensor stretch(const Tensor& g, const Shape& kept, const Shape& shape, double scale) {
-  return mul(g.view(kept), Tensor::full(shape, scale, g.dtype()));
+/// y = op(a, b) over `shape`; a and b have its dimensions, or size 1 where they are stretched.
+Tensor stretched(const char* name, kernels::Binary op, const Shape& shape, const Tensor& a,
+                 const Shape& a_shape, const Tensor& b, const Shape& b_shape) {
+  kernels::Broadcast how;
+  how.ndim = std::max(1, shape.ndim());
+  how.size[0] = 1;
+  int64_t a_step = 1, b_step = 1;
+  for (int i = shape.ndim() - 1; i >= 0; --i) {
+    how.size[size_t(i)] = shape[i];
+    how.a_stride[size_t(i)] = a_shape[i] == 1 ? 0 : a_step;
+    how.b_stride[size_t(i)] = b_shape[i] == 1 ? 0 : b_step;
+    a_step *= a_shape[i], b_step *= b_shape[i];
+  }
+  Tensor y = Tensor::empty(shape, a.dtype());
+  if (y.numel() > 0)
+    dispatch(name, a, [&](const auto& k) {
+      using T = kernel_type<decltype(k)>;
+      k.binary(op, how, a.data<T>(), b.data<T>(), y.data<T>());
+    });
+  return y;
+}
+
+/// g of shape `kept` stretched to `shape` along the reduced dimensions, times `scale`.
+Tensor stretch(const char* name, const Tensor& g, const Shape& kept, const Shape& shape, double scale) {
+  Shape ones;
+  for (int i = 0; i < shape.ndim(); ++i) ones.push_back(1);
+  return stretched(name, kernels::Binary::mul, shape, g, kept, Tensor::full({}, scale, g.dtype()), ones);
 }
 
 Tensor extreme(const char* op, Reduce kind, const Tensor& x, const std::vector<int>& dims, bool keepdim) {
@@ -73,14 +97,7 @@ Tensor extreme(const char* op, Reduce kind, const Tensor& x, const std::vector<i
   // dx = dy / (number of equal extremes) where x is one of them.
   record(
       op, {x}, {y}, !recording({&x}) ? BackwardFunction() : [=, x = x.detach()](BackwardContext& c) {
-        const Tensor wide = stretch(m, m.shape(), x.shape(), 1);
-        Tensor mask = ops::empty_like(x);
-        dispatch(op, x, [&](const auto& k) {
-          using T = kernel_type<decltype(k)>;
-          const T *px = x.data<T>(), *pm = wide.data<T>();
-          T* out = mask.data<T>();
-          for (int64_t i = 0; i < x.numel(); ++i) out[i] = T(px[i] == pm[i]);
-        });
+        const Tensor mask = stretched(op, kernels::Binary::equal, x.shape(), x, x.shape(), m, m.shape());
         const Tensor share =
             div(c.grad_output().view(m.shape()), reduce_keepdim(op, Reduce::sum, mask, dims));
         c.set(0, mul(mask, share));
@@ -106,7 +123,7 @@ Tensor sum(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
   const Tensor kept = reduce_keepdim("sum", Reduce::sum, x, dims);
   const Tensor y = kept.view(without(x.shape(), "sum", dims, keepdim));
   record("sum", {x}, {y}, [shape = x.shape(), kept = kept.shape()](BackwardContext& c) {
-    c.set(0, stretch(c.grad_output(), kept, shape, 1));
+    c.set(0, stretch("sum", c.grad_output(), kept, shape, 1));
   });
   return y;
 }
@@ -122,7 +139,7 @@ Tensor mean(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
   });
   const Tensor y = total.view(without(x.shape(), "mean", dims, keepdim));
   record("mean", {x}, {y}, [=, shape = x.shape(), kept = total.shape()](BackwardContext& c) {
-    c.set(0, stretch(c.grad_output(), kept, shape, scale));
+    c.set(0, stretch("mean", c.grad_output(), kept, shape, scale));
   });
   return y;
 }

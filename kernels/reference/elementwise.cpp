@@ -63,6 +63,8 @@ T apply(Binary op, T a, T b) {
       return maximum(a, b);
     case Binary::minimum:
       return minimum(a, b);
+    case Binary::equal:
+      return T(a == b);
   }
   return a;
 }

@@ -44,6 +44,9 @@ void stretch(F f, const Dim& dim, int64_t n, const float* a, const float* b, flo
   } else if (dim.a == 0 && dim.b == 1) {
     const Vec value(*a);
     each_vector(0, n, [=](auto at, int64_t i) { at.store(f(value, at.load(b + i)), y + i); });
+  } else if (dim.a == 0 && dim.b == 0) {
+    const Vec value = f(Vec(*a), Vec(*b));
+    each_vector(0, n, [=](auto at, int64_t i) { at.store(value, y + i); });
   } else {
     for (int64_t i = 0; i < n; ++i) f(Vec(a[i * dim.a]), Vec(b[i * dim.b])).store_first(y + i, 1);
   }
@@ -94,6 +97,8 @@ void binary(Binary op, const Broadcast& shape, const float* a, const float* b, f
       return run([](Vec u, Vec v) { return maximum(u, v); }, shape, a, b, y);
     case Binary::minimum:
       return run([](Vec u, Vec v) { return minimum(u, v); }, shape, a, b, y);
+    case Binary::equal:
+      return run([](Vec u, Vec v) { return select(u == v, Vec(1.0f), Vec(0.0f)); }, shape, a, b, y);
   }
 }
 

@@ -15,20 +15,16 @@ struct Sum {
 };
 struct Max {
   static constexpr float start = -__builtin_inff();
-  static WEFT_INLINE Vec combine(Vec a, Vec b) { return select((a > b) | (a != a), a, b); }
+  static WEFT_INLINE Vec combine(Vec a, Vec b) { return select(a != a, a, max(a, b)); }
 };
 struct Min {
   static constexpr float start = __builtin_inff();
-  static WEFT_INLINE Vec combine(Vec a, Vec b) { return select((a < b) | (a != a), a, b); }
+  static WEFT_INLINE Vec combine(Vec a, Vec b) { return select(a != a, a, min(a, b)); }
 };
 
 template <class Op>
 float across_lanes(Vec v) {
-  float lanes[2 * kWidth] = {};
-  v.store(lanes);
-  for (int step = kWidth / 2; step > 0; step /= 2)
-    Op::combine(Vec::load(lanes), Vec::load(lanes + step)).store_first(lanes, step);
-  return lanes[0];
+  return fold_lanes(v, [](Vec a, Vec b) { return Op::combine(a, b); });
 }
 
 // A sum's rounding errors grow with its length: so many vectors are summed before they join the total.

@@ -210,13 +210,39 @@ WEFT_INLINE Vec erf(Vec x) {
   return select(a < Vec(0.925f), near, with_sign(far, x));
 }
 
-/// The sum of the lanes, always in the same order.
+/// Lane i + step in lane i, for i < step; the other lanes are of no account.
+template <int step>
+WEFT_INLINE Vec lanes_from(Vec x) {
+#if defined(WEFT_ISA_avx512)
+  if constexpr (step == 8) return Vec(FloatLanes(_mm512_maskz_shuffle_f32x4(kAllLanes, x.v, x.v, 0x4e)));
+  if constexpr (step == 4) return Vec(FloatLanes(_mm512_maskz_shuffle_f32x4(kAllLanes, x.v, x.v, 0xb1)));
+  if constexpr (step == 2) return Vec(FloatLanes(_mm512_maskz_permute_ps(kAllLanes, x.v, 0x4e)));
+  if constexpr (step == 1) return Vec(FloatLanes(_mm512_maskz_permute_ps(kAllLanes, x.v, 0xb1)));
+#elif defined(WEFT_ISA_avx2)
+  if constexpr (step == 4) return Vec(FloatLanes(_mm256_permute2f128_ps(x.v, x.v, 1)));
+  if constexpr (step == 2) return Vec(FloatLanes(_mm256_permute_ps(x.v, 0x4e)));
+  if constexpr (step == 1) return Vec(FloatLanes(_mm256_permute_ps(x.v, 0xb1)));
+#elif defined(__x86_64__)
+  if constexpr (step == 2) return Vec(FloatLanes(_mm_shuffle_ps(x.v, x.v, 0x4e)));
+  if constexpr (step == 1) return Vec(FloatLanes(_mm_shuffle_ps(x.v, x.v, 0xb1)));
+#else
+  for (int i = 0; i < step; ++i) x.v[i] = x.v[i + step];
+  return x;
+#endif
+}
+
+/// The lanes combined to one, always in the same order: the halves, then their halves.
+template <int step = kWidth / 2, class F>
+WEFT_INLINE float fold_lanes(Vec x, F combine) {
+  if constexpr (step == 0)
+    return x.v[0];
+  else
+    return fold_lanes<step / 2>(combine(x, lanes_from<step>(x)), combine);
+}
+
+/// The sum of the lanes.
 WEFT_INLINE float lane_sum(Vec x) {
-  float lanes[kWidth];
-  x.store(lanes);
-  for (int step = kWidth / 2; step > 0; step /= 2)
-    for (int i = 0; i < step; ++i) lanes[i] += lanes[i + step];
-  return lanes[0];
+  return fold_lanes(x, [](Vec a, Vec b) { return a + b; });
 }
 
 }  // namespace weft::kernels::WEFT_ISA
