@@ -2,19 +2,17 @@
 // belongs to a channel stays in registers. Sums over rows are taken over fixed parts of the rows and merged
 // in their order.
 #include "weft/kernels/cpu/isa/activations.h"
+#include "weft/kernels/cpu/isa/channel_stats.h"
 #include "weft/kernels/cpu/isa/kernels.h"
 #include "weft/kernels/cpu/isa/loops.h"
 #include "weft/kernels/cpu/isa/scratch.h"
+#include "weft/kernels/cpu/isa/strips.h"
 
 namespace weft::kernels::WEFT_ISA {
 namespace {
 
-// Bytes of x that the second pass over a block finds in the cache, the most parts that are summed apart, and
-// the least elements worth a part.
-constexpr int64_t kBlockBytes = 64 << 10, kMostParts = 64, kLeastPart = 16 << 10;
-// The rows of a block: its elements fit the first cache. Rounding errors grow with the length of a sum, so at
-// most so many rows are summed before they join the total.
-constexpr int64_t kBlockElements = 4096, kLeastRows = 8, kMostRows = 128;
+// The most parts that are summed apart, and the least elements worth a part.
+constexpr int64_t kMostParts = 64, kLeastPart = 16 << 10;
 
 struct Parts {
   int64_t rows, count;  // all rows, parts
@@ -25,83 +23,6 @@ struct Parts {
 
 void clear(float* p, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = 0;
-}
-
-/// A number of vectors, as a type.
-template <int n>
-struct Strip {};
-
-/// Calls f(strip, access, first, last, c) for the blocks of rows [first, last) of [begin, end) and the strips
-/// of channels from c on.
-template <class F>
-WEFT_INLINE void each_strip(int64_t begin, int64_t end, int64_t channels, F f) {
-  const int64_t rows = smaller(kMostRows, larger(kLeastRows, kBlockElements / channels));
-  for (int64_t first = begin; first < end; first += rows) {
-    const int64_t last = smaller(end, first + rows);
-    int64_t c = 0;
-    for (; c + 4 * kWidth <= channels; c += 4 * kWidth) f(Strip<4>{}, Whole{}, first, last, c);
-    for (; c + 2 * kWidth <= channels; c += 2 * kWidth) f(Strip<2>{}, Whole{}, first, last, c);
-    for (; c + kWidth <= channels; c += kWidth) f(Strip<1>{}, Whole{}, first, last, c);
-    if (c < channels) f(Strip<1>{}, Few{channels - c}, first, last, c);
-  }
-}
-
-/// Mean and sum of squared deviations of rows [begin, end): block by block, each in two passes, the second of
-/// which also mends the rounding of the first one's mean; merged by the formula of Chan, Golub and LeVeque
-/// (1979).
-void part_stats(int64_t begin, int64_t end, int64_t channels, const float* x, float* mean, float* squares) {
-  const int64_t block = larger(32, kBlockBytes / (channels * int64_t(sizeof(float))));
-  const Scratch scratch(3 * channels);
-  float *centre = scratch.get(), *sum = centre + channels, *sum_squares = sum + channels;
-  clear(mean, channels);
-  clear(squares, channels);
-  for (int64_t first = begin; first < end; first += block) {
-    const int64_t last = smaller(end, first + block);
-    clear(centre, 3 * channels);
-    each_strip(first, last, channels, [=]<int n>(Strip<n>, auto at, int64_t from, int64_t to, int64_t c) {
-      Vec acc[n];
-#pragma GCC unroll 4
-      for (int v = 0; v < n; ++v) acc[v] = at.load(centre + c + v * kWidth);
-      for (int64_t r = from; r < to; ++r)
-#pragma GCC unroll 4
-        for (int v = 0; v < n; ++v) acc[v] += at.load(x + r * channels + c + v * kWidth);
-#pragma GCC unroll 4
-      for (int v = 0; v < n; ++v) at.store(acc[v], centre + c + v * kWidth);
-    });
-    const float rows = float(last - first), before = float(first - begin), all = before + rows;
-    const Vec inverse(1.0f / rows);
-    each_vector(0, channels,
-                [=](auto at, int64_t c) { at.store(at.load(centre + c) * inverse, centre + c); });
-    each_strip(first, last, channels, [=]<int n>(Strip<n>, auto at, int64_t from, int64_t to, int64_t c) {
-      Vec middle[n], acc[n], acc_squares[n];
-#pragma GCC unroll 4
-      for (int v = 0; v < n; ++v) {
-        middle[v] = at.load(centre + c + v * kWidth);
-        acc[v] = at.load(sum + c + v * kWidth);
-        acc_squares[v] = at.load(sum_squares + c + v * kWidth);
-      }
-      for (int64_t r = from; r < to; ++r)
-#pragma GCC unroll 4
-        for (int v = 0; v < n; ++v) {
-          const Vec d = at.load(x + r * channels + c + v * kWidth) - middle[v];
-          acc[v] += d;
-          acc_squares[v] = fma(d, d, acc_squares[v]);
-        }
-#pragma GCC unroll 4
-      for (int v = 0; v < n; ++v) {
-        at.store(acc[v], sum + c + v * kWidth);
-        at.store(acc_squares[v], sum_squares + c + v * kWidth);
-      }
-    });
-    const Vec share(rows / all), weight(before * (rows / all));
-    each_vector(0, channels, [=](auto at, int64_t c) {
-      const Vec off = at.load(sum + c) * inverse, block_mean = at.load(centre + c) + off;
-      const Vec block_squares = at.load(sum_squares + c) - off * at.load(sum + c);
-      const Vec m = at.load(mean + c), d = block_mean - m;
-      at.store(fma(d, share, m), mean + c);
-      at.store(at.load(squares + c) + fma(d * d, weight, block_squares), squares + c);
-    });
-  }
 }
 
 /// What the kernels below need of a vector of channels.
@@ -142,24 +63,12 @@ WEFT_INLINE Gradient gradient(const BatchNormArgs<float>& a, const float* dy, At
 
 void batch_norm_stats(int64_t rows, int64_t channels, const float* x, float* mean, float* var) {
   const Parts parts(rows, channels);
-  const Scratch scratch(parts.count * 2 * channels);
-  float* stats = scratch.get();
+  StatsParts stats(parts.count, channels);
   parallel_for(parts.count, [&](int64_t part) {
-    float* to = stats + part * 2 * channels;
-    part_stats(parts.begin(part), parts.begin(part + 1), channels, x, to, to + channels);
+    const int64_t begin = parts.begin(part);
+    stats.add(part, x + begin * channels, parts.begin(part + 1) - begin, channels, 0, channels);
   });
-  for (int64_t c = 0; c < channels; ++c) {
-    double n = 0, m = 0, squares = 0;
-    for (int64_t part = 0; part < parts.count; ++part) {
-      const float* from = stats + part * 2 * channels + c;
-      const double count = double(parts.begin(part + 1) - parts.begin(part)), d = double(*from) - m;
-      squares += double(from[channels]) + d * d * (n * count / (n + count));
-      n += count;
-      m += d * (count / n);
-    }
-    mean[c] = float(m);
-    var[c] = float(squares / n);
-  }
+  stats.combine(mean, var);
 }
 
 void batch_norm_forward(const BatchNormArgs<float>& args, float* y) {

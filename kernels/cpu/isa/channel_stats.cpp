@@ -1,12 +1,12 @@
 #include "weft/kernels/cpu/isa/channel_stats.h"
 
-#include "weft/kernels/cpu/isa/loops.h"
+#include "weft/kernels/cpu/isa/strips.h"
 
 namespace weft::kernels::WEFT_ISA {
 namespace {
 
 // Bytes of x that the second pass over a block finds in the cache.
-constexpr int64_t kBlockBytes = 64 << 10, kLeastRows = 32;
+constexpr int64_t kBlockBytes = 64 << 10, kLeastBlock = 32;
 
 void clear(float* p, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = 0;
@@ -26,7 +26,7 @@ StatsParts::StatsParts(int64_t parts, int64_t channels)
 // rounding of the first one's mean; merged by the formula of Chan, Golub and LeVeque (1979).
 void StatsParts::add(int64_t part, const float* x, int64_t rows, int64_t pitch, int64_t channel,
                      int64_t columns) {
-  const int64_t block = larger(kLeastRows, kBlockBytes / (columns * int64_t(sizeof(float))));
+  const int64_t block = larger(kLeastBlock, kBlockBytes / (columns * int64_t(sizeof(float))));
   float *count = memory_.get() + part * part_floats_ + channel, *mean = count + channels_,
         *squares = mean + channels_;
   const Scratch scratch(3 * columns);
@@ -34,19 +34,42 @@ void StatsParts::add(int64_t part, const float* x, int64_t rows, int64_t pitch, 
   for (int64_t first = 0; first < rows; first += block) {
     const int64_t last = smaller(rows, first + block);
     clear(centre, 3 * columns);
-    for (int64_t r = first; r < last; ++r)
-      each_vector(0, columns, [=](auto at, int64_t c) {
-        at.store(at.load(centre + c) + at.load(x + r * pitch + c), centre + c);
-      });
+    each_strip(first, last, columns,
+               [=]<int vecs>(Strip<vecs>, auto at, int64_t from, int64_t to, int64_t c) {
+                 Vec acc[vecs];
+#pragma GCC unroll 4
+                 for (int v = 0; v < vecs; ++v) acc[v] = at.load(centre + c + v * kWidth);
+                 for (int64_t r = from; r < to; ++r)
+#pragma GCC unroll 4
+                   for (int v = 0; v < vecs; ++v) acc[v] += at.load(x + r * pitch + c + v * kWidth);
+#pragma GCC unroll 4
+                 for (int v = 0; v < vecs; ++v) at.store(acc[v], centre + c + v * kWidth);
+               });
     const float n = float(last - first), before = count[0], all = before + n;
     const Vec inverse(1.0f / n);
     each_vector(0, columns, [=](auto at, int64_t c) { at.store(at.load(centre + c) * inverse, centre + c); });
-    for (int64_t r = first; r < last; ++r)
-      each_vector(0, columns, [=](auto at, int64_t c) {
-        const Vec d = at.load(x + r * pitch + c) - at.load(centre + c);
-        at.store(at.load(sum + c) + d, sum + c);
-        at.store(fma(d, d, at.load(sum_squares + c)), sum_squares + c);
-      });
+    each_strip(first, last, columns,
+               [=]<int vecs>(Strip<vecs>, auto at, int64_t from, int64_t to, int64_t c) {
+                 Vec middle[vecs], acc[vecs], acc_squares[vecs];
+#pragma GCC unroll 4
+                 for (int v = 0; v < vecs; ++v) {
+                   middle[v] = at.load(centre + c + v * kWidth);
+                   acc[v] = at.load(sum + c + v * kWidth);
+                   acc_squares[v] = at.load(sum_squares + c + v * kWidth);
+                 }
+                 for (int64_t r = from; r < to; ++r)
+#pragma GCC unroll 4
+                   for (int v = 0; v < vecs; ++v) {
+                     const Vec d = at.load(x + r * pitch + c + v * kWidth) - middle[v];
+                     acc[v] += d;
+                     acc_squares[v] = fma(d, d, acc_squares[v]);
+                   }
+#pragma GCC unroll 4
+                 for (int v = 0; v < vecs; ++v) {
+                   at.store(acc[v], sum + c + v * kWidth);
+                   at.store(acc_squares[v], sum_squares + c + v * kWidth);
+                 }
+               });
     const Vec share(n / all), weight(before * (n / all)), rows_now(all);
     each_vector(0, columns, [=](auto at, int64_t c) {
       const Vec off = at.load(sum + c) * inverse, block_mean = at.load(centre + c) + off;

@@ -1,0 +1,32 @@
+// Walks [rows, channels] in strips of a few vectors of channels down a block of rows, so that what belongs to
+// a channel stays in registers and the block in the first cache.
+#pragma once
+
+#include "weft/kernels/cpu/isa/loops.h"
+
+namespace weft::kernels::WEFT_ISA {
+
+// The rows of a block: its elements fit the first cache. Rounding errors grow with the length of a sum, so at
+// most so many rows are summed before they join the total.
+constexpr int64_t kBlockElements = 4096, kLeastRows = 8, kMostRows = 128;
+
+/// A number of vectors, as a type.
+template <int n>
+struct Strip {};
+
+/// Calls f(strip, access, first, last, c) for the blocks of rows [first, last) of [begin, end) and the strips
+/// of channels from c on.
+template <class F>
+WEFT_INLINE void each_strip(int64_t begin, int64_t end, int64_t channels, F f) {
+  const int64_t rows = smaller(kMostRows, larger(kLeastRows, kBlockElements / channels));
+  for (int64_t first = begin; first < end; first += rows) {
+    const int64_t last = smaller(end, first + rows);
+    int64_t c = 0;
+    for (; c + 4 * kWidth <= channels; c += 4 * kWidth) f(Strip<4>{}, Whole{}, first, last, c);
+    for (; c + 2 * kWidth <= channels; c += 2 * kWidth) f(Strip<2>{}, Whole{}, first, last, c);
+    for (; c + kWidth <= channels; c += kWidth) f(Strip<1>{}, Whole{}, first, last, c);
+    if (c < channels) f(Strip<1>{}, Few{channels - c}, first, last, c);
+  }
+}
+
+}  // namespace weft::kernels::WEFT_ISA
