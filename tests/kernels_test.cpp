@@ -883,13 +883,82 @@ TEST_CASE("convolution: depthwise and one filter row") {
     p.stride_h = p.stride_w = 2;
     p.dilation_h = 2;
     check_conv(p);
-    p.out_c = 2 * channels;  // two filters a channel: the general kernels
+    p.out_c = 2 * channels;  // two filters a channel
     check_conv(p);
   }
   Conv2dParams row = square(2, 12, 5, 20, 1, 1);
   row.kernel_w = 5;
   row.pad_w = 2;
   check_conv(row);
+}
+
+TEST_CASE("convolution: groups of few channels") {
+  for (int i = 0; i < 40;) {
+    Conv2dParams p = square(pick(1, 3), 1, 1, 1, 1, 1);
+    p.groups = pick(2, 20);
+    p.in_c = p.groups * pick(1, 17);
+    p.out_c = p.groups * pick(1, 17);
+    p.kernel_h = pick(1, 4), p.kernel_w = pick(1, 4);
+    p.stride_h = pick(1, 3), p.stride_w = pick(1, 3);
+    p.dilation_h = pick(1, 2), p.dilation_w = pick(1, 3);
+    p.pad_h = pick(0, 3), p.pad_w = pick(0, 3);
+    p.in_h = pick(1, 11), p.in_w = pick(1, 25);
+    if (p.in_h + 2 * p.pad_h <= p.dilation_h * (p.kernel_h - 1) ||
+        p.in_w + 2 * p.pad_w <= p.dilation_w * (p.kernel_w - 1))
+      continue;
+    check_conv(p);
+    ++i;
+  }
+  for (int64_t width : {2, 4, 8, 16})
+    for (int64_t stride : {1, 2}) {
+      Conv2dParams p = square(2, 33, 64, 64, 3, stride);
+      p.groups = 64 / width;
+      check_conv(p);
+    }
+}
+
+TEST_CASE("convolution: few input channels") {
+  for (int i = 0; i < 30;) {
+    Conv2dParams p = square(pick(1, 3), 1, pick(1, 4), pick(1, 70), 1, 1);
+    p.kernel_h = pick(1, 5), p.kernel_w = pick(1, 5);
+    p.stride_h = pick(1, 3), p.stride_w = pick(1, 3);
+    p.dilation_h = pick(1, 3), p.dilation_w = pick(1, 3);
+    p.pad_h = pick(0, 3), p.pad_w = pick(0, 3);
+    p.in_h = pick(1, 20), p.in_w = pick(1, 60);
+    if (p.in_h + 2 * p.pad_h <= p.dilation_h * (p.kernel_h - 1) ||
+        p.in_w + 2 * p.pad_w <= p.dilation_w * (p.kernel_w - 1))
+      continue;
+    check_conv(p);
+    ++i;
+  }
+}
+
+TEST_CASE("convolution: what is not finite stays in its group") {
+  Conv2dParams p = square(2, 9, 24, 24, 3, 1);
+  for (int64_t groups : {2, 6, 24}) {
+    p.groups = groups;
+    const int64_t width = 24 / groups, pixels = 2 * 9 * 9;
+    const Floats w = random_floats(24 * 9 * width);
+    Floats x = random_floats(pixels * 24);
+    for (int64_t i = 0; i < pixels; ++i)
+      x[size_t(i * 24 + width)] = std::numeric_limits<float>::infinity();  // of the second group
+    for (const KernelTable<float>* table : all_cpu_tables()) {
+      CAPTURE(std::string(table->name));
+      Workspace forward(table->conv2d_workspace(p, ConvPass::forward)),
+          input(table->conv2d_workspace(p, ConvPass::backward_input)),
+          weight(table->conv2d_workspace(p, ConvPass::backward_weight));
+      Floats y(x.size()), dx(x.size()), dw(w.size());
+      table->conv2d_forward(p, x.data(), w.data(), nullptr, y.data(), forward.get());
+      table->conv2d_backward_input(p, x.data(), w.data(), dx.data(), input.get());
+      table->conv2d_backward_weight(p, x.data(), x.data(), dw.data(), weight.get());
+      for (int64_t c = 0; c < 24; ++c) {
+        const bool second = c / width == 1;
+        CHECK(std::isfinite(y[size_t(40 * 24 + c)]) != second);
+        CHECK(std::isfinite(dx[size_t(40 * 24 + c)]) != second);
+        if (!second) CHECK(std::isfinite(dw[size_t(c * 9 * width)]));
+      }
+    }
+  }
 }
 
 // --- pooling

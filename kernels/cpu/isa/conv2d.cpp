@@ -18,10 +18,10 @@ ConvAlgorithm usable(ConvAlgorithm algorithm, const Conv2dParams& p) {
   return winograd_suits(p) ? algorithm : ConvAlgorithm::direct;
 }
 
-const Convolution& implementation(ConvAlgorithm algorithm, const Conv2dParams& p) {
+const Convolution& implementation(ConvAlgorithm algorithm, const Conv2dParams& p, ConvPass pass) {
   if (algorithm == ConvAlgorithm::winograd4) return winograd4_convolution();
   if (algorithm == ConvAlgorithm::winograd2) return winograd2_convolution();
-  return depthwise_suits(p) ? depthwise_convolution() : direct_convolution();
+  return rows_suit(p, pass) ? row_convolution() : direct_convolution();
 }
 
 ConvAlgorithm cheapest(const Conv2dParams& p) {
@@ -49,16 +49,17 @@ void with_chosen(const Conv2dParams& p, ConvPass pass, F run) {
   if (!choose(p, pass, &algorithm)) {
     struct Call {
       const Conv2dParams& p;
+      ConvPass pass;
       F& run;
-    } call{p, run};
+    } call{p, pass, run};
     const auto one = [](void* object, int i) {
       const Call& c = *static_cast<Call*>(object);
-      c.run(implementation(kAll[i], c.p));
+      c.run(implementation(kAll[i], c.p, c.pass));
     };
     algorithm = kAll[fastest_of(kAlgorithms, one, &call)];
     tell_conv_algorithm(kName, p, pass, algorithm);
   }
-  run(implementation(algorithm, p));
+  run(implementation(algorithm, p, pass));
 }
 
 }  // namespace
@@ -70,9 +71,9 @@ ConvAlgorithm conv2d_algorithm(const Conv2dParams& p, ConvPass pass) {
 
 int64_t conv2d_workspace(const Conv2dParams& p, ConvPass pass) {
   ConvAlgorithm algorithm;
-  if (choose(p, pass, &algorithm)) return implementation(algorithm, p).workspace(p, pass);
+  if (choose(p, pass, &algorithm)) return implementation(algorithm, p, pass).workspace(p, pass);
   int64_t most = 0;
-  for (ConvAlgorithm each : kAll) most = larger(most, implementation(each, p).workspace(p, pass));
+  for (ConvAlgorithm each : kAll) most = larger(most, implementation(each, p, pass).workspace(p, pass));
   return most;
 }
 

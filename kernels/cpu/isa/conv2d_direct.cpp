@@ -1,6 +1,6 @@
 // Direct convolution on the register tile: forward and input gradient.
 #include "weft/kernels/cpu/isa/conv2d.h"
-#include "weft/kernels/cpu/isa/lattice.h"
+#include "weft/kernels/cpu/isa/conv2d_axes.h"
 #include "weft/kernels/parallel.h"
 
 namespace weft::kernels::WEFT_ISA {
@@ -8,49 +8,6 @@ namespace {
 
 // Up to so many input channels a whole filter row is taken as one tap.
 constexpr int64_t kFewChannels = 8;
-
-/// One axis of the forward pass.
-Axis forward_axis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
-  Axis a;
-  a.count = a.dst = out;
-  a.taps = kernel;
-  a.source = in;
-  a.step = stride;
-  a.first = -pad;
-  a.tap_step = dilation;
-  return a;
-}
-
-/// The input positions first, first + stride, ... that a filter meets with the same taps, and those taps:
-/// kernel index first_tap + a * tap_step.
-struct ParityClass {
-  Axis axis;
-  int64_t first_tap = 0, tap_step = 1;
-};
-
-int64_t greatest_common_divisor(int64_t a, int64_t b) {
-  return b == 0 ? a : greatest_common_divisor(b, a % b);
-}
-
-/// Input position i gets dy[o] * w[k] where o * stride - pad + k * dilation = i. For i = first + stride * j
-/// the k that divide evenly are an arithmetic progression and o = j + (first + pad - k * dilation) / stride.
-ParityClass parity_class(int64_t first, int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad,
-                         int64_t dilation) {
-  ParityClass c;
-  c.axis.count = in > first ? ceil_div(in - first, stride) : 0;
-  c.axis.source = out;
-  c.axis.dst = in;
-  c.axis.dst_step = stride;
-  c.axis.dst_first = first;
-  c.tap_step = stride / greatest_common_divisor(stride, dilation);
-  c.axis.tap_step = -(c.tap_step * dilation / stride);
-  int64_t k = 0;
-  while (k < smaller(kernel, c.tap_step) && (first + pad - k * dilation) % stride != 0) ++k;
-  c.first_tap = k;
-  c.axis.taps = k < smaller(kernel, c.tap_step) ? ceil_div(kernel - k, c.tap_step) : 0;
-  c.axis.first = c.axis.taps > 0 ? (first + pad - k * dilation) / stride : 0;
-  return c;
-}
 
 /// Packs the weights of the taps (first + a * step) of each direction, seen as [taps, depth] x width per
 /// group; transposed: depth runs over the output channels and width over the input channels.
