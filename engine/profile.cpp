@@ -35,7 +35,9 @@ void Profiler::clear() {
 void Profiler::passed(const TapeEntry& entry, ProfileEvent::Pass pass) {
   const double t = now();
   int64_t products = 1;
-  if (pass == ProfileEvent::Pass::backward) {
+  if (entry.op == "checkpoint") {
+    products = 0;  // the ops inside it have made events of their own
+  } else if (pass == ProfileEvent::Pass::backward) {
     // Inputs 0 and 1 are the factors of every matrix product and convolution.
     products = 0;
     for (size_t i = 0; i < std::min<size_t>(2, entry.inputs.size()); ++i)
