@@ -552,8 +552,8 @@ std::vector<json> bench_rows(Arguments arguments) {
 }  // namespace
 
 TEST_CASE("bench step takes lists and compares with the first case") {
-  const auto rows = bench_rows({"step", "--size", "32,40", "--batch-size", "2", "--activation", "mish,relu",
-                                "--threads", "1,2", "--steps", "1"});
+  const auto rows = bench_rows({"step", "--size", "32,40", "--batch-size", "2", "--recompute", "--activation",
+                                "mish,relu", "--threads", "1,2", "--steps", "1"});
   REQUIRE(rows.size() == 8);
   std::set<std::string> cases;
   for (const json& row : rows) {

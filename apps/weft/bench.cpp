@@ -58,6 +58,7 @@ void add_sweep(CLI::App& command, BenchFlags& flags) {
   command.add_option("--threads", s.threads, "threads [the cores that the process may use]")
       ->delimiter(',')
       ->check(CLI::Range(1, 256));
+  command.add_flag("--recompute", flags.recompute, "compute activations again in the backward pass");
   command.add_flag("--breakdown{ops}", flags.breakdown, "where the time goes, by ops or by layers [ops]")
       ->check(CLI::IsMember({"ops", "layers"}));
   command.footer(
@@ -138,7 +139,7 @@ std::unique_ptr<Module> bench_model(const BenchFlags& flags) {
   info.model = flags.model;
   info.activation = flags.activation.empty() ? default_activation(flags.model) : flags.activation;
   require_known("--activation", info.activation, activation_names());
-  info.sa = flags.sa || flags.sym, info.sym = flags.sym;
+  info.sa = flags.sa || flags.sym, info.sym = flags.sym, info.recompute = flags.recompute;
   info.classes.resize(10);
   return build_model(info);
 }

@@ -22,7 +22,7 @@ struct StepSweep {
 /// What the benchmarks are asked; each uses what concerns it.
 struct BenchFlags {
   std::string model = "mxresnet18", activation, optimizer = "ranger", data;
-  bool sa = false, sym = false;
+  bool sa = false, sym = false, recompute = false;
   int64_t size = 128, batch_size = 32, steps = 20;
   double seconds = 0.5;  ///< for each thing measured
   int threads = 0;

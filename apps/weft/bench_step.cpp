@@ -76,6 +76,7 @@ nlohmann::json row_of(const StepCase& c, const StepCase& first, double peak, con
           {"model", flags.model},
           {"activation", c.activation},
           {"sa", flags.sa || flags.sym},
+          {"recompute", flags.recompute},
           {"size", c.size},
           {"batch_size", c.batch_size},
           {"optimizer", flags.optimizer},

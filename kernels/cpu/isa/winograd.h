@@ -17,7 +17,7 @@ template <int M>
 struct Winograd;
 
 /// Points 0, a, -a, b, -b, infinity. a = 5/8 and b = 3/2 keep the transforms' coefficients close to 1, which
-/// makes the error in f32 about a third of that of the textbook's 1 and 2 (docs/numerics.md), and all
+/// makes the error in f32 less than half of that of the textbook's 1 and 2 (docs/numerics.md), and all
 /// products of their squares exact.
 template <>
 struct Winograd<4> {
