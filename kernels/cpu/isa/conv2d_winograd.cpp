@@ -2,107 +2,27 @@
 // input tile of (M + 2)^2 pixels, whose transform is multiplied, position by position of the tile, with the
 // transform of the filters. So the work is (M + 2)^2 matrix products [tiles, in_c] x [in_c, out_c]: for M = 4
 // a quarter of the multiplications of the direct sum, for M = 2 four ninths. The input gradient is the same
-// with the filters turned round and their channels exchanged; the weight gradient multiplies the tiles of x
-// and dy.
+// with the filters turned round and their channels exchanged; the weight gradient is in
+// conv2d_winograd_weight.cpp.
 //
 // Many tiles: a task transforms, multiplies and transforms back a chunk of tiles that fits into the L2 cache.
-// Few tiles (and then many channels): the three stages follow each other, each cut into tasks by itself.
-#include "weft/kernels/cpu/isa/conv2d.h"
+// Few tiles (and then many channels): the transforms come first, and the filters stay in the cache instead.
 #include "weft/kernels/cpu/isa/panels.h"
 #include "weft/kernels/cpu/isa/scratch.h"
-#include "weft/kernels/cpu/isa/winograd.h"
+#include "weft/kernels/cpu/isa/winograd_tiles.h"
 #include "weft/kernels/parallel.h"
 
 namespace weft::kernels::WEFT_ISA {
 namespace {
 
-// Floats of transformed tiles that a task keeps in the L2 cache, the most tiles of a task, and a multiple of
-// the heights of the register tile.
-constexpr int64_t kChunkFloats = 168 << 10, kMostChunk = 96, kChunkStep = 24, kRowStep = 6;
-// Below so many chunks the tiles are transformed in a stage of its own, in tasks of a few; then so many tiles
-// and channels of the filters are multiplied at a time.
-constexpr int64_t kEnoughChunks = 12, kTilesPerTask = 4, kStagedChunk = 48, kFilterRows = 32;
-// Weight gradient: transformed tiles up to which they are all kept, and the channels of a task's sums then;
-// else chunks are summed apart, and the most floats of their sums.
-constexpr int64_t kStagedFloats = int64_t{6} << 20, kStagedIn = 64, kStagedOut = 48;
-constexpr int64_t kMostParts = 8, kPartFloats = int64_t{6} << 20;
+// The least step in tiles of a chunk; below so many chunks the tiles are transformed in a stage of its own,
+// and then so many tiles and channels of the filters are multiplied at a time.
+constexpr int64_t kRowStep = 6, kEnoughChunks = 12, kStagedChunk = 48, kFilterRows = 32;
 
 int64_t greatest_common_divisor(int64_t a, int64_t b) {
   return b == 0 ? a : greatest_common_divisor(b, a % b);
 }
 int64_t least_common_multiple(int64_t a, int64_t b) { return a / greatest_common_divisor(a, b) * b; }
-
-/// An image that tiles are read from or written to. Tile (i, j) starts at pixel (i * step - pad_h, j * step -
-/// pad_w).
-struct Plane {
-  int64_t height, width, channels, step, pad_h, pad_w;
-};
-
-/// The tiles of a batch, and the pitch from tile to tile of its transform, which keeps rows out of each
-/// other's cache sets.
-struct Grid {
-  int64_t h, w, tiles;
-  template <int M>
-  static Grid of(int64_t batch, int64_t out_h, int64_t out_w) {
-    const int64_t h = ceil_div(out_h, M), w = ceil_div(out_w, M);
-    return {h, w, batch * h * w};
-  }
-};
-int64_t padded(int64_t channels) {
-  const int64_t pitch = round_up(channels, larger(16, kWidth));
-  return pitch % 256 == 0 ? pitch + 16 : pitch;
-}
-
-/// Calls body(channel, access) for the vectors of the channels.
-template <class F>
-WEFT_INLINE void each_channel(int64_t channels, F body) {
-  int64_t c = 0;
-  for (; c + kWidth <= channels; c += kWidth)
-    body(
-        c, [](const float* p) { return Vec::load(p); }, [](Vec v, float* p) { v.store(p); });
-  if (const int64_t left = channels - c; left > 0)
-    body(
-        c, [left](const float* p) { return Vec::load_first(p, left); },
-        [left](Vec v, float* p) { v.store_first(p, left); });
-}
-
-/// Where transformed tiles lie: [block of channels][position][tile][channel of the block].
-struct Layout {
-  int64_t position_step, pitch;  // from position to position, from tile to tile
-  int64_t block, block_step;     // channels of a block, from block to block
-};
-
-/// Writes the transforms of tiles [first, last) of `src` from `to` on, channels up to the next whole vector
-/// as zeros. What lies outside of the image is zero; `zeros` holds one pixel of it.
-template <int kFrom, int kTo, class Transform>
-void transform_tiles(const Plane& image, const Grid& grid, const float* src, const float* zeros,
-                     int64_t first, int64_t last, float* to, const Layout& layout, Transform transform) {
-  const int64_t per_image = grid.h * grid.w, position_step = layout.position_step;
-  for (int64_t t = first; t < last; ++t, to += layout.pitch) {
-    const int64_t n = t / per_image, i = (t - n * per_image) / grid.w, j = t % grid.w;
-    const int64_t y0 = i * image.step - image.pad_h, x0 = j * image.step - image.pad_w;
-    const float* pixel[kFrom][kFrom];
-    for (int r = 0; r < kFrom; ++r) {
-      const bool row = uint64_t(y0 + r) < uint64_t(image.height);
-      const float* at = src + ((n * image.height + y0 + r) * image.width + x0) * image.channels;
-      for (int s = 0; s < kFrom; ++s)
-        pixel[r][s] = row && uint64_t(x0 + s) < uint64_t(image.width) ? at + s * image.channels : zeros;
-    }
-    float* block = to;
-    for (int64_t c0 = 0; c0 < image.channels; c0 += layout.block, block += layout.block_step)
-      each_channel(smaller(layout.block, image.channels - c0), [&](int64_t c, auto load, auto) {
-      // The pixels that the tile to the right adds; those above it were there one row of tiles ago.
-#pragma GCC unroll 6
-        for (int r = 2; r < kFrom; ++r)
-#pragma GCC unroll 6
-          for (int s = 2; s < kFrom; ++s)
-            __builtin_prefetch(pixel[r][s] + image.step * image.channels + c0 + c);
-        transform_2d<kFrom, kTo>(
-            [&](int r, int s) { return load(pixel[r][s] + c0 + c); }, transform,
-            [&](int r, int s, Vec v) { v.store(block + (r * kTo + s) * position_step + c); });
-      });
-  }
-}
 
 /// Turns products from[position][tile - first][pitch] back into tiles [first, last) of `dst`, with the bias
 /// added.
@@ -155,9 +75,6 @@ void multiply(const float* v, int64_t rows, int64_t depth, int64_t pitch_v, cons
     run(tile);
   }
 }
-
-// --- forward and input gradient
-// -----------------------------------------------------------------------------------
 
 /// A forward convolution or, with x standing for dy, an input gradient.
 template <int M>
@@ -348,148 +265,10 @@ void run(const Conv2dParams& p, ConvPass pass, const float* src, const float* w,
   (g.staged ? run_staged<M> : run_chunks<M>)(g, src, w, bias, dst, stats, zeros, rest);
 }
 
-// --- weight gradient
-// ----------------------------------------------------------------------------------------------
-
-template <int M>
-struct WeightProduct {
-  static constexpr int kIn = Winograd<M>::kIn, kPositions = kIn * kIn;
-  int64_t in_c, out_c;
-  Plane x, dy;
-  Grid grid;
-  bool staged;
-  int64_t chunk, parts, oc_block, ic_block;  // tiles of a task; channels of its sums
-  Layout vx, vdy;
-
-  explicit WeightProduct(const Conv2dParams& p) : in_c(p.in_c), out_c(p.out_c) {
-    const int64_t oh = out_h(p), ow = out_w(p);
-    x = {p.in_h, p.in_w, p.in_c, M, p.pad_h, p.pad_w};
-    dy = {oh, ow, p.out_c, M, 0, 0};
-    grid = Grid::of<M>(p.batch, oh, ow);
-    ic_block = padded(in_c);
-    oc_block = padded(out_c);
-    const int64_t tile = kPositions * (ic_block + oc_block);
-    staged = grid.tiles * tile <= kStagedFloats;
-    if (staged) {
-      chunk = grid.tiles;
-      parts = 1;
-      ic_block = smaller(ic_block, kStagedIn);
-      oc_block = smaller(oc_block, kStagedOut);
-    } else {
-      // Where the sums do not fit into the L2 cache, a chunk is large enough to be worth their way.
-      const int64_t fit = sums() <= kChunkFloats ? kChunkFloats / tile / 8 * 8 : kMostChunk;
-      chunk = larger(kChunkStep, smaller(kMostChunk, fit));
-      parts = larger(1, smaller(smaller(kMostParts, grid.tiles / chunk), kPartFloats / sums()));
-    }
-    const auto layout = [&](int64_t block) {
-      const int64_t step = chunk * block + 16;
-      return Layout{step, block, block, kPositions * step};
-    };
-    vx = layout(ic_block);
-    vdy = layout(oc_block);
-  }
-  int64_t sum_step() const { return oc_block * ic_block + 16; }
-  int64_t sums() const { return kPositions * sum_step(); }
-  int64_t x_floats() const { return ceil_div(in_c, ic_block) * vx.block_step; }
-  int64_t tile_floats() const { return x_floats() + ceil_div(out_c, oc_block) * vdy.block_step; }
-  int64_t zero_floats() const { return round_up(larger(in_c, out_c), 16); }
-  int64_t workspace() const { return zero_floats() + (staged ? tile_floats() : parts * sums()); }
-};
-
-/// sums[oc][ic] (+)= sum over the tiles of y[tile][oc] * v[tile][ic], oc < rows, ic < columns (whole
-/// vectors).
-template <int M>
-void multiply_outer(const WeightProduct<M>& g, const float* v, const float* y, int64_t tiles, int64_t rows,
-                    int64_t columns, bool accumulate, float* sums) {
-  const Segment segment = {v, y, tiles};
-  OuterTile t;
-  t.segments = &segment;
-  t.segment_count = 1;
-  t.x_step = g.vx.pitch;
-  t.dy_step = g.vdy.pitch;
-  t.dst_pitch = g.ic_block;
-  t.accumulate = accumulate;
-  for (int64_t c = 0; c < columns; c += kPanel) {
-    const int vecs = int(smaller(kPanel, columns - c) / kWidth);
-    t.x_offset = c;
-    for (int64_t r = 0; r < rows; r += kOuterRows) {
-      t.dy_offset = r;
-      t.dst = sums + r * g.ic_block + c;
-      outer_function(int(smaller(kOuterRows, rows - r)), vecs)(t);
-    }
-  }
-}
-
-/// dw of output channel oc and `columns` input channels from ic on = G^T (sum of the parts, in their order)
-/// G.
-template <int M>
-void restore_filter(const WeightProduct<M>& g, const float* sums, int64_t oc, int64_t ic, int64_t columns,
-                    float* dw) {
-  using W = Winograd<M>;
-  each_channel(columns, [&](int64_t c, auto, auto store) {
-    transform_2d<W::kIn, 3>(
-        [&](int r, int s) {
-          const float* from = sums + (r * W::kIn + s) * g.sum_step() + c;
-          Vec sum = Vec::load(from);
-          for (int64_t part = 1; part < g.parts; ++part) sum += Vec::load(from + part * g.sums());
-          return sum;
-        },
-        typename W::FilterGradient{},
-        [&](int r, int s, Vec v) { store(v, dw + (oc * 9 + r * 3 + s) * g.in_c + ic + c); });
-  });
-}
-
-template <int M>
-void run_weight(const Conv2dParams& p, const float* x, const float* dy, float* dw, float* workspace) {
-  using W = Winograd<M>;
-  const WeightProduct<M> g(p);
-  constexpr int kPositions = WeightProduct<M>::kPositions;
-  float *zeros = workspace, *rest = zeros + g.zero_floats();
-  for (int64_t c = 0; c < g.zero_floats(); ++c) zeros[c] = 0;
-  const int64_t tiles = g.grid.tiles;
-  const auto transform = [&](int64_t first, int64_t last, float* v, float* y) {
-    transform_tiles<W::kIn, W::kIn>(g.x, g.grid, x, zeros, first, last, v, g.vx, typename W::Input{});
-    transform_tiles<M, W::kIn>(g.dy, g.grid, dy, zeros, first, last, y, g.vdy, typename W::OutputGradient{});
-  };
-  if (g.staged) {
-    float *v = rest, *y = v + g.x_floats();
-    parallel_ranges(tiles, kTilesPerTask, [&](int64_t first, int64_t last) {
-      transform(first, last, v + first * g.vx.pitch, y + first * g.vdy.pitch);
-    });
-    const int64_t blocks = ceil_div(g.in_c, g.ic_block);
-    parallel_for(ceil_div(g.out_c, g.oc_block) * blocks, [&](int64_t task) {
-      const int64_t oc = task / blocks, ic = task - oc * blocks;
-      const int64_t rows = smaller(g.oc_block, g.out_c - oc * g.oc_block);
-      const int64_t columns = smaller(g.ic_block, g.in_c - ic * g.ic_block);
-      const Scratch sums(g.sums());
-      for (int64_t i = 0; i < kPositions; ++i)
-        multiply_outer(g, v + ic * g.vx.block_step + i * g.vx.position_step,
-                       y + oc * g.vdy.block_step + i * g.vdy.position_step, tiles, rows,
-                       round_up(columns, kWidth), false, sums.get() + i * g.sum_step());
-      for (int64_t r = 0; r < rows; ++r)
-        restore_filter(g, sums.get() + r * g.ic_block, oc * g.oc_block + r, ic * g.ic_block, columns, dw);
-    });
-    return;
-  }
-  parallel_for(g.parts, [&](int64_t part) {
-    const Scratch scratch(g.tile_floats());
-    float *v = scratch.get(), *y = v + g.x_floats();
-    const int64_t begin = part * tiles / g.parts, end = (part + 1) * tiles / g.parts;
-    for (int64_t first = begin; first < end; first += g.chunk) {
-      const int64_t last = smaller(end, first + g.chunk);
-      transform(first, last, v, y);
-      for (int64_t i = 0; i < kPositions; ++i)
-        multiply_outer(g, v + i * g.vx.position_step, y + i * g.vdy.position_step, last - first, g.out_c,
-                       round_up(g.in_c, kWidth), first > begin, rest + part * g.sums() + i * g.sum_step());
-    }
-  });
-  parallel_for(g.out_c, [&](int64_t oc) { restore_filter(g, rest + oc * g.ic_block, oc, 0, g.in_c, dw); });
-}
-
 template <int M>
 int64_t workspace(const Conv2dParams& p, ConvPass pass) {
   const int64_t floats =
-      pass == ConvPass::backward_weight ? WeightProduct<M>(p).workspace() : Product<M>(p, pass).workspace();
+      pass == ConvPass::backward_weight ? winograd_weight_floats<M>(p) : Product<M>(p, pass).workspace();
   return floats * int64_t(sizeof(float));
 }
 
@@ -502,7 +281,7 @@ constexpr Convolution kWinograd = {
     [](const Conv2dParams& p, const float* dy, const float* w, float* dx, float* workspace) {
       run<M>(p, ConvPass::backward_input, dy, w, nullptr, dx, {}, workspace);
     },
-    run_weight<M>};
+    winograd_backward_weight<M>};
 
 }  // namespace
 
