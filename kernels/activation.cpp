@@ -1,5 +1,8 @@
 #include "weft/kernels/activation.h"
 
+#include <iterator>
+
+#include "weft/kernels/activation_descriptions.h"
 #include "weft/kernels/activation_list.h"
 
 namespace weft {
@@ -32,6 +35,12 @@ double activation_default_param(Activation act) {
 #undef WEFT_CASE
   }
   return 0;
+}
+
+std::string_view activation_description(Activation act) {
+  static constexpr std::string_view kDescriptions[] = {WEFT_ACTIVATION_DESCRIPTIONS};
+  static_assert(std::size(kDescriptions) == kActivationCount);
+  return kDescriptions[size_t(act)];
 }
 
 }  // namespace weft

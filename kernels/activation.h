@@ -3,7 +3,8 @@
 // layers, the fused batch-norm kernels and the tests all follow from that list, so adding an activation is
 // adding one file.
 //
-// Such a struct is named as its file (mish.h holds struct mish) and declares
+// Such a struct is named as its file (mish.h holds struct mish), has a doc comment "name(x) = formula
+// (source); remarks", which activation_description() gives, and declares
 //   static constexpr double param;                      default of its one parameter (0 where it has none)
 //   template <class V> static V forward(V x, V p);      value
 //   template <class V> static V derivative(V x, V p);   slope
@@ -34,5 +35,7 @@ std::string_view activation_name(Activation act);
 std::optional<Activation> find_activation(std::string_view name);
 /// Default of its parameter (LeakyReLU's slope, ELU's alpha); 0 where it has none.
 double activation_default_param(Activation act);
+/// Formula, source and remarks: the doc comment of its file, in one line.
+std::string_view activation_description(Activation act);
 
 }  // namespace weft

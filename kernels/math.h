@@ -61,5 +61,11 @@ template <Scalar T>
 T select(bool c, T a, T b) {
   return c ? a : b;
 }
+/// 0, and NaN where x is NaN: for flat parts. Of scalars and vectors.
+template <class V>
+V zero_or_nan(V x) {
+  const V held = min(V(1), max(V(-1), x));
+  return held - held;
+}
 
 }  // namespace weft::kernels::math

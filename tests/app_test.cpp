@@ -19,6 +19,7 @@
 
 #include "weft/engine/file.h"
 #include "weft/engine/safetensors.h"
+#include "weft/kernels/activation.h"
 
 extern char** environ;
 
@@ -183,7 +184,7 @@ json json_file(const std::string& path) { return json::parse(read_file(path)); }
 TEST_CASE("help and version") {
   const Result help = weft_run({"--help"});
   CHECK(help.code == 0);
-  for (const char* name : {"train", "eval", "predict", "data", "bench"}) {
+  for (const char* name : {"train", "eval", "predict", "data", "bench", "lab"}) {
     CHECK(has(help.out, name));
     CHECK(weft_run({name, "--help"}).code == 0);
   }
@@ -510,6 +511,25 @@ TEST_CASE("fetch without a network says what to do") {
   CHECK(r.code == 1);
   CHECK(has(r.err, "https://s3.amazonaws.com/fast-ai-imageclas/imagewoof2-160.tgz"));
   CHECK(has(r.err, at("fetched/imagewoof2-160.tgz")));
+}
+
+TEST_CASE("lab lists the activations") {
+  const Result text = weft_run({"lab", "activations", "--list"});
+  CHECK(text.code == 0);
+  CHECK(has(text.out, "mish(x) = x tanh(ln(1 + e^x)) (Misra"));
+  CHECK(has(text.out, "leaky_relu(x) = "));
+  CHECK(has(text.out, "[parameter 0.01]"));
+  const Result lines = weft_run({"lab", "activations", "--list", "--json"});
+  CHECK(lines.code == 0);
+  std::istringstream in(lines.out);
+  int count = 0;
+  for (std::string line; std::getline(in, line); ++count) {
+    const json row = json::parse(line);
+    CHECK(row.at("description").get<std::string>().rfind(row.at("name").get<std::string>() + "(x) = ", 0) ==
+          0);
+  }
+  CHECK(count == weft::kActivationCount);
+  check_error(weft_run({"lab", "activations"}), 2, {"--list"});
 }
 
 TEST_CASE("bench prints JSON lines") {

@@ -36,6 +36,7 @@ void add_eval(CLI::App& weft, Action& action);
 void add_predict(CLI::App& weft, Action& action);
 void add_data(CLI::App& weft, Action& action);
 void add_bench(CLI::App& weft, Action& action);
+void add_lab(CLI::App& weft, Action& action);
 
 /// Adds --threads [the cores that the process may use]; `threads` is 0 where it is not given.
 void add_threads(CLI::App& command, int& threads);

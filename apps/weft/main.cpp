@@ -51,6 +51,7 @@ int run(int argc, char** argv) {
   add_predict(app, action);
   add_data(app, action);
   add_bench(app, action);
+  add_lab(app, action);
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage. `weft COMMAND --help` describes a command.");
   try {
     app.parse(argc, argv);

@@ -3,7 +3,8 @@
 
 namespace weft::kernels::activations {
 
-/// leaky_relu(x) = x above 0, else slope * x; the slope at 0 is the lower one, as in PyTorch.
+/// leaky_relu(x) = x above 0, else slope * x (Maas et al., 2013); the slope at 0 is the lower one, as in
+/// PyTorch.
 struct leaky_relu {
   static constexpr double param = 0.01;
   template <class V>

@@ -3,7 +3,7 @@
 
 namespace weft::kernels::activations {
 
-/// Mish(x) = x tanh(ln(1 + e^x)) (Misra, "Mish: A Self Regularized Non-Monotonic Activation Function", 2019).
+/// mish(x) = x tanh(ln(1 + e^x)) (Misra, "Mish: A Self Regularized Non-Monotonic Activation Function", 2019).
 /// With u = e^x, n = u (u + 2) and r = 1 / (n + 2): value x n r, slope r (n + 4 x r u (u + 1)), where u (u +
 /// 1) is n - u. Above 20 both are exact in float with u held at e^20, so nothing overflows; x held above
 /// -1000 keeps 0 * inf out of the limit below.

@@ -3,7 +3,7 @@
 
 namespace weft::kernels::activations {
 
-/// relu(x) = max(x, 0); slope 0 at 0, as in PyTorch.
+/// relu(x) = max(x, 0) (Nair and Hinton, 2010); slope 0 at 0, as in PyTorch.
 struct relu {
   static constexpr double param = 0;
   template <class V>

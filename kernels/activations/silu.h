@@ -4,8 +4,8 @@
 
 namespace weft::kernels::activations {
 
-/// silu(x) = x sigmoid(x), also called swish; slope sigmoid(x) + x sigmoid'(x).
-/// Beyond 1000 both are at their limits; x held there keeps 0 * inf out of them.
+/// silu(x) = x sigmoid(x), also called swish (Elfwing et al., 2017; Ramachandran et al., 2017); slope
+/// sigmoid(x) + x sigmoid'(x). Beyond 1000 both are at their limits; x held there keeps 0 * inf out of them.
 struct silu {
   static constexpr double param = 0;
   template <class V>

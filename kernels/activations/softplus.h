@@ -4,7 +4,8 @@
 
 namespace weft::kernels::activations {
 
-/// softplus(x) = ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|), which never overflows; slope sigmoid(x).
+/// softplus(x) = ln(1 + e^x) (Dugas et al., 2001) = max(x, 0) + ln(1 + e^-|x|), which never overflows; slope
+/// sigmoid(x).
 struct softplus {
   static constexpr double param = 0;
   template <class V>

@@ -3,8 +3,8 @@
 
 namespace weft::kernels::activations {
 
-/// tanh(x); slope 1 / cosh(x)^2 = 4 e / (1 + e)^2 with e = e^-2|x|, which keeps its digits where 1 -
-/// tanh(x)^2 loses them.
+/// tanh(x) = sinh(x) / cosh(x); slope 1 / cosh(x)^2 = 4 e / (1 + e)^2 with e = e^-2|x|, which keeps its
+/// digits where 1 - tanh(x)^2 loses them.
 struct tanh {
   static constexpr double param = 0;
   template <class V>

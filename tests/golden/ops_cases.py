@@ -25,6 +25,18 @@ ACTIVATIONS = {
     "elu": lambda x, p: F.elu(x, 1 if p is None else p),
     "gelu": lambda x, p: F.gelu(x),
     "gelu_tanh": lambda x, p: F.gelu(x, approximate="tanh"),
+    "celu": lambda x, p: F.celu(x, 1 if p is None else p),
+    "hardshrink": lambda x, p: F.hardshrink(x, 0.5 if p is None else p),
+    # F.hardsigmoid takes 1/6 in float on the way back, and F.celu 1 / alpha: hence the division and an alpha of 0.5.
+    "hardsigmoid": lambda x, p: F.relu6(x + 3) / 6,
+    "hardswish": lambda x, p: F.hardswish(x),
+    "hardtanh": lambda x, p: F.hardtanh(x, *((-1, 1) if p is None else (-p, p))),
+    "logsigmoid": lambda x, p: F.logsigmoid(x),
+    "relu6": lambda x, p: F.relu6(x),
+    "selu": lambda x, p: F.selu(x),
+    "softshrink": lambda x, p: F.softshrink(x, 0.5 if p is None else p),
+    "softsign": lambda x, p: F.softsign(x),
+    "tanhshrink": lambda x, p: F.tanhshrink(x),
 }
 
 
@@ -112,9 +124,12 @@ def activations(file):
             x = rounded(scale * normals(f"{case}/x", (3, 5, 7)))
             x[1, 2, 3] = 0
             file.case(case, "activation", {"x": x}, lambda x: f(x, None), name=name)
-    for name, param in (("leaky_relu", 0.2), ("elu", 0.7)):
+    for name, param in (("leaky_relu", 0.2), ("elu", 0.7), ("celu", 0.5), ("hardshrink", 0.3), ("hardtanh", 0.8),
+                        ("softshrink", 0.3)):
         file.case(f"activation.{name}.param", "activation", {"x": (5, 7)}, lambda x: ACTIVATIONS[name](x, param), name=name,
                   param=param)
+        if name not in ("leaky_relu", "elu"):  # these have functions of their own
+            continue
         file.case(f"{name}.param", name, {"x": (5, 7)}, lambda x: ACTIVATIONS[name](x, param), param=param)
     for name in ("relu", "mish", "silu", "sigmoid", "tanh", "softplus", "leaky_relu", "elu", "gelu"):
         file.case(name, name, {"x": (5, 7)}, lambda x: ACTIVATIONS[name](x, None))

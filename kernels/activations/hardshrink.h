@@ -1,0 +1,22 @@
+#pragma once
+#include "weft/kernels/math.h"
+
+namespace weft::kernels::activations {
+
+/// hardshrink(x) = x beyond lambda on either side, else 0 (Donoho and Johnstone, 1994); slope 0 at both, as
+/// in PyTorch.
+struct hardshrink {
+  static constexpr double param = 0.5;
+  template <class V>
+  static V forward(V x, V lambda) {
+    using namespace math;
+    return select(abs(x) > lambda, x, zero_or_nan(x));
+  }
+  template <class V>
+  static V derivative(V x, V lambda) {
+    using namespace math;
+    return select(abs(x) > lambda, V(1), zero_or_nan(x));
+  }
+};
+
+}  // namespace weft::kernels::activations

@@ -1,0 +1,21 @@
+#pragma once
+#include "weft/kernels/math.h"
+
+namespace weft::kernels::activations {
+
+/// relu6(x) = min(max(x, 0), 6) (Krizhevsky, 2010); slope 0 at 0 and at 6, as in PyTorch.
+struct relu6 {
+  static constexpr double param = 0;
+  template <class V>
+  static V forward(V x, V) {
+    using namespace math;
+    return min(V(6), max(V(0), x));
+  }
+  template <class V>
+  static V derivative(V x, V) {
+    using namespace math;
+    return select((x > V(0)) & (x < V(6)), V(1), zero_or_nan(x));
+  }
+};
+
+}  // namespace weft::kernels::activations

@@ -1,0 +1,23 @@
+#pragma once
+#include "weft/kernels/math.h"
+
+namespace weft::kernels::activations {
+
+/// sqnl(x) = x - x |x| / 4 between -2 and 2, beyond -1 and 1: the square non-linearity (Wuraola and Patel,
+/// 2018); slope 1 - |x| / 2.
+struct sqnl {
+  static constexpr double param = 0;
+  template <class V>
+  static V forward(V x, V) {
+    using namespace math;
+    const V c = min(V(2), max(V(-2), x));
+    return c - V(0.25) * c * abs(c);
+  }
+  template <class V>
+  static V derivative(V x, V) {
+    using namespace math;
+    return V(1) - V(0.5) * abs(min(V(2), max(V(-2), x)));
+  }
+};
+
+}  // namespace weft::kernels::activations
