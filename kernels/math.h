@@ -41,6 +41,14 @@ T erf(T x) {
   return std::erf(x);
 }
 template <Scalar T>
+T sin(T x) {
+  return std::sin(x);
+}
+template <Scalar T>
+T cos(T x) {
+  return std::cos(x);
+}
+template <Scalar T>
 T abs(T x) {
   return std::abs(x);
 }

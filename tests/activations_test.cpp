@@ -87,6 +87,7 @@ const Limits limits[] = {
     {Activation::selu, -1.7580993408473766, inf, 0, 1.0507009873554805},
     {Activation::sigmoid, 0, 1, 0, 0},
     {Activation::silu, 0, inf, 0, 1},
+    {Activation::sine_relu, not_a_number, inf, not_a_number, 1},
     {Activation::soft_clipping, 0, 1, 0, 0},
     {Activation::softplus, 0, inf, 0, 1},
     {Activation::softshrink, -inf, inf, 1, 1},
@@ -219,8 +220,13 @@ TEST_CASE_TEMPLATE("activations reach their limits at infinity", T, float, doubl
   };
   for (const Limits& l : limits) {
     CAPTURE(activation_name(l.act));
-    CHECK(value(l.act, T(-inf)) == T(l.value_below));
     CHECK(value(l.act, T(inf)) == T(l.value_above));
+    if (std::isnan(l.value_below)) {  // no limit
+      CHECK(std::isnan(value(l.act, T(-inf))));
+      CHECK(std::isnan(slope(l.act, T(-inf))));
+      continue;
+    }
+    CHECK(value(l.act, T(-inf)) == T(l.value_below));
     CHECK(slope(l.act, T(-inf)) == T(l.slope_below));
     CHECK(slope(l.act, T(inf)) == like(l.slope_above));
     // The largest finite numbers do not overflow on the way.

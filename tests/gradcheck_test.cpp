@@ -130,8 +130,9 @@ TEST_CASE("activations, on both sides of 0 and in the tails") {
     check_gradients(f, {nonzero({3, 5, 7}, 0.01)});
     check_gradients(f, {positive({7}, 0.01)});
     check_gradients(f, {neg(positive({7}, 0.01))});
-    const Tensor far =
-        Tensor::from({-40.0, -25.0, -20.5, -12.0, -6.0, -3.0, 3.0, 6.0, 12.0, 19.5, 20.5, 25.0, 40.0}, {13});
+    // Off every kink.
+    const Tensor far = Tensor::from(
+        {-40.0, -25.0, -20.5, -12.0, -5.5, -3.25, 3.25, 5.5, 12.0, 19.5, 20.5, 25.0, 40.0}, {13});
     check_gradients(f, {far});
     for (const double param : {0.2, 1.3}) {
       CAPTURE(param);

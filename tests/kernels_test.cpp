@@ -358,6 +358,30 @@ TEST_CASE("activations: value and slope within a few units in the last place of 
   }
 }
 
+TEST_CASE("sine and cosine, through sine_relu: small arguments, large ones, and where they are handed over") {
+  Floats x;
+  for (double v = 1e-30; v < 3e38; v *= 1.0037) x.push_back(float(-v));
+  for (double v = -8200; v < -8180; v += 0.0009765625) x.push_back(float(v));
+  for (int k = 1; k < 6000; ++k) x.push_back(float(-k * 0.78539816339744831));  // their zeros among them
+  const int64_t n = int64_t(x.size());
+  const Floats ones(x.size(), 1.0f);
+  Doubles y(x.size()), dx(x.size());
+  for (size_t i = 0; i < x.size(); ++i) {
+    y[i] = std::sin(double(x[i])) - std::cos(double(x[i]));
+    dx[i] = std::cos(double(x[i])) + std::sin(double(x[i]));
+  }
+  each_table(
+      {n, n},
+      [&](const auto& table, auto& out) {
+        table.activation(Activation::sine_relu, 1, n, x.data(), out[0].data());
+        table.activation_backward(Activation::sine_relu, 1, n, x.data(), ones.data(), out[1].data());
+      },
+      [&](const auto& out) {
+        CHECK(excess(out[0], y, 4e-7, 0) <= 0);
+        CHECK(excess(out[1], dx, 4e-7, 0) <= 0);
+      });
+}
+
 TEST_CASE("activations near 0 keep their digits") {
   Floats x;
   for (double v = 1e-30; v < 0.3; v *= 1.3) {

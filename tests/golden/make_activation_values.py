@@ -6,7 +6,7 @@ The slopes are derivatives of the values, taken by mpmath, so they know nothing 
 
 from pathlib import Path
 
-from mpmath import diff, erf, exp, log, mp, mpf, nstr, sqrt, tanh
+from mpmath import cos, diff, erf, exp, log, mp, mpf, nstr, sin, sqrt, tanh
 
 mp.dps = 300
 
@@ -58,6 +58,7 @@ ACTIVATIONS = {
     "selu": lambda x: SELU_SCALE * (x if x > 0 else SELU_ALPHA * (exp(x) - 1)),
     "sigmoid": sigmoid,
     "silu": lambda x: x * sigmoid(x),
+    "sine_relu": lambda x: x if x > 0 else (sin(x) - cos(x)) / 1000,
     "soft_clipping": lambda x: 2 * log((1 + exp(x / 2)) / (1 + exp((x - 1) / 2))),
     "softplus": softplus,
     "softshrink": lambda x: x - clamp(x, -0.5, 0.5),
