@@ -34,28 +34,16 @@ WEFT_INLINE Channel load_channel(const BatchNormArgs<float>& a, At at, int64_t c
   return {at.load(a.mean + c), at.load(a.invstd + c) * at.load(a.weight + c), at.load(a.bias + c)};
 }
 
-/// Calls f(activation, residual or not) with both known at compile time.
-struct Yes {
-  static constexpr bool value = true;
-};
-struct No {
-  static constexpr bool value = false;
-};
-template <class F>
-WEFT_INLINE void specialise(const BatchNormArgs<float>& a, F f) {
-  with_activation(a.activation, [&](auto act) { a.residual ? f(act, Yes{}) : f(act, No{}); });
-}
-
 /// g = dy * activation'(z), and x - mean.
 struct Gradient {
   Vec g, centred;
 };
-template <class A, bool residual, class At>
+template <class A, class At>
 WEFT_INLINE Gradient gradient(const BatchNormArgs<float>& a, const float* dy, At at, int64_t i,
                               const Channel& ch) {
   const Vec centred = at.load(a.x + i) - ch.mean;
   Vec z = fma(centred, ch.scale, ch.bias);
-  if constexpr (residual) z += at.load(a.residual + i);
+  if (a.residual) z += at.load(a.residual + i);
   return {at.load(dy + i) * A::derivative(z, Vec(a.param)), centred};
 }
 
@@ -72,7 +60,7 @@ void batch_norm_stats(int64_t rows, int64_t channels, const float* x, float* mea
 }
 
 void batch_norm_forward(const BatchNormArgs<float>& args, float* y) {
-  specialise(args, [&]<class A, class Residual>(A, Residual) {
+  with_activation(args.activation, [&]<class A>(A) {
     const BatchNormArgs<float> a = args;
     parallel_ranges(a.rows, rows_per_task(a.channels), [=](int64_t begin, int64_t end) {
       each_strip(begin, end, a.channels,
@@ -85,7 +73,7 @@ void batch_norm_forward(const BatchNormArgs<float>& args, float* y) {
                      for (int v = 0; v < n; ++v) {
                        const int64_t i = r * a.channels + c + v * kWidth;
                        Vec z = fma(at.load(a.x + i) - ch[v].mean, ch[v].scale, ch[v].bias);
-                       if constexpr (Residual::value) z += at.load(a.residual + i);
+                       if (a.residual) z += at.load(a.residual + i);
                        at.store(A::forward(z, Vec(a.param)), y + i);
                      }
                  });
@@ -100,7 +88,7 @@ void batch_norm_backward_reduce(const BatchNormArgs<float>& args, const float* d
   // Of each part: sums of g (x - mean), sums of g.
   const Scratch scratch(parts.count * 2 * channels);
   float* sums = scratch.get();
-  specialise(args, [&]<class A, class Residual>(A, Residual) {
+  with_activation(args.activation, [&]<class A>(A) {
     parallel_for(parts.count, [&](int64_t part) {
       const BatchNormArgs<float> a = args;
       float *sum_centred = sums + part * 2 * channels, *sum = sum_centred + channels;
@@ -118,7 +106,7 @@ void batch_norm_backward_reduce(const BatchNormArgs<float>& args, const float* d
 #pragma GCC unroll 4
                      for (int v = 0; v < n; ++v) {
                        const int64_t i = r * channels + c + v * kWidth;
-                       const Gradient d = gradient<A, Residual::value>(a, dy, at, i, ch[v]);
+                       const Gradient d = gradient<A>(a, dy, at, i, ch[v]);
                        acc_centred[v] = fma(d.g, d.centred, acc_centred[v]);
                        acc[v] += d.g;
                        if (g) at.store(d.g, g + i);
@@ -145,7 +133,7 @@ void batch_norm_backward_reduce(const BatchNormArgs<float>& args, const float* d
 
 void batch_norm_backward_input(const BatchNormArgs<float>& args, const float* dy, const float* dweight,
                                const float* dbias, bool training, float* dx) {
-  specialise(args, [&]<class A, class Residual>(A, Residual) {
+  with_activation(args.activation, [&]<class A>(A) {
     const BatchNormArgs<float> a = args;
     // dx = scale (g - [(x - mean) slope + shift]), the bracket being the share of mean and variance.
     const Vec share(training ? 1.0f / float(a.rows) : 0.0f);
@@ -165,7 +153,7 @@ void batch_norm_backward_input(const BatchNormArgs<float>& args, const float* dy
 #pragma GCC unroll 4
                      for (int v = 0; v < n; ++v) {
                        const int64_t i = r * a.channels + c + v * kWidth;
-                       const Gradient d = gradient<A, Residual::value>(a, dy, at, i, ch[v]);
+                       const Gradient d = gradient<A>(a, dy, at, i, ch[v]);
                        Vec u = d.g;
                        if (training) u = u - fma(d.centred, slope[v], shift[v]);
                        at.store(ch[v].scale * u, dx + i);
