@@ -33,7 +33,7 @@ ACTIVATIONS = {
     "aria2": lambda x: (1 + exp(-x)) ** mpf("-1.5"),
     "bent_identity": lambda x: (sqrt(x * x + 1) - 1) / 2 + x,
     "celu": lambda x: x if x > 0 else exp(x) - 1,
-    "elish": lambda x: x * sigmoid(x) if x >= 0 else (exp(x) - 1) * sigmoid(x),
+    "elish": lambda x: (x if x >= 0 else exp(x) - 1) * sigmoid(x),
     "elu": lambda x: x if x > 0 else exp(x) - 1,
     "eswish": lambda x: mpf("1.75") * x * sigmoid(x),
     "ftswish": lambda x: (x * sigmoid(x) if x >= 0 else 0) + mpf("-0.2"),

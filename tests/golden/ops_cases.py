@@ -128,9 +128,8 @@ def activations(file):
                         ("softshrink", 0.3)):
         file.case(f"activation.{name}.param", "activation", {"x": (5, 7)}, lambda x: ACTIVATIONS[name](x, param), name=name,
                   param=param)
-        if name not in ("leaky_relu", "elu"):  # these have functions of their own
-            continue
-        file.case(f"{name}.param", name, {"x": (5, 7)}, lambda x: ACTIVATIONS[name](x, param), param=param)
+        if name in ("leaky_relu", "elu"):  # which have functions of their own
+            file.case(f"{name}.param", name, {"x": (5, 7)}, lambda x: ACTIVATIONS[name](x, param), param=param)
     for name in ("relu", "mish", "silu", "sigmoid", "tanh", "softplus", "leaky_relu", "elu", "gelu"):
         file.case(name, name, {"x": (5, 7)}, lambda x: ACTIVATIONS[name](x, None))
 
