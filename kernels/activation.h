@@ -8,8 +8,8 @@
 //   static constexpr double param;                      default of its one parameter (0 where it has none)
 //   template <class V> static V forward(V x, V p);      value
 //   template <class V> static V derivative(V x, V p);   slope
-// with no `if` on values: exp, log1p, tanh, erf, sin, cos, sqrt, abs, max, min, reciprocal, select(cond, a,
-// b) of kernels/math.h, so that a vector type can take the place of V.
+// with no `if` on values: exp, log1p, tanh, erf, sin, cos, sqrt, abs, max, min, clamp, reciprocal,
+// select(cond, a, b) of kernels/math.h, so that a vector type can take the place of V.
 #pragma once
 
 #include <cstdint>

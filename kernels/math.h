@@ -10,10 +10,8 @@ namespace weft::kernels::math {
 template <class T>
 concept Scalar = std::is_floating_point_v<T>;
 
-template <Scalar T>
-T exp(T x) {
-  return std::exp(x);
-}
+using std::abs, std::cos, std::erf, std::exp, std::expm1, std::log1p, std::sin, std::sqrt, std::tanh;
+
 /// e^x where |x| <= 1000 or x is NaN; SIMD needs fewer instructions for these.
 template <Scalar T>
 T bounded_exp(T x) {
@@ -23,38 +21,6 @@ T bounded_exp(T x) {
 template <Scalar T>
 T reciprocal(T x) {
   return T(1) / x;
-}
-template <Scalar T>
-T log1p(T x) {
-  return std::log1p(x);
-}
-template <Scalar T>
-T expm1(T x) {
-  return std::expm1(x);
-}
-template <Scalar T>
-T tanh(T x) {
-  return std::tanh(x);
-}
-template <Scalar T>
-T erf(T x) {
-  return std::erf(x);
-}
-template <Scalar T>
-T sin(T x) {
-  return std::sin(x);
-}
-template <Scalar T>
-T cos(T x) {
-  return std::cos(x);
-}
-template <Scalar T>
-T abs(T x) {
-  return std::abs(x);
-}
-template <Scalar T>
-T sqrt(T x) {
-  return std::sqrt(x);
 }
 /// As SIMD does it: the second operand where either is NaN.
 template <Scalar T>
@@ -69,10 +35,18 @@ template <Scalar T>
 T select(bool c, T a, T b) {
   return c ? a : b;
 }
-/// 0, and NaN where x is NaN: for flat parts. Of scalars and vectors.
+
+// Of scalars and vectors.
+
+/// x held between low and high; NaN where x is NaN.
+template <class V>
+V clamp(V x, V low, V high) {
+  return min(high, max(low, x));
+}
+/// 0, and NaN where x is NaN: for flat parts.
 template <class V>
 V zero_or_nan(V x) {
-  const V held = min(V(1), max(V(-1), x));
+  const V held = clamp(x, V(-1), V(1));
   return held - held;
 }
 

@@ -11,13 +11,13 @@ struct bent_identity {
   template <class V>
   static V forward(V x, V) {
     using namespace math;
-    const V c = min(V(1e15), max(V(-1e15), x));
+    const V c = clamp(x, V(-1e15), V(1e15));
     return x * (V(1) + V(0.5) * (c / (sqrt(c * c + V(1)) + V(1))));
   }
   template <class V>
   static V derivative(V x, V) {
     using namespace math;
-    const V c = min(V(1e15), max(V(-1e15), x));
+    const V c = clamp(x, V(-1e15), V(1e15));
     return V(1) + V(0.5) * c / sqrt(c * c + V(1));
   }
 };

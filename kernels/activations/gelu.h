@@ -12,13 +12,13 @@ struct gelu {
   template <class V>
   static V forward(V x, V) {
     using namespace math;
-    const V c = min(V(100), max(V(-100), x));
+    const V c = clamp(x, V(-100), V(100));
     return max(V(-100), x) * (V(0.5) * (V(1) + erf(V(root_half) * c)));
   }
   template <class V>
   static V derivative(V x, V) {
     using namespace math;
-    const V c = min(V(100), max(V(-100), x));
+    const V c = clamp(x, V(-100), V(100));
     return V(0.5) * (V(1) + erf(V(root_half) * c)) + c * (V(one_over_root_two_pi) * exp(V(-0.5) * c * c));
   }
 };

@@ -14,14 +14,14 @@ struct gelu_tanh {
   template <class V>
   static V forward(V x, V) {
     using namespace math;
-    const V c = min(V(100), max(V(-100), x));
+    const V c = clamp(x, V(-100), V(100));
     const V v = V(two_root_two_over_pi) * (c + V(cubic) * c * c * c);
     return max(V(-100), x) * sigmoid::forward(v, V(0));
   }
   template <class V>
   static V derivative(V x, V) {
     using namespace math;
-    const V c = min(V(100), max(V(-100), x));
+    const V c = clamp(x, V(-100), V(100));
     const V v = V(two_root_two_over_pi) * (c + V(cubic) * c * c * c);
     const V dv = V(two_root_two_over_pi) * (V(1) + V(3 * cubic) * c * c);
     return sigmoid::forward(v, V(0)) + c * dv * sigmoid::derivative(v, V(0));

@@ -10,13 +10,13 @@ struct hard_elish {
   template <class V>
   static V forward(V x, V) {
     using namespace math;
-    const V h = min(V(1), max(V(0), V(0.5) * x + V(0.5)));
+    const V h = clamp(V(0.5) * x + V(0.5), V(0), V(1));
     return select(x >= V(0), x * h, expm1(min(V(0), x)) * h);
   }
   template <class V>
   static V derivative(V x, V) {
     using namespace math;
-    const V h = min(V(1), max(V(0), V(0.5) * x + V(0.5))), c = min(V(0), x);
+    const V h = clamp(V(0.5) * x + V(0.5), V(0), V(1)), c = min(V(0), x);
     const V dh = select((x > V(-1)) & (x < V(1)), V(0.5), V(0));
     return select(x >= V(0), h + min(V(1), x) * dh, exp(c) * h + expm1(c) * dh);
   }

@@ -10,7 +10,7 @@ struct hard_mish {
   template <class V>
   static V forward(V x, V) {
     using namespace math;
-    return V(0.5) * max(V(-2), x) * min(V(2), max(V(0), x + V(2)));
+    return V(0.5) * max(V(-2), x) * clamp(x + V(2), V(0), V(2));
   }
   template <class V>
   static V derivative(V x, V) {

@@ -1,4 +1,5 @@
 #pragma once
+#include "weft/kernels/activations/relu6.h"
 #include "weft/kernels/math.h"
 
 namespace weft::kernels::activations {
@@ -9,8 +10,7 @@ struct hardsigmoid {
   static constexpr double param = 0;
   template <class V>
   static V forward(V x, V) {
-    using namespace math;
-    return min(V(6), max(V(0), x + V(3))) * V(1.0 / 6);
+    return relu6::forward(x + V(3), V(0)) * V(1.0 / 6);
   }
   template <class V>
   static V derivative(V x, V) {

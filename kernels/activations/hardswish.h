@@ -1,4 +1,5 @@
 #pragma once
+#include "weft/kernels/activations/hardsigmoid.h"
 #include "weft/kernels/math.h"
 
 namespace weft::kernels::activations {
@@ -10,7 +11,7 @@ struct hardswish {
   template <class V>
   static V forward(V x, V) {
     using namespace math;
-    return max(V(-3), x) * (min(V(6), max(V(0), x + V(3))) * V(1.0 / 6));
+    return max(V(-3), x) * hardsigmoid::forward(x, V(0));
   }
   template <class V>
   static V derivative(V x, V) {

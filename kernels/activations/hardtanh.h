@@ -10,7 +10,7 @@ struct hardtanh {
   template <class V>
   static V forward(V x, V limit) {
     using namespace math;
-    return min(limit, max(V(0) - limit, x));
+    return clamp(x, V(0) - limit, limit);
   }
   template <class V>
   static V derivative(V x, V limit) {

@@ -10,7 +10,7 @@ struct isru {
   template <class V>
   static V forward(V x, V alpha) {
     using namespace math;
-    const V c = min(V(1e15), max(V(-1e15), x));
+    const V c = clamp(x, V(-1e15), V(1e15));
     return c / sqrt(V(1) + alpha * c * c);
   }
   template <class V>

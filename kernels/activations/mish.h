@@ -18,7 +18,7 @@ struct mish {
   template <class V>
   static V derivative(V x, V) {
     using namespace math;
-    const V c = min(V(20), max(V(-1000), x)), u = bounded_exp(c), n = u * (u + V(2));
+    const V c = clamp(x, V(-1000), V(20)), u = bounded_exp(c), n = u * (u + V(2));
     const V r = reciprocal(n + V(2));
     return r * (n + V(4) * c * r * (n - u));
   }

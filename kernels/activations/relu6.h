@@ -9,7 +9,7 @@ struct relu6 {
   template <class V>
   static V forward(V x, V) {
     using namespace math;
-    return min(V(6), max(V(0), x));
+    return clamp(x, V(0), V(6));
   }
   template <class V>
   static V derivative(V x, V) {

@@ -16,7 +16,7 @@ struct silu {
   template <class V>
   static V derivative(V x, V) {
     using namespace math;
-    const V c = min(V(1000), max(V(-1000), x));
+    const V c = clamp(x, V(-1000), V(1000));
     return sigmoid::forward(c, V(0)) + c * sigmoid::derivative(c, V(0));
   }
 };

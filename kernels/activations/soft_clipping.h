@@ -13,7 +13,7 @@ struct soft_clipping {
   static V forward(V x, V alpha) {
     using namespace math;
     const V rest = log1p(exp(V(0) - abs(alpha * x))) - log1p(exp(V(0) - abs(alpha * (x - V(1)))));
-    return min(V(1), max(V(0), x)) + rest / alpha;
+    return clamp(x, V(0), V(1)) + rest / alpha;
   }
   template <class V>
   static V derivative(V x, V alpha) {

@@ -1,4 +1,5 @@
 #pragma once
+#include "weft/kernels/activations/hardtanh.h"
 #include "weft/kernels/math.h"
 
 namespace weft::kernels::activations {
@@ -9,8 +10,7 @@ struct softshrink {
   static constexpr double param = 0.5;
   template <class V>
   static V forward(V x, V lambda) {
-    using namespace math;
-    return x - min(lambda, max(V(0) - lambda, x));
+    return x - hardtanh::forward(x, lambda);
   }
   template <class V>
   static V derivative(V x, V lambda) {

@@ -10,7 +10,7 @@ struct softsign {
   template <class V>
   static V forward(V x, V) {
     using namespace math;
-    const V c = min(V(1e30), max(V(-1e30), x));
+    const V c = clamp(x, V(-1e30), V(1e30));
     return c / (V(1) + abs(c));
   }
   template <class V>

@@ -10,13 +10,13 @@ struct sqnl {
   template <class V>
   static V forward(V x, V) {
     using namespace math;
-    const V c = min(V(2), max(V(-2), x));
+    const V c = clamp(x, V(-2), V(2));
     return c - V(0.25) * c * abs(c);
   }
   template <class V>
   static V derivative(V x, V) {
     using namespace math;
-    return V(1) - V(0.5) * abs(min(V(2), max(V(-2), x)));
+    return V(1) - V(0.5) * abs(clamp(x, V(-2), V(2)));
   }
 };
 

@@ -17,7 +17,7 @@ struct tanhexp {
   template <class V>
   static V derivative(V x, V) {
     using namespace math;
-    const V c = min(V(20), max(V(-1000), x)), u = bounded_exp(c);
+    const V c = clamp(x, V(-1000), V(20)), u = bounded_exp(c);
     return tanh::forward(u, V(0)) + c * u * tanh::derivative(u, V(0));
   }
 };

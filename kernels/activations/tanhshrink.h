@@ -12,7 +12,7 @@ struct tanhshrink {
   template <class V>
   static V forward(V x, V) {
     using namespace math;
-    const V c = min(V(1), max(V(-1), x)), square = c * c;
+    const V c = clamp(x, V(-1), V(1)), square = c * c;
     V n(19), d(1);
     for (int k = 17; k >= 3; k -= 2) {
       const V outer = V(k) * n + square * d;
