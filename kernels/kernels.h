@@ -3,7 +3,10 @@
 //
 //   reference<float>(), reference<double>()   the plainest loops: the definition of every op
 //   cpu()                                     SIMD + threads, f32, for the best instruction set of this
-//   machine
+//                                             machine
+//   cuda::table<T>()                          f32, bf16 and f16 on an NVIDIA GPU (kernels/cuda.h): pointers
+//   are
+//                                             to its memory, and a call returns before the work is done
 //
 // Conventions, said once:
 //   - images are NHWC: x[n][h][w][c]; convolution weights are OHWI: w[oc][kh][kw][ic/groups];
@@ -18,6 +21,7 @@
 #include <cstdint>
 
 #include "weft/kernels/activation.h"
+#include "weft/kernels/half.h"
 
 namespace weft {
 enum class ConvAlgorithm : uint8_t;  // convolution.h
@@ -78,20 +82,30 @@ struct GemmParams {
 template <class T>
 struct BatchNormArgs {
   int64_t rows = 0, channels = 0;
-  const T* x = nullptr;         // [rows, channels]
-  const T* mean = nullptr;      // [channels]
-  const T* invstd = nullptr;    // [channels], 1 / sqrt(var + eps)
-  const T* weight = nullptr;    // [channels]
-  const T* bias = nullptr;      // [channels]
-  const T* residual = nullptr;  // [rows, channels] or null
+  const T* x = nullptr;             // [rows, channels]
+  const Wide<T>* mean = nullptr;    // [channels]
+  const Wide<T>* invstd = nullptr;  // [channels], 1 / sqrt(var + eps)
+  const Wide<T>* weight = nullptr;  // [channels]
+  const Wide<T>* bias = nullptr;    // [channels]
+  const T* residual = nullptr;      // [rows, channels] or null
   Activation activation = Activation::identity;
-  T param = 0;  // the activation's parameter (slope, alpha), see kernels/activation.h
+  Wide<T> param = 0;  // the activation's parameter (slope, alpha), see kernels/activation.h
+};
+
+/// Cross entropy of logits against labels, smoothed on the way, or against probabilities, smoothed already.
+template <class T>
+struct CrossEntropyArgs {
+  int64_t rows = 0, classes = 0;
+  const T* logits = nullptr;         // [rows, classes]
+  const int64_t* labels = nullptr;   // [rows]; a label outside of [0, classes) makes the loss NaN
+  const T* probabilities = nullptr;  // [rows, classes]; used where labels is null
+  double smoothing = 0;  // with labels: t = smoothing / classes, and 1 - smoothing more at the label
 };
 
 /// One set of kernels for element type T. Every entry is non-null.
 template <class T>
 struct KernelTable {
-  const char* name;  ///< "reference", "avx512", "avx2", "neon", "baseline"
+  const char* name;  ///< "reference", "avx512", "avx2", "neon", "baseline", "cuda"
 
   // --- elementwise
   // -------------------------------------------------------------------------------------------------
@@ -102,11 +116,14 @@ struct KernelTable {
   /// y[i] = op(a, b) over the broadcast shape; y is dense and may be an operand that is not broadcast.
   void (*binary)(Binary op, const Broadcast& shape, const T* a, const T* b, T* y);
   /// y[i] = alpha * x[i] + beta; y may be x.
-  void (*affine)(int64_t n, T alpha, T beta, const T* x, T* y);
+  void (*affine)(int64_t n, Wide<T> alpha, Wide<T> beta, const T* x, T* y);
+  /// Gradients of y = maximum or minimum of a and b: dy where the operand was chosen, half where both are
+  /// equal.
+  void (*choose_backward)(int64_t n, const T* a, const T* b, const T* y, const T* dy, T* da, T* db);
   /// y[i] = activation(x[i]); y may be x.
-  void (*activation)(Activation act, T param, int64_t n, const T* x, T* y);
+  void (*activation)(Activation act, Wide<T> param, int64_t n, const T* x, T* y);
   /// dx[i] = dy[i] * activation'(x[i]); dx may be dy.
-  void (*activation_backward)(Activation act, T param, int64_t n, const T* x, const T* dy, T* dx);
+  void (*activation_backward)(Activation act, Wide<T> param, int64_t n, const T* x, const T* dy, T* dx);
   /// y[i] = keep(i) ? x[i] / (1 - p) : 0, keep(i) drawn from Philox stream `key` at position i: the same key
   /// gives the same mask, so the backward is this kernel on dy. y may be x. 0 <= p < 1.
   void (*dropout)(int64_t n, double p, uint64_t key, const T* x, T* y);
@@ -115,6 +132,8 @@ struct KernelTable {
   // --------------------------------------------------------------------------------------------------
   /// x: [outer, reduce, inner] -> y: [outer, inner].
   void (*reduce)(Reduce op, int64_t outer, int64_t reduce, int64_t inner, const T* x, T* y);
+  /// y[r] = column of the maximum of row r (the first one), x: [rows, cols].
+  void (*argmax)(int64_t rows, int64_t cols, const T* x, int64_t* y);
 
   // --- matrices
   // ----------------------------------------------------------------------------------------------------
@@ -129,8 +148,8 @@ struct KernelTable {
   /// y: [N,OH,OW,OC] = x * w + bias (bias may be null).
   void (*conv2d_forward)(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y, void* workspace);
   /// The same, and mean and biased variance of each channel of y: [OC], taken while y is in the cache.
-  void (*conv2d_forward_stats)(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y, T* mean,
-                               T* var, void* workspace);
+  void (*conv2d_forward_stats)(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y,
+                               Wide<T>* mean, Wide<T>* var, void* workspace);
   void (*conv2d_backward_input)(const Conv2dParams& p, const T* dy, const T* w, T* dx, void* workspace);
   void (*conv2d_backward_weight)(const Conv2dParams& p, const T* x, const T* dy, T* dw, void* workspace);
 
@@ -146,17 +165,22 @@ struct KernelTable {
   // --- batch norm
   // --------------------------------------------------------------------------------------------------
   /// Mean and biased variance of each channel of x: [rows, channels] (two-pass or as accurate).
-  void (*batch_norm_stats)(int64_t rows, int64_t channels, const T* x, T* mean, T* var);
+  void (*batch_norm_stats)(int64_t rows, int64_t channels, const T* x, Wide<T>* mean, Wide<T>* var);
+  /// invstd = 1 / sqrt(var + eps); where running_mean is non-null the running values follow:
+  /// running = (1 - momentum) running + momentum * batch, the variance times rows / (rows - 1).
+  void (*batch_norm_update)(int64_t rows, int64_t channels, double eps, double momentum, const Wide<T>* mean,
+                            const Wide<T>* var, Wide<T>* running_mean, Wide<T>* running_var, Wide<T>* invstd);
   /// y = activation(z); y may be a.residual.
   void (*batch_norm_forward)(const BatchNormArgs<T>& a, T* y);
   /// With g = dy * activation'(z): dbias = sum g, dweight = sum g * xhat, and g itself is written where g is
   /// non-null (it is the residual's gradient; it may be dy).
-  void (*batch_norm_backward_reduce)(const BatchNormArgs<T>& a, const T* dy, T* g, T* dweight, T* dbias);
+  void (*batch_norm_backward_reduce)(const BatchNormArgs<T>& a, const T* dy, T* g, Wide<T>* dweight,
+                                     Wide<T>* dbias);
   /// dx = weight * invstd * (g - [dbias + xhat * dweight] / rows), the bracket only in training (batch
   /// statistics); g = dy * activation'(z) is computed anew, so after a reduce that wrote g, pass it as dy
   /// with activation identity and no residual. dx may be dy.
-  void (*batch_norm_backward_input)(const BatchNormArgs<T>& a, const T* dy, const T* dweight, const T* dbias,
-                                    bool training, T* dx);
+  void (*batch_norm_backward_input)(const BatchNormArgs<T>& a, const T* dy, const Wide<T>* dweight,
+                                    const Wide<T>* dbias, bool training, T* dx);
 
   // --- softmax and loss
   // --------------------------------------------------------------------------------------------
@@ -166,6 +190,11 @@ struct KernelTable {
   /// dx from the op's output y; dx may be dy.
   void (*softmax_backward)(int64_t rows, int64_t cols, const T* y, const T* dy, T* dx);
   void (*log_softmax_backward)(int64_t rows, int64_t cols, const T* y, const T* dy, T* dx);
+  /// log_p = log_softmax(logits); loss[0] = -1/rows sum t log_p. A class of no weight counts nothing, even
+  /// where its log_p is -inf.
+  void (*cross_entropy_forward)(const CrossEntropyArgs<T>& a, T* log_p, T* loss);
+  /// dx = dloss[0] / rows (e^log_p sum_c t - t), a.logits is not read.
+  void (*cross_entropy_backward)(const CrossEntropyArgs<T>& a, const T* log_p, const T* dloss, T* dx);
 };
 
 /// The plain loops.

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <type_traits>
 
+#include "weft/kernels/host_device.h"
+
 namespace weft::kernels::math {
 
 template <class T>
@@ -14,25 +16,28 @@ using std::abs, std::cos, std::erf, std::exp, std::expm1, std::log1p, std::sin, 
 
 /// e^x where |x| <= 1000 or x is NaN; SIMD needs fewer instructions for these.
 template <Scalar T>
-T bounded_exp(T x) {
+WEFT_HD T bounded_exp(T x) {
   return std::exp(x);
 }
 /// 1 / x where 1 <= x <= 2^100 or x is NaN; SIMD takes an estimate and improves it.
 template <Scalar T>
-T reciprocal(T x) {
+WEFT_HD T reciprocal(T x) {
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(T) == sizeof(float)) return __fdividef(1.0f, x);  // within 1 ulp in this range
+#endif
   return T(1) / x;
 }
 /// As SIMD does it: the second operand where either is NaN.
 template <Scalar T>
-T max(T a, T b) {
+WEFT_HD T max(T a, T b) {
   return a > b ? a : b;
 }
 template <Scalar T>
-T min(T a, T b) {
+WEFT_HD T min(T a, T b) {
   return a < b ? a : b;
 }
 template <Scalar T>
-T select(bool c, T a, T b) {
+WEFT_HD T select(bool c, T a, T b) {
   return c ? a : b;
 }
 
@@ -40,12 +45,12 @@ T select(bool c, T a, T b) {
 
 /// x held between low and high; NaN where x is NaN.
 template <class V>
-V clamp(V x, V low, V high) {
+WEFT_HD V clamp(V x, V low, V high) {
   return min(high, max(low, x));
 }
 /// 0, and NaN where x is NaN: for flat parts.
 template <class V>
-V zero_or_nan(V x) {
+WEFT_HD V zero_or_nan(V x) {
   const V held = clamp(x, V(-1), V(1));
   return held - held;
 }

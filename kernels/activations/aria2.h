@@ -10,12 +10,12 @@ namespace weft::kernels::activations {
 struct aria2 {
   static constexpr double param = 1.5;
   template <class V>
-  static V forward(V x, V alpha) {
+  WEFT_HD static V forward(V x, V alpha) {
     using namespace math;
     return exp(alpha * logsigmoid::forward(x, V(0)));
   }
   template <class V>
-  static V derivative(V x, V alpha) {
+  WEFT_HD static V derivative(V x, V alpha) {
     using namespace math;
     return alpha * forward(x, alpha) * sigmoid::forward(V(0) - x, V(0));
   }

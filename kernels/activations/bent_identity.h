@@ -9,13 +9,13 @@ namespace weft::kernels::activations {
 struct bent_identity {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     const V c = clamp(x, V(-1e15), V(1e15));
     return x * (V(1) + V(0.5) * (c / (sqrt(c * c + V(1)) + V(1))));
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     const V c = clamp(x, V(-1e15), V(1e15));
     return V(1) + V(0.5) * c / sqrt(c * c + V(1));

@@ -8,12 +8,12 @@ namespace weft::kernels::activations {
 struct celu {
   static constexpr double param = 1;
   template <class V>
-  static V forward(V x, V alpha) {
+  WEFT_HD static V forward(V x, V alpha) {
     using namespace math;
     return select(x > V(0), x, alpha * expm1(min(V(0), x) / alpha));
   }
   template <class V>
-  static V derivative(V x, V alpha) {
+  WEFT_HD static V derivative(V x, V alpha) {
     using namespace math;
     return select(x > V(0), V(1), exp(min(V(0), x) / alpha));
   }

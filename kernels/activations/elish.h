@@ -10,13 +10,13 @@ namespace weft::kernels::activations {
 struct elish {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     const V c = min(V(0), x);
     return select(x >= V(0), silu::forward(x, V(0)), expm1(c) * sigmoid::forward(c, V(0)));
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     const V c = min(V(0), x);
     const V below = exp(c) * sigmoid::forward(c, V(0)) + expm1(c) * sigmoid::derivative(c, V(0));

@@ -8,11 +8,11 @@ namespace weft::kernels::activations {
 struct eswish {
   static constexpr double param = 1.75;
   template <class V>
-  static V forward(V x, V beta) {
+  WEFT_HD static V forward(V x, V beta) {
     return beta * silu::forward(x, V(0));
   }
   template <class V>
-  static V derivative(V x, V beta) {
+  WEFT_HD static V derivative(V x, V beta) {
     return beta * silu::derivative(x, V(0));
   }
 };

@@ -9,12 +9,12 @@ namespace weft::kernels::activations {
 struct ftswish {
   static constexpr double param = -0.2;
   template <class V>
-  static V forward(V x, V t) {
+  WEFT_HD static V forward(V x, V t) {
     using namespace math;
     return silu::forward(max(V(0), x), V(0)) + t;
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     return select(x >= V(0), silu::derivative(x, V(0)), zero_or_nan(x));
   }

@@ -12,14 +12,14 @@ struct gelu_tanh {
   static constexpr double param = 0;
   static constexpr double two_root_two_over_pi = 1.5957691216057308, cubic = 0.044715;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     const V c = clamp(x, V(-100), V(100));
     const V v = V(two_root_two_over_pi) * (c + V(cubic) * c * c * c);
     return max(V(-100), x) * sigmoid::forward(v, V(0));
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     const V c = clamp(x, V(-100), V(100));
     const V v = V(two_root_two_over_pi) * (c + V(cubic) * c * c * c);

@@ -8,13 +8,13 @@ namespace weft::kernels::activations {
 struct hard_elish {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     const V h = clamp(V(0.5) * x + V(0.5), V(0), V(1));
     return select(x >= V(0), x * h, expm1(min(V(0), x)) * h);
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     const V h = clamp(V(0.5) * x + V(0.5), V(0), V(1)), c = min(V(0), x);
     const V dh = select((x > V(-1)) & (x < V(1)), V(0.5), V(0));

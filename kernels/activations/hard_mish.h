@@ -8,12 +8,12 @@ namespace weft::kernels::activations {
 struct hard_mish {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     return V(0.5) * max(V(-2), x) * clamp(x + V(2), V(0), V(2));
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     return select((x > V(-2)) & (x < V(0)), x + V(1), select(x >= V(0), V(1), zero_or_nan(x)));
   }

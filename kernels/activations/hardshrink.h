@@ -8,12 +8,12 @@ namespace weft::kernels::activations {
 struct hardshrink {
   static constexpr double param = 0.5;
   template <class V>
-  static V forward(V x, V lambda) {
+  WEFT_HD static V forward(V x, V lambda) {
     using namespace math;
     return select(abs(x) > lambda, x, zero_or_nan(x));
   }
   template <class V>
-  static V derivative(V x, V lambda) {
+  WEFT_HD static V derivative(V x, V lambda) {
     using namespace math;
     return select(abs(x) > lambda, V(1), zero_or_nan(x));
   }

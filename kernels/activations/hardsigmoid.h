@@ -9,11 +9,11 @@ namespace weft::kernels::activations {
 struct hardsigmoid {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     return relu6::forward(x + V(3), V(0)) * V(1.0 / 6);
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     return select((x > V(-3)) & (x < V(3)), V(1.0 / 6), zero_or_nan(x));
   }

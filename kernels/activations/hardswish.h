@@ -9,12 +9,12 @@ namespace weft::kernels::activations {
 struct hardswish {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     return max(V(-3), x) * hardsigmoid::forward(x, V(0));
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     return select((x > V(-3)) & (x < V(3)), x * V(1.0 / 3) + V(0.5), select(x >= V(3), V(1), zero_or_nan(x)));
   }

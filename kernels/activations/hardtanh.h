@@ -8,12 +8,12 @@ namespace weft::kernels::activations {
 struct hardtanh {
   static constexpr double param = 1;
   template <class V>
-  static V forward(V x, V limit) {
+  WEFT_HD static V forward(V x, V limit) {
     using namespace math;
     return clamp(x, V(0) - limit, limit);
   }
   template <class V>
-  static V derivative(V x, V limit) {
+  WEFT_HD static V derivative(V x, V limit) {
     using namespace math;
     return select((x > V(0) - limit) & (x < limit), V(1), zero_or_nan(x));
   }

@@ -1,4 +1,5 @@
 #pragma once
+#include "weft/kernels/host_device.h"
 
 namespace weft::kernels::activations {
 
@@ -6,11 +7,11 @@ namespace weft::kernels::activations {
 struct identity {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     return x;
   }
   template <class V>
-  static V derivative(V, V) {
+  WEFT_HD static V derivative(V, V) {
     return V(1);
   }
 };

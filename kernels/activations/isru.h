@@ -8,13 +8,13 @@ namespace weft::kernels::activations {
 struct isru {
   static constexpr double param = 1;
   template <class V>
-  static V forward(V x, V alpha) {
+  WEFT_HD static V forward(V x, V alpha) {
     using namespace math;
     const V c = clamp(x, V(-1e15), V(1e15));
     return c / sqrt(V(1) + alpha * c * c);
   }
   template <class V>
-  static V derivative(V x, V alpha) {
+  WEFT_HD static V derivative(V x, V alpha) {
     using namespace math;
     const V r = V(1) / sqrt(V(1) + alpha * x * x);
     return r * r * r;

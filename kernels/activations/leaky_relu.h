@@ -8,12 +8,12 @@ namespace weft::kernels::activations {
 struct leaky_relu {
   static constexpr double param = 0.01;
   template <class V>
-  static V forward(V x, V slope) {
+  WEFT_HD static V forward(V x, V slope) {
     using namespace math;
     return select(x > V(0), x, slope * x);
   }
   template <class V>
-  static V derivative(V x, V slope) {
+  WEFT_HD static V derivative(V x, V slope) {
     using namespace math;
     return select(x > V(0), V(1), slope + max(V(0), x));  // max: 0 here, and NaN for a NaN
   }

@@ -9,11 +9,11 @@ struct lecun_tanh {
   static constexpr double param = 0;
   static constexpr double height = 1.7159, steepness = 2.0 / 3;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     return V(height) * tanh::forward(V(steepness) * x, V(0));
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     return V(height * steepness) * tanh::derivative(V(steepness) * x, V(0));
   }
 };

@@ -8,12 +8,12 @@ namespace weft::kernels::activations {
 struct logsigmoid {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     return min(V(0), x) - log1p(exp(V(0) - abs(x)));
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     return sigmoid::forward(V(0) - x, V(0));
   }
 };

@@ -10,13 +10,13 @@ namespace weft::kernels::activations {
 struct mish {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     const V held = max(V(-1000), x), u = bounded_exp(min(V(20), held)), n = u * (u + V(2));
     return held * (n * reciprocal(n + V(2)));
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     const V c = clamp(x, V(-1000), V(20)), u = bounded_exp(c), n = u * (u + V(2));
     const V r = reciprocal(n + V(2));

@@ -9,13 +9,13 @@ namespace weft::kernels::activations {
 struct penalized_tanh {
   static constexpr double param = 0.25;
   template <class V>
-  static V forward(V x, V slope) {
+  WEFT_HD static V forward(V x, V slope) {
     using namespace math;
     const V t = tanh::forward(x, V(0));
     return select(x > V(0), t, slope * t);
   }
   template <class V>
-  static V derivative(V x, V slope) {
+  WEFT_HD static V derivative(V x, V slope) {
     using namespace math;
     const V d = tanh::derivative(x, V(0));
     return select(x > V(0), d, slope * d);

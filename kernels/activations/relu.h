@@ -7,12 +7,12 @@ namespace weft::kernels::activations {
 struct relu {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     return max(V(0), x);
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     return select(x > V(0), V(1), max(V(0), x));  // max: 0 here, and NaN for a NaN
   }

@@ -7,12 +7,12 @@ namespace weft::kernels::activations {
 struct relu6 {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     return clamp(x, V(0), V(6));
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     return select((x > V(0)) & (x < V(6)), V(1), zero_or_nan(x));
   }

@@ -10,12 +10,12 @@ struct selu {
   static constexpr double alpha = 1.6732632423543772848170429916717,
                           scale = 1.0507009873554804934193349852946;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     return select(x > V(0), V(scale) * x, V(scale * alpha) * expm1(min(V(0), x)));
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     return select(x > V(0), V(scale), V(scale * alpha) * exp(min(V(0), x)));
   }

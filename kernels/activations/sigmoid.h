@@ -7,13 +7,13 @@ namespace weft::kernels::activations {
 struct sigmoid {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     const V e = exp(V(0) - abs(x));
     return select(x > V(0), V(1), e) * reciprocal(V(1) + e);
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     const V e = exp(V(0) - abs(x)), r = reciprocal(V(1) + e);
     return e * r * r;

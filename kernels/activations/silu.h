@@ -9,12 +9,12 @@ namespace weft::kernels::activations {
 struct silu {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     return max(V(-1000), x) * sigmoid::forward(x, V(0));
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     const V c = clamp(x, V(-1000), V(1000));
     return sigmoid::forward(c, V(0)) + c * sigmoid::derivative(c, V(0));

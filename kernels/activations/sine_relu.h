@@ -8,13 +8,13 @@ namespace weft::kernels::activations {
 struct sine_relu {
   static constexpr double param = 0.001;
   template <class V>
-  static V forward(V x, V epsilon) {
+  WEFT_HD static V forward(V x, V epsilon) {
     using namespace math;
     const V c = min(V(0), x);
     return select(x > V(0), x, epsilon * (sin(c) - cos(c)));
   }
   template <class V>
-  static V derivative(V x, V epsilon) {
+  WEFT_HD static V derivative(V x, V epsilon) {
     using namespace math;
     const V c = min(V(0), x);
     return select(x > V(0), V(1), epsilon * (cos(c) + sin(c)));

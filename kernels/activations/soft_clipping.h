@@ -10,13 +10,13 @@ namespace weft::kernels::activations {
 struct soft_clipping {
   static constexpr double param = 0.5;
   template <class V>
-  static V forward(V x, V alpha) {
+  WEFT_HD static V forward(V x, V alpha) {
     using namespace math;
     const V rest = log1p(exp(V(0) - abs(alpha * x))) - log1p(exp(V(0) - abs(alpha * (x - V(1)))));
     return clamp(x, V(0), V(1)) + rest / alpha;
   }
   template <class V>
-  static V derivative(V x, V alpha) {
+  WEFT_HD static V derivative(V x, V alpha) {
     using namespace math;
     const V m = abs(x - V(0.5));
     return sigmoid::forward(alpha * (V(0.5) - m), V(0)) - sigmoid::forward(alpha * (V(-0.5) - m), V(0));

@@ -9,12 +9,12 @@ namespace weft::kernels::activations {
 struct softplus {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     return max(V(0), x) + log1p(exp(V(0) - abs(x)));
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     return sigmoid::forward(x, V(0));
   }
 };

@@ -9,11 +9,11 @@ namespace weft::kernels::activations {
 struct softshrink {
   static constexpr double param = 0.5;
   template <class V>
-  static V forward(V x, V lambda) {
+  WEFT_HD static V forward(V x, V lambda) {
     return x - hardtanh::forward(x, lambda);
   }
   template <class V>
-  static V derivative(V x, V lambda) {
+  WEFT_HD static V derivative(V x, V lambda) {
     using namespace math;
     return select(abs(x) > lambda, V(1), zero_or_nan(x));
   }

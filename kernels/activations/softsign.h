@@ -8,13 +8,13 @@ namespace weft::kernels::activations {
 struct softsign {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     const V c = clamp(x, V(-1e30), V(1e30));
     return c / (V(1) + abs(c));
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     const V r = V(1) / (V(1) + abs(x));
     return r * r;

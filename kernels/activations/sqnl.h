@@ -8,13 +8,13 @@ namespace weft::kernels::activations {
 struct sqnl {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     const V c = clamp(x, V(-2), V(2));
     return c - V(0.25) * c * abs(c);
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     return V(1) - V(0.5) * abs(clamp(x, V(-2), V(2)));
   }

@@ -8,12 +8,12 @@ namespace weft::kernels::activations {
 struct tanh {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using math::tanh;  // hides this struct's own name, and lets a vector type bring its own function
     return tanh(x);
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     const V e = exp(V(-2) * abs(x)), r = reciprocal(V(1) + e);
     return V(4) * e * r * r;

@@ -9,13 +9,13 @@ namespace weft::kernels::activations {
 struct tanhexp {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     const V held = max(V(-1000), x);
     return held * tanh::forward(bounded_exp(min(V(20), held)), V(0));
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     using namespace math;
     const V c = clamp(x, V(-1000), V(20)), u = bounded_exp(c);
     return tanh::forward(u, V(0)) + c * u * tanh::derivative(u, V(0));

@@ -10,7 +10,7 @@ namespace weft::kernels::activations {
 struct tanhshrink {
   static constexpr double param = 0;
   template <class V>
-  static V forward(V x, V) {
+  WEFT_HD static V forward(V x, V) {
     using namespace math;
     const V c = clamp(x, V(-1), V(1)), square = c * c;
     V n(19), d(1);
@@ -23,7 +23,7 @@ struct tanhshrink {
     return select(abs(x) < V(1), near, x - tanh::forward(x, V(0)));
   }
   template <class V>
-  static V derivative(V x, V) {
+  WEFT_HD static V derivative(V x, V) {
     const V t = tanh::forward(x, V(0));
     return t * t;
   }

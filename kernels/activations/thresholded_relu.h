@@ -8,12 +8,12 @@ namespace weft::kernels::activations {
 struct thresholded_relu {
   static constexpr double param = 1;
   template <class V>
-  static V forward(V x, V theta) {
+  WEFT_HD static V forward(V x, V theta) {
     using namespace math;
     return select(x > theta, x, zero_or_nan(x));
   }
   template <class V>
-  static V derivative(V x, V theta) {
+  WEFT_HD static V derivative(V x, V theta) {
     using namespace math;
     return select(x > theta, V(1), zero_or_nan(x));
   }

@@ -8,11 +8,11 @@ namespace weft::kernels::activations {
 struct weighted_tanh {
   static constexpr double param = 1.7145;
   template <class V>
-  static V forward(V x, V weight) {
+  WEFT_HD static V forward(V x, V weight) {
     return tanh::forward(weight * x, V(0));
   }
   template <class V>
-  static V derivative(V x, V weight) {
+  WEFT_HD static V derivative(V x, V weight) {
     return weight * tanh::derivative(weight * x, V(0));
   }
 };

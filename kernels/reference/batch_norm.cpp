@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "weft/kernels/reference/families.h"
 
 namespace weft::kernels::plain {
@@ -27,6 +29,18 @@ void batch_norm_stats(int64_t rows, int64_t channels, const T* x, T* mean, T* va
     }
     mean[c] = T(m);
     var[c] = T(squares / double(rows));
+  }
+}
+
+template <class T>
+void batch_norm_update(int64_t rows, int64_t channels, double eps, double momentum, const T* mean,
+                       const T* var, T* running_mean, T* running_var, T* invstd) {
+  const double unbiased = double(rows) / double(rows - 1);
+  for (int64_t c = 0; c < channels; ++c) {
+    invstd[c] = T(1 / std::sqrt(double(var[c]) + eps));
+    if (!running_mean) continue;
+    running_mean[c] = T((1 - momentum) * double(running_mean[c]) + momentum * double(mean[c]));
+    running_var[c] = T((1 - momentum) * double(running_var[c]) + momentum * unbiased * double(var[c]));
   }
 }
 
@@ -77,6 +91,7 @@ void batch_norm_backward_input(const BatchNormArgs<T>& a, const T* dy, const T* 
 template <class T>
 void set_batch_norm(KernelTable<T>& table) {
   table.batch_norm_stats = batch_norm_stats<T>;
+  table.batch_norm_update = batch_norm_update<T>;
   table.batch_norm_forward = batch_norm_forward<T>;
   table.batch_norm_backward_reduce = batch_norm_backward_reduce<T>;
   table.batch_norm_backward_input = batch_norm_backward_input<T>;

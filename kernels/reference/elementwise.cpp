@@ -120,6 +120,15 @@ void dropout(int64_t n, double p, uint64_t key, const T* x, T* y) {
   for (int64_t i = 0; i < n; ++i) y[i] = dropout_keep(key, i, p) ? T(x[i] / (1 - p)) : T(0);
 }
 
+template <class T>
+void choose_backward(int64_t n, const T* a, const T* b, const T* y, const T* dy, T* da, T* db) {
+  for (int64_t i = 0; i < n; ++i) {
+    const bool tie = a[i] == b[i], first = y[i] == a[i];
+    da[i] = tie ? dy[i] / 2 : first ? dy[i] : T(0);
+    db[i] = tie ? dy[i] / 2 : first ? T(0) : dy[i];
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -128,6 +137,7 @@ void set_elementwise(KernelTable<T>& table) {
   table.unary_backward = unary_backward<T>;
   table.binary = binary<T>;
   table.affine = affine<T>;
+  table.choose_backward = choose_backward<T>;
   table.activation = activation<T>;
   table.activation_backward = activation_backward<T>;
   table.dropout = dropout<T>;

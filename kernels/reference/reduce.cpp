@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <limits>
 
 #include "weft/kernels/reference/families.h"
@@ -30,11 +31,17 @@ void reduce(Reduce op, int64_t outer, int64_t count, int64_t inner, const T* x, 
     }
 }
 
+template <class T>
+void argmax(int64_t rows, int64_t cols, const T* x, int64_t* y) {
+  for (int64_t r = 0; r < rows; ++r, x += cols) y[r] = std::max_element(x, x + cols) - x;
+}
+
 }  // namespace
 
 template <class T>
 void set_reduce(KernelTable<T>& table) {
   table.reduce = reduce<T>;
+  table.argmax = argmax<T>;
 }
 
 template void set_reduce(KernelTable<float>&);

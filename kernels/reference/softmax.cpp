@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "weft/kernels/reference/families.h"
 
@@ -52,6 +53,39 @@ void log_softmax_backward(int64_t rows, int64_t cols, const T* y, const T* dy, T
   }
 }
 
+/// t of one class.
+template <class T>
+double target(const CrossEntropyArgs<T>& a, int64_t row, int64_t c) {
+  if (!a.labels) return double(a.probabilities[row * a.classes + c]);
+  return a.smoothing / double(a.classes) + (c == a.labels[row] ? 1 - a.smoothing : 0);
+}
+
+template <class T>
+void cross_entropy_forward(const CrossEntropyArgs<T>& a, T* log_p, T* loss) {
+  log_softmax(a.rows, a.classes, a.logits, log_p);
+  double total = 0;
+  for (int64_t r = 0; r < a.rows; ++r) {
+    if (a.labels && (a.labels[r] < 0 || a.labels[r] >= a.classes))
+      total = std::numeric_limits<double>::quiet_NaN();
+    for (int64_t c = 0; c < a.classes; ++c)
+      if (const double t = target(a, r, c); t != 0) total -= t * double(log_p[r * a.classes + c]);
+  }
+  *loss = T(total / double(a.rows));
+}
+
+template <class T>
+void cross_entropy_backward(const CrossEntropyArgs<T>& a, const T* log_p, const T* dloss, T* dx) {
+  const double scale = double(*dloss) / double(a.rows);
+  for (int64_t r = 0; r < a.rows; ++r) {
+    double sum = 0;
+    for (int64_t c = 0; c < a.classes; ++c) sum += target(a, r, c);
+    for (int64_t c = 0; c < a.classes; ++c) {
+      const int64_t i = r * a.classes + c;
+      dx[i] = T(scale * (std::exp(double(log_p[i])) * sum - target(a, r, c)));
+    }
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -60,6 +94,8 @@ void set_softmax(KernelTable<T>& table) {
   table.log_softmax = log_softmax<T>;
   table.softmax_backward = softmax_backward<T>;
   table.log_softmax_backward = log_softmax_backward<T>;
+  table.cross_entropy_forward = cross_entropy_forward<T>;
+  table.cross_entropy_backward = cross_entropy_backward<T>;
 }
 
 template void set_softmax(KernelTable<float>&);

@@ -1,5 +1,6 @@
 // The table of one instruction set. It is a constant: asking for its address runs nothing.
 #include "weft/kernels/cpu/isa/kernels.h"
+#include "weft/kernels/cpu/scalar.h"
 
 #define WEFT_TEXT_OF(x) #x
 #define WEFT_TEXT(x) WEFT_TEXT_OF(x)
@@ -15,10 +16,12 @@ constexpr KernelTable<float> kTable = {
     .unary_backward = unary_backward,
     .binary = binary,
     .affine = affine,
+    .choose_backward = scalar::choose_backward,
     .activation = activation,
     .activation_backward = activation_backward,
     .dropout = dropout,
     .reduce = reduce,
+    .argmax = scalar::argmax,
     .gemm = gemm,
     .conv2d_algorithm = conv2d_algorithm,
     .conv2d_workspace = conv2d_workspace,
@@ -31,6 +34,7 @@ constexpr KernelTable<float> kTable = {
     .avg_pool2d_forward = avg_pool2d_forward,
     .avg_pool2d_backward = avg_pool2d_backward,
     .batch_norm_stats = batch_norm_stats,
+    .batch_norm_update = scalar::batch_norm_update,
     .batch_norm_forward = batch_norm_forward,
     .batch_norm_backward_reduce = batch_norm_backward_reduce,
     .batch_norm_backward_input = batch_norm_backward_input,
@@ -38,6 +42,8 @@ constexpr KernelTable<float> kTable = {
     .log_softmax = log_softmax,
     .softmax_backward = softmax_backward,
     .log_softmax_backward = log_softmax_backward,
+    .cross_entropy_forward = scalar::cross_entropy_forward,
+    .cross_entropy_backward = scalar::cross_entropy_backward,
 };
 }  // namespace
 

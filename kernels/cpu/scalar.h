@@ -1,0 +1,18 @@
+// Entries of the CPU tables that gain nothing from SIMD: one version for all instruction sets. What each
+// computes stands in kernels/kernels.h.
+#pragma once
+
+#include "weft/kernels/kernels.h"
+
+namespace weft::kernels::scalar {
+
+void choose_backward(int64_t n, const float* a, const float* b, const float* y, const float* dy, float* da,
+                     float* db);
+void argmax(int64_t rows, int64_t cols, const float* x, int64_t* y);
+void batch_norm_update(int64_t rows, int64_t channels, double eps, double momentum, const float* mean,
+                       const float* var, float* running_mean, float* running_var, float* invstd);
+void cross_entropy_forward(const CrossEntropyArgs<float>& a, float* log_p, float* loss);
+void cross_entropy_backward(const CrossEntropyArgs<float>& a, const float* log_p, const float* dloss,
+                            float* dx);
+
+}  // namespace weft::kernels::scalar

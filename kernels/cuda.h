@@ -1,0 +1,113 @@
+// The CUDA kernels as the floors above see them: the table of ops, memory, and captured steps. One GPU a
+// process. Work goes to one stream in the order of the calls, and the calls return before it is done; what
+// reads results on the CPU (download, synchronize) waits for it. In a build without CUDA, and on a machine
+// without a usable device, device_count() is 0 and says why, and everything else throws cuda::Error with that
+// reason.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "weft/kernels/half.h"
+#include "weft/kernels/kernels.h"
+
+namespace weft::kernels::cuda {
+
+/// A call to CUDA or one of its libraries failed: names the call and what CUDA said.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// The kernels for T = float, bf16 or f16. See KernelTable; sums are in a fixed order here too.
+template <class T>
+const KernelTable<T>& table();
+
+// --- the device ---
+
+/// Devices that can be used. If none: the reason goes to `why` where that is given. Never throws.
+int device_count(std::string* why = nullptr);
+
+struct DeviceInfo {
+  std::string name;
+  int major = 0, minor = 0;  ///< compute capability
+  int multiprocessors = 0;
+  int64_t memory_bytes = 0, l2_bytes = 0;
+};
+/// About the device in use.
+DeviceInfo device_info();
+/// Chooses the device of this process, 0 where it is never called. To be called before the first use of the
+/// GPU.
+void use_device(int index);
+/// Waits until all work is done. Throws Error where some of it failed.
+void synchronize();
+
+// --- matrix products in float ---
+
+/// Whether products of float matrices and convolutions in float may round their operands to TF32 (10 bits of
+/// mantissa) for the tensor cores. Default: on.
+bool allow_tf32();
+void set_allow_tf32(bool on);
+/// Whether only algorithms are chosen that give the same bits each time, whatever their speed. Default: off.
+/// The kernels written here always do.
+bool deterministic();
+void set_deterministic(bool on);
+
+// --- memory ---
+
+/// Memory of the device, 256-byte aligned; null where it can't be had.
+void* allocate(int64_t bytes);
+void release(void* memory) noexcept;
+
+/// Copies from the CPU's memory, which may be changed as soon as the call returns. Not within a capture.
+void upload(void* to, const void* from, int64_t bytes);
+/// Copies to the CPU's memory, and waits for it.
+void download(void* to, const void* from, int64_t bytes);
+void copy(void* to, const void* from, int64_t bytes);
+/// Rows of `width` bytes that lie from_step and to_step bytes apart.
+void copy_rows(const void* from, int64_t from_step, void* to, int64_t to_step, int64_t width, int64_t rows);
+/// y[i0][i1].. = x[sum_d i_d stride_d]: a dense copy of a strided view. Elements of 1, 2, 4 or 8 bytes,
+/// strides in elements, at most kMaxDims dimensions.
+void permute(int element_bytes, int ndim, const int64_t* sizes, const int64_t* strides, const void* x,
+             void* y);
+/// Sets n elements of 1, 2, 4 or 8 bytes to the one at `value` (in the CPU's memory).
+void fill(int element_bytes, int64_t n, const void* value, void* y);
+/// y[i] = To(x[i]), between float, bf16, f16, int64_t and uint8_t.
+template <class From, class To>
+void convert(int64_t n, const From* x, To* y);
+
+// --- a step captured once and launched often ---
+
+/// Memory whose content the CPU makes anew for every step: learning rates, keys of random numbers. Calls
+/// write(staging) and uploads what it wrote. Within a capture nothing happens at once; but each launch of the
+/// graph does that first, so `write` must stay callable as long as the graph lives. `to` must keep its place
+/// as long.
+void upload_each_step(void* to, int64_t bytes, std::function<void(void* staging)> write);
+
+/// Work on the GPU that was recorded once and is started with one call.
+class Graph {
+ public:
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+  ~Graph();
+  /// Makes the uploads of the step, then starts the work.
+  void launch();
+  /// Kernels, copies and the like in it.
+  int64_t nodes() const;
+
+  struct Impl;
+  explicit Graph(std::unique_ptr<Impl> impl);
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+/// Runs `step`, whose work on the GPU is recorded and not done. Throws Error where `step` does what can't be
+/// recorded (waiting for results, plain upload()); then nothing was changed on the GPU. All memory that
+/// `step` takes must be kept for the graph alone as long as it lives: see MemoryPool in engine/allocator.h.
+std::unique_ptr<Graph> capture(const std::function<void()>& step);
+bool capturing();
+
+}  // namespace weft::kernels::cuda

@@ -1,0 +1,49 @@
+// What all CUDA sources share: the stream, checked calls, launches, and wide loads. Kernels are started by
+// launch() alone, so that the same sources run in the tests on an emulated device.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "weft/kernels/cuda.h"
+#include "weft/kernels/half.h"
+#include "weft/kernels/kernels.h"
+
+namespace weft::kernels::cuda {
+
+/// The stream that all work goes to; makes it, and chooses the device, at the first call.
+cudaStream_t stream();
+/// Throws Error "NAME: what CUDA said" unless `status` is success.
+void check(cudaError_t status, const char* name);
+/// Multiprocessors of the device: a grid of a few times as many blocks fills it.
+int multiprocessors();
+/// Scratch memory of the stream, at least `bytes`, valid until the next call of scratch() (work that was
+/// started earlier may still use it: the stream keeps the order). For partial sums of reductions.
+void* scratch(int64_t bytes);
+
+/// Starts kernel(args...) on `grid` blocks of `block` threads.
+template <class... Params, class... Args>
+void launch(void (*kernel)(Params...), dim3 grid, dim3 block, Args&&... args) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.stream = stream();
+  check(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...), "cudaLaunchKernelEx");
+}
+
+constexpr int kWarp = 32;
+
+/// Blocks for `n` items at `per_block` each, at most `limit`; at least one.
+inline unsigned blocks_for(int64_t n, int64_t per_block, int64_t limit = int64_t{1} << 30) {
+  const int64_t blocks = (n + per_block - 1) / per_block;
+  return unsigned(blocks < 1 ? 1 : blocks > limit ? limit : blocks);
+}
+
+/// N neighbouring elements that travel in one load or store (N * sizeof(T) of 2, 4, 8 or 16 bytes).
+template <class T, int N>
+struct alignas(N * sizeof(T)) Pack {
+  T v[N];
+};
+
+}  // namespace weft::kernels::cuda

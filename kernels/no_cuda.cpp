@@ -1,0 +1,67 @@
+// In the place of kernels/cuda/ in a build without CUDA.
+#include "weft/kernels/cuda.h"
+
+namespace weft::kernels::cuda {
+namespace {
+
+constexpr const char* kReason = "this weft was built without CUDA; build it with WEFT_CUDA=ON";
+
+[[noreturn]] void absent() { throw Error(kReason); }
+
+}  // namespace
+
+template <class T>
+const KernelTable<T>& table() {
+  absent();
+}
+template const KernelTable<float>& table<float>();
+template const KernelTable<bf16>& table<bf16>();
+template const KernelTable<f16>& table<f16>();
+
+int device_count(std::string* why) {
+  if (why) *why = kReason;
+  return 0;
+}
+DeviceInfo device_info() { absent(); }
+void use_device(int) { absent(); }
+void synchronize() { absent(); }
+bool allow_tf32() { return true; }
+void set_allow_tf32(bool) {}
+bool deterministic() { return false; }
+void set_deterministic(bool) {}
+void* allocate(int64_t) { absent(); }
+void release(void*) noexcept {}
+void upload(void*, const void*, int64_t) { absent(); }
+void download(void*, const void*, int64_t) { absent(); }
+void copy(void*, const void*, int64_t) { absent(); }
+void copy_rows(const void*, int64_t, void*, int64_t, int64_t, int64_t) { absent(); }
+void permute(int, int, const int64_t*, const int64_t*, const void*, void*) { absent(); }
+void fill(int, int64_t, const void*, void*) { absent(); }
+
+template <class From, class To>
+void convert(int64_t, const From*, To*) {
+  absent();
+}
+#define WEFT_CONVERT_TO(From, To) template void convert(int64_t, const From*, To*);
+#define WEFT_CONVERT(From)       \
+  WEFT_CONVERT_TO(From, float)   \
+  WEFT_CONVERT_TO(From, bf16)    \
+  WEFT_CONVERT_TO(From, f16)     \
+  WEFT_CONVERT_TO(From, int64_t) \
+  WEFT_CONVERT_TO(From, uint8_t)
+WEFT_CONVERT(float)
+WEFT_CONVERT(bf16)
+WEFT_CONVERT(f16)
+WEFT_CONVERT(int64_t)
+WEFT_CONVERT(uint8_t)
+
+struct Graph::Impl {};
+Graph::Graph(std::unique_ptr<Impl>) {}
+Graph::~Graph() = default;
+void Graph::launch() { absent(); }
+int64_t Graph::nodes() const { return 0; }
+void upload_each_step(void*, int64_t, std::function<void(void*)>) { absent(); }
+std::unique_ptr<Graph> capture(const std::function<void()>&) { absent(); }
+bool capturing() { return false; }
+
+}  // namespace weft::kernels::cuda
