@@ -33,7 +33,7 @@ class GroupedOptimizer : public Optimizer {
 
   void step() override {
     check_gradients();
-    for (size_t g = 0; g < groups_.size(); ++g) update(groups_[g], options_[g]);
+    for (size_t g = 0; g < groups_.size(); ++g) update(g);
     advance();
   }
 
@@ -57,8 +57,8 @@ class GroupedOptimizer : public Optimizer {
   virtual void check_options(const Options& options) const = 0;
   /// The state that these options need.
   virtual std::vector<Slot> slots(const Options& options) const = 0;
-  /// The update of one group.
-  virtual void update(Group& group, const Options& options) = 0;
+  /// The update of one group: MultiTensor::step (multi_tensor.h).
+  virtual void update(size_t group) = 0;
 
   /// The checks that all options share.
   void check_common(const Options& o) const {
@@ -74,6 +74,7 @@ class GroupedOptimizer : public Optimizer {
   }
 
  private:
+  friend class MultiTensor;
   static constexpr bool kAdamLike = requires(Options o) { o.betas; };
 
   template <class O>

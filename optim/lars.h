@@ -33,7 +33,7 @@ class LARS : public GroupedOptimizer<LARSOptions> {
  private:
   void check_options(const Options& options) const override;
   std::vector<Slot> slots(const Options&) const override { return {{"momentum_buffer"}}; }
-  void update(Group& group, const Options& options) override;
+  void update(size_t group) override;
 };
 
 }  // namespace weft::optim

@@ -1,30 +1,9 @@
 #include "weft/optim/lookahead.h"
 
+#include "weft/kernels/updates/lookahead.h"
 #include "weft/optim/multi_tensor.h"
 
 namespace weft::optim {
-namespace {
-
-struct Synchronise {
-  double alpha;
-  bool start;  // the slow weights start here
-
-  template <class T>
-  void operator()(const Chunk<T>& c) const {
-    T* __restrict p = c.p, * __restrict slow = c.state[0];
-    if (start) {
-      for (int64_t i = 0; i < c.n; ++i) slow[i] = p[i];
-      return;
-    }
-    const T alpha = T(this->alpha);
-    for (int64_t i = 0; i < c.n; ++i) {
-      slow[i] += alpha * (p[i] - slow[i]);
-      p[i] = slow[i];
-    }
-  }
-};
-
-}  // namespace
 
 Lookahead::Lookahead(std::unique_ptr<Optimizer> inner, const LookaheadOptions& options)
     : inner_(std::move(inner)) {
@@ -34,6 +13,7 @@ Lookahead::Lookahead(std::unique_ptr<Optimizer> inner, const LookaheadOptions& o
   check(inner_->steps() == 0, "lookahead: the inner optimizer has made ", inner_->steps(),
         " steps already; wrap it before its first");
   steps_ = inner_->steps_;  // one counter for both
+  inner_->before_update_ = [this](size_t group, size_t entry) { start(group, entry); };
   adopt_groups(options);
 }
 
@@ -50,28 +30,21 @@ void Lookahead::adopt_groups(const LookaheadOptions& options) {
 void Lookahead::step() {
   adopt_groups(options_.empty() ? LookaheadOptions{}
                                 : options_.back());  // groups added to the inner optimizer meanwhile
-  inner_->check_gradients();
-  using Work = MultiTensor::PerEntry<Synchronise>;
-  for (size_t g = 0; g < groups_.size(); ++g) {
-    Work start(groups_[g].entries.size());
-    for (size_t i = 0; i < start.size(); ++i)
-      if (const Entry& inner = inner_->groups_[g].entries[i];
-          !options_[g].lazy && inner.param.tensor.grad().defined() && count(inner.updates) == 0)
-        start[i] = Synchronise{0, true};
-    MultiTensor::apply(groups_[g], start);
-  }
   inner_->step();
-  for (size_t g = 0; g < groups_.size(); ++g) {
-    const LookaheadOptions& o = options_[g];
-    Work work(groups_[g].entries.size());
-    for (size_t i = 0; i < work.size(); ++i) {
-      const Entry& inner = inner_->groups_[g].entries[i];
-      const int64_t t = count(inner.updates);
-      if (inner.param.tensor.grad().defined() && t % o.k == 0)
-        work[i] = Synchronise{o.alpha, o.lazy && t == o.k};
-    }
-    MultiTensor::apply(groups_[g], work);
-  }
+  for (size_t g = 0; g < groups_.size(); ++g)
+    MultiTensor::run<kernels::updates::lookahead>(*this, g, [this, g](size_t i, auto type) {
+      using Update = kernels::updates::lookahead<decltype(type)>;
+      const LookaheadOptions& o = options_[g];
+      const int64_t t = count(inner_->groups_[g].entries[i].updates);
+      std::optional<Update> work;
+      if (t % o.k == 0) work = Update{.start = o.lazy && t == o.k, .alpha = decltype(type)(o.alpha)};
+      return work;
+    });
+}
+
+void Lookahead::start(size_t group, size_t entry) {
+  if (!options_[group].lazy && count(inner_->groups_[group].entries[entry].updates) == 0)
+    groups_[group].entries[entry].state[0].copy_from(inner_->groups_[group].entries[entry].param.tensor);
 }
 
 StateDict Lookahead::state() const {

@@ -50,6 +50,8 @@ class Lookahead : public Optimizer {
 
  private:
   StateDict state() const override;
+  /// Starts the slow weights where the parameter's first update comes next.
+  void start(size_t group, size_t entry);
 
   std::unique_ptr<Optimizer> inner_;
   std::vector<LookaheadOptions> options_;

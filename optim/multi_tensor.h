@@ -1,4 +1,5 @@
-// The one pass over all parameters of a group that every optimizer's step is made of.
+// The passes over all parameters of a group that every optimizer's step is made of. What happens to an
+// element is said in kernels/updates/.
 //
 // Tensors are cut into chunks of a fixed size, so that neither the result nor the order of a sum depends on
 // the number of threads, and many small tensors and one large one keep all threads equally busy.
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "weft/kernels/parallel.h"
+#include "weft/kernels/updates/update.h"
 #include "weft/optim/optimizer.h"
 
 namespace weft::optim {
@@ -27,6 +29,13 @@ inline void cut(size_t entry, int64_t n, std::vector<ChunkRange>& chunks) {
 /// errors are far below that of one element.
 constexpr int64_t kSumBlock = 512;
 
+/// Whether a sum of squares is so small or large that some may have left the range of T = float, so that they
+/// are to be taken again in double.
+template <class T>
+bool squares_left_range(T sum) {
+  return sizeof(T) < sizeof(double) && !(sum > T(1e-25) && sum < T(1e30));
+}
+
 /// The sum of squares of at most kSumBlock elements, in a fixed order that leaves the compiler whole vectors.
 template <class T>
 double block_squares(int64_t n, const T* x) {
@@ -38,8 +47,7 @@ double block_squares(int64_t n, const T* x) {
   for (int j = 0; i < n; ++i, ++j) lane[j] += x[i] * x[i];
   for (int step = kLanes / 2; step > 0; step /= 2)
     for (int j = 0; j < step; ++j) lane[j] += lane[j + step];
-  // Squares that leave the range of float are taken again in double.
-  if (sizeof(T) < sizeof(double) && !(lane[0] > T(1e-25) && lane[0] < T(1e30))) {
+  if (squares_left_range(lane[0])) {
     double sum = 0;
     for (i = 0; i < n; ++i) sum += double(x[i]) * double(x[i]);
     return sum;
@@ -59,72 +67,177 @@ double sum_squares(int64_t n, const T* x) {
 /// Memory of one chunk.
 template <class T>
 struct Chunk {
-  static constexpr size_t kMaxSlots = 2;
   int64_t n = 0;
-  T* p = nullptr;                     // parameter
-  const T* g = nullptr;               // gradient
-  std::array<T*, kMaxSlots> state{};  // the group's slots, in order; null where the slot is a scalar
+  T* p = nullptr;                                       // parameter
+  const T* g = nullptr;                                 // gradient
+  std::array<T*, kernels::updates::kMaxSlots> state{};  // the group's slots; null where one is a scalar
 };
 
-/// Walks the parameters of a group that have a gradient.
+/// The second pass of an update, or the only one.
+template <class U, class T>
+void update_chunk(const U& update, const Chunk<T>& c) {
+  namespace up = kernels::updates;
+  const U u = update;  // no store can change it
+  T* __restrict p = c.p;
+  const T* __restrict g = c.g;
+  T* __restrict s0 = c.state[0], * __restrict s1 = c.state[1];
+  for (int64_t i = 0; i < c.n; ++i) {
+    T w = p[i], d = 0, a = 0, b = 0;
+    if constexpr (up::reads_gradient<U>()) d = g[i];
+    if constexpr (U::kSlots > 0) a = s0[i];
+    if constexpr (U::kSlots > 1) b = s1[i];
+    up::element(u, w, d, a, b);
+    p[i] = w;
+    if constexpr (up::writes_state<U>()) s0[i] = a;
+    if constexpr (up::writes_state<U>() && U::kSlots > 1) s1[i] = b;
+  }
+}
+
+/// The first pass of an update that needs sums: adds those of at most kSumBlock elements, in the order of
+/// block_squares().
+template <class U, class T>
+void sum_block(const U& update, const Chunk<T>& c, double* sums) {
+  namespace up = kernels::updates;
+  constexpr int kSums = up::sums_of<U>(), kLanes = 32;
+  const U u = update;
+  const T* __restrict p = c.p;
+  const T* __restrict g = c.g;
+  T* __restrict s0 = c.state[0], * __restrict s1 = c.state[1];
+  T lane[kSums][kLanes] = {};
+  const auto add = [&](int64_t i, int j) {
+    T a = 0, b = 0, terms[kSums];
+    a = s0[i];
+    if constexpr (U::kSlots > 1) b = s1[i];
+    up::first_pass(u, p[i], g[i], a, b, terms);
+    if constexpr (up::advances_first<U>()) {
+      s0[i] = a;
+      if constexpr (U::kSlots > 1) s1[i] = b;
+    }
+    for (int k = 0; k < kSums; ++k) lane[k][j] += terms[k] * terms[k];
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= c.n; i += kLanes)
+    for (int j = 0; j < kLanes; ++j) add(i + j, j);
+  for (int j = 0; i < c.n; ++i, ++j) add(i, j);
+  for (int k = 0; k < kSums; ++k) {
+    for (int step = kLanes / 2; step > 0; step /= 2)
+      for (int j = 0; j < step; ++j) lane[k][j] += lane[k][j + step];
+    double sum = double(lane[k][0]);
+    if (squares_left_range(lane[k][0])) {
+      sum = 0;
+      for (i = 0; i < c.n; ++i) {
+        T terms[kSums];
+        if constexpr (U::kSlots > 1)
+          u.terms(p[i], g[i], s0[i], s1[i], terms);
+        else
+          u.terms(p[i], g[i], s0[i], terms);
+        sum += double(terms[k]) * double(terms[k]);
+      }
+    }
+    sums[k] += sum;
+  }
+}
+
+/// The same for a chunk.
+template <class U, class T>
+void sum_chunk(const U& update, const Chunk<T>& c, double* sums) {
+  for (int64_t i = 0; i < c.n; i += kSumBlock) {
+    Chunk<T> block{c.n - i < kSumBlock ? c.n - i : kSumBlock, c.p + i, c.g + i, {}};
+    for (size_t s = 0; s < block.state.size(); ++s)
+      if (c.state[s]) block.state[s] = c.state[s] + i;
+    sum_block(update, block, sums);
+  }
+}
+
+/// Runs updates on the parameters of a group that have a gradient.
 class MultiTensor {
  public:
   using Entry = Optimizer::Entry;
   using Group = Optimizer::Group;
 
-  /// What an optimizer computed for each parameter of the group; empty where there is no gradient.
-  template <class Work>
-  using PerEntry = std::vector<std::optional<Work>>;
+  /// Counts an update of each parameter that has a gradient and runs U on it: make(options, t, T()) gives its
+  /// scalars as a U<T> from the group's options and the parameter's number of updates, this one included.
+  template <template <class> class U, class Opt, class Make>
+  static void step(Opt& optimizer, size_t group, Make make) {
+    run<U>(optimizer, group, [&optimizer, group, make](size_t i, auto type) {
+      Entry& entry = optimizer.groups_[group].entries[i];
+      if (optimizer.before_update_) optimizer.before_update_(group, i);
+      const int64_t t = ++*entry.updates.template data<int64_t>();
+      return std::optional(make(optimizer.options(group), t, type));
+    });
+  }
 
-  /// Counts an update of each parameter that has a gradient and calls make(entry, t), t its number of
-  /// updates, this one included. Serial: for the scalars of a formula.
-  template <class Make>
-  static auto prepare(Group& group, Make&& make) {
-    PerEntry<decltype(make(group.entries[0], int64_t{}))> work(group.entries.size());
+  /// Runs U on each parameter that has a gradient and for which make(index of the entry, T()), an optional
+  /// U<T>, gives one. `make` is called serially.
+  template <template <class> class U, class Make>
+  static void run(Optimizer& optimizer, size_t g, const Make& make) {
+    Group& group = optimizer.groups_[g];
+    std::vector<Work<U>> work(group.entries.size());
     for (size_t i = 0; i < work.size(); ++i) {
-      Entry& entry = group.entries[i];
-      if (entry.param.tensor.grad().defined()) work[i] = make(entry, ++*entry.updates.data<int64_t>());
+      const Entry& entry = group.entries[i];
+      if (!entry.param.tensor.grad().defined()) continue;
+      if (entry.dtype == DType::f32)
+        work[i].f32 = make(i, float());
+      else
+        work[i].f64 = make(i, double());
     }
-    return work;
-  }
-
-  /// Runs work(chunk) on every chunk of every parameter that has work.
-  template <class Work>
-  static void apply(const Group& group, const PerEntry<Work>& work) {
+    if constexpr (kernels::updates::sums_of<U<float>>() > 0) finish(group, work);
     kernels::parallel_for(int64_t(group.chunks.size()), [&](int64_t c) {
-      const ChunkRange& range = group.chunks[size_t(c)];
-      if (work[range.entry]) on_chunk(group.entries[range.entry], range, *work[range.entry]);
+      on_chunk(group, group.chunks[size_t(c)], work,
+               [](const auto& u, const auto& chunk) { update_chunk(u, chunk); });
     });
-  }
-
-  /// The sums over each parameter of what work(chunk) returns, an array of N doubles; summed in the order of
-  /// the chunks.
-  template <size_t N, class Work>
-  static std::vector<std::array<double, N>> reduce(const Group& group, const PerEntry<Work>& work) {
-    std::vector<std::array<double, N>> partial(group.chunks.size()), sums(group.entries.size());
-    kernels::parallel_for(int64_t(group.chunks.size()), [&](int64_t c) {
-      const ChunkRange& range = group.chunks[size_t(c)];
-      if (work[range.entry])
-        partial[size_t(c)] = on_chunk(group.entries[range.entry], range, *work[range.entry]);
-    });
-    for (size_t c = 0; c < partial.size(); ++c)
-      for (size_t k = 0; k < N; ++k) sums[group.chunks[c].entry][k] += partial[c][k];
-    return sums;
   }
 
  private:
-  template <class Work>
-  static auto on_chunk(const Entry& entry, const ChunkRange& range, const Work& work) {
-    return entry.dtype == DType::f32 ? work(chunk<float>(entry, range)) : work(chunk<double>(entry, range));
+  /// What there is to do for an entry: one of the two, or neither.
+  template <template <class> class U>
+  struct Work {
+    std::optional<U<float>> f32;
+    std::optional<U<double>> f64;
+  };
+
+  /// The first pass: takes the sums in the order of the chunks, and finishes the updates by them.
+  template <template <class> class U>
+  static void finish(Group& group, std::vector<Work<U>>& work) {
+    namespace up = kernels::updates;
+    using Sums = std::array<double, size_t(up::sums_of<U<float>>())>;
+    std::vector<Sums> partial(group.chunks.size()), sums(group.entries.size());
+    kernels::parallel_for(int64_t(group.chunks.size()), [&](int64_t c) {
+      on_chunk(group, group.chunks[size_t(c)], work, [&](const auto& u, const auto& chunk) {
+        if (up::needs_sums(u)) sum_chunk(u, chunk, partial[size_t(c)].data());
+      });
+    });
+    for (size_t c = 0; c < partial.size(); ++c)
+      for (size_t k = 0; k < partial[c].size(); ++k) sums[group.chunks[c].entry][k] += partial[c][k];
+    for (size_t i = 0; i < work.size(); ++i) {
+      double* scalar = scalar_slot(group, i);
+      if (work[i].f32 && up::needs_sums(*work[i].f32)) work[i].f32->finish(sums[i].data(), scalar);
+      if (work[i].f64 && up::needs_sums(*work[i].f64)) work[i].f64->finish(sums[i].data(), scalar);
+    }
+  }
+
+  /// The memory of the entry's scalar slot; null where the group has none.
+  static double* scalar_slot(const Group& group, size_t entry) {
+    for (size_t s = 0; s < group.slots.size(); ++s)
+      if (group.slots[s].scalar) return group.entries[entry].state[s].data<double>();
+    return nullptr;
+  }
+
+  template <template <class> class U, class Body>
+  static void on_chunk(const Group& group, const ChunkRange& range, const std::vector<Work<U>>& work,
+                       Body&& body) {
+    const Work<U>& w = work[range.entry];
+    if (w.f32) body(*w.f32, chunk<float>(group, range));
+    if (w.f64) body(*w.f64, chunk<double>(group, range));
   }
 
   template <class T>
-  static Chunk<T> chunk(const Entry& entry, const ChunkRange& range) {
+  static Chunk<T> chunk(const Group& group, const ChunkRange& range) {
+    const Entry& entry = group.entries[range.entry];
     const Tensor& p = entry.param.tensor;
     Chunk<T> c{range.end - range.begin, p.data<T>() + range.begin, p.grad().data<T>() + range.begin, {}};
-    for (size_t s = 0; s < entry.state.size(); ++s)
-      if (entry.state[s].ndim() == p.ndim() && entry.state[s].dtype() == p.dtype())
-        c.state[s] = entry.state[s].data<T>() + range.begin;
+    for (size_t s = 0; s < group.slots.size(); ++s)
+      if (!group.slots[s].scalar) c.state[s] = entry.state[s].data<T>() + range.begin;
     return c;
   }
 };

@@ -39,7 +39,7 @@ class NovoGrad : public GroupedOptimizer<NovoGradOptions> {
  private:
   void check_options(const Options& options) const override { check_common(options); }
   std::vector<Slot> slots(const Options&) const override { return {{"exp_avg"}, {"exp_avg_sq", true}}; }
-  void update(Group& group, const Options& options) override;
+  void update(size_t group) override;
 };
 
 }  // namespace weft::optim

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -114,6 +115,8 @@ class Optimizer {
   static int64_t count(const Tensor& t) { return *t.data<int64_t>(); }
 
   std::vector<Group> groups_;
+  /// Called before each update of a parameter, with its group and its place there. For Lookahead.
+  std::function<void(size_t group, size_t entry)> before_update_;
   Tensor steps_ = Tensor::zeros({}, DType::i64);
 };
 

@@ -2,41 +2,10 @@
 
 #include <cmath>
 
+#include "weft/kernels/updates/radam.h"
 #include "weft/optim/multi_tensor.h"
 
 namespace weft::optim {
-namespace {
-
-struct Update {
-  bool adaptive;
-  double step, beta1, beta2, eps, l2, shrink;
-
-  template <class T>
-  void operator()(const Chunk<T>& c) const {
-    const T step = T(this->step), eps = T(this->eps), l2 = T(this->l2), shrink = T(this->shrink);
-    const T b1 = T(beta1), a1 = T(1 - beta1), b2 = T(beta2), a2 = T(1 - beta2);
-    T* __restrict p = c.p;
-    const T* __restrict g = c.g;
-    T* __restrict m = c.state[0], * __restrict v = c.state[1];
-    if (adaptive) {
-      for (int64_t i = 0; i < c.n; ++i) {
-        const T d = g[i] + l2 * p[i];
-        m[i] = b1 * m[i] + a1 * d;
-        v[i] = b2 * v[i] + a2 * d * d;
-        p[i] = p[i] * shrink - step * m[i] / (std::sqrt(v[i]) + eps);
-      }
-    } else {
-      for (int64_t i = 0; i < c.n; ++i) {
-        const T d = g[i] + l2 * p[i];
-        m[i] = b1 * m[i] + a1 * d;
-        v[i] = b2 * v[i] + a2 * d * d;
-        p[i] = p[i] * shrink - step * m[i];
-      }
-    }
-  }
-};
-
-}  // namespace
 
 RAdamStep radam_step(int64_t t, const std::array<double, 2>& betas, double threshold) {
   const double beta2_t = std::pow(betas[1], double(t)), debias = 1 - std::pow(betas[0], double(t));
@@ -53,18 +22,21 @@ void RAdam::check_options(const Options& o) const {
         "; it must be 4 or more, below which the variance has no estimate");
 }
 
-void RAdam::update(Group& group, const Options& o) {
-  const bool decoupled = o.decoupled_weight_decay;
-  MultiTensor::apply(group, MultiTensor::prepare(group, [&](const Entry&, int64_t t) {
-                       const RAdamStep step = radam_step(t, o.betas, o.threshold);
-                       return Update{.adaptive = step.adaptive,
-                                     .step = o.lr * step.size,
-                                     .beta1 = o.betas[0],
-                                     .beta2 = o.betas[1],
-                                     .eps = o.eps,
-                                     .l2 = decoupled ? 0 : o.weight_decay,
-                                     .shrink = decoupled ? 1 - o.lr * o.weight_decay : 1};
-                     }));
+void RAdam::update(size_t group) {
+  MultiTensor::step<kernels::updates::radam>(*this, group, [](const Options& o, int64_t t, auto type) {
+    using T = decltype(type);
+    const bool decoupled = o.decoupled_weight_decay;
+    const RAdamStep step = radam_step(t, o.betas, o.threshold);
+    return kernels::updates::radam<T>{.adaptive = step.adaptive,
+                                      .step = T(o.lr * step.size),
+                                      .eps = T(o.eps),
+                                      .l2 = T(decoupled ? 0 : o.weight_decay),
+                                      .shrink = T(decoupled ? 1 - o.lr * o.weight_decay : 1),
+                                      .beta1 = T(o.betas[0]),
+                                      .fresh1 = T(1 - o.betas[0]),
+                                      .beta2 = T(o.betas[1]),
+                                      .fresh2 = T(1 - o.betas[1])};
+  });
 }
 
 }  // namespace weft::optim

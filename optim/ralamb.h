@@ -44,7 +44,7 @@ class Ralamb : public GroupedOptimizer<RalambOptions> {
  private:
   void check_options(const Options& options) const override;
   std::vector<Slot> slots(const Options&) const override { return {{"exp_avg"}, {"exp_avg_sq"}}; }
-  void update(Group& group, const Options& options) override;
+  void update(size_t group) override;
 };
 
 }  // namespace weft::optim

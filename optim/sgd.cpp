@@ -1,43 +1,9 @@
 #include "weft/optim/sgd.h"
 
+#include "weft/kernels/updates/sgd.h"
 #include "weft/optim/multi_tensor.h"
 
 namespace weft::optim {
-namespace {
-
-struct Update {
-  double lr, mu, fresh, l2, shrink;  // fresh: the weight of g in the buffer
-  bool first, nesterov, has_buffer;
-
-  template <class T>
-  void operator()(const Chunk<T>& c) const {
-    const T lr = T(this->lr), l2 = T(this->l2), shrink = T(this->shrink);
-    T* __restrict p = c.p;
-    const T* __restrict g = c.g;
-    if (!has_buffer) {
-      for (int64_t i = 0; i < c.n; ++i) p[i] = p[i] * shrink - lr * (g[i] + l2 * p[i]);
-      return;
-    }
-    T* __restrict u = c.state[0];
-    // The first gradient replaces the zeroed buffer whole, whatever the dampening.
-    const T mu = first ? T(0) : T(this->mu), fresh = first ? T(1) : T(this->fresh);
-    if (nesterov) {
-      const T ahead = T(this->mu);
-      for (int64_t i = 0; i < c.n; ++i) {
-        const T d = g[i] + l2 * p[i];
-        u[i] = mu * u[i] + fresh * d;
-        p[i] = p[i] * shrink - lr * (d + ahead * u[i]);
-      }
-    } else {
-      for (int64_t i = 0; i < c.n; ++i) {
-        u[i] = mu * u[i] + fresh * (g[i] + l2 * p[i]);
-        p[i] = p[i] * shrink - lr * u[i];
-      }
-    }
-  }
-};
-
-}  // namespace
 
 void SGD::check_options(const Options& o) const {
   check_common(o);
@@ -50,18 +16,31 @@ std::vector<Optimizer::Slot> SGD::slots(const Options& o) const {
   return {{"momentum_buffer"}};
 }
 
-void SGD::update(Group& group, const Options& o) {
-  const bool decoupled = o.decoupled_weight_decay;
-  MultiTensor::apply(group, MultiTensor::prepare(group, [&](const Entry&, int64_t t) {
-                       return Update{.lr = o.lr,
-                                     .mu = o.momentum,
-                                     .fresh = 1 - o.dampening,
-                                     .l2 = decoupled ? 0 : o.weight_decay,
-                                     .shrink = decoupled ? 1 - o.lr * o.weight_decay : 1,
-                                     .first = t == 1,
-                                     .nesterov = o.nesterov,
-                                     .has_buffer = !group.slots.empty()};
-                     }));
+void SGD::update(size_t group) {
+  namespace up = kernels::updates;
+  const auto l2 = [](const Options& o) { return o.decoupled_weight_decay ? 0 : o.weight_decay; };
+  const auto shrink = [](const Options& o) {
+    return o.decoupled_weight_decay ? 1 - o.lr * o.weight_decay : 1;
+  };
+  if (at(group).slots.empty()) {
+    MultiTensor::step<up::sgd>(*this, group, [=](const Options& o, int64_t, auto type) {
+      using T = decltype(type);
+      return up::sgd<T>{.lr = T(o.lr), .l2 = T(l2(o)), .shrink = T(shrink(o))};
+    });
+    return;
+  }
+  MultiTensor::step<up::sgd_momentum>(*this, group, [=](const Options& o, int64_t t, auto type) {
+    using T = decltype(type);
+    // The first gradient replaces the zeroed buffer whole, whatever the dampening.
+    const bool first = t == 1;
+    return up::sgd_momentum<T>{.lr = T(o.lr),
+                               .mu = T(first ? 0 : o.momentum),
+                               .fresh = T(first ? 1 : 1 - o.dampening),
+                               .ahead = T(o.momentum),
+                               .l2 = T(l2(o)),
+                               .shrink = T(shrink(o)),
+                               .nesterov = o.nesterov};
+  });
 }
 
 }  // namespace weft::optim

@@ -34,7 +34,7 @@ class SGD : public GroupedOptimizer<SGDOptions> {
  private:
   void check_options(const Options& options) const override;
   std::vector<Slot> slots(const Options& options) const override;
-  void update(Group& group, const Options& options) override;
+  void update(size_t group) override;
 };
 
 }  // namespace weft::optim

@@ -1,0 +1,86 @@
+// What an optimizer's update is made of: a struct per formula, written once for the CPU and the GPU, for
+// float and double. It holds the scalars of one tensor's step and changes one element at a time:
+//
+//   template <class T>
+//   struct NAME {
+//     static constexpr const char* kName = "NAME";
+//     static constexpr int kSlots = 2;  // state tensors, at most kMaxSlots
+//     T rate, ...;
+//     WEFT_HD void operator()(T& p, T g, T& m, T& v) const;  // parameter, gradient, one argument for each
+//     slot
+//   };
+//
+// Where the scalars depend on norms of the whole tensor, a first pass takes sums of squares:
+//
+//     static constexpr int kSums = 2;  // at most kMaxSums
+//     WEFT_HD void advance(T g, T& m, T& v) const;  // optional: changes the state; the second pass does not
+//     WEFT_HD void terms(T p, T g, T m, T v, T* terms) const;  // what is squared and summed
+//     WEFT_HD void finish(const double* squares, double* scalar);  // sets the scalars that depend on the
+//     sums WEFT_HD bool needs_sums() const;  // optional; where false, finish() is not called
+//
+// `scalar` is the tensor's f64 scalar slot where the optimizer has one. An update that reads no gradient says
+// `static constexpr bool kGradient = false` and is given 0.
+#pragma once
+
+#include "weft/kernels/host_device.h"
+#include "weft/kernels/math.h"
+
+namespace weft::kernels::updates {
+
+constexpr int kMaxSlots = 2, kMaxSums = 2;
+
+template <class U>
+constexpr int sums_of() {
+  if constexpr (requires { U::kSums; })
+    return U::kSums;
+  else
+    return 0;
+}
+template <class U>
+constexpr bool reads_gradient() {
+  if constexpr (requires { U::kGradient; })
+    return U::kGradient;
+  else
+    return true;
+}
+/// Whether the state is changed by the first pass, and not by the second.
+template <class U>
+constexpr bool advances_first() {
+  return requires { &U::advance; };
+}
+/// Whether operator() changes the state.
+template <class U>
+constexpr bool writes_state() {
+  return U::kSlots > 0 && !advances_first<U>();
+}
+template <class U>
+WEFT_HD bool needs_sums(const U& u) {
+  if constexpr (requires { u.needs_sums(); })
+    return u.needs_sums();
+  else
+    return true;
+}
+
+/// Calls update(p, g, state...) with as many of a, b as it has slots.
+template <class U, class T>
+WEFT_HD void element(const U& update, T& p, T g, T& a, T& b) {
+  if constexpr (U::kSlots == 0)
+    update(p, g);
+  else if constexpr (U::kSlots == 1)
+    update(p, g, a);
+  else
+    update(p, g, a, b);
+}
+/// One element of the first pass.
+template <class U, class T>
+WEFT_HD void first_pass(const U& update, T p, T g, T& a, T& b, T* terms) {
+  if constexpr (U::kSlots == 1) {
+    if constexpr (advances_first<U>()) update.advance(g, a);
+    update.terms(p, g, a, terms);
+  } else {
+    if constexpr (advances_first<U>()) update.advance(g, a, b);
+    update.terms(p, g, a, b, terms);
+  }
+}
+
+}  // namespace weft::kernels::updates
