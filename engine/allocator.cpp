@@ -13,18 +13,38 @@
 #endif
 
 #include "weft/engine/error.h"
+#include "weft/kernels/cuda.h"
 
 namespace weft {
 namespace {
 
-// A segment is asked for at once, but the system backs only the pages that have been touched. Under
-// AddressSanitizer each block has a segment of its own, so that it sees where a kernel leaves its tensor.
+// A segment is asked for at once, but the system backs only the pages of the CPU's memory that have been
+// touched. Where a tool watches each access, each block has a segment of its own, so that it sees where a
+// kernel leaves its tensor: under AddressSanitizer, and for compute-sanitizer where WEFT_CUDA_MEMCHECK is
+// set.
+size_t segment_of(Device device) {
 #ifdef __SANITIZE_ADDRESS__
-constexpr size_t kSegment = 0;
-#else
-constexpr size_t kSegment = size_t{256} << 20;
+  return 0;
 #endif
-constexpr size_t kAlign = 64, kHugePage = size_t{2} << 20;
+  return device == Device::cuda && std::getenv("WEFT_CUDA_MEMCHECK") ? 0 : size_t{256} << 20;
+}
+constexpr size_t kHugePage = size_t{2} << 20;
+
+/// Memory from the system, for the CPU or for a GPU; null where it can't be had.
+char* take_segment(Device device, size_t bytes, size_t align) {
+  if (device == Device::cuda) return static_cast<char*>(kernels::cuda::allocate(int64_t(bytes)));
+  char* begin = static_cast<char*>(std::aligned_alloc(align, (bytes + align - 1) / align * align));
+#ifdef __linux__
+  if (begin && align == kHugePage) madvise(begin, bytes, MADV_HUGEPAGE);  // a hint: far fewer page faults
+#endif
+  return begin;
+}
+void give_segment(Device device, char* begin) {
+  if (device == Device::cuda)
+    kernels::cuda::release(begin);
+  else
+    std::free(begin);
+}
 
 /// Memory from the system: handed out from `begin` to `top` so far.
 struct Segment {
@@ -35,6 +55,14 @@ struct Segment {
 /// its way back; what lies side by side becomes one again, so that the next, other size finds its place.
 class Heap {
  public:
+  explicit Heap(Device device) : device_(device), segment_(segment_of(device)) {}
+  ~Heap() { trim(); }
+  Heap(const Heap&) = delete;
+  Heap& operator=(const Heap&) = delete;
+
+  /// Blocks start at multiples of it.
+  size_t align() const { return device_ == Device::cuda ? 256 : 64; }
+
   /// Null where memory can't be had.
   char* allocate(size_t bytes) {
     if (const auto fit = by_size_.lower_bound({bytes, nullptr}); fit != by_size_.end()) {
@@ -45,7 +73,7 @@ class Heap {
     }
     for (Segment& s : segments_)
       if (char* block = extend(s, bytes)) return block;
-    return add_segment(bytes > kSegment ? bytes : kSegment) || add_segment(bytes)
+    return add_segment(bytes > segment_ ? bytes : segment_) || add_segment(bytes)
                ? extend(segments_.back(), bytes)
                : nullptr;
   }
@@ -76,7 +104,7 @@ class Heap {
       const bool unused = s.top == s.begin || (block != free_.end() && s.begin + block->second == s.top);
       if (!unused) return false;
       if (s.top != s.begin) take(s.begin);
-      std::free(s.begin);
+      give_segment(device_, s.begin);
       return true;
     });
   }
@@ -109,75 +137,98 @@ class Heap {
   }
 
   bool add_segment(size_t bytes) {
-    const size_t align = bytes >= kHugePage ? kHugePage : kAlign;
-    char* begin = static_cast<char*>(std::aligned_alloc(align, (bytes + kAlign + align - 1) / align * align));
+    char* begin = take_segment(device_, bytes + align(), bytes >= kHugePage ? kHugePage : align());
     if (!begin) return false;
-#ifdef __linux__
-    if (align == kHugePage) madvise(begin, bytes, MADV_HUGEPAGE);  // a hint: far fewer page faults
-#endif
     segments_.push_back({begin, begin, begin + bytes});
     return true;
   }
 
+  const Device device_;
+  const size_t segment_;
   std::vector<Segment> segments_;
   std::map<char*, size_t> free_;
   std::set<std::pair<size_t, char*>> by_size_;
   size_t cached_ = 0;
 };
 
-struct Cache {
+}  // namespace
+
+struct MemoryPool::Cache {
+  explicit Cache(Device device) : heap(device) {}
   std::mutex mutex;
   Heap heap;
   MemoryStats stats;
 };
 
+namespace {
+
+using CachePointer = std::shared_ptr<MemoryPool::Cache>;
+
 // Never destroyed: tensors with static lifetime may outlive every other static object.
-Cache& cache() {
-  static Cache* c = new Cache;
-  return *c;
+const CachePointer& default_cache(Device device) {
+  static const CachePointer* cpu = new CachePointer(std::make_shared<MemoryPool::Cache>(Device::cpu));
+  static const CachePointer* cuda = new CachePointer(std::make_shared<MemoryPool::Cache>(Device::cuda));
+  return device == Device::cuda ? *cuda : *cpu;
+}
+
+/// The pool that this thread's memory comes from, by device; null for the default.
+CachePointer& pool_in_use(Device device) {
+  thread_local CachePointer pools[2];
+  return pools[size_t(device)];
 }
 
 }  // namespace
 
-Storage::Storage(size_t bytes) : bytes_(bytes) {
-  Cache& c = cache();
+MemoryPool::MemoryPool(Device device) : cache_(std::make_shared<Cache>(device)), device_(device) {}
+MemoryPool::Use::Use(const MemoryPool& pool)
+    : before_(std::exchange(pool_in_use(pool.device_), pool.cache_)), device_(pool.device_) {}
+MemoryPool::Use::~Use() { pool_in_use(device_) = before_; }
+
+Storage::Storage(size_t bytes, Device device) : bytes_(bytes), device_(device) {
+  const CachePointer& pool = pool_in_use(device);
+  cache_ = pool ? pool : default_cache(device);
+  MemoryPool::Cache& c = *cache_;
   const std::lock_guard lock(c.mutex);
   check(bytes < (size_t{1} << 62), "memory: a tensor of ", bytes, " bytes was asked for");
-  capacity_ = (bytes + kAlign - 1) / kAlign * kAlign + (bytes ? 0 : kAlign);
+  const size_t align = c.heap.align();
+  capacity_ = (bytes + align - 1) / align * align + (bytes ? 0 : align);
   data_ = c.heap.allocate(capacity_);
   if (!data_) {
     c.heap.trim();
     data_ = c.heap.allocate(capacity_);
   }
   if (!data_)
-    throw OutOfMemoryError(concat("memory: ", bytes, " bytes could not be had (", c.stats.in_use,
+    throw OutOfMemoryError(concat("memory: ", bytes, " bytes ", device == Device::cuda ? "of the GPU " : "",
+                                  "could not be had (", c.stats.in_use,
                                   " bytes are in use by tensors); use a smaller batch or image size"));
   c.stats.in_use += capacity_;
   if (c.stats.in_use > c.stats.peak) c.stats.peak = c.stats.in_use;
 }
 
 Storage::~Storage() {
-  Cache& c = cache();
-  const std::lock_guard lock(c.mutex);
-  c.stats.in_use -= capacity_;
-  c.heap.release(static_cast<char*>(data_), capacity_);
+  const std::lock_guard lock(cache_->mutex);
+  cache_->stats.in_use -= capacity_;
+  cache_->heap.release(static_cast<char*>(data_), capacity_);
 }
 
-MemoryStats memory_stats() {
-  const std::lock_guard lock(cache().mutex);
-  MemoryStats stats = cache().stats;
-  stats.cached = cache().heap.cached();
+MemoryStats memory_stats(Device device) {
+  MemoryPool::Cache& c = *default_cache(device);
+  const std::lock_guard lock(c.mutex);
+  MemoryStats stats = c.stats;
+  stats.cached = c.heap.cached();
   return stats;
 }
 
-void reset_peak_memory() {
-  const std::lock_guard lock(cache().mutex);
-  cache().stats.peak = cache().stats.in_use;
+void reset_peak_memory(Device device) {
+  MemoryPool::Cache& c = *default_cache(device);
+  const std::lock_guard lock(c.mutex);
+  c.stats.peak = c.stats.in_use;
 }
 
-void empty_cache() {
-  const std::lock_guard lock(cache().mutex);
-  cache().heap.trim();
+void empty_cache(Device device) {
+  MemoryPool::Cache& c = *default_cache(device);
+  const std::lock_guard lock(c.mutex);
+  c.heap.trim();
 }
 
 }  // namespace weft

@@ -84,7 +84,7 @@ Tensor checkpoint(const Function& f, const std::vector<Tensor>& inputs) {
     for (const Tensor& x : inputs) {
       kept->inputs.push_back(x.detach());
       kept->variables.push_back(x.variable());
-      slots.push_back({x.variable(), x.shape(), x.dtype()});
+      slots.push_back({x.variable(), x.shape(), x.dtype(), x.device()});
       own.push_back(x.requires_grad() ? first.input(x) : kept->inputs.back());
     }
     y = f(own);

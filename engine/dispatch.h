@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "weft/engine/tensor.h"
+#include "weft/kernels/cuda.h"
 #include "weft/kernels/kernels.h"
 
 namespace weft {
@@ -12,13 +13,23 @@ namespace weft {
 /// (`kernel_type<decltype(k)>`).
 template <class Body>
 decltype(auto) dispatch(const char* op, const Tensor& t, Body&& body) {
+  if (t.device() == Device::cuda) switch (t.dtype()) {
+      case DType::f32:
+        return std::forward<Body>(body)(kernels::cuda::table<float>());
+      case DType::bf16:
+        return std::forward<Body>(body)(kernels::cuda::table<bf16>());
+      case DType::f16:
+        return std::forward<Body>(body)(kernels::cuda::table<f16>());
+      default:
+        fail(op, ": dtype ", t.dtype(), " has no arithmetic on a GPU; convert with .to(DType::f32)");
+    }
   switch (t.dtype()) {
     case DType::f32:
       return std::forward<Body>(body)(kernels::cpu());
     case DType::f64:
       return std::forward<Body>(body)(kernels::reference<double>());
     default:
-      fail(op, ": dtype ", t.dtype(), " has no arithmetic; convert with .to(DType::f32)");
+      fail(op, ": dtype ", t.dtype(), " has no arithmetic on the CPU; convert with .to(DType::f32)");
   }
 }
 
@@ -28,5 +39,8 @@ T kernel_type(const kernels::KernelTable<T>&);
 }
 template <class Table>
 using kernel_type = decltype(detail::kernel_type(std::declval<Table>()));
+/// The type of the table's scalars and statistics.
+template <class Table>
+using wide_type = kernels::Wide<kernel_type<Table>>;
 
 }  // namespace weft

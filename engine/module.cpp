@@ -121,6 +121,13 @@ void Module::to(DType dtype) {
   }
 }
 
+void Module::to(Device device) {
+  for (const auto& [name, tensor] : state_dict()) {
+    tensor.zero_grad();
+    tensor.set_data(tensor.to(device));
+  }
+}
+
 int64_t Module::num_parameters() const {
   int64_t n = 0;
   for (const Parameter& p : parameters()) n += p.tensor.numel();

@@ -65,6 +65,8 @@ class Module {
   void zero_grad();
   /// Converts all parameters and buffers (f64 for gradient checks).
   void to(DType dtype);
+  /// Moves all parameters and buffers. Optimizers are to be made after that.
+  void to(Device device);
   int64_t num_parameters() const;
 
   struct Child {

@@ -45,6 +45,7 @@ void save_safetensors(const std::string& path, const StateDict& tensors,
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::vector<std::string_view> pieces(2);
+  std::vector<Tensor> here;  // keeps copies of what lies on a GPU
   int64_t offset = 0;
   for (const auto& [name, tensor] : tensors) {
     check(name != "__metadata__" && !header.contains(name), "save_safetensors: the name \"", name,
@@ -53,7 +54,8 @@ void save_safetensors(const std::string& path, const StateDict& tensors,
                     {"shape", std::vector<int64_t>(tensor.shape().begin(), tensor.shape().end())},
                     {"data_offsets", {offset, offset + tensor.bytes()}}};
     offset += tensor.bytes();
-    pieces.emplace_back(static_cast<const char*>(tensor.raw()), size_t(tensor.bytes()));
+    here.push_back(tensor.to(Device::cpu));
+    pieces.emplace_back(static_cast<const char*>(here.back().raw()), size_t(tensor.bytes()));
   }
   std::string text = header.dump();
   text.append((8 - text.size() % 8) % 8, ' ');  // the data start at a multiple of 8

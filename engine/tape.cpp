@@ -25,7 +25,7 @@ void accumulate(Variable& variable, Tensor grad) {
   }
   dispatch("backward", slot, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
-    Tensor target = slot.unique() ? slot : Tensor::empty(slot.shape(), slot.dtype());
+    Tensor target = slot.unique() ? slot : Tensor::empty(slot.shape(), slot.dtype(), slot.device());
     kernels::Broadcast flat;
     flat.ndim = 1;
     flat.size[0] = slot.numel();
@@ -109,7 +109,7 @@ class Recorder {
         variable->entry = int64_t(tape.entries_.size());
         t.set_variable(std::move(variable));
       }
-      entry.outputs.push_back({t.variable(), t.shape(), t.dtype()});
+      entry.outputs.push_back({t.variable(), t.shape(), t.dtype(), t.device()});
     }
     if (differentiable && tape.kind_ == Tape::Kind::full) entry.backward = std::move(backward);
     tape.entries_.push_back(std::move(entry));
@@ -123,7 +123,7 @@ void record(std::string_view op, const std::vector<Tensor>& inputs, const std::v
   if (!recorder) return;
   std::vector<TapeEntry::Slot> slots(inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i)
-    if (const Tensor& t = inputs[i]; t.defined()) slots[i] = {t.variable(), t.shape(), t.dtype()};
+    if (const Tensor& t = inputs[i]; t.defined()) slots[i] = {t.variable(), t.shape(), t.dtype(), t.device()};
   Recorder::record(*recorder, op, std::move(slots), outputs, std::move(backward), std::move(options));
 }
 
@@ -136,7 +136,7 @@ void record(std::string_view op, std::vector<TapeEntry::Slot> inputs, const std:
 void Tape::backward(const Tensor& loss) {
   check(loss.numel() == 1, "backward: the loss has shape ", loss.shape(),
         ", not one element; reduce it with sum() or mean(), or give its gradient");
-  backward(loss, Tensor::ones(loss.shape(), loss.dtype()));
+  backward(loss, Tensor::ones(loss.shape(), loss.dtype(), loss.device()));
 }
 
 void Tape::backward(Tensor output, Tensor grad) {
@@ -169,7 +169,8 @@ void Tape::backward(Tensor output, Tensor grad) {
     context.op_ = entry.op;
     for (const auto& slot : entry.outputs) {
       Tensor g = slot.variable ? std::exchange(slot.variable->grad, {}) : Tensor();
-      context.grad_outputs_.push_back(g.defined() ? std::move(g) : Tensor::zeros(slot.shape, slot.dtype));
+      context.grad_outputs_.push_back(g.defined() ? std::move(g)
+                                                  : Tensor::zeros(slot.shape, slot.dtype, slot.device));
     }
     for (const auto& [at, hook] : hooks_)
       if (at < 0 || at == int64_t(i)) hook(entry, context.grad_outputs_);

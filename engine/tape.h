@@ -54,6 +54,7 @@ struct TapeEntry {
     std::shared_ptr<Variable> variable;  ///< null where no gradient is wanted
     Shape shape;
     DType dtype = DType::f32;
+    Device device = Device::cpu;
   };
   std::string_view op;        ///< "conv2d"
   std::string detail;         ///< "3x3 stride 2, pad 1"

@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "weft/engine/tape.h"
+#include "weft/kernels/cuda.h"
 #include "weft/kernels/parallel.h"
 #include "weft/kernels/philox.h"
 
@@ -26,9 +27,37 @@ void with_type(const char* what, DType dtype, Body&& body) {
       return body(static_cast<int64_t*>(nullptr));
     case DType::u8:
       return body(static_cast<uint8_t*>(nullptr));
-    default:
-      fail(what, ": dtype ", dtype, " can be stored and moved, but not computed with");
+    case DType::bf16:
+      return body(static_cast<bf16*>(nullptr));
+    case DType::f16:
+      return body(static_cast<f16*>(nullptr));
   }
+  fail(what, ": unknown dtype");
+}
+
+template <class T>
+constexpr bool is_half_type = std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
+
+/// static_cast, by way of float for the 16-bit types.
+template <class To, class From>
+To convert(From x) {
+  if constexpr (is_half_type<From>)
+    return convert<To>(float(x));
+  else if constexpr (is_half_type<To>)
+    return To(float(x));
+  else
+    return static_cast<To>(x);
+}
+
+void convert_on_gpu(const Tensor& from, const Tensor& to) {
+  check(from.dtype() != DType::f64 && to.dtype() != DType::f64,
+        "copy_from: a GPU has no kernels for f64; convert on the CPU");
+  with_type("copy_from", to.dtype(), [&]<class To>(To*) {
+    with_type("copy_from", from.dtype(), [&]<class From>(From*) {
+      if constexpr (!std::is_same_v<To, double> && !std::is_same_v<From, double>)
+        kernels::cuda::convert(to.numel(), static_cast<const From*>(from.raw()), static_cast<To*>(to.raw()));
+    });
+  });
 }
 
 /// Fills a floating tensor from a function of four random words per pair of elements.
@@ -55,7 +84,7 @@ Tensor random_fill(const Shape& shape, Generator& generator, DType dtype, Pair p
 
 }  // namespace
 
-Tensor Tensor::empty(const Shape& shape, DType dtype) {
+Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
   Tensor t;
   t.impl_ = std::make_shared<Impl>();
   t.impl_->shape = shape;
@@ -64,12 +93,12 @@ Tensor Tensor::empty(const Shape& shape, DType dtype) {
   int64_t bytes;
   check(!__builtin_mul_overflow(t.impl_->numel, size_of(dtype), &bytes), "tensor: shape ", shape, " of ",
         dtype, " is too large");
-  t.impl_->storage = std::make_shared<Storage>(size_t(bytes));
+  t.impl_->storage = std::make_shared<Storage>(size_t(bytes), device);
   return t;
 }
 
-Tensor Tensor::full(const Shape& shape, double value, DType dtype) {
-  Tensor t = empty(shape, dtype);
+Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device) {
+  Tensor t = empty(shape, dtype, device);
   t.fill(value);
   return t;
 }
@@ -96,14 +125,22 @@ double Tensor::item() const {
 double Tensor::at(int64_t index) const {
   check(index >= 0 && index < numel(), "at: index ", index, " is out of range for shape ", shape());
   double value = 0;
-  with_type("at", dtype(), [&]<class T>(T*) { value = double(static_cast<const T*>(raw())[index]); });
+  with_type("at", dtype(), [&]<class T>(T*) {
+    const T* place = static_cast<const T*>(raw()) + index;
+    T element;
+    if (device() == Device::cuda)
+      kernels::cuda::download(&element, place, sizeof element);
+    else
+      element = *place;
+    value = convert<double>(element);
+  });
   return value;
 }
 
 std::string Tensor::to_string(int64_t limit) const {
   if (!defined()) return "undefined";
   std::string s = concat(dtype(), " ", shape());
-  if (dtype() == DType::bf16 || dtype() == DType::f16) return s;
+  if (device() != Device::cpu) s += concat(" on ", device());
   s += " {";
   for (int64_t i = 0; i < std::min(limit, numel()); ++i) s += concat(i ? ", " : "", at(i));
   return s + (numel() > limit ? ", ...}" : "}");
@@ -112,24 +149,35 @@ std::string Tensor::to_string(int64_t limit) const {
 std::ostream& operator<<(std::ostream& out, const Tensor& t) { return out << t.to_string(); }
 
 Tensor Tensor::clone() const {
-  Tensor t = empty(shape(), dtype());
-  std::memcpy(t.raw(), raw(), size_t(bytes()));
+  Tensor t = empty(shape(), dtype(), device());
+  t.copy_from(*this);
   return t;
 }
 
 void Tensor::copy_from(const Tensor& source) const {
   check(shape() == source.shape(), "copy_from: shape ", source.shape(), " can't be copied into shape ",
         shape());
+  const bool here = device() == Device::cpu, there = source.device() == Device::cpu;
   if (dtype() == source.dtype()) {
-    if (raw() != source.raw()) std::memcpy(raw(), source.raw(), size_t(bytes()));
+    if (raw() == source.raw() || bytes() == 0) return;
+    if (here && there)
+      std::memcpy(raw(), source.raw(), size_t(bytes()));
+    else if (here)
+      kernels::cuda::download(raw(), source.raw(), bytes());
+    else if (there)
+      kernels::cuda::upload(raw(), source.raw(), bytes());
+    else
+      kernels::cuda::copy(raw(), source.raw(), bytes());
     return;
   }
+  if (!here && !there) return convert_on_gpu(source, *this);
+  if (here != there) return copy_from(here ? source.to(Device::cpu) : source.to(dtype()));
   with_type("copy_from", dtype(), [&]<class To>(To*) {
     with_type("copy_from", source.dtype(), [&]<class From>(From*) {
       const From* from = static_cast<const From*>(source.raw());
       To* to = static_cast<To*>(raw());
       kernels::parallel_ranges(numel(), kGrain, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) to[i] = static_cast<To>(from[i]);
+        for (int64_t i = begin; i < end; ++i) to[i] = convert<To>(from[i]);
       });
     });
   });
@@ -138,15 +186,34 @@ void Tensor::copy_from(const Tensor& source) const {
 void Tensor::fill(double value) const {
   with_type("fill", dtype(), [&]<class T>(T*) {
     T* p = static_cast<T*>(raw());
-    std::fill(p, p + numel(), static_cast<T>(value));
+    const T element = convert<T>(value);
+    if (device() == Device::cuda)
+      kernels::cuda::fill(sizeof(T), numel(), &element, p);
+    else
+      std::fill(p, p + numel(), element);
   });
 }
 
 Tensor Tensor::to(DType wanted) const {
   if (dtype() == wanted) return *this;
-  Tensor t = empty(shape(), wanted);
+  Tensor t = empty(shape(), wanted, device());
   t.copy_from(*this);
   return t;
+}
+
+Tensor Tensor::to(Device wanted) const {
+  if (device() == wanted) return *this;
+  Tensor t = empty(shape(), dtype(), wanted);
+  t.copy_from(*this);
+  return t;
+}
+
+void Tensor::copy_to_host(void* to) const {
+  if (bytes() == 0) return;
+  if (device() == Device::cuda)
+    kernels::cuda::download(to, raw(), bytes());
+  else
+    std::memcpy(to, raw(), size_t(bytes()));
 }
 
 void Tensor::set_data(const Tensor& other) const {
@@ -186,9 +253,10 @@ void Tensor::set_grad(Tensor grad) const {
   check(impl().variable && impl().variable->leaf,
         "set_grad: only a leaf that requires a gradient has one; call "
         "set_requires_grad() first");
-  check(!grad.defined() || (grad.shape() == shape() && grad.dtype() == dtype()), "set_grad: a gradient of ",
-        grad.defined() ? concat(grad.dtype(), " ", grad.shape()) : "", " does not fit a tensor of ", dtype(),
-        " ", shape());
+  check(!grad.defined() || (grad.shape() == shape() && grad.dtype() == dtype() && grad.device() == device()),
+        "set_grad: a gradient of ",
+        grad.defined() ? concat(grad.dtype(), " ", grad.shape(), " on ", grad.device()) : "",
+        " does not fit a tensor of ", dtype(), " ", shape(), " on ", device());
   impl().variable->grad = std::move(grad);
 }
 

@@ -8,14 +8,12 @@
 #include <vector>
 
 #include "weft/engine/allocator.h"
+#include "weft/engine/device.h"
 #include "weft/engine/dtype.h"
 #include "weft/engine/random.h"
 #include "weft/engine/shape.h"
 
 namespace weft {
-
-/// Where a tensor's memory lies and which kernels work on it.
-enum class Device : uint8_t { cpu };
 
 struct Variable;  // a tensor's place in a gradient computation, see tape.h
 
@@ -27,11 +25,17 @@ class Tensor {
 
   // --- making one ---
   /// Uninitialised memory.
-  static Tensor empty(const Shape& shape, DType dtype = DType::f32);
-  static Tensor zeros(const Shape& shape, DType dtype = DType::f32) { return full(shape, 0, dtype); }
-  static Tensor ones(const Shape& shape, DType dtype = DType::f32) { return full(shape, 1, dtype); }
-  static Tensor full(const Shape& shape, double value, DType dtype = DType::f32);
-  static Tensor scalar(double value, DType dtype = DType::f32) { return full({}, value, dtype); }
+  static Tensor empty(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu);
+  static Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu) {
+    return full(shape, 0, dtype, device);
+  }
+  static Tensor ones(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu) {
+    return full(shape, 1, dtype, device);
+  }
+  static Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::cpu);
+  static Tensor scalar(double value, DType dtype = DType::f32, Device device = Device::cpu) {
+    return full({}, value, dtype, device);
+  }
   /// Takes the values in row-major order; their number must be that of the shape.
   template <class T>
   static Tensor from(const std::vector<T>& values, const Shape& shape);
@@ -54,23 +58,27 @@ class Tensor {
   int64_t size(int i) const { return shape()[i]; }
   int64_t numel() const { return impl().numel; }
   DType dtype() const { return impl().dtype; }
-  Device device() const { return Device::cpu; }
+  Device device() const { return impl().storage->device(); }
   int64_t bytes() const { return numel() * size_of(dtype()); }
-  /// The elements, in row-major order. Throws if T is not the dtype.
+  /// The elements, in row-major order; memory that only kernels can read where the device is a GPU. Throws if
+  /// T is not the dtype.
   template <class T>
   T* data() const {
     require_dtype(dtype_of<T>());
     return static_cast<T*>(impl().storage->data());
   }
   void* raw() const { return impl().storage->data(); }
-  /// The only element, as a double. Throws if there are more.
+  /// The only element, as a double. Throws if there are more. On a GPU this, at() and to_vector() wait for
+  /// all work before.
   double item() const;
   /// The element at a flat row-major index, as a double.
   double at(int64_t index) const;
   template <class T>
   std::vector<T> to_vector() const {
-    const T* p = data<T>();
-    return std::vector<T>(p, p + numel());
+    std::vector<T> values(static_cast<size_t>(numel()));
+    require_dtype(dtype_of<T>());
+    copy_to_host(values.data());
+    return values;
   }
   /// "f32 [2, 3] {0.5, 1, ...}" with at most `limit` elements.
   std::string to_string(int64_t limit = 8) const;
@@ -80,11 +88,13 @@ class Tensor {
   // --- plain data movement, never recorded ---
   /// A copy with memory of its own.
   Tensor clone() const;
-  /// Overwrites the elements with those of `source` (same shape; converts between dtypes).
+  /// Overwrites the elements with those of `source` (same shape; converts between dtypes and devices).
   void copy_from(const Tensor& source) const;
   void fill(double value) const;
   /// A copy converted to `dtype`, or this tensor if it has that dtype already.
   Tensor to(DType dtype) const;
+  /// A copy on `device`, or this tensor if it is there already.
+  Tensor to(Device device) const;
   /// Makes this tensor, through all its handles, have the memory, shape and dtype of `other`.
   void set_data(const Tensor& other) const;
   /// The same memory with another shape, cut off from the tape (reshape in ops/shape.h is the recorded form).
@@ -122,6 +132,7 @@ class Tensor {
     return *impl_;
   }
   void require_dtype(DType wanted) const;
+  void copy_to_host(void* to) const;
 
   std::shared_ptr<Impl> impl_;
 };

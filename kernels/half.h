@@ -4,11 +4,6 @@
 #include <bit>
 #include <cstdint>
 
-#ifdef __CUDACC__
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#endif
-
 #include "weft/kernels/host_device.h"
 
 namespace weft {
@@ -41,7 +36,7 @@ static_assert(sizeof(bf16) == 2 && sizeof(f16) == 2);
 
 WEFT_HD inline bf16::bf16(float x) {
 #ifdef __CUDA_ARCH__
-  bits = __bfloat16_as_ushort(__float2bfloat16_rn(x));
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
 #else
   const uint32_t u = std::bit_cast<uint32_t>(x);
   if ((u & 0x7fffffffu) > 0x7f800000u)
@@ -61,7 +56,7 @@ WEFT_HD inline bf16::operator float() const {
 
 WEFT_HD inline f16::f16(float x) {
 #ifdef __CUDA_ARCH__
-  bits = __half_as_ushort(__float2half_rn(x));
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
 #else
   const uint32_t u = std::bit_cast<uint32_t>(x), sign = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
   if (a > 0x7f800000u) {
@@ -80,7 +75,9 @@ WEFT_HD inline f16::f16(float x) {
 
 WEFT_HD inline f16::operator float() const {
 #ifdef __CUDA_ARCH__
-  return __half2float(__ushort_as_half(bits));
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+  return x;
 #else
   const uint32_t sign = uint32_t(bits & 0x8000u) << 16, exponent = (bits >> 10) & 31u,
                  mantissa = bits & 0x3ffu;

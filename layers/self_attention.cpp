@@ -16,8 +16,9 @@ namespace {
 
 /// Overwrites `unit` with x / max(|x|, 1e-12).
 void assign_normalized(const Tensor& unit, const Tensor& x) {
-  const double norm = std::sqrt(sum(square(x)).item());
-  unit.copy_from((x / std::max(norm, 1e-12)).view(unit.shape()));
+  const Tensor norm = sqrt(sum(square(x)));
+  const Tensor least = Tensor::full({}, 1e-12, x.dtype(), x.device());
+  unit.copy_from((x / maximum(norm, least)).view(unit.shape()));
 }
 
 Tensor identity_matrix(int64_t n, DType dtype) {
@@ -83,8 +84,13 @@ Tensor SimpleSelfAttention::forward(const Tensor& x) {
   // G). In this order only two of the products see the pixels, and neither gamma nor the addition costs a
   // pass over them.
   const Tensor gram = bmm(pixels, pixels, {.transpose_a = true});
-  const Tensor mix = bmm(w, gram, {.transpose_a = true}) * gamma + identity_matrix(channels, x.dtype());
-  const Tensor y = bmm(pixels, mix);
+  w = cast(w, x.dtype());
+  const Tensor mix = bmm(w, gram, {.transpose_a = true}) * cast(gamma, x.dtype());
+  // In 16 bits 1 + gamma a would lose what gamma, which starts at 0, has learned.
+  const bool apart = is_half(x.dtype());
+  if (!apart && !(identity_.defined() && identity_.dtype() == x.dtype() && identity_.device() == x.device()))
+    identity_ = identity_matrix(channels, x.dtype()).to(x.device());
+  const Tensor y = apart ? pixels + bmm(pixels, mix) : bmm(pixels, mix + identity_);
   return reshape(y, {x.shape().begin(), x.shape().end()});
 }
 

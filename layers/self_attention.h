@@ -50,6 +50,7 @@ class SimpleSelfAttention : public Module {
 
  private:
   SelfAttentionOptions options_;
+  Tensor identity_;  // of the last input's dtype and device
 };
 
 }  // namespace weft

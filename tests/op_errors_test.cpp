@@ -90,7 +90,7 @@ TEST_CASE("batch norm") {
   CHECK_ERROR(batch_norm(f32({3}), c3, c3, c3, c3, true), "expected a non-empty input");
   CHECK_ERROR(batch_norm(x, c3, c3, c3, c3, true, {}, f32({3, 3})),
               "residual [3, 3] must have the input's shape");
-  CHECK_ERROR(batch_norm(x, f64({3}), c3, c3, c3, true), "operands are");
+  CHECK_ERROR(batch_norm(x, f64({3}), c3, c3, c3, true), "weight is f64 but beside an input of f32");
 }
 
 TEST_CASE("losses, dropout and shapes") {

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "support/errors.h"
+#include "weft/engine/ops/elementwise.h"
 #include "weft/engine/tensor.h"
 #include "weft/kernels/parallel.h"
 
@@ -58,7 +59,7 @@ TEST_CASE("errors name what is wrong") {
   CHECK_ERROR(Tensor::zeros({-1}), "negative size");
   CHECK_ERROR(Tensor::empty({int64_t{1} << 40, int64_t{1} << 40}), "too many elements");
   CHECK_ERROR(Tensor::zeros({1}, DType::i64).set_requires_grad(), "has no gradient");
-  CHECK_ERROR(Tensor::zeros({1}, DType::bf16), "bf16");
+  CHECK_ERROR(add(Tensor::zeros({1}, DType::bf16), Tensor::zeros({1}, DType::bf16)), "bf16");
 }
 
 TEST_CASE("memory that can't be had is an error, and the engine goes on") {

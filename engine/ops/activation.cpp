@@ -12,14 +12,15 @@ Tensor activation(const Tensor& x, Activation act, std::optional<double> param) 
   Tensor y = ops::empty_like(x);
   dispatch(name, x, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
-    k.activation(act, T(p), x.numel(), x.data<T>(), y.data<T>());
+    k.activation(act, wide_type<decltype(k)>(p), x.numel(), x.data<T>(), y.data<T>());
   });
   record(
       name, {x}, {y}, !recording({&x}) ? BackwardFunction() : [=, x = x.detach()](BackwardContext& c) {
         Tensor dx = ops::empty_like(x);
         dispatch(name, x, [&](const auto& k) {
           using T = kernel_type<decltype(k)>;
-          k.activation_backward(act, T(p), x.numel(), x.data<T>(), c.grad_output().data<T>(), dx.data<T>());
+          k.activation_backward(act, wide_type<decltype(k)>(p), x.numel(), x.data<T>(),
+                                c.grad_output().data<T>(), dx.data<T>());
         });
         c.set(0, dx);
       });

@@ -14,7 +14,9 @@ void check_operands(const Tensor& x, const Tensor& residual,
   for (const auto& [name, t] : vectors) {
     check(t->shape() == Shape{x.size(-1)}, "batch_norm: ", name, " has shape ", t->shape(), " but the input ",
           x.shape(), " has ", x.size(-1), " channels");
-    ops::check_same_dtype("batch_norm", x, *t);
+    check(t->dtype() == ops::wide_dtype(x.dtype()), "batch_norm: ", name, " is ", t->dtype(),
+          " but beside an input of ", x.dtype(), " it must be ", ops::wide_dtype(x.dtype()));
+    ops::check_same_device("batch_norm", x, *t);
   }
   if (residual.defined()) {
     check(residual.shape() == x.shape(), "batch_norm: the residual ", residual.shape(),
@@ -25,34 +27,30 @@ void check_operands(const Tensor& x, const Tensor& residual,
 
 ChannelStats batch_stats(const Tensor& x) {
   const int64_t channels = x.size(-1);
-  const ChannelStats stats{Tensor::empty({channels}, x.dtype()), Tensor::empty({channels}, x.dtype())};
+  const DType wide = ops::wide_dtype(x.dtype());
+  const ChannelStats stats{Tensor::empty({channels}, wide, x.device()),
+                           Tensor::empty({channels}, wide, x.device())};
   dispatch("batch_norm", x, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
-    k.batch_norm_stats(x.numel() / channels, channels, x.data<T>(), stats.mean.data<T>(),
-                       stats.var.data<T>());
+    k.batch_norm_stats(x.numel() / channels, channels, x.data<T>(), stats.mean.data<wide_type<decltype(k)>>(),
+                       stats.var.data<wide_type<decltype(k)>>());
   });
   return stats;
 }
 
-/// 1 / sqrt(var + eps) of each channel.
-Tensor inverse_std(const Tensor& var, double eps) {
-  Tensor out = ops::empty_like(var);
-  dispatch("batch_norm", var, [&](const auto& k) {
-    using T = kernel_type<decltype(k)>;
-    for (int64_t c = 0; c < var.numel(); ++c)
-      out.data<T>()[c] = T(1 / std::sqrt(double(var.data<T>()[c]) + eps));
+/// 1 / sqrt(var + eps) of each channel of x; in training (running is defined) the running values follow the
+/// batch's.
+Tensor inverse_std(const Tensor& x, const ChannelStats& stats, double eps, double momentum,
+                   const ChannelStats& running = {}) {
+  Tensor out = ops::empty_like(stats.var);
+  dispatch("batch_norm", x, [&](const auto& k) {
+    using W = wide_type<decltype(k)>;
+    W *running_mean = nullptr, *running_var = nullptr;
+    if (running.mean.defined()) running_mean = running.mean.data<W>(), running_var = running.var.data<W>();
+    k.batch_norm_update(x.numel() / x.size(-1), x.size(-1), eps, momentum, stats.mean.data<W>(),
+                        stats.var.data<W>(), running_mean, running_var, out.data<W>());
   });
   return out;
-}
-
-/// running = (1 - momentum) running + momentum * scale * batch.
-void update_running(const Tensor& running, const Tensor& batch, double momentum, double scale) {
-  dispatch("batch_norm", batch, [&](const auto& k) {
-    using T = kernel_type<decltype(k)>;
-    T* r = running.data<T>();
-    for (int64_t c = 0; c < batch.numel(); ++c)
-      r[c] = T((1 - momentum) * double(r[c]) + momentum * scale * double(batch.data<T>()[c]));
-  });
 }
 
 /// Whether the slope is a comparison, computed again sooner than written and read. The others take an
@@ -87,11 +85,10 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
   // Once: the running values follow this batch only one time, and in evaluation they may change before a
   // checkpoint's second run or before backward.
   const auto [mean, invstd] = once([&] {
-    if (!training) return std::pair(running_mean.clone(), inverse_std(running_var, o.eps));
-    const auto [mean, var] = stats.mean.defined() ? stats : batch_stats(x);
-    update_running(running_mean, mean, o.momentum, 1);
-    update_running(running_var, var, o.momentum, double(rows) / double(rows - 1));
-    return std::pair(mean, inverse_std(var, o.eps));
+    const ChannelStats running{running_mean, running_var};
+    if (!training) return std::pair(running_mean.clone(), inverse_std(x, running, o.eps, 0));
+    const ChannelStats batch = stats.mean.defined() ? stats : batch_stats(x);
+    return std::pair(batch.mean, inverse_std(x, batch, o.eps, o.momentum, running));
   });
   const double param = o.activation_param.value_or(activation_default_param(o.activation));
   const Tensor keep_residual = residual.defined() ? residual.detach() : Tensor();
@@ -100,9 +97,10 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
                              T, const Tensor& x, const Tensor& w, const Tensor& b) {
     kernels::BatchNormArgs<T> a;
     a.rows = rows, a.channels = channels;
-    a.x = x.data<T>(), a.mean = mean.data<T>(), a.invstd = invstd.data<T>(), a.weight = w.data<T>(),
-    a.bias = b.data<T>();
-    a.activation = activation, a.param = T(param);
+    using W = kernels::Wide<T>;
+    a.x = x.data<T>(), a.mean = mean.data<W>(), a.invstd = invstd.data<W>(), a.weight = w.data<W>(),
+    a.bias = b.data<W>();
+    a.activation = activation, a.param = W(param);
     return a;
   };
   Tensor y = ops::empty_like(x);
@@ -125,17 +123,18 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
            const bool in_place = dy.unique();  // nobody else looks at dy: overwrite it
            dispatch("batch_norm", x, [&](const auto& k) {
              using T = kernel_type<decltype(k)>;
+             using W = wide_type<decltype(k)>;
              auto a = arguments(T(), x, w, b);
              if (saved_residual.defined()) a.residual = saved_residual.data<T>();
              Tensor g = dy;
              const bool write_g = has_residual ? a.activation != Activation::identity
                                                : in_place && !has_cheap_slope(a.activation);
              if (write_g && !in_place) g = ops::empty_like(x);
-             k.batch_norm_backward_reduce(a, dy.data<T>(), write_g ? g.data<T>() : nullptr, dw.data<T>(), db.data<T>());
+             k.batch_norm_backward_reduce(a, dy.data<T>(), write_g ? g.data<T>() : nullptr, dw.data<W>(), db.data<W>());
              if (write_g) a.activation = Activation::identity, a.residual = nullptr;
              if (c.needs(0)) {
                Tensor dx = in_place && !has_residual ? g : ops::empty_like(x);
-               k.batch_norm_backward_input(a, g.data<T>(), dw.data<T>(), db.data<T>(), training, dx.data<T>());
+               k.batch_norm_backward_input(a, g.data<T>(), dw.data<W>(), db.data<W>(), training, dx.data<T>());
                c.set(0, std::move(dx));
              }
              if (has_residual) c.set(3, std::move(g));

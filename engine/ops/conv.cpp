@@ -22,8 +22,6 @@ Conv2dParams geometry(const Tensor& x, const Tensor& w, const Tensor& bias, cons
   check(!bias.defined() || bias.shape() == Shape{w.size(0)}, "conv2d: bias ",
         bias.defined() ? bias.shape() : Shape{}, " does not fit weight ", w.shape(), "; expected [",
         w.size(0), "]");
-  ops::check_same_dtype("conv2d", x, w);
-  if (bias.defined()) ops::check_same_dtype("conv2d", x, bias);
   Conv2dParams p;
   p.batch = x.size(0), p.in_h = x.size(1), p.in_w = x.size(2), p.in_c = x.size(3);
   p.out_c = w.size(0), p.kernel_h = w.size(1), p.kernel_w = w.size(2);
@@ -42,26 +40,26 @@ Conv2dParams geometry(const Tensor& x, const Tensor& w, const Tensor& bias, cons
 
 /// Scratch memory for one call.
 template <class Table>
-Tensor workspace(const Table& k, const Conv2dParams& p, ConvPass pass) {
-  return Tensor::empty({k.conv2d_workspace(p, pass)}, DType::u8);
+Tensor workspace(const Table& k, const Conv2dParams& p, ConvPass pass, Device device) {
+  return Tensor::empty({k.conv2d_workspace(p, pass)}, DType::u8, device);
 }
 
 Tensor backward_input(const Conv2dParams& p, const Tensor& dy, const Tensor& w) {
-  Tensor dx = Tensor::empty({p.batch, p.in_h, p.in_w, p.in_c}, dy.dtype());
+  Tensor dx = ops::empty({p.batch, p.in_h, p.in_w, p.in_c}, dy);
   dispatch("conv2d", dy, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
     k.conv2d_backward_input(p, dy.data<T>(), w.data<T>(), dx.data<T>(),
-                            workspace(k, p, ConvPass::backward_input).raw());
+                            workspace(k, p, ConvPass::backward_input, dy.device()).raw());
   });
   return dx;
 }
 
 Tensor backward_weight(const Conv2dParams& p, const Tensor& x, const Tensor& dy) {
-  Tensor dw = Tensor::empty({p.out_c, p.kernel_h, p.kernel_w, p.in_c / p.groups}, dy.dtype());
+  Tensor dw = ops::empty({p.out_c, p.kernel_h, p.kernel_w, p.in_c / p.groups}, dy);
   dispatch("conv2d", dy, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
     k.conv2d_backward_weight(p, x.data<T>(), dy.data<T>(), dw.data<T>(),
-                             workspace(k, p, ConvPass::backward_weight).raw());
+                             workspace(k, p, ConvPass::backward_weight, dy.device()).raw());
   });
   return dw;
 }
@@ -73,15 +71,19 @@ Tensor backward_weight(const Conv2dParams& p, const Tensor& x, const Tensor& dy)
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options,
               ChannelStats* stats) {
   const Conv2dParams p = geometry(x, weight, bias, options);
-  Tensor y = Tensor::empty({p.batch, p.out_h(), p.out_w(), p.out_c}, x.dtype());
+  const Tensor w = ops::compute_copy("conv2d", weight, x);
+  const Tensor b = bias.defined() ? ops::compute_copy("conv2d", bias, x) : Tensor();
+  Tensor y = ops::empty({p.batch, p.out_h(), p.out_w(), p.out_c}, x);
   dispatch("conv2d", x, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
-    const T* b = bias.defined() ? bias.data<T>() : nullptr;
-    const Tensor scratch = workspace(k, p, ConvPass::forward);
-    if (!stats) return k.conv2d_forward(p, x.data<T>(), weight.data<T>(), b, y.data<T>(), scratch.raw());
-    *stats = {Tensor::empty({p.out_c}, x.dtype()), Tensor::empty({p.out_c}, x.dtype())};
-    k.conv2d_forward_stats(p, x.data<T>(), weight.data<T>(), b, y.data<T>(), stats->mean.data<T>(),
-                           stats->var.data<T>(), scratch.raw());
+    const T* pb = b.defined() ? b.data<T>() : nullptr;
+    const Tensor scratch = workspace(k, p, ConvPass::forward, x.device());
+    if (!stats) return k.conv2d_forward(p, x.data<T>(), w.data<T>(), pb, y.data<T>(), scratch.raw());
+    const DType wide = ops::wide_dtype(x.dtype());
+    *stats = {Tensor::empty({p.out_c}, wide, x.device()), Tensor::empty({p.out_c}, wide, x.device())};
+    using W = wide_type<decltype(k)>;
+    k.conv2d_forward_stats(p, x.data<T>(), w.data<T>(), pb, y.data<T>(), stats->mean.data<W>(),
+                           stats->var.data<W>(), scratch.raw());
   });
   std::string detail;
   if (Tape::current()) {
@@ -93,9 +95,9 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
   }
   record("conv2d", {x, weight, bias}, {y},
          !recording({&x, &weight, &bias}) ? BackwardFunction()
-                                          : [=, x = x.detach(), w = weight.detach()](BackwardContext& c) {
-           if (c.needs(2)) c.set(2, ops::sum_to(c.grad_output(), {p.out_c}));
-           if (c.needs(1)) c.set(1, backward_weight(p, x, c.grad_output()));
+                                          : [=, x = x.detach(), w = w.detach(), to = weight.dtype()](BackwardContext& c) {
+           if (c.needs(2)) c.set(2, ops::sum_to(c.grad_output(), {p.out_c}).to(to));
+           if (c.needs(1)) c.set(1, backward_weight(p, x, c.grad_output()).to(to));
            if (c.needs(0)) c.set(0, backward_input(p, c.grad_output(), w));
          },
          {.detail = detail, .multiply_adds = p.multiply_adds()});

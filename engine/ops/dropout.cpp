@@ -8,6 +8,8 @@ namespace weft {
 Tensor dropout(const Tensor& x, double p, bool training, Generator& generator) {
   check(p >= 0 && p < 1, "dropout: p is ", p, "; it must be at least 0 and below 1");
   if (!training || p == 0) return x;
+  check(!kernels::cuda::capturing(),
+        "dropout: a captured step would draw the same mask each time; run this model without capture");
   const uint64_t key = generator.next_key();
   const auto apply = [p, key](const Tensor& in) {
     Tensor out = ops::empty_like(in);

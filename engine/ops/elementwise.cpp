@@ -52,7 +52,7 @@ Tensor compute(const char* name, Binary op, const Tensor& a, const Tensor& b) {
   ops::check_same_dtype(name, a, b);
   Shape shape;
   const Broadcast how = broadcast(name, a.shape(), b.shape(), shape);
-  Tensor y = Tensor::empty(shape, a.dtype());
+  Tensor y = ops::empty(shape, a);
   if (y.numel() == 0) return y;
   dispatch(name, a, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
@@ -87,18 +87,12 @@ Tensor choose(const char* name, Binary op, const Tensor& a, const Tensor& b) {
       !recording({&a, &b}) ? BackwardFunction()
                            : [=, a = a.detach(), b = b.detach(), y = y.detach()](BackwardContext& c) {
                                Tensor da = empty_like(y), db = empty_like(y);
-                               const Tensor wide_a = add(a, Tensor::zeros(y.shape(), y.dtype())),
-                                            wide_b = add(b, Tensor::zeros(y.shape(), y.dtype()));
+                               const Tensor zeros = Tensor::zeros(y.shape(), y.dtype(), y.device());
+                               const Tensor wide_a = add(a, zeros), wide_b = add(b, zeros);
                                dispatch(name, y, [&](const auto& k) {
                                  using T = kernel_type<decltype(k)>;
-                                 const T *pa = wide_a.data<T>(), *pb = wide_b.data<T>(), *py = y.data<T>(),
-                                         *g = c.grad_output().data<T>();
-                                 T *ga = da.data<T>(), *gb = db.data<T>();
-                                 for (int64_t i = 0; i < y.numel(); ++i) {
-                                   const bool tie = pa[i] == pb[i];
-                                   ga[i] = tie ? g[i] / 2 : py[i] == pa[i] ? g[i] : T(0);
-                                   gb[i] = tie ? g[i] / 2 : py[i] == pa[i] ? T(0) : g[i];
-                                 }
+                                 k.choose_backward(y.numel(), wide_a.data<T>(), wide_b.data<T>(), y.data<T>(),
+                                                   c.grad_output().data<T>(), da.data<T>(), db.data<T>());
                                });
                                c.set(0, sum_to(da, a.shape()));
                                c.set(1, sum_to(db, b.shape()));
@@ -161,10 +155,20 @@ Tensor affine(const Tensor& x, double scale, double shift) {
   Tensor y = empty_like(x);
   dispatch("affine", x, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
-    k.affine(x.numel(), T(scale), T(shift), x.data<T>(), y.data<T>());
+    using W = wide_type<decltype(k)>;
+    k.affine(x.numel(), W(scale), W(shift), x.data<T>(), y.data<T>());
   });
   record("affine", {x}, {y}, [=](BackwardContext& c) { c.set(0, affine(c.grad_output(), scale)); },
          {.detail = Tape::current() ? concat(scale, " x + ", shift) : ""});
+  return y;
+}
+
+// y = x: dx = dy, converted back.
+Tensor cast(const Tensor& x, DType dtype) {
+  if (x.dtype() == dtype) return x;
+  const Tensor y = x.to(dtype);
+  record("cast", {x}, {y}, [from = x.dtype()](BackwardContext& c) { c.set(0, c.grad_output().to(from)); },
+         {.detail = Tape::current() ? concat(x.dtype(), " to ", dtype) : ""});
   return y;
 }
 

@@ -15,6 +15,8 @@ Tensor maximum(const Tensor& a, const Tensor& b);
 Tensor minimum(const Tensor& a, const Tensor& b);
 /// scale * x + shift.
 Tensor affine(const Tensor& x, double scale, double shift = 0);
+/// x converted to another floating dtype; its gradient is converted back.
+Tensor cast(const Tensor& x, DType dtype);
 
 Tensor neg(const Tensor& x);
 Tensor exp(const Tensor& x);

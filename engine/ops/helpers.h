@@ -7,12 +7,37 @@
 namespace weft::ops {
 
 /// An uninitialised tensor of x's shape and dtype.
-inline Tensor empty_like(const Tensor& x) { return Tensor::empty(x.shape(), x.dtype()); }
+inline Tensor empty_like(const Tensor& x) { return Tensor::empty(x.shape(), x.dtype(), x.device()); }
+/// An uninitialised tensor of x's dtype and device.
+inline Tensor empty(const Shape& shape, const Tensor& x) {
+  return Tensor::empty(shape, x.dtype(), x.device());
+}
 
-/// Throws unless both have one dtype.
+/// Throws unless both lie on one device.
+inline void check_same_device(const char* op, const Tensor& a, const Tensor& b) {
+  check(a.device() == b.device(), op, ": operands are ", a.dtype(), " ", a.shape(), " on ", a.device(),
+        " and ", b.dtype(), " ", b.shape(), " on ", b.device(), "; move one with .to(Device::", a.device(),
+        ")");
+}
+/// Throws unless both have one dtype and lie on one device.
 inline void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
   check(a.dtype() == b.dtype(), op, ": operands are ", a.dtype(), " ", a.shape(), " and ", b.dtype(), " ",
         b.shape(), "; convert one with .to()");
+  check_same_device(op, a, b);
+}
+
+/// What statistics and gradients of vectors are kept in beside activations of this dtype: f32 beside the
+/// 16-bit types.
+inline DType wide_dtype(DType t) { return is_half(t) ? DType::f32 : t; }
+/// A parameter as an op on activations of `dtype` computes with it. In mixed precision parameters are f32,
+/// activations bf16 or f16, and the op works in the activations' type. Throws where the two are another pair.
+inline Tensor compute_copy(const char* op, const Tensor& parameter, const Tensor& x) {
+  if (is_half(x.dtype()) && parameter.dtype() == DType::f32) {
+    check_same_device(op, x, parameter);
+    return parameter.to(x.dtype());
+  }
+  check_same_dtype(op, x, parameter);
+  return parameter;
 }
 
 /// The gradient of a broadcast operand: g summed over the dimensions in which `shape` was stretched.

@@ -1,12 +1,8 @@
 #include "weft/engine/ops/loss.h"
 
-#include <algorithm>
-#include <vector>
-
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
 #include "weft/engine/ops/reduce.h"
-#include "weft/kernels/parallel.h"
 
 namespace weft {
 namespace {
@@ -37,17 +33,17 @@ Tensor rowwise(const char* name, const Tensor& x, Forward forward, Backward back
 /// smoothed probabilities themselves.
 struct Target {
   Tensor labels, probabilities;
-  int64_t classes = 0;
-  double smoothing = 0;  // share / classes everywhere, 1 - share at the label
+  double smoothing;
 
-  Target(const Tensor& logits, const Tensor& target, double share)
-      : classes(logits.size(1)), smoothing(share) {
-    const int64_t rows = logits.size(0);
+  Target(const Tensor& logits, const Tensor& target, double share) : smoothing(share) {
+    const int64_t rows = logits.size(0), classes = logits.size(1);
+    ops::check_same_device("cross_entropy", logits, target);
     if (target.dtype() == DType::i64) {
       check(target.shape() == Shape{rows}, "cross_entropy: labels have shape ", target.shape(),
             " but the logits are ", logits.shape(), "; expected [", rows, "]");
       labels = target.detach().clone();
-      for (int64_t r = 0; r < rows; ++r) {
+      // Labels on a GPU are not looked at here, which would wait for it; wrong ones make the loss NaN.
+      for (int64_t r = 0; labels.device() == Device::cpu && r < rows; ++r) {
         const int64_t label = labels.data<int64_t>()[r];
         check(label >= 0 && label < classes, "cross_entropy: label ", label, " of row ", r,
               " is not one of the ", classes, " classes of the logits ", logits.shape());
@@ -61,50 +57,17 @@ struct Target {
     probabilities = affine(target.detach(), 1 - smoothing, smoothing / double(classes));
   }
 
-  /// -sum t log p of row r. A class of no weight counts nothing, even where its log p is -inf.
   template <class T>
-  double loss(int64_t r, const T* log_p) const {
-    const auto term = [](double t, T lp) { return t != 0 ? t * double(lp) : 0.0; };
-    if (labels.defined()) {
-      const double share = smoothing / double(classes);
-      const double all = share != 0 ? share * sum([=](int64_t c) { return double(log_p[c]); }) : 0;
-      return -(all + term(1 - smoothing, log_p[labels.data<int64_t>()[r]]));
-    }
-    const T* t = probabilities.data<T>() + r * classes;
-    return -sum([=](int64_t c) { return term(double(t[c]), log_p[c]); });
-  }
-
-  /// out = scale * t for row r.
-  template <class T>
-  void scaled(int64_t r, double scale, T* out) const {
-    if (labels.defined()) {
-      std::fill(out, out + classes, T(scale * smoothing / double(classes)));
-      out[labels.data<int64_t>()[r]] += T(scale * (1 - smoothing));
-      return;
-    }
-    const T* t = probabilities.data<T>() + r * classes;
-    for (int64_t c = 0; c < classes; ++c) out[c] = T(scale) * t[c];
-  }
-
- private:
-  /// The sum of f over the classes, in four chains of additions.
-  template <class F>
-  double sum(F f) const {
-    double sums[4] = {};
-    int64_t c = 0;
-    for (; c + 4 <= classes; c += 4)
-      for (int i = 0; i < 4; ++i) sums[i] += f(c + i);
-    for (; c < classes; ++c) sums[0] += f(c);
-    return sums[0] + sums[1] + (sums[2] + sums[3]);
+  kernels::CrossEntropyArgs<T> arguments(const Tensor& logits) const {
+    kernels::CrossEntropyArgs<T> a;
+    a.rows = logits.size(0), a.classes = logits.size(1), a.logits = logits.data<T>(), a.smoothing = smoothing;
+    if (labels.defined())
+      a.labels = labels.data<int64_t>();
+    else
+      a.probabilities = probabilities.data<T>();
+    return a;
   }
 };
-
-/// Calls f(first, count) for blocks of rows that stay in the cache between the passes over them.
-template <class F>
-void each_block(int64_t rows, int64_t classes, F f) {
-  kernels::parallel_ranges(rows, std::max<int64_t>(1, (16 << 10) / classes),
-                           [&](int64_t begin, int64_t end) { f(begin, end - begin); });
-}
 
 }  // namespace
 
@@ -122,27 +85,18 @@ Tensor log_softmax(const Tensor& x) {
       [](const auto& k) { return k.log_softmax_backward; });
 }
 
-// loss = -1/N sum_rc t_rc log p_rc: the log softmax's backward with dlogp = -t / N.
-Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options) {
-  check(logits.ndim() == 2 && logits.numel() > 0, "cross_entropy: expected non-empty logits [N, C], got ",
-        logits.shape());
+// loss = -1/N sum_rc t_rc log p_rc: dx = 1/N (e^log_p sum_c t - t).
+Tensor cross_entropy(const Tensor& wanted, const Tensor& target, const CrossEntropyOptions& options) {
+  check(wanted.ndim() == 2 && wanted.numel() > 0, "cross_entropy: expected non-empty logits [N, C], got ",
+        wanted.shape());
   check(options.label_smoothing >= 0 && options.label_smoothing <= 1, "cross_entropy: label_smoothing ",
         options.label_smoothing, " must be between 0 and 1");
-  const int64_t rows = logits.size(0), classes = logits.size(1);
+  const Tensor logits = cast(wanted, ops::wide_dtype(wanted.dtype()));  // losses of 16-bit logits are f32
   const Target aim(logits, target, options.label_smoothing);
-  Tensor log_p = ops::empty_like(logits), loss = Tensor::empty({}, logits.dtype());
+  Tensor log_p = ops::empty_like(logits), loss = ops::empty({}, logits);
   dispatch("cross_entropy", logits, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
-    const T* x = logits.data<T>();
-    T* lp = log_p.data<T>();
-    std::vector<double> losses(static_cast<size_t>(rows));
-    each_block(rows, classes, [&](int64_t first, int64_t count) {
-      k.log_softmax(count, classes, x + first * classes, lp + first * classes);
-      for (int64_t r = first; r < first + count; ++r) losses[size_t(r)] = aim.loss(r, lp + r * classes);
-    });
-    double total = 0;
-    for (double row : losses) total += row;
-    *loss.data<T>() = T(total / double(rows));
+    k.cross_entropy_forward(aim.arguments<T>(logits), log_p.data<T>(), loss.data<T>());
   });
   record(
       "cross_entropy", {logits}, {loss},
@@ -150,14 +104,8 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntr
         Tensor dx = ops::empty_like(log_p);
         dispatch("cross_entropy", log_p, [&](const auto& k) {
           using T = kernel_type<decltype(k)>;
-          const double scale = -c.grad_output().item() / double(rows);
-          const T* lp = log_p.data<T>();
-          T* out = dx.data<T>();
-          each_block(rows, classes, [&](int64_t first, int64_t count) {
-            for (int64_t r = first; r < first + count; ++r) aim.scaled(r, scale, out + r * classes);
-            T* block = out + first * classes;
-            k.log_softmax_backward(count, classes, lp + first * classes, block, block);
-          });
+          k.cross_entropy_backward(aim.arguments<T>(log_p), log_p.data<T>(), c.grad_output().data<T>(),
+                                   dx.data<T>());
         });
         c.set(0, dx);
       });

@@ -20,7 +20,7 @@ Tensor multiply(const char* op, const Tensor& a, const Tensor& b, bool ta, bool 
   check(!batch_a || !batch_b || b.size(0) == batch, op, ": batch sizes differ (a ", a.shape(), ", b ",
         b.shape(), ")");
 
-  Tensor y = Tensor::empty(batch_a || batch_b ? Shape{batch, m, n} : Shape{m, n}, a.dtype());
+  Tensor y = ops::empty(batch_a || batch_b ? Shape{batch, m, n} : Shape{m, n}, a);
   if (y.numel() == 0) return y;
   if (ka == 0) {
     y.fill(0);
@@ -82,19 +82,20 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const int64_t out = weight.size(0), rows = x.shape().numel(0, x.ndim() - 1);
   Shape shape = x.shape();
   shape.set(-1, out);
-  Tensor y = multiply("linear", x.view({rows, x.size(-1)}), weight, false, true);
+  const Tensor w = ops::compute_copy("linear", weight, x);
+  Tensor y = multiply("linear", x.view({rows, x.size(-1)}), w, false, true);
   if (bias.defined()) {
     const NoGrad quiet;
-    y = add(y, bias);
+    y = add(y, ops::compute_copy("linear", bias, x));
   }
   y = y.view(shape);
   record("linear", {x, weight, bias}, {y},
          !recording({&x, &weight, &bias}) ? BackwardFunction()
-                                          : [=, x = x.detach(), w = weight.detach()](BackwardContext& c) {
+                                          : [=, x = x.detach(), w = w.detach(), to = weight.dtype()](BackwardContext& c) {
            const Tensor dy = c.grad_output().view({rows, out});
            if (c.needs(0)) c.set(0, multiply("linear", dy, w, false, false).view(x.shape()));
-           if (c.needs(1)) c.set(1, multiply("linear", dy, x.view({rows, x.size(-1)}), true, false));
-           if (c.needs(2)) c.set(2, ops::sum_to(dy, {out}));
+           if (c.needs(1)) c.set(1, multiply("linear", dy, x.view({rows, x.size(-1)}), true, false).to(to));
+           if (c.needs(2)) c.set(2, ops::sum_to(dy, {out}).to(to));
          },
          {.multiply_adds = rows * weight.numel()});
   return y;

@@ -45,16 +45,16 @@ std::string describe(const Pool2dParams& p) {
 // y = max over the window: dy goes to the element that won.
 Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
   const Pool2dParams p = geometry("max_pool2d", x, options);
-  Tensor y = Tensor::empty({p.batch, p.out_h, p.out_w, p.channels}, x.dtype());
-  const auto index = std::make_shared<Storage>(size_t(y.numel()) * sizeof(int32_t));
+  Tensor y = ops::empty({p.batch, p.out_h, p.out_w, p.channels}, x);
+  const auto index = std::make_shared<Storage>(size_t(y.numel()) * sizeof(int32_t), x.device());
   check(p.in_h * p.in_w <= INT32_MAX, "max_pool2d: the image ", p.in_h, "x", p.in_w, " is too large");
   dispatch("max_pool2d", x, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
     k.max_pool2d_forward(p, x.data<T>(), y.data<T>(), static_cast<int32_t*>(index->data()));
   });
   record("max_pool2d", {x}, {y},
-         [=, dtype = x.dtype()](BackwardContext& c) {
-           Tensor dx = Tensor::empty({p.batch, p.in_h, p.in_w, p.channels}, dtype);
+         [=](BackwardContext& c) {
+           Tensor dx = ops::empty({p.batch, p.in_h, p.in_w, p.channels}, c.grad_output());
            dispatch("max_pool2d", dx, [&](const auto& k) {
              using T = kernel_type<decltype(k)>;
              k.max_pool2d_backward(p, c.grad_output().data<T>(), static_cast<const int32_t*>(index->data()),
@@ -69,14 +69,14 @@ Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
 // y = sum over the window / count: each element gets dy / count of every window that it is in.
 Tensor avg_pool2d(const Tensor& x, const Pool2dOptions& options) {
   const Pool2dParams p = geometry("avg_pool2d", x, options);
-  Tensor y = Tensor::empty({p.batch, p.out_h, p.out_w, p.channels}, x.dtype());
+  Tensor y = ops::empty({p.batch, p.out_h, p.out_w, p.channels}, x);
   dispatch("avg_pool2d", x, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
     k.avg_pool2d_forward(p, x.data<T>(), y.data<T>());
   });
   record("avg_pool2d", {x}, {y},
-         [=, dtype = x.dtype()](BackwardContext& c) {
-           Tensor dx = Tensor::empty({p.batch, p.in_h, p.in_w, p.channels}, dtype);
+         [=](BackwardContext& c) {
+           Tensor dx = ops::empty({p.batch, p.in_h, p.in_w, p.channels}, c.grad_output());
            dispatch("avg_pool2d", dx, [&](const auto& k) {
              using T = kernel_type<decltype(k)>;
              k.avg_pool2d_backward(p, c.grad_output().data<T>(), dx.data<T>());

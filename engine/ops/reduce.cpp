@@ -38,7 +38,7 @@ Tensor reduce_keepdim(const char* op, Reduce kind, const Tensor& x, const std::v
     check(n > 0 || kind == Reduce::sum, op, ": shape ", x.shape(), " has no elements to choose from");
     for (int j = first; j <= i; ++j) shape.set(j, 1);
     if (n != 1) {
-      Tensor next = Tensor::empty(shape, x.dtype());
+      Tensor next = ops::empty(shape, x);
       dispatch(op, x, [&](const auto& k) {
         using T = kernel_type<decltype(k)>;
         k.reduce(kind, outer, n, inner, y.data<T>(), next.data<T>());
@@ -75,7 +75,7 @@ Tensor stretched(const char* name, kernels::Binary op, const Shape& shape, const
     how.b_stride[size_t(i)] = b_shape[i] == 1 ? 0 : b_step;
     a_step *= a_shape[i], b_step *= b_shape[i];
   }
-  Tensor y = Tensor::empty(shape, a.dtype());
+  Tensor y = ops::empty(shape, a);
   if (y.numel() > 0)
     dispatch(name, a, [&](const auto& k) {
       using T = kernel_type<decltype(k)>;
@@ -88,7 +88,8 @@ Tensor stretched(const char* name, kernels::Binary op, const Shape& shape, const
 Tensor stretch(const char* name, const Tensor& g, const Shape& kept, const Shape& shape, double scale) {
   Shape ones;
   for (int i = 0; i < shape.ndim(); ++i) ones.push_back(1);
-  return stretched(name, kernels::Binary::mul, shape, g, kept, Tensor::full({}, scale, g.dtype()), ones);
+  return stretched(name, kernels::Binary::mul, shape, g, kept, Tensor::full({}, scale, g.dtype(), g.device()),
+                   ones);
 }
 
 Tensor extreme(const char* op, Reduce kind, const Tensor& x, const std::vector<int>& dims, bool keepdim) {
@@ -135,7 +136,8 @@ Tensor mean(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
   check(x.numel() > 0, "mean: shape ", x.shape(), " has no elements");
   dispatch("mean", total, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
-    k.affine(total.numel(), T(scale), T(0), total.data<T>(), total.data<T>());
+    using W = wide_type<decltype(k)>;
+    k.affine(total.numel(), W(scale), W(0), total.data<T>(), total.data<T>());
   });
   const Tensor y = total.view(without(x.shape(), "mean", dims, keepdim));
   record("mean", {x}, {y}, [=, shape = x.shape(), kept = total.shape()](BackwardContext& c) {
@@ -156,13 +158,11 @@ Tensor argmax(const Tensor& x) {
         " has no last dimension to choose from");
   Shape shape;
   for (int i = 0; i + 1 < x.ndim(); ++i) shape.push_back(x.size(i));
-  Tensor y = Tensor::empty(shape, DType::i64);
+  Tensor y = Tensor::empty(shape, DType::i64, x.device());
   const int64_t cols = x.size(-1);
   dispatch("argmax", x, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
-    const T* p = x.data<T>();
-    for (int64_t r = 0; r < y.numel(); ++r, p += cols)
-      y.data<int64_t>()[r] = std::max_element(p, p + cols) - p;
+    k.argmax(y.numel(), cols, x.data<T>(), y.data<int64_t>());
   });
   return y;
 }

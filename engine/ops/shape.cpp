@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "weft/engine/ops/helpers.h"
+#include "weft/kernels/cuda.h"
 #include "weft/kernels/parallel.h"
 
 namespace weft {
@@ -17,8 +18,15 @@ Tensor permuted(const Tensor& x, const std::vector<int>& order) {
     shape.push_back(x.size(d));
     stride[size_t(shape.ndim() - 1)] = x.shape().numel(x.shape().index(d) + 1, n);
   }
-  Tensor y = Tensor::empty(shape, x.dtype());
+  Tensor y = ops::empty(shape, x);
   if (y.numel() == 0) return y;
+  if (x.device() == Device::cuda) {
+    std::array<int64_t, Shape::kMaxDims> size{1};
+    for (int d = 0; d < n; ++d) size[size_t(d)] = shape[d];
+    kernels::cuda::permute(int(size_of(x.dtype())), std::max(n, 1), size.data(), stride.data(), x.raw(),
+                           y.raw());
+    return y;
+  }
   const int64_t bytes = size_of(x.dtype()), inner = n ? shape[-1] : 1,
                 inner_stride = n ? stride[size_t(n - 1)] : 1;
   const char* from = static_cast<const char*>(x.raw());
@@ -43,7 +51,9 @@ Tensor permuted(const Tensor& x, const std::vector<int>& order) {
 }
 
 /// Rows of `width` bytes between two buffers whose rows lie from_step and to_step bytes apart.
-void copy_rows(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t width, int64_t rows) {
+void copy_rows(Device device, const char* from, int64_t from_step, char* to, int64_t to_step, int64_t width,
+               int64_t rows) {
+  if (device == Device::cuda) return kernels::cuda::copy_rows(from, from_step, to, to_step, width, rows);
   for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * to_step, from + r * from_step, size_t(width));
 }
 
@@ -111,8 +121,8 @@ Tensor concat(const std::vector<Tensor>& tensors, int dim) {
   int64_t offset = 0;
   for (const Tensor& t : tensors) {
     const int64_t width = t.size(d) * step;
-    copy_rows(static_cast<const char*>(t.raw()), width, static_cast<char*>(y.raw()) + offset, total * step,
-              width, outer);
+    copy_rows(y.device(), static_cast<const char*>(t.raw()), width, static_cast<char*>(y.raw()) + offset,
+              total * step, width, outer);
     offset += width;
   }
   record("concat", tensors, {y},
@@ -124,7 +134,7 @@ Tensor concat(const std::vector<Tensor>& tensors, int dim) {
                Shape part = shape;
                part.set(d, sizes[i]);
                Tensor g = Tensor::empty(part, c.grad_output().dtype());
-               copy_rows(static_cast<const char*>(c.grad_output().raw()) + begin, total * step,
+               copy_rows(g.device(), static_cast<const char*>(c.grad_output().raw()) + begin, total * step,
                          static_cast<char*>(g.raw()), width, width, outer);
                c.set(int(i), std::move(g));
              }

@@ -1,0 +1,283 @@
+// The stream, memory, uploads and captured steps: what kernels/cuda.h offers besides the table.
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "weft/kernels/cuda.h"
+#include "weft/kernels/cuda/device.h"
+
+namespace weft::kernels::cuda {
+
+void check(cudaError_t status, const char* name) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // else the next call would report it again
+  throw Error(std::string(name) + ": " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")");
+}
+
+namespace {
+
+/// Pinned memory that uploads pass through, in a ring: a part is used again once the copy out of it is done.
+class Staging {
+ public:
+  static constexpr int kParts = 8;
+
+  /// Pinned memory for `bytes`; waits only where all parts are still being read.
+  void* take(int64_t bytes) {
+    Part& part = parts_[size_t(next_ % kParts)];
+    if (!part.done)
+      check(cudaEventCreateWithFlags(&part.done, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+    if (part.used) check(cudaEventSynchronize(part.done), "cudaEventSynchronize");
+    if (part.bytes < bytes) {
+      if (part.memory) check(cudaFreeHost(std::exchange(part.memory, nullptr)), "cudaFreeHost");
+      part.bytes = 0;
+      const int64_t size = std::max<int64_t>(bytes, 1 << 16);
+      check(cudaMallocHost(&part.memory, size_t(size)), "cudaMallocHost");
+      part.bytes = size;
+    }
+    return part.memory;
+  }
+  /// The copy out of what take() gave has been asked for.
+  void passed(cudaStream_t stream) {
+    Part& part = parts_[size_t(next_++ % kParts)];
+    check(cudaEventRecord(part.done, stream), "cudaEventRecord");
+    part.used = true;
+  }
+
+ private:
+  struct Part {
+    void* memory = nullptr;
+    int64_t bytes = 0;
+    cudaEvent_t done = nullptr;
+    bool used = false;
+  };
+  Part parts_[kParts];
+  int64_t next_ = 0;
+};
+
+struct Runtime {
+  int device = 0;
+  cudaStream_t stream = nullptr;
+  int multiprocessors = 0;
+  Staging staging;
+  void* scratch = nullptr;
+  int64_t scratch_bytes = 0;
+  Graph::Impl* recording = nullptr;  // the capture under way
+};
+
+int wanted_device = 0;
+
+// Never destroyed: at the end of the process CUDA may be gone before it.
+Runtime*& runtime_slot() {
+  static Runtime* runtime = nullptr;
+  return runtime;
+}
+
+Runtime& runtime() {
+  Runtime*& slot = runtime_slot();
+  if (slot) return *slot;
+  std::string why;
+  if (device_count(&why) == 0) throw Error("no GPU can be used: " + why);
+  auto made = std::make_unique<Runtime>();
+  made->device = wanted_device;
+  check(cudaSetDevice(made->device), "cudaSetDevice");
+  check(cudaStreamCreateWithFlags(&made->stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  check(cudaDeviceGetAttribute(&made->multiprocessors, cudaDevAttrMultiProcessorCount, made->device),
+        "cudaDeviceGetAttribute");
+  return *(slot = made.release());
+}
+
+constexpr int64_t kStagingLimit = int64_t{4} << 20;  // larger uploads go in pieces
+
+void upload_from(const void* from, void* to, int64_t bytes) {
+  Runtime& r = runtime();
+  check(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyHostToDevice, r.stream), "cudaMemcpyAsync");
+  r.staging.passed(r.stream);
+}
+
+}  // namespace
+
+// --- the device ---
+
+int device_count(std::string* why) {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaSuccess && count > 0) return count;
+  cudaGetLastError();
+  if (why)
+    *why =
+        status == cudaErrorInsufficientDriver || status == cudaErrorNoDevice || status == cudaSuccess
+            ? std::string("there is no CUDA device, or no driver for it (") + cudaGetErrorName(status) + ")"
+            : std::string(cudaGetErrorString(status)) + " (" + cudaGetErrorName(status) + ")";
+  return 0;
+}
+
+DeviceInfo device_info() {
+  cudaDeviceProp p{};
+  check(cudaGetDeviceProperties(&p, runtime().device), "cudaGetDeviceProperties");
+  return {.name = p.name,
+          .major = p.major,
+          .minor = p.minor,
+          .multiprocessors = p.multiProcessorCount,
+          .memory_bytes = int64_t(p.totalGlobalMem),
+          .l2_bytes = int64_t(p.l2CacheSize)};
+}
+
+void use_device(int index) {
+  const Runtime* r = runtime_slot();
+  if (r && r->device != index)
+    throw Error("use_device: the GPU of number " + std::to_string(r->device) +
+                " is in use already; choose before");
+  wanted_device = index;
+}
+
+cudaStream_t stream() { return runtime().stream; }
+int multiprocessors() { return runtime().multiprocessors; }
+void synchronize() { check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize"); }
+
+// --- memory ---
+
+void* allocate(int64_t bytes) {
+  runtime();
+  void* memory = nullptr;
+  const cudaError_t status = cudaMalloc(&memory, size_t(bytes));
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  check(status, "cudaMalloc");
+  return memory;
+}
+
+void release(void* memory) noexcept { cudaFree(memory); }
+
+// Grown by steps, never shrunk; what was smaller is kept, because captured steps and work under way may still
+// use it.
+void* scratch(int64_t bytes) {
+  Runtime& r = runtime();
+  if (bytes > r.scratch_bytes) {
+    const int64_t size = std::max<int64_t>(bytes + bytes / 2, int64_t{16} << 20);
+    void* memory = allocate(size);
+    if (!memory) throw Error("scratch: " + std::to_string(size) + " bytes of the GPU could not be had");
+    r.scratch = memory;
+    r.scratch_bytes = size;
+  }
+  return r.scratch;
+}
+
+void upload(void* to, const void* from, int64_t bytes) {
+  Runtime& r = runtime();
+  if (r.recording)
+    throw Error(
+        "upload: a captured step can't copy from the CPU, it would copy the same each time; see "
+        "upload_each_step()");
+  for (int64_t done = 0; done < bytes; done += kStagingLimit) {
+    const int64_t size = std::min(bytes - done, kStagingLimit);
+    void* staging = r.staging.take(size);
+    std::memcpy(staging, static_cast<const char*>(from) + done, size_t(size));
+    upload_from(staging, static_cast<char*>(to) + done, size);
+  }
+}
+
+void download(void* to, const void* from, int64_t bytes) {
+  check(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyDeviceToHost, stream()), "cudaMemcpyAsync");
+  synchronize();
+}
+
+void copy(void* to, const void* from, int64_t bytes) {
+  check(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyDeviceToDevice, stream()), "cudaMemcpyAsync");
+}
+
+void copy_rows(const void* from, int64_t from_step, void* to, int64_t to_step, int64_t width, int64_t rows) {
+  if (width == 0 || rows == 0) return;
+  check(cudaMemcpy2DAsync(to, size_t(to_step), from, size_t(from_step), size_t(width), size_t(rows),
+                          cudaMemcpyDeviceToDevice, stream()),
+        "cudaMemcpy2DAsync");
+}
+
+// --- captured steps ---
+
+namespace {
+
+struct Upload {
+  void* to;
+  int64_t bytes;
+  std::function<void(void*)> write;
+
+  void run() const {
+    void* staging = runtime().staging.take(bytes);
+    write(staging);
+    upload_from(staging, to, bytes);
+  }
+};
+
+}  // namespace
+
+struct Graph::Impl {
+  std::vector<Upload> uploads;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t exec = nullptr;
+
+  ~Impl() {
+    if (exec) cudaGraphExecDestroy(exec);
+    if (graph) cudaGraphDestroy(graph);
+  }
+};
+
+Graph::Graph(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Graph::~Graph() {
+  cudaStreamSynchronize(stream());  // its memory may be used anew from here on
+}
+
+void Graph::launch() {
+  for (const Upload& upload : impl_->uploads) upload.run();
+  check(cudaGraphLaunch(impl_->exec, stream()), "cudaGraphLaunch");
+}
+
+int64_t Graph::nodes() const {
+  size_t count = 0;
+  check(cudaGraphGetNodes(impl_->graph, nullptr, &count), "cudaGraphGetNodes");
+  return int64_t(count);
+}
+
+void upload_each_step(void* to, int64_t bytes, std::function<void(void*)> write) {
+  Runtime& r = runtime();
+  Upload upload{to, bytes, std::move(write)};
+  if (r.recording)
+    r.recording->uploads.push_back(std::move(upload));
+  else if (bytes > 0)
+    upload.run();
+}
+
+bool capturing() {
+  const Runtime* r = runtime_slot();
+  return r && r->recording;
+}
+
+std::unique_ptr<Graph> capture(const std::function<void()>& step) {
+  Runtime& r = runtime();
+  if (r.recording) throw Error("capture: one capture is under way already");
+  auto impl = std::make_unique<Graph::Impl>();
+  synchronize();
+  // Relaxed: the memory pool may still have to grow.
+  check(cudaStreamBeginCapture(r.stream, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
+  r.recording = impl.get();
+  std::exception_ptr failure;
+  try {
+    step();
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  r.recording = nullptr;
+  const cudaError_t ended = cudaStreamEndCapture(r.stream, &impl->graph);
+  if (failure) {
+    cudaGetLastError();
+    std::rethrow_exception(failure);
+  }
+  check(ended, "cudaStreamEndCapture");
+  check(cudaGraphInstantiate(&impl->exec, impl->graph, 0), "cudaGraphInstantiate");
+  return std::make_unique<Graph>(std::move(impl));
+}
+
+}  // namespace weft::kernels::cuda
