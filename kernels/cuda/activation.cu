@@ -1,0 +1,55 @@
+#include "weft/kernels/cuda/activation_table.h"
+#include "weft/kernels/cuda/activations.h"
+#include "weft/kernels/cuda/map.h"
+
+namespace weft::kernels::cuda {
+namespace {
+
+template <class A>
+struct ActivationForward {
+  A act;
+  float param;
+  template <int N>
+  __device__ void operator()(int64_t, const float (&x)[1][N], float (&y)[1][N]) const {
+#pragma unroll
+    for (int j = 0; j < N; ++j) y[0][j] = act.forward(x[0][j], param);
+  }
+};
+
+/// x, dy -> dx
+template <class A>
+struct ActivationBackward {
+  A act;
+  float param;
+  template <int N>
+  __device__ void operator()(int64_t, const float (&in)[2][N], float (&dx)[1][N]) const {
+#pragma unroll
+    for (int j = 0; j < N; ++j) dx[0][j] = in[1][j] * act.derivative(in[0][j], param);
+  }
+};
+
+template <class T>
+void activation(Activation act, Wide<T> param, int64_t n, const T* x, T* y) {
+  with_activation(act, [&]<class A>(A a) { map<1, 1, T>(n, {{x}, {y}}, ActivationForward<A>{a, param}); });
+}
+
+template <class T>
+void activation_backward(Activation act, Wide<T> param, int64_t n, const T* x, const T* dy, T* dx) {
+  with_activation(act, [&]<class A>(A a) {
+    map<2, 1, T>(n, {{x, dy}, {dx}}, ActivationBackward<A>{a, param});
+  });
+}
+
+}  // namespace
+
+template <class T>
+void set_activation(KernelTable<T>& table) {
+  table.activation = activation<T>;
+  table.activation_backward = activation_backward<T>;
+}
+
+template void set_activation(KernelTable<float>&);
+template void set_activation(KernelTable<bf16>&);
+template void set_activation(KernelTable<f16>&);
+
+}  // namespace weft::kernels::cuda

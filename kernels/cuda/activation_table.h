@@ -1,0 +1,11 @@
+// What activation.cu adds to the elementwise ops.
+#pragma once
+
+#include "weft/kernels/kernels.h"
+
+namespace weft::kernels::cuda {
+
+template <class T>
+void set_activation(KernelTable<T>& table);  // activation, activation_backward
+
+}  // namespace weft::kernels::cuda

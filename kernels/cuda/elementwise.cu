@@ -1,0 +1,304 @@
+// unary, binary, affine, choose_backward and dropout. The op is looked up once a thread, outside of the loop
+// over its elements: a branch that all threads take alike costs nothing beside the memory, and one kernel
+// serves all ops.
+#include "weft/kernels/cuda/activation_table.h"
+#include "weft/kernels/cuda/families.h"
+#include "weft/kernels/cuda/map.h"
+#include "weft/kernels/cuda/strided.h"
+#include "weft/kernels/philox.h"
+
+namespace weft::kernels::cuda {
+namespace {
+
+#define WEFT_EACH(j) _Pragma("unroll") for (int j = 0; j < N; ++j)
+
+struct UnaryForward {
+  Unary op;
+  template <int N>
+  __device__ void operator()(int64_t, const float (&in)[1][N], float (&out)[1][N]) const {
+    const auto& x = in[0];
+    auto& y = out[0];
+    switch (op) {
+      case Unary::neg:
+        WEFT_EACH(j) y[j] = -x[j];
+        break;
+      case Unary::exp:
+        WEFT_EACH(j) y[j] = std::exp(x[j]);
+        break;
+      case Unary::log:
+        WEFT_EACH(j) y[j] = std::log(x[j]);
+        break;
+      case Unary::sqrt:
+        WEFT_EACH(j) y[j] = std::sqrt(x[j]);
+        break;
+      case Unary::square:
+        WEFT_EACH(j) y[j] = x[j] * x[j];
+        break;
+      case Unary::abs:
+        WEFT_EACH(j) y[j] = std::abs(x[j]);
+        break;
+      case Unary::reciprocal:
+        WEFT_EACH(j) y[j] = 1.0f / x[j];
+        break;
+    }
+  }
+};
+
+/// x, dy -> dx
+struct UnaryBackward {
+  Unary op;
+  template <int N>
+  __device__ void operator()(int64_t, const float (&in)[2][N], float (&out)[1][N]) const {
+    const auto &x = in[0], &dy = in[1];
+    auto& dx = out[0];
+    switch (op) {
+      case Unary::neg:
+        WEFT_EACH(j) dx[j] = -dy[j];
+        break;
+      case Unary::exp:
+        WEFT_EACH(j) dx[j] = dy[j] * std::exp(x[j]);
+        break;
+      case Unary::log:
+        WEFT_EACH(j) dx[j] = dy[j] * (1.0f / x[j]);
+        break;
+      case Unary::sqrt:
+        WEFT_EACH(j) dx[j] = dy[j] * (0.5f / std::sqrt(x[j]));
+        break;
+      case Unary::square:
+        WEFT_EACH(j) dx[j] = dy[j] * (2.0f * x[j]);
+        break;
+      case Unary::abs:  // 0 at the kink
+        WEFT_EACH(j) dx[j] = dy[j] * (float(x[j] > 0) - float(x[j] < 0));
+        break;
+      case Unary::reciprocal:
+        WEFT_EACH(j) dx[j] = dy[j] * (-1.0f / (x[j] * x[j]));
+        break;
+    }
+  }
+};
+
+struct BinaryForward {
+  Binary op;
+  template <int N>
+  __device__ void operator()(const float (&a)[N], const float (&b)[N], float (&y)[N]) const {
+    switch (op) {
+      case Binary::add:
+        WEFT_EACH(j) y[j] = a[j] + b[j];
+        break;
+      case Binary::sub:
+        WEFT_EACH(j) y[j] = a[j] - b[j];
+        break;
+      case Binary::mul:
+        WEFT_EACH(j) y[j] = a[j] * b[j];
+        break;
+      case Binary::div:
+        WEFT_EACH(j) y[j] = a[j] / b[j];
+        break;
+      case Binary::maximum:  // NaN where either is
+        WEFT_EACH(j) y[j] = a[j] > b[j] || a[j] != a[j] ? a[j] : b[j];
+        break;
+      case Binary::minimum:
+        WEFT_EACH(j) y[j] = a[j] < b[j] || a[j] != a[j] ? a[j] : b[j];
+        break;
+      case Binary::equal:
+        WEFT_EACH(j) y[j] = float(a[j] == b[j]);
+        break;
+    }
+  }
+  template <int N>
+  __device__ void operator()(int64_t, const float (&in)[2][N], float (&out)[1][N]) const {
+    (*this)(in[0], in[1], out[0]);
+  }
+};
+
+struct Affine {
+  float alpha, beta;
+  template <int N>
+  __device__ void operator()(int64_t, const float (&x)[1][N], float (&y)[1][N]) const {
+    WEFT_EACH(j) y[0][j] = fmaf(alpha, x[0][j], beta);
+  }
+};
+
+/// a, b, y, dy -> da, db
+struct ChooseBackward {
+  template <int N>
+  __device__ void operator()(int64_t, const float (&in)[4][N], float (&out)[2][N]) const {
+    WEFT_EACH(j) {
+      const float a = in[0][j], b = in[1][j], y = in[2][j], dy = in[3][j];
+      const bool tie = a == b, first = y == a;
+      out[0][j] = tie ? dy / 2 : first ? dy : 0.0f;
+      out[1][j] = tie ? dy / 2 : first ? 0.0f : dy;
+    }
+  }
+};
+
+/// Keeps where the random word is at least `least`.
+struct Dropout {
+  uint64_t key;
+  uint32_t least;
+  float scale;
+  template <int N>
+  __device__ void operator()(int64_t i, const float (&x)[1][N], float (&y)[1][N]) const {
+    const uint64_t counter = uint64_t(i) >> 2;
+    if constexpr (N == 1) {
+      const auto words = philox(key, counter);
+      const int at = int(i & 3);
+      const uint32_t word = at == 0 ? words[0] : at == 1 ? words[1] : at == 2 ? words[2] : words[3];
+      y[0][0] = word >= least ? x[0][0] * scale : 0.0f;
+    } else {
+#pragma unroll
+      for (int group = 0; group < N / 4; ++group) {
+        const auto words = philox(key, counter + unsigned(group));
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const int at = 4 * group + j;
+          y[0][at] = words[size_t(j)] >= least ? x[0][at] * scale : 0.0f;
+        }
+      }
+    }
+  }
+};
+
+#undef WEFT_EACH
+
+// --- broadcasting ---
+
+constexpr int kBroadcastBlock = 256, kBroadcastPacks = 2;
+
+/// N neighbours at p, or one element N times where `step` is 0.
+template <int N, class T>
+__device__ Pack<T, N> load_neighbours(const T* p, int step) {
+  if (step) return *reinterpret_cast<const Pack<T, N>*>(p);
+  Pack<T, N> pack;
+#pragma unroll
+  for (int j = 0; j < N; ++j) pack.v[j] = *p;
+  return pack;
+}
+
+/// y[i] = op(a, b) for packs of N elements; an operand's step is its stride within a pack, 0 or 1 (any one
+/// for N = 1).
+template <int N, class T>
+__global__ void __launch_bounds__(kBroadcastBlock)
+    broadcast_kernel(BinaryForward op, uint32_t packs, const Walk<2> walk, int a_step, int b_step, const T* a,
+                     const T* b, T* y) {
+  const uint32_t first = blockIdx.x * uint32_t(kBroadcastBlock * kBroadcastPacks) + threadIdx.x;
+  Pack<T, N> in[kBroadcastPacks][2];
+#pragma unroll
+  for (int p = 0; p < kBroadcastPacks; ++p) {
+    const uint32_t i = first + p * kBroadcastBlock;
+    if (i >= packs) break;
+    int64_t offset[2];
+    walk.offsets(i, offset);
+    in[p][0] = load_neighbours<N>(a + offset[0], a_step);
+    in[p][1] = load_neighbours<N>(b + offset[1], b_step);
+  }
+#pragma unroll
+  for (int p = 0; p < kBroadcastPacks; ++p) {
+    const uint32_t i = first + p * kBroadcastBlock;
+    if (i >= packs) break;
+    float x[2][N], z[N];
+#pragma unroll
+    for (int k = 0; k < 2; ++k)
+#pragma unroll
+      for (int j = 0; j < N; ++j) x[k][j] = float(in[p][k].v[j]);
+    op(x[0], x[1], z);
+    Pack<T, N> out;
+#pragma unroll
+    for (int j = 0; j < N; ++j) out.v[j] = T(z[j]);
+    *reinterpret_cast<Pack<T, N>*>(y + int64_t(i) * N) = out;
+  }
+}
+
+/// Over `s` in packs of N neighbours.
+template <int N, class T>
+void broadcast(Binary op, Strided<2> s, const T* a, const T* b, T* y) {
+  int step[2] = {0, 0};
+  if (s.ndim > 0) {
+    const size_t inner = size_t(s.ndim) - 1;
+    s.size[inner] /= N;
+    for (size_t k = 0; k < 2; ++k) {
+      step[k] = s.stride[k][inner] != 0;
+      s.stride[k][inner] *= N;
+    }
+  }
+  each_part(s, [&](const Strided<2>& part, int64_t start, const std::array<int64_t, 2>& offset) {
+    const int64_t packs = part.count();
+    launch(broadcast_kernel<N, T>, blocks_for(packs, kBroadcastBlock * kBroadcastPacks), kBroadcastBlock,
+           BinaryForward{op}, uint32_t(packs), Walk<2>(part), step[0], step[1], a + offset[0], b + offset[1],
+           y + start * N);
+  });
+}
+
+template <class T>
+void binary(Binary op, const Broadcast& shape, const T* a, const T* b, T* y) {
+  Strided<2> s{shape.ndim, shape.size, {shape.a_stride, shape.b_stride}};
+  if (s.count() == 0) return;
+  s.collapse();
+  if (s.ndim == 1 && s.stride[0][0] == 1 && s.stride[1][0] == 1)
+    return map<2, 1, T>(s.size[0], {{a, b}, {y}}, BinaryForward{op});
+
+  constexpr int N = 16 / int(sizeof(T));
+  bool wide = s.ndim > 0 && is_wide(y) && s.size[size_t(s.ndim) - 1] % N == 0;
+  for (size_t k = 0; k < 2 && wide; ++k) {
+    const int64_t step = s.stride[k][size_t(s.ndim) - 1];
+    if (step == 0) continue;  // one element for a whole row
+    wide = step == 1 && is_wide(k == 0 ? a : b);
+    for (int d = 0; d + 1 < s.ndim; ++d) wide = wide && s.stride[k][size_t(d)] % N == 0;
+  }
+  wide ? broadcast<N>(op, s, a, b, y) : broadcast<1>(op, s, a, b, y);
+}
+
+// --- the other entries ---
+
+template <class T>
+void unary(Unary op, int64_t n, const T* x, T* y) {
+  map<1, 1, T>(n, {{x}, {y}}, UnaryForward{op});
+}
+
+template <class T>
+void unary_backward(Unary op, int64_t n, const T* x, const T* dy, T* dx) {
+  map<2, 1, T>(n, {{x, dy}, {dx}}, UnaryBackward{op});
+}
+
+template <class T>
+void affine(int64_t n, Wide<T> alpha, Wide<T> beta, const T* x, T* y) {
+  map<1, 1, T>(n, {{x}, {y}}, Affine{alpha, beta});
+}
+
+template <class T>
+void choose_backward(int64_t n, const T* a, const T* b, const T* y, const T* dy, T* da, T* db) {
+  map<4, 2, T>(n, {{a, b, y, dy}, {da, db}}, ChooseBackward{});
+}
+
+template <class T>
+void dropout(int64_t n, double p, uint64_t key, const T* x, T* y) {
+  // word >= p 2^32 as a comparison of whole numbers; where no word is large enough, the scale does it.
+  const double bound = p * 0x1p32;
+  uint64_t least = uint64_t(bound);
+  if (double(least) < bound) ++least;
+  if (n <= 0) return;
+  if (least > 0xffffffffu) {
+    const T zero(0.0f);
+    return fill(sizeof(T), n, &zero, y);
+  }
+  map<1, 1, T>(n, {{x}, {y}}, Dropout{key, uint32_t(least), float(1 / (1 - p))});
+}
+
+}  // namespace
+
+template <class T>
+void set_elementwise(KernelTable<T>& table) {
+  table.unary = unary<T>;
+  table.unary_backward = unary_backward<T>;
+  table.binary = binary<T>;
+  table.affine = affine<T>;
+  table.choose_backward = choose_backward<T>;
+  table.dropout = dropout<T>;
+  set_activation(table);
+}
+
+template void set_elementwise(KernelTable<float>&);
+template void set_elementwise(KernelTable<bf16>&);
+template void set_elementwise(KernelTable<f16>&);
+
+}  // namespace weft::kernels::cuda
