@@ -26,7 +26,6 @@ namespace {
 constexpr int64_t kMaxWorkspace = int64_t{256} << 20;
 constexpr int64_t kSmallWorkspace = int64_t{16} << 20;  // where the GPU's memory is short
 constexpr size_t kMaxCandidates = 10;                   // as PyTorch's torch.backends.cudnn.benchmark_limit
-constexpr int kMaxCompiled = 2;                         // of these; each takes up to a second to build
 constexpr int kRuns = 5, kCallsPerRun = 4;
 
 /// How to compute one key.
@@ -152,33 +151,13 @@ float time_of(const std::function<void()>& run) {
   return times[kRuns / 2] / kCallsPerRun;
 }
 
-/// At most `limit` of the plans that suit, best first by cuDNN's estimate.
-std::vector<Choice> plans(const State& s, const ConvKey& key, size_t limit) {
-  std::vector<Choice> found;
-  try {
-    const cudnn::OpGraph graph = conv_graph(key, s.target());
-    int compiled = 0;
-    for (const cudnn::EngineConfig& config : conv_configs(key, graph, s.target())) {
-      if (found.size() == limit) break;
-      if (config.has(CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) && ++compiled > kMaxCompiled) continue;
-      try {
-        auto plan = std::make_shared<const cudnn::Plan>(config, s.target());
-        if (plan->workspace() <= kMaxWorkspace) found.push_back({Choice::Kind::plan, std::move(plan)});
-      } catch (const Error&) {
-        // This device or driver has no use for it; the next one may do.
-      }
-    }
-  } catch (const Error&) {
-    // cuDNN can't express the shape: the plain kernels can.
-  }
-  return found;
-}
-
 /// The fastest. Every candidate writes all of the output, and the one that is chosen will do so last: so the
 /// caller's buffers serve, in the state of caches and with the numbers that they have.
 template <class T>
 Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
-  std::vector<Choice> candidates = plans(s, key, kMaxCandidates);
+  std::vector<Choice> candidates;
+  for (auto& plan : conv_plans(key, s.target(), kMaxCandidates, kMaxWorkspace))
+    candidates.push_back({Choice::Kind::plan, std::move(plan)});
   if (is_product(key.params)) candidates.push_back({Choice::Kind::gemm, nullptr});
   if (candidates.empty()) candidates.push_back({Choice::Kind::plain, nullptr});
 
@@ -244,8 +223,8 @@ const Choice& choose(State& s, const ConvKey& key, const Buffers& b) {
         // Of a device that only shares its name with this one: find another.
       }
   if (!measure) {
-    std::vector<Choice> first = plans(s, key, 1);
-    return s.choices[key] = first.empty() ? Choice{} : std::move(first.front());
+    const auto first = conv_plans(key, s.target(), 1, kMaxWorkspace);
+    return s.choices[key] = first.empty() ? Choice{} : Choice{Choice::Kind::plan, first.front()};
   }
   const Choice& chosen = s.choices[key] = fastest<T>(s, key, b);
   if (!folder.empty() && chosen.measured) try {
