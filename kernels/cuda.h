@@ -56,6 +56,15 @@ void set_allow_tf32(bool on);
 bool deterministic();
 void set_deterministic(bool on);
 
+/// Whether the first convolution of each shape and pass measures the algorithms that cuDNN proposes and keeps
+/// the fastest, instead of the first. Default: on. Nothing is measured within a capture or where
+/// deterministic(), because the choice may differ from run to run.
+bool conv_autotune();
+void set_conv_autotune(bool on);
+/// The folder in which measured choices are kept for later runs; empty, the default: none.
+std::string plan_cache_folder();
+void set_plan_cache_folder(std::string path);
+
 // --- memory ---
 
 /// Memory of the device, 256-byte aligned; null where it can't be had.

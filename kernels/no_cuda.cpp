@@ -29,6 +29,10 @@ bool allow_tf32() { return true; }
 void set_allow_tf32(bool) {}
 bool deterministic() { return false; }
 void set_deterministic(bool) {}
+bool conv_autotune() { return true; }
+void set_conv_autotune(bool) {}
+std::string plan_cache_folder() { return {}; }
+void set_plan_cache_folder(std::string) {}
 void* allocate(int64_t) { absent(); }
 void release(void*) noexcept {}
 void upload(void*, const void*, int64_t) { absent(); }

@@ -1,0 +1,106 @@
+#include "weft/kernels/cuda/conv_plans.h"
+
+#include <functional>
+#include <utility>
+
+namespace weft::kernels::cuda {
+
+using namespace cudnn;
+
+std::string ConvKey::text() const {
+  const Conv2dParams& p = params;
+  static constexpr const char* kPasses[] = {"forward", "backward_input", "backward_weight"};
+  std::string s = kPasses[int(pass)];
+  const auto word = [&](const char* name, std::initializer_list<int64_t> values) {
+    s.append(" ").append(name);
+    const char* between = "";
+    for (const int64_t v : values) s.append(std::exchange(between, "x")).append(std::to_string(v));
+  };
+  s += type == CUDNN_DATA_FLOAT ? " f32" : type == CUDNN_DATA_HALF ? " f16" : " bf16";
+  word("x", {p.batch, p.in_h, p.in_w, p.in_c});
+  word("w", {p.out_c, p.kernel_h, p.kernel_w, p.in_c / p.groups});
+  word("stride", {p.stride_h, p.stride_w});
+  word("pad", {p.pad_h, p.pad_w});
+  word("dilation", {p.dilation_h, p.dilation_w});
+  word("groups", {p.groups});
+  word("alignment", {alignment});
+  if (tf32) s += " tf32";
+  if (deterministic) s += " deterministic";
+  if (exact) s += " exact";
+  return s;
+}
+
+size_t ConvKeyHash::operator()(const ConvKey& key) const {
+  const Conv2dParams& p = key.params;
+  size_t hash = size_t(key.pass) * 64 + size_t(key.type) * 8 + size_t(key.tf32) * 4 +
+                size_t(key.deterministic) * 2 + size_t(key.exact);
+  for (const int64_t v : {p.batch, p.in_h, p.in_w, p.in_c, p.out_c, p.kernel_h, p.kernel_w, p.stride_h,
+                          p.stride_w, p.pad_h, p.pad_w, p.dilation_h, p.dilation_w, p.groups, key.alignment})
+    hash = (hash ^ size_t(v)) * 0x9e3779b97f4a7c15u + (hash >> 29);
+  return hash;
+}
+
+OpGraph conv_graph(const ConvKey& key, const Target& target, bool stats) {
+  const Conv2dParams& p = key.params;
+  const int64_t oh = p.out_h(), ow = p.out_w(), c = p.out_c;
+  OpGraph graph;
+  const int x = graph.tensor(channels_last(kConvX, key.type, p.batch, p.in_h, p.in_w, p.in_c, key.alignment));
+  const int w = graph.tensor(
+      channels_last(kConvW, key.type, c, p.kernel_h, p.kernel_w, p.in_c / p.groups, key.alignment));
+  const int y = graph.tensor(channels_last(kConvY, key.type, p.batch, oh, ow, c, key.alignment));
+  graph.convolution(key.pass, p, x, w, y);
+  if (stats) {
+    TensorSpec square = channels_last(6, CUDNN_DATA_FLOAT, p.batch, oh, ow, c);
+    square.is_virtual = true;
+    const int squares = graph.tensor(square);
+    graph.pointwise(CUDNN_POINTWISE_MUL, y, y, squares);
+    graph.reduce_sum(y, graph.tensor(channels_last(kConvSum, CUDNN_DATA_FLOAT, 1, 1, 1, c)));
+    graph.reduce_sum(squares, graph.tensor(channels_last(kConvSquares, CUDNN_DATA_FLOAT, 1, 1, 1, c)));
+  }
+  graph.finalize(target);
+  return graph;
+}
+
+bool suits(const ConvKey& key, const EngineConfig& config) {
+  if (config.has(CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION)) return false;
+  if (key.deterministic && config.has(CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC)) return false;
+  if (key.type == CUDNN_DATA_FLOAT && !key.tf32 &&
+      (config.has(CUDNN_NUMERICAL_NOTE_TENSOR_CORE) || config.has(CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS)))
+    return false;
+  if (key.exact && (config.has(CUDNN_NUMERICAL_NOTE_WINOGRAD) || config.has(CUDNN_NUMERICAL_NOTE_FFT)))
+    return false;
+  return true;
+}
+
+std::vector<EngineConfig> conv_configs(const ConvKey& key, const OpGraph& graph, const Target& target) {
+  std::vector<EngineConfig> suitable;
+  for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK})
+    for (EngineConfig& config : engine_configs(graph, target, mode))
+      if (suits(key, config)) suitable.push_back(std::move(config));
+  return suitable;
+}
+
+std::vector<std::shared_ptr<const Plan>> conv_plans(const ConvKey& key, const Target& target, size_t limit,
+                                                    int64_t max_workspace) {
+  constexpr int kMaxCompiled = 2;
+  std::vector<std::shared_ptr<const Plan>> found;
+  try {
+    const OpGraph graph = conv_graph(key, target);
+    int compiled = 0;
+    for (const EngineConfig& config : conv_configs(key, graph, target)) {
+      if (found.size() == limit) break;
+      if (config.has(CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) && ++compiled > kMaxCompiled) continue;
+      try {
+        auto plan = std::make_shared<const Plan>(config, target);
+        if (plan->workspace() <= max_workspace) found.push_back(std::move(plan));
+      } catch (const Error&) {
+        // This device or driver has no use for it; the next one may do.
+      }
+    }
+  } catch (const Error&) {
+    // cuDNN can't express the shape.
+  }
+  return found;
+}
+
+}  // namespace weft::kernels::cuda

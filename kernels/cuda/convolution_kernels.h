@@ -1,0 +1,17 @@
+// Kernels beside cuDNN's: the bias, and the plain sums for shapes that cuDNN has no plan for.
+#pragma once
+
+#include "weft/kernels/kernels.h"
+
+namespace weft::kernels::cuda {
+
+/// y[r][c] += bias[c].
+template <class T>
+void add_bias(int64_t rows, int64_t channels, const T* bias, T* y);
+
+/// One pass as kernels/reference/conv2d.cpp has it, summed in float, in a fixed order, at no particular
+/// speed. In each pass the order is x (or dx), w (or dw), y (or dy); one of them is written.
+template <class T>
+void plain_convolution(ConvPass pass, const Conv2dParams& p, T* x, T* w, T* y);
+
+}  // namespace weft::kernels::cuda

@@ -1,0 +1,199 @@
+// Matrix products by cuBLASLt. It sees matrices by columns: what is [rows, cols] here is its transpose
+// [cols, rows] there, so that c = op(a) op(b) is asked for as c' = op(b)' op(a)'.
+#include <cublasLt.h>
+
+#include <algorithm>
+#include <mutex>
+#include <string>
+#include <type_traits>
+#include <unordered_map>
+
+#include "weft/kernels/cuda/device.h"
+#include "weft/kernels/cuda/families.h"
+
+namespace weft::kernels::cuda {
+namespace {
+
+void check(cublasStatus_t status, const char* call) {
+  if (status != CUBLAS_STATUS_SUCCESS)
+    throw Error(std::string(call) + ": " + cublasLtGetStatusName(status) + ": " +
+                cublasLtGetStatusString(status));
+}
+
+constexpr size_t kWorkspace = size_t{32} << 20;  // what cuBLAS itself takes on sm_90
+constexpr int64_t kMaxBatch = 65535;             // a limit of grids in y and z
+
+template <class T>
+constexpr cudaDataType_t kDataType = std::is_same_v<T, float>  ? CUDA_R_32F
+                                     : std::is_same_v<T, bf16> ? CUDA_R_16BF
+                                                               : CUDA_R_16F;
+
+struct Key {
+  GemmParams p;
+  cudaDataType_t type;
+  bool tf32;
+  uint32_t align_a, align_b, align_c;
+
+  bool operator==(const Key& o) const {
+    return p.m == o.p.m && p.n == o.p.n && p.k == o.p.k && p.transpose_a == o.p.transpose_a &&
+           p.transpose_b == o.p.transpose_b && p.accumulate == o.p.accumulate && p.lda == o.p.lda &&
+           p.ldb == o.p.ldb && p.ldc == o.p.ldc && p.batch == o.p.batch && p.stride_a == o.p.stride_a &&
+           p.stride_b == o.p.stride_b && p.stride_c == o.p.stride_c && type == o.type && tf32 == o.tf32 &&
+           align_a == o.align_a && align_b == o.align_b && align_c == o.align_c;
+  }
+};
+struct KeyHash {
+  size_t operator()(const Key& key) const {
+    const GemmParams& p = key.p;
+    size_t h = size_t(key.type) * 16 + size_t(key.tf32) * 8 + size_t(p.transpose_a) * 4 +
+               size_t(p.transpose_b) * 2 + size_t(p.accumulate);
+    for (const int64_t v : {p.m, p.n, p.k, p.lda, p.ldb, p.ldc, p.batch, p.stride_a, p.stride_b, p.stride_c,
+                            int64_t(key.align_a), int64_t(key.align_b), int64_t(key.align_c)})
+      h = (h ^ size_t(v)) * 0x9e3779b97f4a7c15u + (h >> 29);
+    return h;
+  }
+};
+
+struct Library {
+  std::mutex mutex;
+  cublasLtHandle_t handle = nullptr;
+  void* workspace = nullptr;
+  std::unordered_map<Key, cublasLtMatmulAlgo_t, KeyHash> algorithms;
+};
+
+// Never destroyed: at the end of the process CUDA may be gone before it.
+Library& library() {
+  static Library* const made = [] {
+    stream();  // chooses the device
+    auto* l = new Library;
+    check(cublasLtCreate(&l->handle), "cublasLtCreate");
+    l->workspace = allocate(int64_t(kWorkspace));
+    if (!l->workspace) throw Error("gemm: 32 MiB of the GPU for cuBLASLt could not be had");
+    return l;
+  }();
+  return *made;
+}
+
+/// The largest power of two, at most 256, that divides the address, and with it all matrices of the batch.
+uint32_t alignment(const void* pointer, int64_t stride_bytes) {
+  const uint64_t bits = uint64_t(reinterpret_cast<uintptr_t>(pointer)) | uint64_t(stride_bytes) | 256u;
+  return uint32_t(bits & (~bits + 1));
+}
+
+cublasLtMatrixLayoutOpaque_t layout(cudaDataType_t type, int64_t rows, int64_t cols, int64_t ld,
+                                    int64_t batch, int64_t stride) {
+  cublasLtMatrixLayoutOpaque_t l;
+  check(cublasLtMatrixLayoutInit(&l, type, uint64_t(rows), uint64_t(cols), ld), "cublasLtMatrixLayoutInit");
+  if (batch > 1) {
+    const int32_t count = int32_t(batch);
+    check(cublasLtMatrixLayoutSetAttribute(&l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count),
+          "cublasLtMatrixLayoutSetAttribute(batch count)");
+    check(cublasLtMatrixLayoutSetAttribute(&l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride,
+                                           sizeof stride),
+          "cublasLtMatrixLayoutSetAttribute(batch stride)");
+  }
+  return l;
+}
+
+cublasLtMatmulAlgo_t find_algorithm(Library& l, const Key& key, cublasLtMatmulDescOpaque_t& operation,
+                                    cublasLtMatrixLayoutOpaque_t& b, cublasLtMatrixLayoutOpaque_t& a,
+                                    cublasLtMatrixLayoutOpaque_t& c) {
+  const auto known = l.algorithms.find(key);
+  if (known != l.algorithms.end()) return known->second;
+
+  cublasLtMatmulPreferenceOpaque_t preference;
+  check(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit");
+  const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t name, auto value) {
+    check(cublasLtMatmulPreferenceSetAttribute(&preference, name, &value, sizeof value),
+          "cublasLtMatmulPreferenceSetAttribute");
+  };
+  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(kWorkspace));
+  // Parts of a sum are added up in float, and not in the type of c.
+  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, key.align_b);  // its a is our b
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, key.align_a);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key.align_c);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key.align_c);
+  cublasLtMatmulHeuristicResult_t result{};
+  int found = 0;
+  check(cublasLtMatmulAlgoGetHeuristic(l.handle, &operation, &b, &a, &c, &c, &preference, 1, &result, &found),
+        "cublasLtMatmulAlgoGetHeuristic");
+  if (found == 0) throw Error("cublasLtMatmulAlgoGetHeuristic: no algorithm for this matrix product");
+  check(result.state, "cublasLtMatmulAlgoGetHeuristic");
+  return l.algorithms.emplace(key, result.algo).first->second;
+}
+
+/// A product of which no size is 0 and whose strides are the true ones.
+void multiply(const Key& key, const void* a, const void* b, void* c) {
+  const GemmParams& p = key.p;
+  Library& l = library();
+  const std::lock_guard lock(l.mutex);
+
+  cublasLtMatmulDescOpaque_t operation;
+  check(
+      cublasLtMatmulDescInit(
+          &operation, key.type == CUDA_R_32F && key.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
+          CUDA_R_32F),
+      "cublasLtMatmulDescInit");
+  const auto transpose = [&](cublasLtMatmulDescAttributes_t name, bool on) {
+    const cublasOperation_t value = on ? CUBLAS_OP_T : CUBLAS_OP_N;
+    check(cublasLtMatmulDescSetAttribute(&operation, name, &value, sizeof value),
+          "cublasLtMatmulDescSetAttribute");
+  };
+  transpose(CUBLASLT_MATMUL_DESC_TRANSA, p.transpose_b);
+  transpose(CUBLASLT_MATMUL_DESC_TRANSB, p.transpose_a);
+
+  auto first =
+      layout(key.type, p.transpose_b ? p.k : p.n, p.transpose_b ? p.n : p.k, p.ldb, p.batch, p.stride_b);
+  auto second =
+      layout(key.type, p.transpose_a ? p.m : p.k, p.transpose_a ? p.k : p.m, p.lda, p.batch, p.stride_a);
+  auto out = layout(key.type, p.n, p.m, p.ldc, p.batch, p.stride_c);
+  const cublasLtMatmulAlgo_t algorithm = find_algorithm(l, key, operation, first, second, out);
+  const float alpha = 1, beta = p.accumulate ? 1 : 0;
+  check(cublasLtMatmul(l.handle, &operation, &alpha, b, &first, a, &second, &beta, c, &out, c, &out,
+                       &algorithm, l.workspace, kWorkspace, stream()),
+        "cublasLtMatmul");
+}
+
+template <class T>
+void gemm(const GemmParams& params, const T* a, const T* b, T* c) {
+  GemmParams p = params;
+  if (p.m == 0 || p.n == 0 || p.batch == 0) return;
+  if (p.k == 0) {
+    for (int64_t i = 0; i < p.batch && !p.accumulate; ++i)
+      cuda::check(cudaMemset2DAsync(c + i * p.stride_c, size_t(p.ldc) * sizeof(T), 0, size_t(p.n) * sizeof(T),
+                                    size_t(p.m), stream()),
+                  "cudaMemset2DAsync");
+    return;
+  }
+  // The step between rows says nothing where there is one row, and cuBLASLt refuses too small a one.
+  if ((p.transpose_a ? p.k : p.m) == 1) p.lda = p.transpose_a ? p.m : p.k;
+  if ((p.transpose_b ? p.n : p.k) == 1) p.ldb = p.transpose_b ? p.k : p.n;
+  if (p.m == 1) p.ldc = p.n;
+  if (p.batch == 1) p.stride_a = p.stride_b = p.stride_c = 0;
+
+  // All of a batch into one c is a chain of products; else as many at once as there can be.
+  const int64_t at_once = p.stride_c == 0 ? 1 : kMaxBatch, batch = p.batch;
+  for (int64_t i = 0; i < batch; i += at_once) {
+    p.batch = std::min(at_once, batch - i);
+    const T *ai = a + i * p.stride_a, *bi = b + i * p.stride_b;
+    T* ci = c + i * p.stride_c;
+    constexpr int64_t size = sizeof(T);
+    multiply({p, kDataType<T>, allow_tf32(), alignment(ai, p.stride_a * size),
+              alignment(bi, p.stride_b * size), alignment(ci, p.stride_c * size)},
+             ai, bi, ci);
+  }
+}
+
+}  // namespace
+
+template <class T>
+void set_gemm(KernelTable<T>& table) {
+  table.gemm = gemm<T>;
+}
+
+template void set_gemm(KernelTable<float>&);
+template void set_gemm(KernelTable<bf16>&);
+template void set_gemm(KernelTable<f16>&);
+
+}  // namespace weft::kernels::cuda

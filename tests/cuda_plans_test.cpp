@@ -1,0 +1,435 @@
+// cuDNN's plans for the models' convolutions, built for a GPU that is not there: for a device that is
+// described (cuDNN 9.8 and later). Nothing is executed. And the files that keep plans.
+//
+// To be linked with kernels/cuda/{cudnn,conv_plans,plan_cache}.cpp and cuDNN itself. Engines that compile
+// their kernels call the driver: libcuda.so.1 may be the toolkit's stub (<toolkit>/lib/stubs/libcuda.so,
+// under that name, in a folder of LD_LIBRARY_PATH). Such a plan then fails where its kernels are loaded (CUDA
+// error 34, "stub library"), after cuDNN has found and compiled them.
+#include <dlfcn.h>
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <set>
+
+#include "weft/engine/tape.h"
+#include "weft/engine/tensor.h"
+#include "weft/kernels/cuda/conv_plans.h"
+#include "weft/kernels/cuda/plan_cache.h"
+#include "weft/layers/conv2d.h"
+#include "weft/layers/xresnet.h"
+
+namespace fs = std::filesystem;
+using namespace weft;
+using namespace weft::kernels;
+using namespace weft::kernels::cuda;
+
+namespace {
+
+constexpr int64_t kMaxWorkspace = int64_t{256} << 20;
+
+/// What cuDNN serialises of a GPU with compute capability 9.0; the H200 has more memory, and faster.
+std::string hopper(const std::string& name, int64_t memory_bytes, int64_t memory_khz) {
+  return R"({"maxGridSize": [2147483647, 65535, 65535], "maxBlockSize": [1024, 1024, 64],
+    "regsPerBlock": 65536, "multiProcessorCount": 132, "warpSize": 32, "maxSharedMemoryPerBlock": 49152,
+    "maxSharedMemoryPerBlockOptin": 232448, "reservedSharedMemoryPerBlock": 1024, "maxRegistersPerSM": 65536,
+    "maxCtasPerSM": 32, "maxThreadsPerBlock": 1024, "maxThreadsPerSM": 2048, "pciDeviceId": 0,
+    "isTccDriver": 0, "supportCoopLaunch": 1, "smClockRateKHz": 1980000, "l2CacheSize": 52428800,
+    "cudaDeviceId": 0, "deviceVer": 900, "driverVer": 13000, "smVersion": 900, "schemaVersion": 1,
+    "memClockRateKHz": )" +
+         std::to_string(memory_khz) + R"(, "totalGlobalMem": )" + std::to_string(memory_bytes) +
+         R"(, "deviceName": ")" + name + R"("})";
+}
+
+[[noreturn]] void skip(const std::string& why) {
+  std::printf("SKIPPED: cuDNN can't build plans without a device here: %s\n", why.c_str());
+  std::fflush(stdout);
+  std::_Exit(77);
+}
+
+cudnn::Descriptor described(const std::string& json) {
+  try {
+    return cudnn::device_from_json(json);
+  } catch (const cuda::Error& e) {
+    skip(e.what());
+  }
+}
+
+const cudnn::Descriptor& h100() {
+  static const cudnn::Descriptor device = described(hopper("NVIDIA H100 80GB HBM3", 85017493504, 2619000));
+  return device;
+}
+const cudnn::Descriptor& h200() {
+  static const cudnn::Descriptor device = described(hopper("NVIDIA H200", 150754820096, 3201000));
+  return device;
+}
+cudnn::Target target() { return {.device = &h100()}; }
+
+/// The convolutions of an XResNet, each shape once, read off a forward pass.
+std::vector<Conv2dParams> convolutions(int depth, int64_t batch, int64_t size) {
+  Generator generator(1);
+  XResNet model(depth, {}, generator);
+  std::map<std::string, Shape> inputs;
+  {
+    Tape tape(Tape::Kind::sketch);
+    model.forward(Tensor::zeros({2, size, size, 3}));
+    for (const TapeEntry& e : tape.entries()) inputs.emplace(e.scope, e.inputs.front().shape);
+  }
+  std::vector<Conv2dParams> found;
+  model.visit([&](const std::string& path, Module& module) {
+    const auto* conv = dynamic_cast<const Conv2d*>(&module);
+    if (!conv) return;
+    const Conv2dLayerOptions& o = conv->options();
+    const Shape &x = inputs.at(path), &w = conv->weight.shape();
+    const Conv2dParams p{.batch = batch,
+                         .in_h = x[1],
+                         .in_w = x[2],
+                         .in_c = x[3],
+                         .out_c = w[0],
+                         .kernel_h = w[1],
+                         .kernel_w = w[2],
+                         .stride_h = o.stride,
+                         .stride_w = o.stride,
+                         .pad_h = o.padding,
+                         .pad_w = o.padding,
+                         .dilation_h = o.dilation,
+                         .dilation_w = o.dilation,
+                         .groups = o.groups};
+    if (std::find(found.begin(), found.end(), p) == found.end()) found.push_back(p);
+  });
+  return found;
+}
+
+constexpr ConvPass kPasses[] = {ConvPass::forward, ConvPass::backward_input, ConvPass::backward_weight};
+constexpr cudnnDataType_t kTypes[] = {CUDNN_DATA_FLOAT, CUDNN_DATA_BFLOAT16, CUDNN_DATA_HALF};
+
+/// All keys of a shape: passes, types, and what may be asked of the arithmetic.
+std::vector<ConvKey> keys_of(const Conv2dParams& p, int64_t alignment = 16) {
+  std::vector<ConvKey> keys;
+  for (const ConvPass pass : kPasses)
+    for (const cudnnDataType_t type : kTypes)
+      for (const bool deterministic : {false, true})
+        for (const bool tf32 : {false, true}) {
+          if (type != CUDNN_DATA_FLOAT && tf32) continue;
+          keys.push_back({.pass = pass,
+                          .type = type,
+                          .params = p,
+                          .tf32 = tf32,
+                          .deterministic = deterministic,
+                          .alignment = std::max<int64_t>(alignment, type == CUDNN_DATA_FLOAT ? 4 : 2)});
+        }
+  return keys;
+}
+
+std::string message_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const cuda::Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+/// Found and compiled, and only not loaded, because the driver is a stub.
+bool only_not_loaded(const std::string& message) {
+  return message.find("EXECUTION_FAILED_CUDA_DRIVER") != std::string::npos;
+}
+
+struct Folder {
+  fs::path path = fs::temp_directory_path() / ("weft_plans_" + std::to_string(getpid()));
+  Folder() { fs::remove_all(path); }
+  ~Folder() { fs::remove_all(path); }
+  std::string string() const { return path.string(); }
+};
+
+void write(const std::string& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+std::string read(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+}  // namespace
+
+TEST_CASE("every convolution of the models has a plan for each pass and type") {
+  std::set<std::string> seen;
+  int built = 0;
+  for (const int depth : {18, 50}) {
+    const std::vector<Conv2dParams> shapes = convolutions(depth, 64, 128);
+    CHECK(shapes.size() >= 10);
+    for (const Conv2dParams& p : shapes)
+      for (const ConvKey& key : keys_of(p)) {
+        if (!seen.insert(key.text()).second) continue;
+        const auto plans = conv_plans(key, target(), 1, kMaxWorkspace);
+        CHECK_MESSAGE(!plans.empty(), "no plan for ", key.text());
+        if (plans.empty()) continue;
+        ++built;
+        CHECK(plans.front()->workspace() <= kMaxWorkspace);
+      }
+  }
+  std::printf("%d plans\n", built);
+  CHECK(built > 500);
+}
+
+TEST_CASE("there is something to choose from") {
+  for (const Conv2dParams& p : convolutions(50, 64, 128))
+    for (const ConvPass pass : kPasses) {
+      const ConvKey key{.pass = pass, .type = CUDNN_DATA_BFLOAT16, .params = p, .tf32 = false};
+      CHECK_MESSAGE(conv_plans(key, target(), 10, kMaxWorkspace).size() >= 5, key.text());
+      CHECK_MESSAGE(!conv_plans(key, {.device = &h200()}, 1, kMaxWorkspace).empty(), key.text());
+    }
+}
+
+TEST_CASE("odd shapes have plans") {
+  const Conv2dParams shapes[] = {
+      {.batch = 3,
+       .in_h = 13,
+       .in_w = 11,
+       .in_c = 7,
+       .out_c = 5,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .stride_h = 2,
+       .stride_w = 2,
+       .pad_h = 1,
+       .pad_w = 1,
+       .dilation_h = 2,
+       .dilation_w = 2},
+      {.batch = 3,
+       .in_h = 13,
+       .in_w = 11,
+       .in_c = 6,
+       .out_c = 9,
+       .kernel_h = 3,
+       .kernel_w = 2,
+       .stride_h = 2,
+       .pad_h = 1,
+       .pad_w = 2,
+       .dilation_h = 2,
+       .groups = 3},
+      {.batch = 4,
+       .in_h = 16,
+       .in_w = 16,
+       .in_c = 24,
+       .out_c = 24,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .pad_h = 1,
+       .pad_w = 1,
+       .groups = 24},
+      {.batch = 1, .in_h = 9, .in_w = 9, .in_c = 1, .out_c = 10, .kernel_h = 5, .kernel_w = 5},
+      {.batch = 2, .in_h = 1, .in_w = 1, .in_c = 3, .out_c = 10},
+  };
+  for (const Conv2dParams& p : shapes)
+    for (const int64_t alignment : {2, 16}) {
+      if (p.groups == 24 && alignment == 2) continue;  // here cuDNN compiles kernels, which takes its time
+      for (const ConvKey& key : keys_of(p, alignment))
+        CHECK_MESSAGE(!conv_plans(key, target(), 1, kMaxWorkspace).empty(), key.text());
+    }
+}
+
+TEST_CASE("engines keep what a key asks for") {
+  const Conv2dParams p{.batch = 64,
+                       .in_h = 32,
+                       .in_w = 32,
+                       .in_c = 64,
+                       .out_c = 64,
+                       .kernel_h = 3,
+                       .kernel_w = 3,
+                       .pad_h = 1,
+                       .pad_w = 1};
+  int dropped = 0;
+  for (const ConvKey& key : keys_of(p)) {
+    const cudnn::OpGraph graph = conv_graph(key, target());
+    const auto configs = conv_configs(key, graph, target());
+    CHECK(!configs.empty());
+    for (const cudnn::EngineConfig& config : configs) {
+      CHECK(!config.has(CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION));
+      if (key.deterministic) CHECK(!config.has(CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC));
+      if (key.type == CUDNN_DATA_FLOAT && !key.tf32) {
+        CHECK(!config.has(CUDNN_NUMERICAL_NOTE_TENSOR_CORE));
+        CHECK(!config.has(CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS));
+      }
+    }
+    size_t all = 0;
+    for (const auto mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK})
+      all += cudnn::engine_configs(graph, target(), mode).size();
+    dropped += int(all - configs.size());
+  }
+  CHECK(dropped > 0);  // or the filter was never put to the test
+  ConvKey exact{.params = p, .exact = true};
+  for (const ConvPass pass : kPasses) {
+    exact.pass = pass;
+    for (const auto& config : conv_configs(exact, conv_graph(exact, target()), target()))
+      CHECK(!config.has(CUDNN_NUMERICAL_NOTE_WINOGRAD));
+  }
+}
+
+TEST_CASE("a plan goes through JSON") {
+  const ConvKey key{.type = CUDNN_DATA_BFLOAT16,
+                    .params = {.batch = 64, .in_h = 32, .in_w = 32, .in_c = 64, .out_c = 128},
+                    .tf32 = false};
+  const auto plans = conv_plans(key, target(), 10, kMaxWorkspace);
+  REQUIRE(plans.size() > 1);
+  std::set<std::string> texts;
+  for (const auto& plan : plans) {
+    const std::string text = plan->json();
+    texts.insert(text);
+    const cudnn::Plan again(text, target());
+    CHECK(again.workspace() == plan->workspace());
+    CHECK(again.json() == text);
+  }
+  CHECK(texts.size() == plans.size());
+  for (const char* text : {"", "{}", "plan", "{\"engine\": 1}"})
+    CHECK_THROWS_AS(cudnn::Plan(text, target()), cuda::Error);
+  const std::string half = plans.front()->json().substr(0, plans.front()->json().size() / 2);
+  CHECK_THROWS_AS(cudnn::Plan(half, target()), cuda::Error);
+}
+
+TEST_CASE("errors name the call and say what cuDNN says") {
+  const ConvKey key{.type = CUDNN_DATA_BFLOAT16,
+                    .params = {.batch = 2, .in_h = 8, .in_w = 8, .in_c = 8, .out_c = 8}};
+  // An output larger than the convolution makes.
+  const std::string wrong_size = message_of([&] {
+    cudnn::OpGraph graph;
+    const int x = graph.tensor(cudnn::channels_last(1, key.type, 2, 8, 8, 8)),
+              w = graph.tensor(cudnn::channels_last(2, key.type, 8, 1, 1, 8)),
+              y = graph.tensor(cudnn::channels_last(3, key.type, 2, 9, 8, 8));
+    graph.convolution(ConvPass::forward, key.params, x, w, y);
+    graph.finalize(target());
+  });
+  INFO(wrong_size);
+  CHECK(wrong_size.find("cudnnBackendFinalize(convolution forward operation): CUDNN_STATUS_") == 0);
+  CHECK(wrong_size.size() > 90);  // more than the name of the status
+
+  const std::string wrong_alignment =
+      message_of([&] { cudnn::OpGraph().tensor(cudnn::channels_last(1, CUDNN_DATA_FLOAT, 1, 1, 1, 1, 2)); });
+  CHECK(wrong_alignment.find("cudnnBackendFinalize(tensor): CUDNN_STATUS_BAD_PARAM: ") == 0);
+
+  const std::string empty = message_of([&] { cudnn::OpGraph().finalize(target()); });
+  CHECK(empty.find("(operation graph") != std::string::npos);
+
+  const std::string no_device = message_of([] { cudnn::device_from_json("{}"); });
+  CHECK(no_device.find("cudnnBackendFinalize(device properties): CUDNN_STATUS_") == 0);
+}
+
+// conv, and the sums of y and y^2 over the pixels as its epilogue: engines that compile their kernels.
+TEST_CASE("a convolution with the sums of its channels can be built") {
+  if (!dlopen("libcuda.so.1", RTLD_LAZY)) {
+    MESSAGE("left out: there is neither a driver nor its stub");
+    return;
+  }
+  const Conv2dParams shapes[] = {
+      {.batch = 64,
+       .in_h = 32,
+       .in_w = 32,
+       .in_c = 64,
+       .out_c = 64,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .pad_h = 1,
+       .pad_w = 1},
+      {.batch = 64,
+       .in_h = 32,
+       .in_w = 32,
+       .in_c = 128,
+       .out_c = 128,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .stride_h = 2,
+       .stride_w = 2,
+       .pad_h = 1,
+       .pad_w = 1},
+      {.batch = 64, .in_h = 32, .in_w = 32, .in_c = 64, .out_c = 256},
+  };
+  for (const Conv2dParams& p : shapes) {
+    const ConvKey key{.type = CUDNN_DATA_BFLOAT16, .params = p};
+    const cudnn::OpGraph graph = conv_graph(key, target(), true);
+    const auto configs = cudnn::engine_configs(graph, target(), CUDNN_HEUR_MODE_A);
+    REQUIRE_MESSAGE(!configs.empty(), key.text());
+    CHECK(configs.front().has(CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION));
+    const std::string message = message_of([&] { cudnn::Plan(configs.front(), target()); });
+    CHECK_MESSAGE((message.empty() || only_not_loaded(message)), message);
+  }
+}
+
+TEST_CASE("keys differ in every part") {
+  const ConvKey key{.params = {.batch = 2, .in_h = 8, .in_w = 8, .in_c = 8, .out_c = 8}};
+  std::vector<ConvKey> keys{key};
+  const auto with = [&](auto change) {
+    keys.push_back(key);
+    change(keys.back());
+  };
+  with([](ConvKey& k) { k.pass = ConvPass::backward_input; });
+  with([](ConvKey& k) { k.pass = ConvPass::backward_weight; });
+  with([](ConvKey& k) { k.type = CUDNN_DATA_HALF; });
+  with([](ConvKey& k) { k.type = CUDNN_DATA_BFLOAT16; });
+  with([](ConvKey& k) { k.tf32 = false; });
+  with([](ConvKey& k) { k.deterministic = true; });
+  with([](ConvKey& k) { k.exact = true; });
+  with([](ConvKey& k) { k.alignment = 8; });
+  for (const auto member :
+       {&Conv2dParams::batch, &Conv2dParams::in_h, &Conv2dParams::in_w, &Conv2dParams::in_c,
+        &Conv2dParams::out_c, &Conv2dParams::kernel_h, &Conv2dParams::kernel_w, &Conv2dParams::stride_h,
+        &Conv2dParams::stride_w, &Conv2dParams::pad_h, &Conv2dParams::pad_w, &Conv2dParams::dilation_h,
+        &Conv2dParams::dilation_w, &Conv2dParams::groups})
+    with([&](ConvKey& k) { k.params.*member += 3; });
+  std::set<std::string> texts;
+  std::set<size_t> hashes;
+  for (const ConvKey& k : keys) {
+    texts.insert(k.text());
+    hashes.insert(ConvKeyHash()(k));
+  }
+  CHECK(texts.size() == keys.size());
+  CHECK(hashes.size() == keys.size());
+}
+
+TEST_CASE("plans are kept in files") {
+  const Folder folder;
+  const std::string f = (folder.path / "deeper").string();
+  CHECK(!read_plan(f, "a"));
+  CHECK(write_plan(f, "a", "plan of a"));
+  CHECK(write_plan(f, "b", "{\"engine\": \"\xc3\xa4\\\"\"}\n"));
+  CHECK(read_plan(f, "a") == "plan of a");
+  CHECK(read_plan(f, "b") == "{\"engine\": \"\xc3\xa4\\\"\"}\n");
+  CHECK(write_plan(f, "a", "another"));
+  CHECK(read_plan(f, "a") == "another");
+  CHECK(!read_plan(f, "c"));
+  size_t files = 0;
+  for (const auto& entry : fs::directory_iterator(f)) files += entry.is_regular_file();
+  CHECK(files == 2);  // nothing beside them is left
+}
+
+TEST_CASE("damaged and foreign files of plans are as good as none") {
+  const Folder folder;
+  const std::string f = folder.string();
+  REQUIRE(write_plan(f, "a", "plan of a"));
+  const std::string path = plan_file(f, "a"), text = read(path);
+  REQUIRE(read_plan(f, "a"));
+  for (size_t size = 0; size + 2 < text.size(); ++size) {  // the last two: a bracket and the line's end
+    write(path, text.substr(0, size));
+    CHECK(!read_plan(f, "a"));
+  }
+  for (const char* other :
+       {"[]", "1", "null", "{\"format\": 1, \"key\": \"a\"}", "{\"format\": 1, \"key\": \"a\", \"plan\": 7}",
+        "{\"format\": 2, \"key\": \"a\", \"plan\": \"p\"}", "\xff\xfe"}) {
+    write(path, other);
+    CHECK(!read_plan(f, "a"));
+  }
+  REQUIRE(write_plan(f, "b", "plan of b"));
+  fs::copy_file(plan_file(f, "b"), path, fs::copy_options::overwrite_existing);
+  CHECK(!read_plan(f, "a"));  // another key of the same hash
+  CHECK(write_plan(f, "a", "new"));
+  CHECK(read_plan(f, "a") == "new");
+
+  write(f + "/file", "");
+  CHECK(!write_plan(f + "/file", "a", "plan"));  // no folder
+  CHECK(!read_plan(f + "/file", "a"));
+}
