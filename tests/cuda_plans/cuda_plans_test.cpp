@@ -1,10 +1,8 @@
 // cuDNN's plans for the models' convolutions, built for a GPU that is not there: for a device that is
 // described (cuDNN 9.8 and later). Nothing is executed. And the files that keep plans.
 //
-// To be linked with kernels/cuda/{cudnn,conv_plans,plan_cache}.cpp and cuDNN itself. Engines that compile
-// their kernels call the driver: libcuda.so.1 may be the toolkit's stub (<toolkit>/lib/stubs/libcuda.so,
-// under that name, in a folder of LD_LIBRARY_PATH). Such a plan then fails where its kernels are loaded (CUDA
-// error 34, "stub library"), after cuDNN has found and compiled them.
+// Engines that compile their kernels call the driver: where libcuda.so.1 is the toolkit's stub, such a plan
+// fails only where its kernels are loaded (CUDA error 34), after cuDNN has found and compiled them.
 #include <dlfcn.h>
 #include <doctest/doctest.h>
 #include <unistd.h>
