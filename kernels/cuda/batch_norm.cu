@@ -1,0 +1,564 @@
+// Batch norm. Each thread owns the same few neighbouring channels in all its rows, so that what belongs to
+// the channels stays in registers. Reductions give one partial result for each block and channel, which the
+// last block to arrive combines in a fixed order. Kernels that read what another has just read or written
+// walk the rows the other way round: the rows touched last are the ones that the L2 cache still has.
+#include <algorithm>
+#include <limits>
+#include <type_traits>
+
+#include "weft/kernels/activation.h"
+#include "weft/kernels/cuda/activations.h"
+#include "weft/kernels/cuda/device.h"
+#include "weft/kernels/cuda/families.h"
+#include "weft/kernels/cuda/reduction.h"
+#include "weft/kernels/cuda/wide.h"
+
+namespace weft::kernels::cuda {
+namespace {
+
+/// How [rows, channels] is spread: a block has `lanes` threads side by side, with one group of neighbouring
+/// channels each, and `lane_rows` such rows of threads. blockIdx.x counts the slices of lanes * width
+/// channels, blockIdx.y the blocks that share the rows of a slice.
+struct Tiling {
+  int64_t rows, channels, groups;
+  int lanes, lane_rows;
+  unsigned slices, row_blocks;
+
+  dim3 grid() const { return dim3(slices, row_blocks); }
+  dim3 block() const { return dim3(unsigned(lanes * lane_rows)); }
+};
+
+// Threads of a block, and blocks that a multiprocessor shall hold at once.
+constexpr int kReduceThreads = 320, kReduceBlocks = 2;  // leaves 96 registers a thread
+constexpr int kApplyThreads = 256, kApplyBlocks = 3;    // 80
+constexpr int kMaxSlices = 1024;                        // that share their rows among blocks
+
+/// About as many blocks as run at once, where each thread gets `min_rows` rows or more.
+Tiling tiling(int64_t rows, int64_t channels, int width, int threads, int blocks, int min_rows) {
+  Tiling t{};
+  t.rows = rows;
+  t.channels = channels;
+  t.groups = channels / width;
+  const int64_t max_lanes = width == 1 ? 128 : 32;  // 512 bytes side by side, as a rule
+  const int64_t slices = (t.groups + max_lanes - 1) / max_lanes;
+  t.slices = unsigned(slices);
+  t.lanes = int((t.groups + slices - 1) / slices);
+  t.lane_rows = threads / t.lanes;
+  const int64_t limit = slices > kMaxSlices ? 1 : int64_t(multiprocessors()) * blocks / slices;
+  t.row_blocks = blocks_for(rows, int64_t(t.lane_rows) * min_rows, std::max<int64_t>(1, limit));
+  return t;
+}
+
+/// A thread's place in the tiling.
+template <int V>
+struct Place {
+  int lane, lane_row;
+  int64_t group, channel;     // held in range where the slice hangs over the last channel
+  int64_t count;              // rows
+  int64_t first, last, step;  // offsets of the first and the last row, from row to row
+
+  __device__ explicit Place(const Tiling& t) {
+    lane = int(threadIdx.x) % t.lanes;
+    lane_row = int(threadIdx.x) / t.lanes;
+    group = int64_t(blockIdx.x) * t.lanes + lane;
+    const bool active = group < t.groups;
+    channel = (active ? group : t.groups - 1) * V;
+    const int64_t row = int64_t(blockIdx.y) * t.lane_rows + lane_row;
+    const int64_t rows_apart = int64_t(gridDim.y) * t.lane_rows;
+    count = active && row < t.rows ? (t.rows - row - 1) / rows_apart + 1 : 0;
+    step = rows_apart * t.channels;
+    first = row * t.channels + channel;
+    last = first + (count - 1) * step;
+  }
+  __device__ bool active(const Tiling& t) const { return group < t.groups; }
+};
+
+template <int N>
+using Rows = std::integral_constant<int, N>;
+
+/// f(offset, Rows<U>) for U rows at once, `step` apart, then f(offset, Rows<1>) for each that is left.
+template <int U, class F>
+__device__ inline void for_rows(int64_t count, int64_t offset, int64_t step, F&& f) {
+  for (; count >= U; count -= U, offset += U * step) f(offset, Rows<U>{});
+  for (; count > 0; --count, offset += step) f(offset, Rows<1>{});
+}
+
+/// V floats, in loads of up to four.
+template <int V>
+__device__ inline void load_floats(const float* p, float (&to)[V]) {
+  constexpr int Q = V < 4 ? V : 4;
+#pragma unroll
+  for (int i = 0; i < V; i += Q) {
+    const Pack<float, Q> four = load<Q>(p + i);
+#pragma unroll
+    for (int j = 0; j < Q; ++j) to[i + j] = four.v[j];
+  }
+}
+template <int V>
+__device__ inline void store_floats(float* p, const float (&from)[V]) {
+  constexpr int Q = V < 4 ? V : 4;
+#pragma unroll
+  for (int i = 0; i < V; i += Q) {
+    Pack<float, Q> four;
+#pragma unroll
+    for (int j = 0; j < Q; ++j) four.v[j] = from[i + j];
+    store<Q>(p + i, four);
+  }
+}
+
+/// Whether a kernel adds a residual, and writes g in the backward: known when it is compiled (both, or
+/// neither), or seen as it runs.
+enum class Residual { none, some, perhaps };
+template <Residual R, class T>
+__device__ inline bool adds_residual(const BatchNormArgs<T>& a) {
+  return R == Residual::some || (R == Residual::perhaps && a.residual);
+}
+
+// --- reductions over the rows ---
+
+/// Mean and sum of squared deviations from it, of n values.
+struct Moments {
+  /// (a, b) of `na` values becomes that of these and `nb` more (Chan, Golub and LeVeque, "Updating Formulae
+  /// and a Pairwise Algorithm for Computing Sample Variances", 1979).
+  template <class S, int Q>
+  static __device__ void merge(S (&a)[Q], S (&b)[Q], S& na, const S (&a2)[Q], const S (&b2)[Q], S nb) {
+    const S n = na + nb, share = n > 0 ? nb / n : S(0), weight = na * share;
+#pragma unroll
+    for (int j = 0; j < Q; ++j) {
+      const S delta = a2[j] - a[j];
+      a[j] = delta - delta == 0 ? a[j] + delta * share : a[j] + a2[j];  // an infinite mean stays infinite
+      b[j] += b2[j] + delta * delta * weight;
+    }
+    na = n;
+  }
+};
+
+/// Two plain sums; n does not matter.
+struct Sums {
+  template <class S, int Q>
+  static __device__ void merge(S (&a)[Q], S (&b)[Q], S&, const S (&a2)[Q], const S (&b2)[Q], S) {
+#pragma unroll
+    for (int j = 0; j < Q; ++j) {
+      a[j] += a2[j];
+      b[j] += b2[j];
+    }
+  }
+};
+
+/// Room for the upper half of the threads: two times 8 floats or 4 doubles each, and a count.
+constexpr int kMergeRoom = kReduceThreads / 2 * 9;
+
+/// Merges what the block's threads of the same lane have; the first row of threads gets the result.
+template <class Merge, class S, int Q>
+__device__ void merge_lane_rows(const Tiling& t, int lane, int lane_row, S (&a)[Q], S (&b)[Q], S& n,
+                                S* room) {
+  const int slots = kReduceThreads / 2;
+  for (int active = t.lane_rows; active > 1;) {
+    const int half = (active + 1) / 2;
+    if (lane_row >= half && lane_row < active) {
+      S* to = room + (lane_row - half) * t.lanes + lane;
+#pragma unroll
+      for (int j = 0; j < Q; ++j) {
+        to[2 * j * slots] = a[j];
+        to[(2 * j + 1) * slots] = b[j];
+      }
+      to[2 * Q * slots] = n;
+    }
+    __syncthreads();
+    if (lane_row < active - half) {
+      const S* from = room + lane_row * t.lanes + lane;
+      S a2[Q], b2[Q];
+#pragma unroll
+      for (int j = 0; j < Q; ++j) {
+        a2[j] = from[2 * j * slots];
+        b2[j] = from[(2 * j + 1) * slots];
+      }
+      Merge::merge(a, b, n, a2, b2, from[2 * Q * slots]);
+    }
+    __syncthreads();
+    active = half;
+  }
+}
+
+__device__ unsigned arrivals[kMaxSlices];  // one stream, so that no two kernels use it at once
+
+/// Merges the (a, b) of all threads, and calls write(channel, a, b, n) once for each channel, in double.
+/// partial: [row_blocks, 2, channels].
+template <class Merge, int V, class Write>
+__device__ void finish(const Tiling& t, const Place<V>& at, float (&a)[V], float (&b)[V], float n,
+                       float* partial, Write&& write) {
+  __shared__ double room[kMergeRoom];
+  static_assert(sizeof(room) >= sizeof(float) * (kReduceThreads / 2) * (2 * V + 1));
+  merge_lane_rows<Merge>(t, at.lane, at.lane_row, a, b, n, reinterpret_cast<float*>(room));
+  const bool writes = at.lane_row == 0 && at.active(t);
+  if (gridDim.y == 1) {
+    if (writes)
+#pragma unroll
+      for (int j = 0; j < V; ++j) write(at.channel + j, double(a[j]), double(b[j]), double(n));
+    return;
+  }
+  if (writes) {
+    float* to = partial + int64_t(blockIdx.y) * 2 * t.channels + at.channel;
+    store_floats(to, a);
+    store_floats(to + t.channels, b);
+  }
+  if (!last_to_arrive(&arrivals[blockIdx.x], gridDim.y)) return;
+  const int rows_apart = int(gridDim.y) * t.lane_rows, rest = int(t.rows % rows_apart);
+  const double whole = double(t.rows / rows_apart * t.lane_rows);  // rows that each block has
+  constexpr int Q = V < 4 ? V : 4;
+#pragma unroll 1
+  for (int q = 0; q < V; q += Q) {
+    double da[Q] = {}, db[Q] = {}, dn = 0;
+#pragma unroll 2
+    for (int block = at.lane_row; block < int(gridDim.y); block += t.lane_rows) {
+      const float* from = partial + block * 2 * t.channels + at.channel + q;
+      const Pack<float, Q> fa = load<Q>(from), fb = load<Q>(from + t.channels);
+      double a2[Q], b2[Q];
+#pragma unroll
+      for (int j = 0; j < Q; ++j) {
+        a2[j] = double(fa.v[j]);
+        b2[j] = double(fb.v[j]);
+      }
+      const int more = rest - block * t.lane_rows;
+      Merge::merge(da, db, dn, a2, b2, whole + (more < 0 ? 0 : more < t.lane_rows ? more : t.lane_rows));
+    }
+    merge_lane_rows<Merge>(t, at.lane, at.lane_row, da, db, dn, room);
+    if (writes)
+#pragma unroll
+      for (int j = 0; j < Q; ++j) write(at.channel + q + j, da[j], db[j], dn);
+  }
+}
+
+/// Sums of x - shift and its square, where each thread shifts by its own first row: no matter how far the
+/// mean is from 0, or a value from the others, little is lost.
+template <class T, int V>
+__global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
+    stats_kernel(Tiling t, const T* __restrict__ x, float* partial, float* mean, float* var) {
+  const Place<V> at(t);
+  float shift[V] = {}, sum[V] = {}, squares[V] = {};
+  if (at.count > 0) {
+    to_floats(load<V>(x + at.first), shift);
+#pragma unroll
+    for (int j = 0; j < V; ++j)
+      if (shift[j] - shift[j] != 0) shift[j] = 0;  // not finite
+  }
+  for_rows<4>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>) {
+    Pack<T, V> rows[U];
+#pragma unroll
+    for (int u = 0; u < U; ++u) rows[u] = load<V>(x + offset + u * at.step);
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      float v[V];
+      to_floats(rows[u], v);
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        const float d = v[j] - shift[j];
+        sum[j] += d;
+        squares[j] = fmaf(d, d, squares[j]);
+      }
+    }
+  });
+  const float n = float(at.count);
+  if (at.count > 0) {
+    const float per_row = 1 / n;
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      const float m = sum[j] * per_row, rest = squares[j] - sum[j] * m;
+      sum[j] = shift[j] + m;
+      squares[j] = rest < 0 ? 0 : rest;
+    }
+  }
+  finish<Moments>(t, at, sum, squares, n, partial, [&](int64_t c, double m, double deviations, double) {
+    const double rows = double(t.rows);
+    mean[c] = t.rows > 0 ? float(m) : std::numeric_limits<float>::quiet_NaN();
+    var[c] = float(deviations / rows);
+  });
+}
+
+__global__ void update_kernel(int64_t channels, double eps, double momentum, double unbiased,
+                              const float* mean, const float* var, float* running_mean, float* running_var,
+                              float* invstd) {
+  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (c >= channels) return;
+  const double m = double(mean[c]), v = double(var[c]);
+  invstd[c] = float(1 / sqrt(v + eps));
+  if (!running_mean) return;
+  running_mean[c] = float((1 - momentum) * double(running_mean[c]) + momentum * m);
+  running_var[c] = float((1 - momentum) * double(running_var[c]) + momentum * unbiased * v);
+}
+
+// --- along the rows ---
+
+/// z without the residual. For 16-bit x it is x * scale + shift; what that loses where the mean is large, x
+/// has lost already. float keeps the mean apart.
+template <class T, int V>
+struct Affine {
+  static constexpr bool kShift = sizeof(T) == 2;
+  float scale[V], shift[V], mean[V];
+
+  __device__ Affine(const BatchNormArgs<T>& a, int64_t channel) {
+    float invstd[V];
+    load_floats(a.mean + channel, mean);
+    load_floats(a.invstd + channel, invstd);
+    load_floats(a.weight + channel, scale);
+    load_floats(a.bias + channel, shift);
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      scale[j] *= invstd[j];
+      if (kShift) shift[j] = fmaf(-mean[j], scale[j], shift[j]);
+    }
+  }
+  __device__ float operator()(int j, float x) const {
+    return fmaf(kShift ? x : x - mean[j], scale[j], shift[j]);
+  }
+};
+
+template <class T, int V, class A, Residual R>
+__global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
+    forward_kernel(A act, Tiling t, BatchNormArgs<T> a, T* y) {
+  const Place<V> at(t);
+  if (at.count == 0) return;
+  const Affine<T, V> affine(a, at.channel);
+  const int64_t step = -at.step;
+  constexpr int kRows = R == Residual::none ? 4 : 2;
+  for_rows<kRows>(at.count, at.last, step, [&]<int U>(int64_t offset, Rows<U>) {
+    Pack<T, V> rows[U], residual[U];
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      rows[u] = load<V>(a.x + offset + u * step);
+      if (adds_residual<R>(a)) residual[u] = load<V>(a.residual + offset + u * step);
+    }
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      float v[V], r[V];
+      to_floats(rows[u], v);
+      if (adds_residual<R>(a)) to_floats(residual[u], r);
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        v[j] = affine(j, v[j]);
+        if (adds_residual<R>(a)) v[j] += r[j];
+        v[j] = act.forward(v[j], a.param);
+      }
+      store(y + offset + u * step, from_floats<T>(v));
+    }
+  });
+}
+
+/// Sums of g and g * (x - mean).
+template <class T, int V, class A, Residual R>
+__global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
+    backward_reduce_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, T* g, float* partial,
+                           float* dweight, float* dbias) {
+  const Place<V> at(t);
+  float mean[V], scale[V], bias[V], sum[V] = {}, product[V] = {};
+  {
+    float invstd[V];
+    load_floats(a.mean + at.channel, mean);
+    load_floats(a.invstd + at.channel, invstd);
+    load_floats(a.weight + at.channel, scale);
+    load_floats(a.bias + at.channel, bias);
+#pragma unroll
+    for (int j = 0; j < V; ++j) scale[j] *= invstd[j];
+  }
+  for_rows<2>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>) {
+    Pack<T, V> rows[U], grads[U], residual[U];
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      rows[u] = load<V>(a.x + offset + u * at.step);
+      grads[u] = load<V>(dy + offset + u * at.step);
+      if (adds_residual<R>(a)) residual[u] = load<V>(a.residual + offset + u * at.step);
+    }
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      float v[V], gs[V], r[V];
+      to_floats(rows[u], v);
+      to_floats(grads[u], gs);
+      if (adds_residual<R>(a)) to_floats(residual[u], r);
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        const float d = v[j] - mean[j];
+        float z = fmaf(d, scale[j], bias[j]);
+        if (adds_residual<R>(a)) z += r[j];
+        gs[j] *= act.derivative(z, a.param);
+        sum[j] += gs[j];
+        product[j] = fmaf(gs[j], d, product[j]);
+      }
+      if (R == Residual::some || (R == Residual::perhaps && g))
+        store(g + offset + u * at.step, from_floats<T>(gs));
+    }
+  });
+  finish<Sums>(t, at, sum, product, 0.0f, partial, [&](int64_t c, double s, double p, double) {
+    dbias[c] = float(s);
+    dweight[c] = float(p * double(a.invstd[c]));
+  });
+}
+
+/// dx = scale g + slope x + offset, where slope and offset are what goes through the batch's statistics.
+template <class T, int V, class A, Residual R>
+__global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
+    backward_input_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, const float* dweight,
+                          const float* dbias, bool training, T* dx) {
+  const Place<V> at(t);
+  if (at.count == 0) return;
+  const Affine<T, V> affine(a, at.channel);
+  float slope[V] = {}, offsets[V] = {};
+  if (training) {
+    float invstd[V], mean[V];
+    load_floats(dweight + at.channel, slope);
+    load_floats(dbias + at.channel, offsets);
+    load_floats(a.invstd + at.channel, invstd);
+    load_floats(a.mean + at.channel, mean);
+    const float rows = float(t.rows);
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      const float scale = -affine.scale[j] / rows;
+      slope[j] *= scale * invstd[j];
+      offsets[j] *= scale;
+      if (Affine<T, V>::kShift) offsets[j] = fmaf(-slope[j], mean[j], offsets[j]);
+    }
+  }
+  const int64_t step = -at.step;
+  for_rows<2>(at.count, at.last, step, [&]<int U>(int64_t offset, Rows<U>) {
+    Pack<T, V> rows[U], grads[U], residual[U];
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      rows[u] = load<V>(a.x + offset + u * step);
+      grads[u] = load<V>(dy + offset + u * step);
+      if (adds_residual<R>(a)) residual[u] = load<V>(a.residual + offset + u * step);
+    }
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      float v[V], gs[V], r[V];
+      to_floats(rows[u], v);
+      to_floats(grads[u], gs);
+      if (adds_residual<R>(a)) to_floats(residual[u], r);
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        float z = affine(j, v[j]);
+        if (adds_residual<R>(a)) z += r[j];
+        const float g = gs[j] * act.derivative(z, a.param);
+        const float d = Affine<T, V>::kShift ? v[j] : v[j] - affine.mean[j];
+        gs[j] = fmaf(affine.scale[j], g, training ? fmaf(d, slope[j], offsets[j]) : 0);
+      }
+      store(dx + offset + u * step, from_floats<T>(gs));
+    }
+  });
+}
+
+// --- table entries ---
+
+template <class T>
+bool wide(const BatchNormArgs<T>& a, std::initializer_list<const void*> others) {
+  return a.channels % kWide<T> == 0 && aligned({a.x, a.mean, a.invstd, a.weight, a.bias, a.residual}) &&
+         aligned(others);
+}
+
+template <class T, int V, class A, Residual R>
+struct Choice {
+  A act;
+};
+
+/// Which kernels there are of the hot activations on wide rows.
+enum class Hot { both, without_residual };
+
+/// Calls f(Choice) with the kernel for `a`; what has none of its own goes to those of any activation. `hot`
+/// is whether the case is one of those at all.
+template <class T, Hot kernels, class F>
+void choose(const BatchNormArgs<T>& a, bool wide, bool hot, F&& f) {
+  using enum Residual;
+  if (!wide) return f(Choice<T, 1, AnyActivation, perhaps>{{a.activation}});
+  if (!hot) return f(Choice<T, kWide<T>, AnyActivation, perhaps>{{a.activation}});
+  with_activation(a.activation, [&]<class A>(A act) {
+    if constexpr (std::is_same_v<A, AnyActivation>)
+      f(Choice<T, kWide<T>, A, perhaps>{act});
+    else if constexpr (kernels == Hot::without_residual)
+      f(Choice<T, kWide<T>, A, none>{act});
+    else if (a.residual)
+      f(Choice<T, kWide<T>, A, some>{act});
+    else
+      f(Choice<T, kWide<T>, A, none>{act});
+  });
+}
+
+Tiling reduce_tiling(int64_t rows, int64_t channels, int width) {
+  return tiling(rows, channels, width, kReduceThreads, kReduceBlocks, 2);
+}
+Tiling apply_tiling(int64_t rows, int64_t channels, int width) {
+  return tiling(rows, channels, width, kApplyThreads, kApplyBlocks, 1);
+}
+float* partials(const Tiling& t) {
+  return static_cast<float*>(scratch(int64_t(sizeof(float)) * 2 * t.row_blocks * t.channels));
+}
+
+template <class T>
+void batch_norm_stats(int64_t rows, int64_t channels, const T* x, float* mean, float* var) {
+  if (channels == 0) return;
+  const auto start = [&]<int V>(std::integral_constant<int, V>) {
+    const Tiling t = reduce_tiling(rows, channels, V);
+    launch(stats_kernel<T, V>, t.grid(), t.block(), t, x, partials(t), mean, var);
+  };
+  if (channels % kWide<T> == 0 && aligned({x}))
+    start(std::integral_constant<int, kWide<T>>{});
+  else
+    start(std::integral_constant<int, 1>{});
+}
+
+void batch_norm_update(int64_t rows, int64_t channels, double eps, double momentum, const float* mean,
+                       const float* var, float* running_mean, float* running_var, float* invstd) {
+  if (channels == 0) return;
+  constexpr int kThreads = 64;
+  launch(update_kernel, blocks_for(channels, kThreads), kThreads, channels, eps, momentum,
+         double(rows) / double(rows - 1), mean, var, running_mean, running_var, invstd);
+}
+
+template <class T>
+void batch_norm_forward(const BatchNormArgs<T>& a, T* y) {
+  if (a.rows == 0 || a.channels == 0) return;
+  choose<T, Hot::both>(a, wide(a, {y}), true, [&]<int V, class A, Residual R>(Choice<T, V, A, R> choice) {
+    const Tiling t = apply_tiling(a.rows, a.channels, V);
+    launch(forward_kernel<T, V, A, R>, t.grid(), t.block(), choice.act, t, a, y);
+  });
+}
+
+template <class T>
+void batch_norm_backward_reduce(const BatchNormArgs<T>& a, const T* dy, T* g, float* dweight, float* dbias) {
+  if (a.channels == 0) return;
+  // g is the residual's gradient: as a rule there are both or neither.
+  const bool hot = (a.residual != nullptr) == (g != nullptr);
+  choose<T, Hot::both>(a, wide(a, {dy, g}), hot, [&]<int V, class A, Residual R>(Choice<T, V, A, R> choice) {
+    const Tiling t = reduce_tiling(a.rows, a.channels, V);
+    launch(backward_reduce_kernel<T, V, A, R>, t.grid(), t.block(), choice.act, t, a, dy, g, partials(t),
+           dweight, dbias);
+  });
+}
+
+template <class T>
+void batch_norm_backward_input(const BatchNormArgs<T>& a, const T* dy, const float* dweight,
+                               const float* dbias, bool training, T* dx) {
+  if (a.rows == 0 || a.channels == 0) return;
+  const bool all_wide = wide(a, {dy, dx}) && (!training || aligned({dweight, dbias}));
+  // Where there is a residual, the reduction has written g as a rule, and that stands for dy here.
+  choose<T, Hot::without_residual>(a, all_wide, !a.residual,
+                                   [&]<int V, class A, Residual R>(Choice<T, V, A, R> choice) {
+                                     const Tiling t = apply_tiling(a.rows, a.channels, V);
+                                     launch(backward_input_kernel<T, V, A, R>, t.grid(), t.block(),
+                                            choice.act, t, a, dy, dweight, dbias, training, dx);
+                                   });
+}
+
+}  // namespace
+
+template <class T>
+void set_batch_norm(KernelTable<T>& table) {
+  table.batch_norm_stats = batch_norm_stats<T>;
+  table.batch_norm_update = batch_norm_update;
+  table.batch_norm_forward = batch_norm_forward<T>;
+  table.batch_norm_backward_reduce = batch_norm_backward_reduce<T>;
+  table.batch_norm_backward_input = batch_norm_backward_input<T>;
+}
+
+template void set_batch_norm(KernelTable<float>&);
+template void set_batch_norm(KernelTable<bf16>&);
+template void set_batch_norm(KernelTable<f16>&);
+
+}  // namespace weft::kernels::cuda

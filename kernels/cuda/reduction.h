@@ -1,0 +1,42 @@
+// Reductions over the threads of a warp or a block, and over all blocks of a kernel, in an order that is
+// always the same.
+#pragma once
+
+#include "weft/kernels/cuda/device.h"
+
+namespace weft::kernels::cuda {
+
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+/// The sum over the warp, the same bits in all its lanes.
+template <class T>
+__device__ inline T warp_sum(T v) {
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) v += __shfl_xor_sync(kAllLanes, v, distance);
+  return v;
+}
+
+/// The maximum over the warp; what a NaN among the values gives is left open.
+template <class T>
+__device__ inline T warp_max(T v) {
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    const T other = __shfl_xor_sync(kAllLanes, v, distance);
+    v = other > v ? other : v;
+  }
+  return v;
+}
+
+/// Of the kernel's `count` blocks that call it with this counter: true in all threads of the last one, which
+/// then sees what the others wrote to global memory before. The counter is 0 before and after. Blocks are
+/// 1-d.
+__device__ inline bool last_to_arrive(unsigned* counter, unsigned count) {
+  __threadfence();
+  __syncthreads();
+  int last = 0;
+  if (threadIdx.x == 0) {
+    last = atomicInc(counter, count - 1) == count - 1;
+    __threadfence();
+  }
+  return __syncthreads_or(last) != 0;
+}
+
+}  // namespace weft::kernels::cuda

@@ -1,0 +1,85 @@
+// 16 bytes at a time: loads, stores, and the way to floats and back.
+#pragma once
+
+#include <algorithm>
+#include <initializer_list>
+#include <type_traits>
+
+#include "weft/kernels/cuda/device.h"
+
+namespace weft::kernels::cuda {
+
+/// Elements in 16 bytes.
+template <class T>
+constexpr int kWide = 16 / int(sizeof(T));
+
+/// Whether 16 bytes at a time can be read and written from each of the pointers on.
+inline bool aligned(std::initializer_list<const void*> pointers) {
+  return std::all_of(pointers.begin(), pointers.end(),
+                     [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; });
+}
+
+template <int V, class T>
+__device__ inline Pack<T, V> load(const T* p) {
+  return *reinterpret_cast<const Pack<T, V>*>(p);
+}
+template <int V, class T>
+__device__ inline void store(T* p, const Pack<T, V>& values) {
+  *reinterpret_cast<Pack<T, V>*>(p) = values;
+}
+
+#ifdef __CUDA_ARCH__
+/// Whether values are converted two at a time, which takes half the instructions or less.
+template <class T, int V>
+constexpr bool kPairs = sizeof(T) == 2 && V % 2 == 0;
+
+/// low and high rounded to T, in one register.
+template <class T>
+__device__ inline uint32_t round_pair(float low, float high) {
+  uint32_t pair;
+  if constexpr (std::is_same_v<T, bf16>)
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  else
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+#else
+template <class T, int V>
+constexpr bool kPairs = false;
+template <class T>
+uint32_t round_pair(float low, float high);
+#endif
+
+template <class T, int V>
+__device__ inline void to_floats(Pack<T, V> from, float (&to)[V]) {
+  if constexpr (std::is_same_v<T, bf16> && kPairs<T, V>) {
+#pragma unroll
+    for (int j = 0; j < V; j += 2) {
+      const uint32_t pair = uint32_t(from.v[j].bits) | uint32_t(from.v[j + 1].bits) << 16;
+      to[j] = std::bit_cast<float>(pair << 16);
+      to[j + 1] = std::bit_cast<float>(pair & 0xffff0000u);
+    }
+  } else {
+#pragma unroll
+    for (int j = 0; j < V; ++j) to[j] = float(from.v[j]);
+  }
+}
+
+template <class T, int V>
+__device__ inline Pack<T, V> from_floats(const float (&from)[V]) {
+  Pack<T, V> to;
+  if constexpr (kPairs<T, V>) {
+#pragma unroll
+    for (int j = 0; j < V; j += 2) {
+      const uint32_t pair = round_pair<T>(from[j], from[j + 1]);
+      to.v[j].bits = uint16_t(pair);
+      to.v[j + 1].bits = uint16_t(pair >> 16);
+    }
+  } else {
+#pragma unroll
+    for (int j = 0; j < V; ++j) to.v[j] = T(from[j]);
+  }
+  return to;
+}
+
+}  // namespace weft::kernels::cuda

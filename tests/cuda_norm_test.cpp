@@ -1,0 +1,255 @@
+// Batch norm on the GPU against the reference in double.
+#include <vector>
+
+#include "support/device_arrays.h"
+#include "weft/kernels/activation.h"
+#include "weft/kernels/cuda.h"
+
+using namespace weft;
+using namespace weft::kernels;
+using namespace weft::test;
+
+namespace {
+
+struct Shape {
+  int64_t rows, channels;
+};
+// One row, odd channels, several slices of channels, full and hanging over, more rows than one walk.
+const std::vector<Shape> kShapes = {{1, 8},     {1, 1},    {3, 3},   {3, 24},   {257, 8},
+                                    {1000, 24}, {131, 1},  {67, 40}, {33, 264}, {37, 258},
+                                    {5003, 16}, {9, 2048}, {700, 64}};
+const std::vector<Activation> kActivations = {Activation::identity, Activation::relu, Activation::mish,
+                                              Activation::silu,     Activation::gelu, Activation::leaky_relu};
+
+/// Inputs of one call, on both sides.
+template <class T>
+struct Problem {
+  int64_t rows, channels;
+  std::vector<T> x, residual, dy;
+  std::vector<float> mean, invstd, weight, bias;
+  DeviceArray<T> x_d, residual_d;
+  DeviceArray<float> mean_d, invstd_d, weight_d, bias_d;
+  std::vector<double> x_w, residual_w, dy_w, mean_w, invstd_w, weight_w, bias_w;
+
+  Problem(Random& random, Shape shape, int64_t skip = 0)
+      : rows(shape.rows),
+        channels(shape.channels),
+        x(random.normal<T>(rows * channels, 0.3)),
+        residual(random.normal<T>(rows * channels)),
+        dy(random.normal<T>(rows * channels, 0.4)),
+        mean(random.normal<float>(channels)),
+        invstd(random.uniform<float>(channels, 0.5, 2)),
+        weight(random.normal<float>(channels, 1, 0.5)),
+        bias(random.normal<float>(channels)),
+        x_d(x, skip),
+        residual_d(residual, skip),
+        mean_d(mean, skip),
+        invstd_d(invstd),
+        weight_d(weight),
+        bias_d(bias),
+        x_w(to_double(x)),
+        residual_w(to_double(residual)),
+        dy_w(to_double(dy)),
+        mean_w(to_double(mean)),
+        invstd_w(to_double(invstd)),
+        weight_w(to_double(weight)),
+        bias_w(to_double(bias)) {}
+
+  BatchNormArgs<T> device(Activation act, bool with_residual) {
+    BatchNormArgs<T> a;
+    a.rows = rows, a.channels = channels, a.x = x_d.data();
+    a.mean = mean_d.data(), a.invstd = invstd_d.data(), a.weight = weight_d.data(), a.bias = bias_d.data();
+    if (with_residual) a.residual = residual_d.data();
+    a.activation = act, a.param = float(activation_default_param(act));
+    return a;
+  }
+  BatchNormArgs<double> oracle(Activation act, bool with_residual) const {
+    BatchNormArgs<double> a;
+    a.rows = rows, a.channels = channels, a.x = x_w.data();
+    a.mean = mean_w.data(), a.invstd = invstd_w.data(), a.weight = weight_w.data(), a.bias = bias_w.data();
+    if (with_residual) a.residual = residual_w.data();
+    a.activation = act, a.param = activation_default_param(act);
+    return a;
+  }
+};
+
+/// Calls f(shape, elements that the arrays are shifted by).
+template <class F>
+void for_shapes(F&& f) {
+  for (const Shape& shape : kShapes) {
+    CAPTURE(shape.rows);
+    CAPTURE(shape.channels);
+    f(shape, 0);
+  }
+  f(Shape{100, 16}, 1);
+}
+
+template <class T>
+struct Stats {
+  std::vector<float> mean, var;
+};
+template <class T>
+Stats<T> stats(Shape shape, const std::vector<T>& x, int64_t skip = 0) {
+  DeviceArray<T> x_d(x, skip);
+  DeviceArray<float> mean(shape.channels), var(shape.channels);
+  cuda::table<T>().batch_norm_stats(shape.rows, shape.channels, x_d.data(), mean.data(), var.data());
+  return {mean.host(), var.host()};
+}
+template <class T>
+void expect_stats(Shape shape, const std::vector<T>& x, int64_t skip = 0) {
+  const Stats<T> actual = stats(shape, x, skip);
+  std::vector<double> mean(size_t(shape.channels)), var(size_t(shape.channels));
+  reference<double>().batch_norm_stats(shape.rows, shape.channels, to_double(x).data(), mean.data(),
+                                       var.data());
+  CHECK(distance(actual.mean, mean) < 1e-5);
+  CHECK(distance(actual.var, var) < 1e-5);
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("statistics of the channels", T, float, bf16, f16) {
+  Random random;
+  CAPTURE(random.seed());
+  for_shapes([&](Shape shape, int64_t skip) {
+    const std::vector<T> x = random.normal<T>(shape.rows * shape.channels, 0.5, 2);
+    expect_stats(shape, x, skip);
+    const Stats<T> once = stats(shape, x), again = stats(shape, x);
+    CHECK(same_bits(once.mean, again.mean));
+    CHECK(same_bits(once.var, again.var));
+  });
+}
+
+TEST_CASE("statistics far from zero, and with a first row far from the others") {
+  Random random;
+  CAPTURE(random.seed());
+  const Shape shape{3000, 8};
+  std::vector<float> x = random.normal<float>(shape.rows * shape.channels, 1000, 0.5);
+  expect_stats(shape, x);
+  for (int c = 0; c < shape.channels; ++c) x[size_t(c)] = -1e5f;
+  expect_stats(shape, x);
+  expect_stats(shape, std::vector<float>(size_t(shape.rows * shape.channels), 0.1f));
+}
+
+TEST_CASE_TEMPLATE("statistics of what is not finite", T, float, bf16, f16) {
+  Random random;
+  CAPTURE(random.seed());
+  const double inf = std::numeric_limits<double>::infinity();
+  for (const Shape shape : {Shape{500, 8}, Shape{500, 3}}) {
+    std::vector<T> x = random.normal<T>(shape.rows * shape.channels);
+    x[0] = T(inf);
+    x[size_t(77 * shape.channels + 1)] = T(-inf);
+    x[size_t(499 * shape.channels + 2)] = T(std::nan(""));
+    expect_stats(shape, x);
+    x[size_t(78 * shape.channels)] = T(inf);
+    x[size_t(79 * shape.channels + 1)] = T(inf);
+    expect_stats(shape, x);
+  }
+}
+
+TEST_CASE("running values follow") {
+  Random random;
+  CAPTURE(random.seed());
+  for (const int64_t channels : {1, 3, 8, 24, 300})
+    for (const bool running : {true, false}) {
+      const std::vector<float> mean = random.normal<float>(channels),
+                               var = random.uniform<float>(channels, 0, 2);
+      const std::vector<float> running_mean = random.normal<float>(channels),
+                               running_var = random.uniform<float>(channels, 0, 2);
+      DeviceArray<float> mean_d(mean), var_d(var), running_mean_d(running_mean), running_var_d(running_var),
+          invstd_d(channels);
+      cuda::table<bf16>().batch_norm_update(50, channels, 1e-5, 0.1, mean_d.data(), var_d.data(),
+                                            running ? running_mean_d.data() : nullptr,
+                                            running ? running_var_d.data() : nullptr, invstd_d.data());
+      std::vector<double> expected_mean = to_double(running_mean), expected_var = to_double(running_var),
+                          invstd(static_cast<size_t>(channels));
+      reference<double>().batch_norm_update(50, channels, 1e-5, 0.1, to_double(mean).data(),
+                                            to_double(var).data(), running ? expected_mean.data() : nullptr,
+                                            running ? expected_var.data() : nullptr, invstd.data());
+      CHECK(distance(invstd_d.host(), invstd) < 1e-6);
+      CHECK(distance(running_mean_d.host(), expected_mean) < 1e-6);
+      CHECK(distance(running_var_d.host(), expected_var) < 1e-6);
+    }
+}
+
+TEST_CASE_TEMPLATE("forward", T, float, bf16, f16) {
+  Random random;
+  CAPTURE(random.seed());
+  for_shapes([&](Shape shape, int64_t skip) {
+    Problem<T> p(random, shape, skip);
+    for (const Activation act : kActivations)
+      for (const bool residual : {false, true}) {
+        CAPTURE(activation_name(act));
+        CAPTURE(residual);
+        std::vector<double> expected(p.x.size());
+        reference<double>().batch_norm_forward(p.oracle(act, residual), expected.data());
+        DeviceArray<T> y(int64_t(p.x.size()), skip);
+        cuda::table<T>().batch_norm_forward(p.device(act, residual), y.data());
+        CHECK(distance(y.host(), expected) < kTolerance<T>);
+      }
+    std::vector<double> expected(p.x.size());
+    reference<double>().batch_norm_forward(p.oracle(Activation::mish, true), expected.data());
+    cuda::table<T>().batch_norm_forward(p.device(Activation::mish, true), p.residual_d.data());
+    CHECK(distance(p.residual_d.host(), expected) < kTolerance<T>);
+  });
+}
+
+TEST_CASE_TEMPLATE("backward, the reduction", T, float, bf16, f16) {
+  Random random;
+  CAPTURE(random.seed());
+  for_shapes([&](Shape shape, int64_t skip) {
+    Problem<T> p(random, shape, skip);
+    for (const Activation act : kActivations)
+      for (const bool residual : {false, true})
+        for (const bool write_g : {false, true}) {
+          CAPTURE(activation_name(act));
+          CAPTURE(residual);
+          CAPTURE(write_g);
+          std::vector<double> g(p.x.size()), dweight(size_t(p.channels)), dbias(size_t(p.channels));
+          reference<double>().batch_norm_backward_reduce(p.oracle(act, residual), p.dy_w.data(), g.data(),
+                                                         dweight.data(), dbias.data());
+          DeviceArray<T> dy(p.dy, skip), g_d(int64_t(p.x.size()), skip);
+          DeviceArray<float> dweight_d(p.channels), dbias_d(p.channels);
+          cuda::table<T>().batch_norm_backward_reduce(p.device(act, residual), dy.data(),
+                                                      write_g ? g_d.data() : nullptr, dweight_d.data(),
+                                                      dbias_d.data());
+          CHECK(distance(dweight_d.host(), dweight) < 1e-4);
+          CHECK(distance(dbias_d.host(), dbias) < 1e-4);
+          if (write_g) CHECK(distance(g_d.host(), g) < kTolerance<T>);
+          DeviceArray<float> again(p.channels), unused(p.channels);
+          cuda::table<T>().batch_norm_backward_reduce(
+              p.device(act, residual), dy.data(), write_g ? dy.data() : nullptr, again.data(), unused.data());
+          CHECK(same_bits(dweight_d.host(), again.host()));
+          if (write_g) CHECK(same_bits(dy.host(), g_d.host()));
+        }
+  });
+}
+
+TEST_CASE_TEMPLATE("backward, the input's gradient", T, float, bf16, f16) {
+  Random random;
+  CAPTURE(random.seed());
+  for_shapes([&](Shape shape, int64_t skip) {
+    Problem<T> p(random, shape, skip);
+    const std::vector<float> dweight = random.normal<float>(p.channels, 0, double(p.rows)),
+                             dbias = random.normal<float>(p.channels, 0, double(p.rows));
+    DeviceArray<float> dweight_d(dweight), dbias_d(dbias);
+    for (const Activation act : kActivations)
+      for (const bool residual : {false, true})
+        for (const bool training : {false, true}) {
+          CAPTURE(activation_name(act));
+          CAPTURE(residual);
+          CAPTURE(training);
+          std::vector<double> dx(p.x.size());
+          reference<double>().batch_norm_backward_input(p.oracle(act, residual), p.dy_w.data(),
+                                                        to_double(dweight).data(), to_double(dbias).data(),
+                                                        training, dx.data());
+          DeviceArray<T> dy(p.dy, skip), dx_d(int64_t(p.x.size()), skip);
+          const BatchNormArgs<T> a = p.device(act, residual);
+          cuda::table<T>().batch_norm_backward_input(a, dy.data(), dweight_d.data(), dbias_d.data(), training,
+                                                     dx_d.data());
+          CHECK(distance(dx_d.host(), dx) < kTolerance<T>);
+          cuda::table<T>().batch_norm_backward_input(a, dy.data(), dweight_d.data(), dbias_d.data(), training,
+                                                     dy.data());
+          CHECK(same_bits(dy.host(), dx_d.host()));
+        }
+  });
+}
