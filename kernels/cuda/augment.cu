@@ -149,23 +149,44 @@ __global__ void __launch_bounds__(3 * kColumns, 3)
   }
 }
 
+__device__ MixView mix_of(const MixView* mix, int64_t i) { return mix ? mix[i] : MixView{1, int32_t(i)}; }
+
 /// Blocks walk a row in steps of the grid's width; N elements a thread.
-template <class T, int N>
-__global__ void mixup_kernel(int64_t row, const MixView* __restrict__ mix, const T* __restrict__ x,
-                             T* __restrict__ y, unsigned blocks_per_row) {
+template <class From, class To, int N>
+__global__ void mixup_kernel(int64_t row, const MixView* __restrict__ mix, const From* __restrict__ x,
+                             To* __restrict__ y, unsigned blocks_per_row) {
   const int64_t i = blockIdx.x / blocks_per_row;
-  const MixView m = mix[i];
+  const MixView m = mix_of(mix, i);
   const float rest = 1 - m.weight;
-  const Pack<T, N>* a = reinterpret_cast<const Pack<T, N>*>(x + i * row);
-  const Pack<T, N>* b = reinterpret_cast<const Pack<T, N>*>(x + m.partner * row);
-  Pack<T, N>* to = reinterpret_cast<Pack<T, N>*>(y + i * row);
+  const auto* a = reinterpret_cast<const Pack<From, N>*>(x + i * row);
+  const auto* b = reinterpret_cast<const Pack<From, N>*>(x + m.partner * row);
+  auto* to = reinterpret_cast<Pack<To, N>*>(y + i * row);
   const int64_t packs = row / N, step = int64_t(blocks_per_row) * blockDim.x;
   for (int64_t p = int64_t(blockIdx.x % blocks_per_row) * blockDim.x + threadIdx.x; p < packs; p += step) {
-    const Pack<T, N> u = a[p], v = b[p];
-    Pack<T, N> w;
+    const Pack<From, N> u = a[p], v = rest == 0 ? u : b[p];
+    Pack<To, N> w;
 #pragma unroll
-    for (int k = 0; k < N; ++k) w.v[k] = T(fmaf(m.weight, float(u.v[k]), rest * float(v.v[k])));
+    for (int k = 0; k < N; ++k)
+      w.v[k] = To(rest == 0 ? float(u.v[k]) : fmaf(m.weight, float(u.v[k]), rest * float(v.v[k])));
     to[p] = w;
+  }
+}
+
+template <class To>
+__global__ void mixup_padded_kernel(int64_t n, int64_t pixels, int channels, const MixView* __restrict__ mix,
+                                    const float* __restrict__ x, To* __restrict__ y) {
+  const int64_t step = int64_t(gridDim.x) * blockDim.x;
+  for (int64_t e = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; e < n * pixels * channels; e += step) {
+    const int64_t pixel = e / channels, i = pixel / pixels;
+    const int c = int(e - pixel * channels);
+    float value = 0;
+    if (c < 3) {
+      const MixView m = mix_of(mix, i);
+      value = x[pixel * 3 + c];
+      if (m.weight != 1)
+        value = fmaf(m.weight, value, (1 - m.weight) * x[(pixel + (m.partner - i) * pixels) * 3 + c]);
+    }
+    y[e] = To(value);
   }
 }
 
@@ -180,16 +201,16 @@ __global__ void mix_targets_kernel(int64_t n, int64_t classes, const MixView* __
   const int64_t step = int64_t(gridDim.x) * blockDim.x;
   for (int64_t e = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; e < n * classes; e += step) {
     const int64_t i = e / classes, label = e - i * classes;
-    const MixView m = mix ? mix[i] : MixView{1, int32_t(i)};
+    const MixView m = mix_of(mix, i);
     targets[e] = (labels[i] == label ? m.weight : 0.0f) + (labels[m.partner] == label ? 1 - m.weight : 0.0f);
   }
 }
 
-template <class T, int N>
-void start_mixup(int64_t n, int64_t row, const MixView* mix, const T* x, T* y) {
+template <class From, class To, int N>
+void start_mixup(int64_t n, int64_t row, const MixView* mix, const From* x, To* y) {
   constexpr int threads = 256;
   const unsigned blocks = blocks_for(row / N, threads * 2, (int64_t{1} << 30) / n);
-  launch(mixup_kernel<T, N>, dim3(unsigned(n) * blocks), dim3(threads), row, mix, x, y, blocks);
+  launch(mixup_kernel<From, To, N>, dim3(unsigned(n) * blocks), dim3(threads), row, mix, x, y, blocks);
 }
 
 }  // namespace
@@ -204,15 +225,24 @@ void augment(const AugmentArgs& args, const PictureView* pictures, const uint8_t
          row_tiles, column_tiles, columns, pictures, pixels, out);
 }
 
-template <class T>
-void mixup(int64_t n, int64_t row, const MixView* mix, const T* x, T* y) {
+template <class From, class To>
+void mixup(int64_t n, int64_t row, const MixView* mix, const From* x, To* y) {
   if (n == 0 || row == 0) return;
-  constexpr int wide = 16 / sizeof(T);
-  const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
-  if (row % wide == 0 && aligned(x) && aligned(y))
-    start_mixup<T, wide>(n, row, mix, x, y);
+  constexpr int wide = 16 / sizeof(From);
+  const auto aligned = [](const void* p, size_t bytes) {
+    return reinterpret_cast<uintptr_t>(p) % bytes == 0;
+  };
+  if (row % wide == 0 && aligned(x, 16) && aligned(y, wide * sizeof(To)))
+    start_mixup<From, To, wide>(n, row, mix, x, y);
   else
-    start_mixup<T, 1>(n, row, mix, x, y);
+    start_mixup<From, To, 1>(n, row, mix, x, y);
+}
+
+template <class To>
+void mixup_padded(int64_t n, int64_t pixels, int channels, const MixView* mix, const float* x, To* y) {
+  if (n * pixels > 0)
+    launch(mixup_padded_kernel<To>, dim3(blocks_for(n * pixels * channels, 256, 16 * multiprocessors())),
+           dim3(256), n, pixels, channels, mix, x, y);
 }
 
 void gather_labels(int64_t n, const int64_t* labels, const int64_t* index, int64_t* y) {
@@ -225,11 +255,20 @@ void mix_targets(int64_t n, int64_t classes, const MixView* mix, const int64_t* 
            targets);
 }
 
+int64_t free_memory() {
+  size_t free = 0, all = 0;
+  check(cudaMemGetInfo(&free, &all), "cudaMemGetInfo");
+  return int64_t(free);
+}
+
 #define WEFT_AUGMENT(T)                                                              \
   template void augment(const AugmentArgs&, const PictureView*, const uint8_t*, T*); \
-  template void mixup(int64_t, int64_t, const MixView*, const T*, T*);
+  template void mixup(int64_t, int64_t, const MixView*, const T*, T*);               \
+  template void mixup_padded(int64_t, int64_t, int, const MixView*, const float*, T*);
 WEFT_AUGMENT(float)
 WEFT_AUGMENT(bf16)
 WEFT_AUGMENT(f16)
+template void mixup(int64_t, int64_t, const MixView*, const float*, bf16*);
+template void mixup(int64_t, int64_t, const MixView*, const float*, f16*);
 
 }  // namespace weft::kernels::cuda

@@ -46,10 +46,13 @@ struct AugmentArgs {
 template <class T>
 void augment(const AugmentArgs& args, const PictureView* pictures, const uint8_t* pixels, T* out);
 
-/// y[i] = mix[i].weight * x[i] + (1 - mix[i].weight) * x[mix[i].partner], for n rows of `row` elements. x and
-/// y may not overlap.
-template <class T>
-void mixup(int64_t n, int64_t row, const MixView* mix, const T* x, T* y);
+/// y[i] = mix[i].weight * x[i] + (1 - mix[i].weight) * x[mix[i].partner], for n rows of `row` elements; y = x
+/// where `mix` is null. x and y may not overlap. From one of float, bf16 and f16 to the same, or from float.
+template <class From, class To>
+void mixup(int64_t n, int64_t row, const MixView* mix, const From* x, To* y);
+/// The same for n pictures x [pixels, 3] that become y [pixels, channels]; channels above 3 hold zeros.
+template <class To>
+void mixup_padded(int64_t n, int64_t pixels, int channels, const MixView* mix, const float* x, To* y);
 
 /// y[i] = labels[index[i]], and labels[i] where `index` is null.
 void gather_labels(int64_t n, const int64_t* labels, const int64_t* index, int64_t* y);
@@ -57,5 +60,8 @@ void gather_labels(int64_t n, const int64_t* labels, const int64_t* index, int64
 /// targets [n, classes]: mix[i].weight on label i, the rest on the partner's. Where `mix` is null, 1 on label
 /// i. A label outside [0, classes) gives its weight to no class.
 void mix_targets(int64_t n, int64_t classes, const MixView* mix, const int64_t* labels, float* targets);
+
+/// Bytes of the device's memory that are free.
+int64_t free_memory();
 
 }  // namespace weft::kernels::cuda
