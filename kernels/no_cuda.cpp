@@ -1,5 +1,7 @@
 // In the place of kernels/cuda/ in a build without CUDA.
 #include "weft/kernels/cuda.h"
+#include "weft/kernels/cuda/augment.h"
+#include "weft/kernels/cuda/uploader.h"
 
 namespace weft::kernels::cuda {
 namespace {
@@ -67,5 +69,38 @@ int64_t Graph::nodes() const { return 0; }
 void upload_each_step(void*, int64_t, std::function<void(void*)>) { absent(); }
 std::unique_ptr<Graph> capture(const std::function<void()>&) { absent(); }
 bool capturing() { return false; }
+
+template <class T>
+void augment(const AugmentArgs&, const PictureView*, const uint8_t*, T*) {
+  absent();
+}
+template <class From, class To>
+void mixup(int64_t, int64_t, const MixView*, const From*, To*) {
+  absent();
+}
+template <class To>
+void mixup_padded(int64_t, int64_t, int, const MixView*, const float*, To*) {
+  absent();
+}
+#define WEFT_AUGMENT(T)                                                              \
+  template void augment(const AugmentArgs&, const PictureView*, const uint8_t*, T*); \
+  template void mixup(int64_t, int64_t, const MixView*, const T*, T*);               \
+  template void mixup_padded(int64_t, int64_t, int, const MixView*, const float*, T*);
+WEFT_AUGMENT(float)
+WEFT_AUGMENT(bf16)
+WEFT_AUGMENT(f16)
+template void mixup(int64_t, int64_t, const MixView*, const float*, bf16*);
+template void mixup(int64_t, int64_t, const MixView*, const float*, f16*);
+void gather_labels(int64_t, const int64_t*, const int64_t*, int64_t*) { absent(); }
+void mix_targets(int64_t, int64_t, const MixView*, const int64_t*, float*) { absent(); }
+int64_t free_memory() { absent(); }
+
+struct Uploader::Impl {};
+Uploader::Uploader(int64_t) { absent(); }
+Uploader::~Uploader() = default;
+void* Uploader::staging() { absent(); }
+void Uploader::start(int64_t) { absent(); }
+const void* Uploader::receive() { absent(); }
+void Uploader::done() { absent(); }
 
 }  // namespace weft::kernels::cuda

@@ -10,6 +10,9 @@ Image decode_jpeg(std::span<const uint8_t> encoded, const DecodeOptions& options
 ImageSize png_size(std::span<const uint8_t> encoded);
 Image decode_png(std::span<const uint8_t> encoded, const DecodeOptions& options);
 
+/// The size of what decode_image would give, from the header alone.
+ImageSize decoded_size(std::span<const uint8_t> encoded, const DecodeOptions& options);
+
 /// Throws unless the picture has pixels, and at most `max_pixels`.
 void check_size(const char* format, uint64_t height, uint64_t width, int64_t max_pixels);
 /// Throws unless `image` is a picture that an encoder can write.

@@ -44,6 +44,13 @@ ImageSize image_size(std::span<const uint8_t> encoded) {
   return format_of(encoded) == Format::jpeg ? jpeg_size(encoded) : png_size(encoded);
 }
 
+ImageSize decoded_size(std::span<const uint8_t> encoded, const DecodeOptions& options) {
+  const ImageSize full = image_size(encoded);
+  check_size("image", uint64_t(full.height), uint64_t(full.width), options.max_pixels);
+  const int reduce = format_of(encoded) == Format::jpeg ? options.reduce : 1;
+  return {(full.height + reduce - 1) / reduce, (full.width + reduce - 1) / reduce};
+}
+
 Image decode_image(std::span<const uint8_t> encoded, const DecodeOptions& options) {
   check(options.reduce == 1 || options.reduce == 2 || options.reduce == 4 || options.reduce == 8,
         "decode_image: reduce is ", options.reduce, ", but only 1, 2, 4 and 8 are possible");

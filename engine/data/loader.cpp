@@ -2,30 +2,20 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <condition_variable>
 #include <cstring>
 #include <exception>
-#include <iostream>
 #include <map>
 #include <mutex>
 #include <system_error>
 #include <thread>
 
+#include "weft/engine/data/preparation.h"
 #include "weft/engine/error.h"
-#include "weft/kernels/philox.h"
 
 namespace weft::data {
 
 namespace {
-
-constexpr uint64_t kShuffleStream = 0x73687566;  // "shuf": apart from the other streams of the seed
-
-// A picture as it was decoded, and its size in the file.
-struct Picture {
-  Image image;
-  ImageSize size;
-};
 
 // What a worker made of one batch. All its pictures may have been left out.
 struct Slot {
@@ -126,10 +116,9 @@ struct ImageLoader::State {
     const Bytes encoded = picture ? nullptr : dataset.encoded(i);
     try {
       if (!picture) picture = decoded(i, encoded);
-      if (options.train)
-        prepare_crop(*picture, i, out);
-      else
-        resize_center_crop(picture->image, options.size, options.resize, options.normalize, out);
+      const Image& image = picture->image;
+      const ResizePlan plan = plan_picture(options, picture->size, {image.height, image.width}, epoch, i);
+      resize_by_plan(image, plan, options.size, options.size, options.normalize, out);
       return true;
     } catch (const OutOfMemoryError&) {
       throw;
@@ -141,38 +130,8 @@ struct ImageLoader::State {
     }
   }
 
-  void prepare_crop(const Picture& picture, int64_t i, float* out) {
-    const Image& image = picture.image;
-    Crop crop = random_resized_crop(picture.size, options.min_scale, options.seed, epoch, i);
-    if (image.width != picture.size.width || image.height != picture.size.height) {
-      const double x = double(image.width) / picture.size.width,
-                   y = double(image.height) / picture.size.height;
-      Box& b = crop.box;
-      b = {b.left * x, b.top * y, b.width * x, b.height * y};
-      b.width = std::min(b.width, image.width - b.left);
-      b.height = std::min(b.height, image.height - b.top);
-    }
-    resize_crop(image, crop.box, options.size, options.size, crop.flip, options.normalize, out);
-  }
-
-  // The largest reduction that leaves the shorter side of whatever is cut out twice the pixels that are
-  // wanted, so that the resize still does most of the filtering. It depends on the picture's size alone and
-  // not on the crop, so that what is decoded serves every epoch.
-  int reduction(ImageSize full) const {
-    const double shorter = std::min(full.height, full.width);
-    const double side =
-        options.train ? std::min(shorter, std::sqrt(options.min_scale * full.height * full.width * 3 / 4))
-                      : shorter * options.size / options.resize;
-    int reduce = 1;
-    while (reduce < 8 && side / (2 * reduce) >= 2 * options.size) reduce *= 2;
-    return reduce;
-  }
-
   std::shared_ptr<const Picture> decoded(int64_t i, const Bytes& encoded) {
-    auto picture = std::make_shared<Picture>();
-    picture->size = image_size(*encoded);
-    picture->image =
-        decode_image(*encoded, {.reduce = options.reduced_decode ? reduction(picture->size) : 1});
+    auto picture = std::make_shared<const Picture>(decode_picture(options, *encoded));
     const int64_t bytes = int64_t(picture->image.pixels.size());
     if (cached_bytes.fetch_add(bytes) + bytes <= options.cache_bytes)
       cache[size_t(i)] = picture;
@@ -181,49 +140,22 @@ struct ImageLoader::State {
     return picture;
   }
 
-  void warn_of_skipped() {
-    std::string text;
+  void warn() {
+    std::map<int64_t, std::string> all;
     {
       const std::lock_guard lock(mutex);
       if (skipped.size() == warned) return;
       warned = skipped.size();
-      text = concat("warning: ", skipped.size(), " of ", dataset.size(), " pictures of ", dataset.split(),
-                    " cannot be decoded and are left out: ");
-      int named = 0;
-      for (const auto& [i, reason] : skipped) {
-        if (named == 3) {
-          text += ", ...";
-          break;
-        }
-        text += concat(named++ ? ", " : "", dataset.name(i), " (", reason, ")");
-      }
+      all = skipped;
     }
-    if (options.warn)
-      options.warn(text);
-    else
-      std::cerr << text << std::endl;
+    warn_of_skipped(options, dataset, all);
   }
 };
 
 ImageLoader::ImageLoader(ImageDataset dataset, LoaderOptions options) : state_(std::make_unique<State>()) {
-  check(options.size >= 1 && options.size <= 8192, "loader: size is ", options.size,
-        ", but must be 1 to 8192");
-  check(options.batch_size >= 1, "loader: batch_size is ", options.batch_size, ", but must be at least 1");
-  check(options.threads >= 1 && options.threads <= 256, "loader: threads is ", options.threads,
-        ", but must be 1 to 256");
-  check(options.prefetch >= 1, "loader: prefetch is ", options.prefetch, ", but must be at least 1");
-  check(options.min_scale > 0 && options.min_scale <= 1, "loader: min_scale is ", options.min_scale,
-        ", but must be in (0, 1]");
-  if (options.resize == 0) options.resize = options.size;
-  check(options.resize >= options.size, "loader: resize is ", options.resize,
-        ", but must be at least the size ", options.size);
-  for (float s : options.normalize.std) check(s > 0, "loader: normalize.std is ", s, ", but must be above 0");
-  const int64_t n = dataset.size(), size = options.batch_size;
   State& s = *state_;
-  s.batches = options.drop_last ? n / size : (n + size - 1) / size;
-  check(s.batches > 0, "loader: ", n, " pictures make no full batch of ", size,
-        ": take a smaller batch_size or keep the last batch");
-  s.cache.resize(size_t(n));
+  s.batches = check_options(options, dataset.size());
+  s.cache.resize(size_t(dataset.size()));
   s.dataset = std::move(dataset);
   s.options = std::move(options);
 }
@@ -260,12 +192,7 @@ void ImageLoader::begin_epoch(int64_t epoch, int64_t first_batch) {
   s.running = true;
   s.whole = first_batch == 0;
   s.any = false;
-  if (s.options.train) {
-    const auto key = kernels::philox(s.options.seed, uint64_t(epoch), kShuffleStream);
-    s.order = random_permutation(s.dataset.size(), uint64_t(key[0]) << 32 | key[1]);
-  } else if (s.order.empty()) {
-    for (int64_t i = 0; i < s.dataset.size(); ++i) s.order.push_back(i);
-  }
+  s.order = epoch_order(s.options, s.dataset.size(), epoch);
   const int64_t threads = std::min<int64_t>(s.options.threads, s.batches - first_batch);
   try {
     for (int64_t i = 0; i < threads; ++i) s.workers.emplace_back([&s] { s.work(); });
@@ -296,7 +223,7 @@ std::optional<Batch> ImageLoader::next() {
     return std::move(slot.batch);
   }
   s.stop_workers();
-  s.warn_of_skipped();
+  s.warn();
   check(s.any || !s.whole, "data: none of the ", s.dataset.size(), " pictures of ", s.dataset.split(),
         " can be decoded");
   return std::nullopt;

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "weft/engine/data/preparation.h"
 #include "weft/engine/error.h"
 
 namespace weft::data {
@@ -19,9 +20,9 @@ struct Taps {
   size_t stride = 0;
 };
 
-// The outputs [from, from + count) of `total` that the input range [start, start + length) is resized to.
-// Inputs outside that range have no weight. The formula is that of Pillow's precompute_coeffs.
-Taps make_taps(double start, double length, int total, int from, int count) {
+// `count` outputs. The formula is that of Pillow's precompute_coeffs.
+Taps make_taps(const ResizeRange& range, int count) {
+  const auto [start, length, total, from] = range;
   const double scale = length / total, support = std::max(scale, 1.0);
   const int low = int(std::floor(start)), high = int(std::ceil(start + length));
   Taps taps;
@@ -106,24 +107,23 @@ void resample(const Image& image, const Taps& rows, const Taps& columns, bool fl
   }
 }
 
-void check_box(const Image& image, const Box& box) {
-  check(box.left >= 0 && box.top >= 0 && box.width > 0 && box.height > 0 &&
-            box.left + box.width <= image.width && box.top + box.height <= image.height,
-        "resize: box ", box.width, " x ", box.height, " at (", box.left, ", ", box.top,
-        ") does not lie in a picture of ", image.width, " x ", image.height);
-}
-
 }  // namespace
 
-void resize_crop(const Image& image, const Box& box, int height, int width, bool flip,
-                 const Normalize& normalize, float* out) {
-  check(height > 0 && width > 0, "resize: cannot make a picture of ", width, " x ", height, " pixels");
-  check_box(image, box);
-  resample(image, make_taps(box.top, box.height, height, 0, height),
-           make_taps(box.left, box.width, width, 0, width), flip, normalize, out);
+void resize_by_plan(const Image& image, const ResizePlan& plan, int height, int width,
+                    const Normalize& normalize, float* out) {
+  resample(image, make_taps(plan.rows, height), make_taps(plan.columns, width), plan.flip, normalize, out);
 }
 
-void resize_center_crop(const Image& image, int size, int resize, const Normalize& normalize, float* out) {
+ResizePlan crop_plan(ImageSize size, const Box& box, int height, int width, bool flip) {
+  check(height > 0 && width > 0, "resize: cannot make a picture of ", width, " x ", height, " pixels");
+  check(box.left >= 0 && box.top >= 0 && box.width > 0 && box.height > 0 &&
+            box.left + box.width <= size.width && box.top + box.height <= size.height,
+        "resize: box ", box.width, " x ", box.height, " at (", box.left, ", ", box.top,
+        ") does not lie in a picture of ", size.width, " x ", size.height);
+  return {{box.top, box.height, height, 0}, {box.left, box.width, width, 0}, flip};
+}
+
+ResizePlan center_crop_plan(ImageSize image, int size, int resize) {
   check(size > 0 && resize >= size, "center crop: the short side, resized to ", resize,
         ", must hold the crop of ", size);
   check(image.height > 0 && image.width > 0, "center crop: the picture is empty");
@@ -135,8 +135,18 @@ void resize_center_crop(const Image& image, int size, int resize, const Normaliz
   // torchvision rounds half to even.
   const int top = int(std::nearbyint((height - size) / 2.0)),
             left = int(std::nearbyint((width - size) / 2.0));
-  resample(image, make_taps(0, image.height, height, top, size), make_taps(0, image.width, width, left, size),
-           false, normalize, out);
+  return {{0, double(image.height), height, top}, {0, double(image.width), width, left}, false};
+}
+
+void resize_crop(const Image& image, const Box& box, int height, int width, bool flip,
+                 const Normalize& normalize, float* out) {
+  resize_by_plan(image, crop_plan({image.height, image.width}, box, height, width, flip), height, width,
+                 normalize, out);
+}
+
+void resize_center_crop(const Image& image, int size, int resize, const Normalize& normalize, float* out) {
+  resize_by_plan(image, center_crop_plan({image.height, image.width}, size, resize), size, size, normalize,
+                 out);
 }
 
 Image resize(const Image& image, const Box& box, int height, int width) {

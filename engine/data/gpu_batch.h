@@ -1,0 +1,30 @@
+// What the loaders for a GPU share; not part of the public API.
+#pragma once
+
+#include <vector>
+
+#include "weft/engine/data/gpu_loader.h"
+#include "weft/engine/error.h"
+
+namespace weft::data {
+
+void check_options(const GpuOptions& gpu);
+
+/// Tensors for n pictures.
+GpuBatch empty_batch(const LoaderOptions& options, const GpuOptions& gpu, int64_t classes, int64_t n);
+
+/// What gpu.mixup says of a batch of n pictures, checked.
+std::vector<Mix> decide_mix(const GpuOptions& gpu, int64_t epoch, int64_t batch, int64_t n);
+
+/// Calls body(T*) with the memory of images of f32, bf16 or f16.
+template <class Body>
+void with_images(const Tensor& images, Body&& body) {
+  if (images.dtype() == DType::f32)
+    body(images.data<float>());
+  else if (images.dtype() == DType::bf16)
+    body(images.data<bf16>());
+  else
+    body(images.data<f16>());
+}
+
+}  // namespace weft::data

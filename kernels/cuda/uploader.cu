@@ -1,0 +1,70 @@
+#include "weft/kernels/cuda/uploader.h"
+
+#include "weft/kernels/cuda/device.h"
+
+namespace weft::kernels::cuda {
+
+struct Uploader::Impl {
+  struct Place {
+    void *pinned = nullptr, *device = nullptr;
+    cudaEvent_t copied = nullptr, used = nullptr;
+  };
+  Place places[2];
+  cudaStream_t copies = nullptr;
+  int written = 0, read = 0;  // the places of the next start() and receive()
+
+  void open(int64_t bytes) {
+    stream();  // chooses the device
+    check(cudaStreamCreateWithFlags(&copies, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+    for (Place& p : places) {
+      check(cudaHostAlloc(&p.pinned, size_t(bytes), cudaHostAllocDefault), "cudaHostAlloc");
+      p.device = allocate(bytes);
+      check(p.device ? cudaSuccess : cudaErrorMemoryAllocation, "memory for batches on their way to the GPU");
+      check(cudaEventCreateWithFlags(&p.copied, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+      check(cudaEventCreateWithFlags(&p.used, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+    }
+  }
+  ~Impl() {
+    if (copies) cudaStreamSynchronize(copies);  // nothing is on its way to memory that is released
+    for (Place& p : places) {
+      if (p.copied) cudaEventDestroy(p.copied);
+      if (p.used) cudaEventDestroy(p.used);
+      if (p.device) release(p.device);
+      if (p.pinned) cudaFreeHost(p.pinned);
+    }
+    if (copies) cudaStreamDestroy(copies);
+  }
+};
+
+Uploader::Uploader(int64_t bytes) : impl_(std::make_unique<Impl>()) { impl_->open(bytes); }
+Uploader::~Uploader() = default;
+
+// An event that was never recorded counts as done.
+
+void* Uploader::staging() {
+  Impl::Place& p = impl_->places[impl_->written];
+  check(cudaEventSynchronize(p.copied), "cudaEventSynchronize");
+  return p.pinned;
+}
+
+void Uploader::start(int64_t bytes) {
+  Impl::Place& p = impl_->places[impl_->written];
+  check(cudaStreamWaitEvent(impl_->copies, p.used, 0), "cudaStreamWaitEvent");
+  check(cudaMemcpyAsync(p.device, p.pinned, size_t(bytes), cudaMemcpyHostToDevice, impl_->copies),
+        "cudaMemcpyAsync");
+  check(cudaEventRecord(p.copied, impl_->copies), "cudaEventRecord");
+  impl_->written ^= 1;
+}
+
+const void* Uploader::receive() {
+  Impl::Place& p = impl_->places[impl_->read];
+  check(cudaStreamWaitEvent(stream(), p.copied, 0), "cudaStreamWaitEvent");
+  return p.device;
+}
+
+void Uploader::done() {
+  check(cudaEventRecord(impl_->places[impl_->read].used, stream()), "cudaEventRecord");
+  impl_->read ^= 1;
+}
+
+}  // namespace weft::kernels::cuda
