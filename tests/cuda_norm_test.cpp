@@ -1,4 +1,5 @@
 // Batch norm on the GPU against the reference in double.
+#include <cmath>
 #include <vector>
 
 #include "support/device_arrays.h"
@@ -25,8 +26,9 @@ const std::vector<Activation> kActivations = {Activation::identity, Activation::
 template <class T>
 struct Problem {
   int64_t rows, channels;
-  std::vector<T> x, residual, dy;
+  std::vector<T> x, residual;
   std::vector<float> mean, invstd, weight, bias;
+  std::vector<T> dy;
   DeviceArray<T> x_d, residual_d;
   DeviceArray<float> mean_d, invstd_d, weight_d, bias_d;
   std::vector<double> x_w, residual_w, dy_w, mean_w, invstd_w, weight_w, bias_w;
@@ -36,11 +38,11 @@ struct Problem {
         channels(shape.channels),
         x(random.normal<T>(rows * channels, 0.3)),
         residual(random.normal<T>(rows * channels)),
-        dy(random.normal<T>(rows * channels, 0.4)),
         mean(random.normal<float>(channels)),
         invstd(random.uniform<float>(channels, 0.5, 2)),
         weight(random.normal<float>(channels, 1, 0.5)),
         bias(random.normal<float>(channels)),
+        dy(gradients(random)),
         x_d(x, skip),
         residual_d(residual, skip),
         mean_d(mean, skip),
@@ -54,6 +56,18 @@ struct Problem {
         invstd_w(to_double(invstd)),
         weight_w(to_double(weight)),
         bias_w(to_double(bias)) {}
+
+  /// dy: 0 where z is so close to 0 that rounding may choose the slope.
+  std::vector<T> gradients(Random& random) const {
+    std::vector<T> values = random.normal<T>(rows * channels, 0.4);
+    for (size_t i = 0; i < values.size(); ++i) {
+      const size_t c = i % size_t(channels);
+      const double z =
+          (double(x[i]) - double(mean[c])) * double(invstd[c]) * double(weight[c]) + double(bias[c]);
+      if (std::abs(z) < 1e-5 || std::abs(z + double(residual[i])) < 1e-5) values[i] = T(0.0f);
+    }
+    return values;
+  }
 
   BatchNormArgs<T> device(Activation act, bool with_residual) {
     BatchNormArgs<T> a;

@@ -29,7 +29,7 @@ struct Tiling {
 };
 
 // Threads of a block, and blocks that a multiprocessor shall hold at once.
-constexpr int kReduceThreads = 320, kReduceBlocks = 2;  // leaves 96 registers a thread
+constexpr int kReduceThreads = 256, kReduceBlocks = 2;  // leaves 128 registers a thread
 constexpr int kApplyThreads = 256, kApplyBlocks = 3;    // 80
 constexpr int kMaxSlices = 1024;                        // that share their rows among blocks
 
@@ -113,6 +113,10 @@ template <Residual R, class T>
 __device__ inline bool adds_residual(const BatchNormArgs<T>& a) {
   return R == Residual::some || (R == Residual::perhaps && a.residual);
 }
+
+/// Rows at once: `hot`, or one where calls of any activation would push what is kept out of registers.
+template <class A, int hot>
+constexpr int kAtOnce = std::is_same_v<A, AnyActivation> ? 1 : hot;
 
 // --- reductions over the rows ---
 
@@ -320,28 +324,28 @@ __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
   if (at.count == 0) return;
   const Affine<T, V> affine(a, at.channel);
   const int64_t step = -at.step;
-  constexpr int kRows = R == Residual::none ? 4 : 2;
-  for_rows<kRows>(at.count, at.last, step, [&]<int U>(int64_t offset, Rows<U>) {
-    Pack<T, V> rows[U], residual[U];
+  for_rows<kAtOnce<A, R == Residual::none ? 4 : 2>>(
+      at.count, at.last, step, [&]<int U>(int64_t offset, Rows<U>) {
+        Pack<T, V> rows[U], residual[U];
 #pragma unroll
-    for (int u = 0; u < U; ++u) {
-      rows[u] = load<V>(a.x + offset + u * step);
-      if (adds_residual<R>(a)) residual[u] = load<V>(a.residual + offset + u * step);
-    }
+        for (int u = 0; u < U; ++u) {
+          rows[u] = load<V>(a.x + offset + u * step);
+          if (adds_residual<R>(a)) residual[u] = load<V>(a.residual + offset + u * step);
+        }
 #pragma unroll
-    for (int u = 0; u < U; ++u) {
-      float v[V], r[V];
-      to_floats(rows[u], v);
-      if (adds_residual<R>(a)) to_floats(residual[u], r);
+        for (int u = 0; u < U; ++u) {
+          float v[V], r[V];
+          to_floats(rows[u], v);
+          if (adds_residual<R>(a)) to_floats(residual[u], r);
 #pragma unroll
-      for (int j = 0; j < V; ++j) {
-        v[j] = affine(j, v[j]);
-        if (adds_residual<R>(a)) v[j] += r[j];
-        v[j] = act.forward(v[j], a.param);
-      }
-      store(y + offset + u * step, from_floats<T>(v));
-    }
-  });
+          for (int j = 0; j < V; ++j) {
+            v[j] = affine(j, v[j]);
+            if (adds_residual<R>(a)) v[j] += r[j];
+            v[j] = act.forward(v[j], a.param);
+          }
+          store(y + offset + u * step, from_floats<T>(v));
+        }
+      });
 }
 
 /// Sums of g and g * (x - mean).
@@ -360,7 +364,7 @@ __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
 #pragma unroll
     for (int j = 0; j < V; ++j) scale[j] *= invstd[j];
   }
-  for_rows<2>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>) {
+  for_rows<kAtOnce<A, 2>>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>) {
     Pack<T, V> rows[U], grads[U], residual[U];
 #pragma unroll
     for (int u = 0; u < U; ++u) {
@@ -397,7 +401,7 @@ __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
 template <class T, int V, class A, Residual R>
 __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
     backward_input_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, const float* dweight,
-                          const float* dbias, bool training, T* dx) {
+                          const float* dbias, bool training, float per_row, T* dx) {
   const Place<V> at(t);
   if (at.count == 0) return;
   const Affine<T, V> affine(a, at.channel);
@@ -408,17 +412,16 @@ __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
     load_floats(dbias + at.channel, offsets);
     load_floats(a.invstd + at.channel, invstd);
     load_floats(a.mean + at.channel, mean);
-    const float rows = float(t.rows);
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      const float scale = -affine.scale[j] / rows;
+      const float scale = -affine.scale[j] * per_row;
       slope[j] *= scale * invstd[j];
       offsets[j] *= scale;
       if (Affine<T, V>::kShift) offsets[j] = fmaf(-slope[j], mean[j], offsets[j]);
     }
   }
   const int64_t step = -at.step;
-  for_rows<2>(at.count, at.last, step, [&]<int U>(int64_t offset, Rows<U>) {
+  for_rows<kAtOnce<A, 2>>(at.count, at.last, step, [&]<int U>(int64_t offset, Rows<U>) {
     Pack<T, V> rows[U], grads[U], residual[U];
 #pragma unroll
     for (int u = 0; u < U; ++u) {
@@ -538,12 +541,12 @@ void batch_norm_backward_input(const BatchNormArgs<T>& a, const T* dy, const flo
   if (a.rows == 0 || a.channels == 0) return;
   const bool all_wide = wide(a, {dy, dx}) && (!training || aligned({dweight, dbias}));
   // Where there is a residual, the reduction has written g as a rule, and that stands for dy here.
-  choose<T, Hot::without_residual>(a, all_wide, !a.residual,
-                                   [&]<int V, class A, Residual R>(Choice<T, V, A, R> choice) {
-                                     const Tiling t = apply_tiling(a.rows, a.channels, V);
-                                     launch(backward_input_kernel<T, V, A, R>, t.grid(), t.block(),
-                                            choice.act, t, a, dy, dweight, dbias, training, dx);
-                                   });
+  choose<T, Hot::without_residual>(
+      a, all_wide, !a.residual, [&]<int V, class A, Residual R>(Choice<T, V, A, R> choice) {
+        const Tiling t = apply_tiling(a.rows, a.channels, V);
+        launch(backward_input_kernel<T, V, A, R>, t.grid(), t.block(), choice.act, t, a, dy, dweight, dbias,
+               training, float(1 / double(a.rows)), dx);
+      });
 }
 
 }  // namespace

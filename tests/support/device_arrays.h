@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -96,7 +97,8 @@ std::vector<double> to_double(const std::vector<T>& values) {
   return wide;
 }
 
-/// |actual - expected| / |expected|. NaN in both is no difference, in one of them an infinite one.
+/// |actual - expected| / |expected|, where the mean square of `expected` counts as no less than 0.01: values
+/// are to be around 1, and a few may cancel. NaN in both is no difference, in one of them an infinite one.
 template <class T>
 double distance(const std::vector<T>& actual, const std::vector<double>& expected) {
   REQUIRE(actual.size() == expected.size());
@@ -111,7 +113,7 @@ double distance(const std::vector<T>& actual, const std::vector<double>& expecte
     difference += (a - e) * (a - e);
     norm += e * e;
   }
-  return difference == 0 ? 0 : std::sqrt(difference / norm);
+  return difference == 0 ? 0 : std::sqrt(difference / std::max(norm, 0.01 * double(expected.size())));
 }
 
 /// How far results that were rounded to T may lie from the oracle's.
