@@ -38,6 +38,7 @@ struct UnaryForward {
         WEFT_EACH(j) y[j] = std::abs(x[j]);
         break;
       case Unary::reciprocal:
+      default:
         WEFT_EACH(j) y[j] = 1.0f / x[j];
         break;
     }
@@ -71,6 +72,7 @@ struct UnaryBackward {
         WEFT_EACH(j) dx[j] = dy[j] * (float(x[j] > 0) - float(x[j] < 0));
         break;
       case Unary::reciprocal:
+      default:
         WEFT_EACH(j) dx[j] = dy[j] * (-1.0f / (x[j] * x[j]));
         break;
     }
@@ -101,6 +103,7 @@ struct BinaryForward {
         WEFT_EACH(j) y[j] = a[j] < b[j] || a[j] != a[j] ? a[j] : b[j];
         break;
       case Binary::equal:
+      default:
         WEFT_EACH(j) y[j] = float(a[j] == b[j]);
         break;
     }
@@ -182,7 +185,7 @@ __global__ void __launch_bounds__(kBroadcastBlock)
     broadcast_kernel(BinaryForward op, uint32_t packs, const Walk<2> walk, int a_step, int b_step, const T* a,
                      const T* b, T* y) {
   const uint32_t first = blockIdx.x * uint32_t(kBroadcastBlock * kBroadcastPacks) + threadIdx.x;
-  Pack<T, N> in[kBroadcastPacks][2];
+  Pack<T, N> in[kBroadcastPacks][2] = {};
 #pragma unroll
   for (int p = 0; p < kBroadcastPacks; ++p) {
     const uint32_t i = first + p * kBroadcastBlock;

@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kMapBlock)
   const int count = n - tile < kTile ? int(n - tile) : kTile;
   // Where packs go, all of them but what is left of the last one.
   const int packed = wide ? count / N * N : 0;
-  Pack<T, N> in[kPacks][In];
+  Pack<T, N> in[kPacks][In] = {};
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
     const int i = (p * kMapBlock + int(threadIdx.x)) * N;

@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kBlock) convert_kernel(int64_t n, bool wide, c
   constexpr int N = 16 / int(std::max(sizeof(From), sizeof(To))), kPacks = 2, kTile = kBlock * N * kPacks;
   const int64_t tile = int64_t(blockIdx.x) * kTile;
   const int count = n - tile < kTile ? int(n - tile) : kTile, packed = wide ? count / N * N : 0;
-  Pack<From, N> in[kPacks];
+  Pack<From, N> in[kPacks] = {};
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
     const int i = (p * kBlock + int(threadIdx.x)) * N;
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(kBlock) convert_kernel(int64_t n, bool wide, c
 template <class U>
 __global__ void __launch_bounds__(kBlock) gather_kernel(uint32_t n, const Walk<1> walk, const U* x, U* y) {
   const uint32_t first = blockIdx.x * uint32_t(kBlock * kLoads) + threadIdx.x;
-  U value[kLoads];
+  U value[kLoads] = {};
 #pragma unroll
   for (int k = 0; k < kLoads; ++k) {
     const uint32_t i = first + k * kBlock;
