@@ -2,6 +2,7 @@
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/augment.h"
 #include "weft/kernels/cuda/uploader.h"
+#include "weft/kernels/updates/multi_tensor.h"
 
 namespace weft::kernels::cuda {
 namespace {
@@ -60,6 +61,13 @@ WEFT_CONVERT(bf16)
 WEFT_CONVERT(f16)
 WEFT_CONVERT(int64_t)
 WEFT_CONVERT(uint8_t)
+
+const UpdateKernels* find_update(std::string_view) { return nullptr; }
+void gradient_norm(const GradientLaunch&, double, ClipResult*) { absent(); }
+void scale_gradients(const GradientLaunch&, const ClipResult*) { absent(); }
+void clip_gradients(const GradientLaunch&, float) { absent(); }
+void unscale_gradients(const GradientLaunch&, const float*, float*) { absent(); }
+void update_loss_scale(const updates::LossScaleRule&, float*, float*, int64_t*, int64_t*) { absent(); }
 
 struct Graph::Impl {};
 Graph::Graph(std::unique_ptr<Impl>) {}

@@ -34,7 +34,6 @@ class GroupedOptimizer : public Optimizer {
   void step() override {
     check_gradients();
     for (size_t g = 0; g < groups_.size(); ++g) update(g);
-    advance();
   }
 
   double lr(size_t group) const override { return options(group).lr; }

@@ -32,14 +32,16 @@ void Lookahead::step() {
                                 : options_.back());  // groups added to the inner optimizer meanwhile
   inner_->step();
   for (size_t g = 0; g < groups_.size(); ++g)
-    MultiTensor::run<kernels::updates::lookahead>(*this, g, [this, g](size_t i, auto type) {
-      using Update = kernels::updates::lookahead<decltype(type)>;
-      const LookaheadOptions& o = options_[g];
-      const int64_t t = count(inner_->groups_[g].entries[i].updates);
-      std::optional<Update> work;
-      if (t % o.k == 0) work = Update{.start = o.lazy && t == o.k, .alpha = decltype(type)(o.alpha)};
-      return work;
-    });
+    MultiTensor::run<kernels::updates::lookahead>(
+        *this, g, [] {},
+        [this, g](size_t i, auto type) {
+          using Update = kernels::updates::lookahead<decltype(type)>;
+          const LookaheadOptions& o = options_[g];
+          const int64_t t = count(inner_->groups_[g].entries[i].updates);
+          std::optional<Update> work;
+          if (t % o.k == 0) work = Update{.start = o.lazy && t == o.k, .alpha = decltype(type)(o.alpha)};
+          return work;
+        });
 }
 
 void Lookahead::start(size_t group, size_t entry) {

@@ -5,11 +5,16 @@
 // the number of threads, and many small tensors and one large one keep all threads equally busy.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cstring>
+#include <memory>
 #include <optional>
 #include <vector>
 
+#include "weft/kernels/cuda.h"
 #include "weft/kernels/parallel.h"
+#include "weft/kernels/updates/multi_tensor.h"
 #include "weft/kernels/updates/update.h"
 #include "weft/optim/optimizer.h"
 
@@ -157,21 +162,28 @@ class MultiTensor {
 
   /// Counts an update of each parameter that has a gradient and runs U on it: make(options, t, T()) gives its
   /// scalars as a U<T> from the group's options and the parameter's number of updates, this one included.
+  /// Counts a step of the optimizer with its last group.
   template <template <class> class U, class Opt, class Make>
   static void step(Opt& optimizer, size_t group, Make make) {
-    run<U>(optimizer, group, [&optimizer, group, make](size_t i, auto type) {
-      Entry& entry = optimizer.groups_[group].entries[i];
+    const auto begin = [&optimizer, group] {
+      if (group + 1 == optimizer.groups_.size()) optimizer.advance();
+    };
+    run<U>(optimizer, group, begin, [&optimizer, group, make](size_t i, auto type) {
       if (optimizer.before_update_) optimizer.before_update_(group, i);
+      Entry& entry = optimizer.groups_[group].entries[i];
       const int64_t t = ++*entry.updates.template data<int64_t>();
       return std::optional(make(optimizer.options(group), t, type));
     });
   }
 
   /// Runs U on each parameter that has a gradient and for which make(index of the entry, T()), an optional
-  /// U<T>, gives one. `make` is called serially.
-  template <template <class> class U, class Make>
-  static void run(Optimizer& optimizer, size_t g, const Make& make) {
+  /// U<T>, gives one. `make` is called serially, after begin(). In a captured step both are called again
+  /// before each launch: what they refer to must live as long.
+  template <template <class> class U, class Begin, class Make>
+  static void run(Optimizer& optimizer, size_t g, const Begin& begin, const Make& make) {
     Group& group = optimizer.groups_[g];
+    if (group.gpu_memory.defined()) return run_on_gpu<U<float>>(group, optimizer.skip_, begin, make);
+    begin();
     std::vector<Work<U>> work(group.entries.size());
     for (size_t i = 0; i < work.size(); ++i) {
       const Entry& entry = group.entries[i];
@@ -188,6 +200,16 @@ class MultiTensor {
     });
   }
 
+  /// The memory that the steps of a group need on the GPU: records, the first chunk of each, and partial
+  /// sums.
+  static Tensor gpu_memory(const Group& group) {
+    int64_t chunks = 0;
+    for (const Entry& entry : group.entries) chunks += gpu_chunks(entry);
+    const int64_t bytes =
+        partial_sums_at(group) + chunks * kernels::updates::kMaxSums * int64_t(sizeof(double));
+    return Tensor::empty({bytes}, DType::u8, Device::cuda);
+  }
+
  private:
   /// What there is to do for an entry: one of the two, or neither.
   template <template <class> class U>
@@ -195,6 +217,75 @@ class MultiTensor {
     std::optional<U<float>> f32;
     std::optional<U<double>> f64;
   };
+
+  static int64_t gpu_chunks(const Entry& entry) {
+    return (entry.shape.numel() + kernels::cuda::kUpdateChunk - 1) / kernels::cuda::kUpdateChunk;
+  }
+  /// Where partial sums begin in a group's memory.
+  static int64_t partial_sums_at(const Group& group) {
+    return (int64_t(group.entries.size()) * (kernels::cuda::kMaxRecordBytes + int64_t(sizeof(int32_t))) +
+            31) /
+           16 * 16;
+  }
+
+  template <class U, class Begin, class Make>
+  static void run_on_gpu(const Group& group, const Tensor& skip, const Begin& begin, const Make& make) {
+    namespace up = kernels::updates;
+    namespace cuda = kernels::cuda;
+    const cuda::UpdateKernels* kernels = cuda::find_update(U::kName);
+    check(kernels != nullptr, U::kName,
+          ": this update has no kernels for the GPU (kernels/cuda/optimizers.cu)");
+    // What is worked on is settled here; the scalars are made in each step.
+    struct Plan {
+      std::vector<size_t> entries;
+      std::vector<cuda::UpdateRecord<U>> records;
+      std::vector<int32_t> first;
+      bool any = false, sums = false;  // whether there is something to do
+    };
+    const auto plan = std::make_shared<Plan>();
+    int64_t chunks = 0;
+    for (size_t i = 0; i < group.entries.size(); ++i) {
+      const Entry& entry = group.entries[i];
+      const Tensor &p = entry.param.tensor, &g = p.grad();
+      if (!g.defined()) continue;
+      cuda::UpdateRecord<U> record;
+      record.p = p.data<float>(), record.g = g.data<float>(), record.n = p.numel();
+      for (size_t s = 0; s < group.slots.size(); ++s)
+        if (!group.slots[s].scalar) record.state[s] = entry.state[s].data<float>();
+      record.scalar = scalar_slot(group, i);
+      plan->entries.push_back(i);
+      plan->records.push_back(record);
+      plan->first.push_back(int32_t(chunks));
+      chunks += gpu_chunks(entry);
+      check(chunks < int64_t(1) << 31, U::kName, ": a group is too large");
+    }
+    const size_t n = plan->records.size(), record_bytes = n * sizeof(cuda::UpdateRecord<U>);
+    char* const memory = static_cast<char*>(group.gpu_memory.raw());
+    cuda::upload_each_step(memory, int64_t(record_bytes + n * sizeof(int32_t) + 16), [=](void* staging) {
+      begin();
+      plan->any = plan->sums = false;
+      auto* const records = static_cast<cuda::UpdateRecord<U>*>(staging);
+      for (size_t r = 0; r < n; ++r) {
+        records[r] = plan->records[r];
+        const std::optional<U> update = make(plan->entries[r], float());
+        if (update) records[r].update = *update;
+        if (!update) records[r].p = nullptr;
+        plan->any = plan->any || update;
+        plan->sums = plan->sums || (update && up::needs_sums(*update));
+      }
+      if (n > 0)
+        std::memcpy(static_cast<char*>(staging) + record_bytes, plan->first.data(), n * sizeof(int32_t));
+    });
+    const cuda::UpdateLaunch launch{.tensors = int32_t(n),
+                                    .chunks = int32_t(chunks),
+                                    .records = memory,
+                                    .first = reinterpret_cast<const int32_t*>(memory + record_bytes),
+                                    .partial = reinterpret_cast<double*>(memory + partial_sums_at(group)),
+                                    .skip = skip.defined() ? skip.data<float>() : nullptr};
+    const bool captured = cuda::capturing();  // then another launch may have something to do
+    if (kernels->sums && (captured || plan->sums)) kernels->sums(launch);
+    if (captured || plan->any) kernels->update(launch);
+  }
 
   /// The first pass: takes the sums in the order of the chunks, and finishes the updates by them.
   template <template <class> class U>

@@ -3,6 +3,7 @@
 #include "weft/optim/adam.h"
 #include "weft/optim/adamw.h"
 #include "weft/optim/clip.h"
+#include "weft/optim/grad_scaler.h"
 #include "weft/optim/lars.h"
 #include "weft/optim/lookahead.h"
 #include "weft/optim/novograd.h"

@@ -1,5 +1,6 @@
 #include "weft/optim/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <unordered_map>
 #include <unordered_set>
@@ -9,7 +10,10 @@
 namespace weft::optim {
 namespace {
 
-std::string describe(const Tensor& t) { return concat(t.dtype(), " ", t.shape()); }
+std::string describe(const Tensor& t) {
+  const std::string text = concat(t.dtype(), " ", t.shape());
+  return t.device() == Device::cpu ? text : concat(text, " on ", t.device());
+}
 
 /// "a, b, c and 4 more", for messages.
 std::string list(const std::vector<std::string>& names) {
@@ -67,14 +71,20 @@ void Optimizer::append_group(const std::vector<Parameter>& parameters, std::vect
     check(names.insert(p.name).second, name(), ": two parameters are named '", p.name, "'");
     check(p.tensor.numel() == 0 || tensors.insert(p.tensor.raw()).second, name(), ": parameter '", p.name,
           "' is in the optimizer already, under another name");
+    if (all.empty() && group.entries.empty()) device_ = p.tensor.device();
+    check(p.tensor.device() == device_, name(), ": parameter '", p.name, "' is on ", p.tensor.device(),
+          " but others are on ", device_, "; all parameters of an optimizer must be on one device");
+    check(device_ == Device::cpu || p.tensor.dtype() == DType::f32, name(), ": parameter '", p.name, "' is ",
+          describe(p.tensor), "; only f32 can be trained there");
     Entry entry{p, p.tensor.shape(), p.tensor.dtype(), Tensor::zeros({}, DType::i64), {}};
     for (const Slot& slot : slots)
-      entry.state.push_back(slot.scalar ? Tensor::zeros({}, DType::f64)
-                                        : Tensor::zeros(entry.shape, entry.dtype));
+      entry.state.push_back(slot.scalar ? Tensor::zeros({}, DType::f64, device_)
+                                        : Tensor::zeros(entry.shape, entry.dtype, device_));
     cut(group.entries.size(), p.tensor.numel(), group.chunks);
     group.entries.push_back(std::move(entry));
   }
   group.slots = std::move(slots);
+  if (device_ == Device::cuda) group.gpu_memory = MultiTensor::gpu_memory(group);
   group.initial_lr = initial_lr;
   groups_.push_back(std::move(group));
 }
@@ -83,13 +93,21 @@ void Optimizer::check_gradients() const {
   for (const Group& group : groups_)
     for (const Entry& entry : group.entries) {
       const Tensor &p = entry.param.tensor, &g = p.grad();
-      check(p.shape() == entry.shape && p.dtype() == entry.dtype, name(), ": parameter '", entry.param.name,
-            "' is ", describe(p), " now but was ", entry.dtype, " ", entry.shape,
+      check(p.shape() == entry.shape && p.dtype() == entry.dtype && p.device() == device_, name(),
+            ": parameter '", entry.param.name, "' is ", describe(p), " now but was ", entry.dtype, " ",
+            entry.shape, device_ == Device::cpu ? "" : " on cuda",
             " when it was added; make the optimizer after converting the module");
       if (g.defined())
-        check(g.shape() == p.shape() && g.dtype() == p.dtype(), name(), ": parameter '", entry.param.name,
-              "' is ", describe(p), " but its gradient is ", describe(g));
+        check(g.shape() == p.shape() && g.dtype() == p.dtype() && g.device() == p.device(), name(),
+              ": parameter '", entry.param.name, "' is ", describe(p), " but its gradient is ", describe(g));
     }
+}
+
+void Optimizer::uncount(int64_t steps) {
+  *steps_.data<int64_t>() -= std::min(steps, count(steps_));
+  for (const Group& group : groups_)
+    for (const Entry& entry : group.entries)
+      *entry.updates.data<int64_t>() -= std::min(steps, count(entry.updates));
 }
 
 StateDict Optimizer::state() const {
@@ -125,7 +143,7 @@ void Optimizer::load_state_dict(const StateDict& dict) {
     check(t.shape() == tensor.shape() && t.dtype() == tensor.dtype(), name(), ": '", key,
           "' of the loaded state is ", describe(t), " but ", describe(tensor), " is expected");
     if (t.dtype() == DType::i64)
-      check(count(t) >= 0, name(), ": '", key, "' of the loaded state is negative");
+      check(count(t.to(Device::cpu)) >= 0, name(), ": '", key, "' of the loaded state is negative");
   }
   for (const auto& [key, tensor] : dict)
     if (!known.count(key)) left_over.push_back(key);

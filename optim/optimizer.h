@@ -27,7 +27,10 @@ struct ChunkRange {
 /// Parameters lie in groups, each with options of its own (add_group of the concrete class). A parameter
 /// without a gradient is passed over and its state stays as it is. Step counts that enter a formula (bias
 /// correction) are kept for each parameter, as in PyTorch, so that one which joins late is corrected rightly.
-/// Parameters are f32 or f64.
+/// Parameters are f32 or f64, all on one device; on the GPU f32. There the state lies beside them, a step is
+/// one or two launches for each group and waits for nothing, and it can be captured (kernels::cuda::capture):
+/// each launch of the graph counts as a step and takes the learning rates of its time. The optimizer must
+/// live as long as the graph, and the gradients are those of the capture.
 ///
 /// A step gives the same bits for any number of threads. NaN and infinity in a gradient go through to the
 /// parameter.
@@ -41,7 +44,8 @@ class Optimizer {
   /// Its name in messages: "adam".
   virtual const char* name() const = 0;
   /// One update of all parameters that have a gradient. Throws Error, and then changes nothing, where a
-  /// gradient does not fit its parameter, or a parameter has changed its shape or dtype since it was added.
+  /// gradient does not fit its parameter, or a parameter has changed its shape, dtype or device since it was
+  /// added.
   virtual void step() = 0;
   /// Drops the gradients of all parameters.
   void zero_grad();
@@ -94,9 +98,11 @@ class Optimizer {
     std::vector<Slot> slots;
     std::vector<ChunkRange> chunks;
     double initial_lr = 0;
+    Tensor gpu_memory;  // what a step uploads, and sums; see MultiTensor
   };
   friend class MultiTensor;
   friend class Lookahead;
+  friend class GradScaler;
 
   /// Appends a group with zeroed state. Throws Error on an undefined, integer or doubly added parameter or
   /// name.
@@ -106,6 +112,11 @@ class Optimizer {
   void check_gradients() const;
   /// Counts one call of step().
   void advance() { ++*steps_.data<int64_t>(); }
+  /// On the GPU: an f32 scalar that lets the steps that follow change nothing where it is not 0; they count
+  /// all the same. Undefined: none. For GradScaler.
+  virtual void set_skip(const Tensor& flag) { skip_ = flag; }
+  /// Takes steps that were left out off all counts.
+  virtual void uncount(int64_t steps);
   /// The tensors of state_dict().
   virtual StateDict state() const;
   const Group& at(size_t group) const;
@@ -115,6 +126,8 @@ class Optimizer {
   static int64_t count(const Tensor& t) { return *t.data<int64_t>(); }
 
   std::vector<Group> groups_;
+  Device device_ = Device::cpu;  // of all parameters
+  Tensor skip_;                  // see set_skip()
   /// Called before each update of a parameter, with its group and its place there. For Lookahead.
   std::function<void(size_t group, size_t entry)> before_update_;
   Tensor steps_ = Tensor::zeros({}, DType::i64);

@@ -6,20 +6,24 @@
 //     static constexpr const char* kName = "NAME";
 //     static constexpr int kSlots = 2;  // state tensors, at most kMaxSlots
 //     T rate, ...;
-//     WEFT_HD void operator()(T& p, T g, T& m, T& v) const;  // parameter, gradient, one argument for each
-//     slot
+//     // parameter, gradient, one argument for each slot
+//     WEFT_HD void operator()(T& p, T g, T& m, T& v) const;
 //   };
 //
-// Where the scalars depend on norms of the whole tensor, a first pass takes sums of squares:
+// An update that reads no gradient says `static constexpr bool kGradient = false` and is given 0. Where the
+// scalars depend on norms of the whole tensor, a first pass takes sums of squares:
 //
 //     static constexpr int kSums = 2;  // at most kMaxSums
-//     WEFT_HD void advance(T g, T& m, T& v) const;  // optional: changes the state; the second pass does not
-//     WEFT_HD void terms(T p, T g, T m, T v, T* terms) const;  // what is squared and summed
-//     WEFT_HD void finish(const double* squares, double* scalar);  // sets the scalars that depend on the
-//     sums WEFT_HD bool needs_sums() const;  // optional; where false, finish() is not called
-//
-// `scalar` is the tensor's f64 scalar slot where the optimizer has one. An update that reads no gradient says
-// `static constexpr bool kGradient = false` and is given 0.
+//     // optional: changes the state, which operator() then leaves alone
+//     WEFT_HD void advance(T g, T& m, T& v) const;
+//     // what is squared and summed
+//     WEFT_HD void terms(T p, T g, T m, T v, T* terms) const;
+//     // sets the scalars that depend on the sums; `scalar`: the tensor's f64 scalar slot, if there is one
+//     WEFT_HD void finish(const double* squares, double* scalar);
+//     // optional: where false, finish() is not called
+//     WEFT_HD bool needs_sums() const;
+//     // optional: called in the place of all others where the GPU leaves a step out (GradScaler)
+//     WEFT_HD void skipped(double* scalar) const;
 #pragma once
 
 #include "weft/kernels/host_device.h"

@@ -1,0 +1,188 @@
+// One kernel for all tensors of a launch: a block per chunk of kUpdateChunk elements.
+#pragma once
+
+#include "weft/kernels/cuda/device.h"
+#include "weft/kernels/updates/multi_tensor.h"
+
+namespace weft::kernels::cuda {
+
+constexpr int kUpdateThreads = 256;
+using Quad = Pack<float, 4>;
+
+/// A block's chunk: elements [begin, begin + n) of tensor `tensor`.
+struct ChunkPlace {
+  int tensor;
+  int64_t begin;
+};
+/// Finds the tensor of this block, all threads together: the last one whose first chunk is not behind it.
+__device__ inline ChunkPlace find_chunk(int tensors, const int32_t* first) {
+  int tensor = -1;
+  for (int base = 0; base < tensors; base += kUpdateThreads) {
+    const int i = base + int(threadIdx.x);
+    const int here = __syncthreads_count(i < tensors && first[i] <= int(blockIdx.x));
+    tensor += here;
+    if (here < kUpdateThreads) break;
+  }
+  return {tensor, int64_t(int(blockIdx.x) - first[tensor]) * kUpdateChunk};
+}
+__device__ inline int chunk_size(int64_t n, int64_t begin) {
+  return int(n - begin < kUpdateChunk ? n - begin : kUpdateChunk);
+}
+
+__device__ inline bool wide(const void* p) { return reinterpret_cast<uintptr_t>(p) % sizeof(Quad) == 0; }
+__device__ inline Quad load(const float* p) { return *reinterpret_cast<const Quad*>(p); }
+__device__ inline void store(const Quad& q, float* p) { *reinterpret_cast<Quad*>(p) = q; }
+
+/// The sum over the block's threads in a fixed order, for thread 0. Ends with the block together.
+template <int kSums>
+__device__ void block_sum(double (&sums)[kSums]) {
+  constexpr int kWarps = kUpdateThreads / kWarp;
+  __shared__ double of_warp[kSums][kWarps];
+  const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
+  for (int k = 0; k < kSums; ++k) {
+    for (int step = kWarp / 2; step > 0; step /= 2) sums[k] += __shfl_down_sync(0xffffffffu, sums[k], step);
+    if (lane == 0) of_warp[k][warp] = sums[k];
+  }
+  __syncthreads();
+  if (threadIdx.x == 0)
+    for (int k = 0; k < kSums; ++k) {
+      sums[k] = 0;
+      for (int w = 0; w < kWarps; ++w) sums[k] += of_warp[k][w];
+    }
+  __syncthreads();  // of_warp may be written anew
+}
+
+/// Adds up what the blocks of one group have each in `sums` (thread 0's), in a fixed order: true in the last
+/// block to come here, whose thread 0 then has the total. partial: [count][kStride], this block's at `index`.
+template <int kStride, int kSums>
+__device__ bool sum_over_blocks(double (&sums)[kSums], double* partial, int index, int count,
+                                uint32_t* arrived) {
+  __shared__ bool last;
+  if (threadIdx.x == 0) {
+    for (int k = 0; k < kSums; ++k) partial[int64_t(index) * kStride + k] = sums[k];
+    __threadfence();
+    last = atomicAdd(arrived, 1u) + 1 == uint32_t(count);
+  }
+  __syncthreads();
+  if (!last) return false;
+  __threadfence();
+  const volatile double* of_block = partial;  // not from this multiprocessor's cache
+  for (int k = 0; k < kSums; ++k) {
+    sums[k] = 0;
+    for (int c = int(threadIdx.x); c < count; c += kUpdateThreads)
+      sums[k] += of_block[int64_t(c) * kStride + k];
+  }
+  block_sum(sums);
+  return true;
+}
+
+template <class U>
+__global__ void __launch_bounds__(kUpdateThreads) update_kernel(UpdateLaunch launch) {
+  if (launch.skip && *launch.skip != 0) return;
+  const ChunkPlace place = find_chunk(launch.tensors, launch.first);
+  const auto& record = static_cast<const UpdateRecord<U>*>(launch.records)[place.tensor];
+  if (!record.p) return;
+  const U u = record.update;
+  const int n = chunk_size(record.n, place.begin);
+  float* p = record.p + place.begin;
+  const float* g = updates::reads_gradient<U>() ? record.g + place.begin : nullptr;
+  float* s0 = U::kSlots > 0 ? record.state[0] + place.begin : nullptr;
+  float* s1 = U::kSlots > 1 ? record.state[1] + place.begin : nullptr;
+  int done = 0;
+  if (wide(p) && wide(g) && wide(s0) && wide(s1)) {
+    done = n / 4 * 4;
+    for (int i = int(threadIdx.x) * 4; i < done; i += kUpdateThreads * 4) {
+      Quad w = load(p + i), d{}, a{}, b{};
+      if constexpr (updates::reads_gradient<U>()) d = load(g + i);
+      if constexpr (U::kSlots > 0) a = load(s0 + i);
+      if constexpr (U::kSlots > 1) b = load(s1 + i);
+      for (int j = 0; j < 4; ++j) updates::element(u, w.v[j], d.v[j], a.v[j], b.v[j]);
+      store(w, p + i);
+      if constexpr (updates::writes_state<U>()) store(a, s0 + i);
+      if constexpr (updates::writes_state<U>() && U::kSlots > 1) store(b, s1 + i);
+    }
+  }
+  for (int i = done + int(threadIdx.x); i < n; i += kUpdateThreads) {
+    float w = p[i], d = 0, a = 0, b = 0;
+    if constexpr (updates::reads_gradient<U>()) d = g[i];
+    if constexpr (U::kSlots > 0) a = s0[i];
+    if constexpr (U::kSlots > 1) b = s1[i];
+    updates::element(u, w, d, a, b);
+    p[i] = w;
+    if constexpr (updates::writes_state<U>()) s0[i] = a;
+    if constexpr (updates::writes_state<U>() && U::kSlots > 1) s1[i] = b;
+  }
+}
+
+template <class U>
+__global__ void __launch_bounds__(kUpdateThreads) sums_kernel(UpdateLaunch launch) {
+  constexpr int kSums = updates::sums_of<U>();
+  constexpr bool kAdvances = updates::advances_first<U>();
+  const ChunkPlace place = find_chunk(launch.tensors, launch.first);
+  auto& record = static_cast<UpdateRecord<U>*>(launch.records)[place.tensor];
+  if (!record.p) return;
+  const U u = record.update;
+  if (launch.skip && *launch.skip != 0) {
+    if constexpr (requires { u.skipped(record.scalar); })
+      if (place.begin == 0 && threadIdx.x == 0) u.skipped(record.scalar);
+    return;
+  }
+  if (!updates::needs_sums(u)) return;
+  const int n = chunk_size(record.n, place.begin);
+  const float* p = record.p + place.begin;
+  const float* g = record.g + place.begin;
+  float* s0 = record.state[0] + place.begin;
+  float* s1 = U::kSlots > 1 ? record.state[1] + place.begin : nullptr;
+  double sums[kSums] = {};
+  const auto add = [&](float w, float d, float& a, float& b) {
+    float terms[kSums];
+    updates::first_pass(u, w, d, a, b, terms);
+    for (int k = 0; k < kSums; ++k) sums[k] += double(terms[k]) * double(terms[k]);
+  };
+  int done = 0;
+  if (wide(p) && wide(g) && wide(s0) && wide(s1)) {
+    done = n / 4 * 4;
+    for (int i = int(threadIdx.x) * 4; i < done; i += kUpdateThreads * 4) {
+      const Quad w = load(p + i), d = load(g + i);
+      Quad a = load(s0 + i), b{};
+      if constexpr (U::kSlots > 1) b = load(s1 + i);
+      for (int j = 0; j < 4; ++j) add(w.v[j], d.v[j], a.v[j], b.v[j]);
+      if constexpr (kAdvances) store(a, s0 + i);
+      if constexpr (kAdvances && U::kSlots > 1) store(b, s1 + i);
+    }
+  }
+  for (int i = done + int(threadIdx.x); i < n; i += kUpdateThreads) {
+    float a = s0[i], b = 0;
+    if constexpr (U::kSlots > 1) b = s1[i];
+    add(p[i], g[i], a, b);
+    if constexpr (kAdvances) s0[i] = a;
+    if constexpr (kAdvances && U::kSlots > 1) s1[i] = b;
+  }
+  block_sum(sums);
+  const int first = launch.first[place.tensor], chunks = int((record.n + kUpdateChunk - 1) / kUpdateChunk);
+  if (sum_over_blocks<updates::kMaxSums>(sums, launch.partial + int64_t(first) * updates::kMaxSums,
+                                         int(blockIdx.x) - first, chunks, &record.arrived) &&
+      threadIdx.x == 0) {
+    U finished = u;
+    finished.finish(sums, record.scalar);
+    record.update = finished;
+  }
+}
+
+/// The launches of one update, for the table in optimizers.cu.
+template <class U>
+constexpr UpdateKernels update_kernels() {
+  static_assert(sizeof(UpdateRecord<U>) <= kMaxRecordBytes && U::kSlots <= updates::kMaxSlots &&
+                updates::sums_of<U>() <= updates::kMaxSums);
+  UpdateKernels kernels{};
+  if constexpr (updates::sums_of<U>() > 0)
+    kernels.sums = [](const UpdateLaunch& l) {
+      if (l.chunks > 0) launch(sums_kernel<U>, unsigned(l.chunks), kUpdateThreads, l);
+    };
+  kernels.update = [](const UpdateLaunch& l) {
+    if (l.chunks > 0) launch(update_kernel<U>, unsigned(l.chunks), kUpdateThreads, l);
+  };
+  return kernels;
+}
+
+}  // namespace weft::kernels::cuda

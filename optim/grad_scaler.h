@@ -1,0 +1,71 @@
+// GradScaler: the loss times a factor that keeps the gradients of f16 activations within its range.
+#pragma once
+
+#include <vector>
+
+#include "weft/engine/safetensors.h"
+#include "weft/engine/tensor.h"
+#include "weft/optim/optimizer.h"
+
+namespace weft::optim {
+
+struct GradScalerOptions {
+  double init_scale = 65536;
+  double growth_factor = 2;
+  double backoff_factor = 0.5;
+  int64_t growth_interval = 2000;  ///< steps without infinity after which the scale grows
+};
+
+/// Dynamic loss scaling (Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740, section 3.2) as in
+/// torch.amp.GradScaler. A gradient that is infinite or NaN makes the step be left out and the scale shrink;
+/// after growth_interval steps without one it grows.
+///
+///   GradScaler scaler(Device::cuda);
+///   tape.backward(scaler.scale(loss));
+///   scaler.unscale_(optimizer);  // only to look at the gradients, or to clip them
+///   scaler.step(optimizer);
+///   scaler.update();
+///
+/// On the GPU the scale, what was found and the counters stay there, nothing waits, and all of it can be
+/// captured; the scaler must live as long as the graph. A step that is left out then still counts for the
+/// optimizer, whose counts are on the CPU (a bias correction is a little too small), until settle().
+class GradScaler {
+ public:
+  using Options = GradScalerOptions;
+
+  /// For parameters on that device.
+  explicit GradScaler(Device device = Device::cpu, const Options& options = {});
+
+  /// loss times the scale, recorded. `loss` is an f32 scalar on the scaler's device.
+  Tensor scale(const Tensor& loss) const;
+  /// Divides the gradients of the optimizer's parameters by the scale and notes whether one is not finite.
+  /// Throws Error where that was done since the last update().
+  void unscale_(Optimizer& optimizer);
+  /// unscale_() unless that is done, then the optimizer's step unless a gradient was found not to be finite.
+  void step(Optimizer& optimizer);
+  /// Changes the scale. To be called once, after the step.
+  void update();
+
+  /// The scale now. On the GPU it waits.
+  double scale() const { return scale_.item(); }
+  /// Steps left out so far. On the GPU it waits.
+  int64_t skipped() const;
+  /// Takes the steps left out since the last call off the optimizer's counts, where they were counted: on the
+  /// GPU, for which it waits. Before the optimizer's state is saved, and now and then.
+  void settle(Optimizer& optimizer);
+
+  /// "scale", "growth_tracker", "skipped" and "settled". The tensors are shared.
+  StateDict state_dict() const;
+  /// Copies the state in. Throws Error, and then changes nothing, where it is not such a state.
+  void load_state_dict(const StateDict& dict);
+
+ private:
+  Options options_;
+  Device device_;
+  Tensor scale_, found_;                    // f32 scalars
+  Tensor tracker_, skipped_;                // i64 scalars
+  Tensor settled_;                          // i64 scalar on the CPU: how many of skipped_ are off the counts
+  std::vector<const Optimizer*> unscaled_;  // since the last update()
+};
+
+}  // namespace weft::optim
