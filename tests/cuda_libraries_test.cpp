@@ -1,0 +1,468 @@
+// Matrix products and convolutions of the CUDA table against the reference in double on the same rounded
+// inputs: cuBLASLt and cuDNN on a GPU, what stands in for them on the emulated device; and the kernels beside
+// them.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "weft/kernels/convolution.h"
+#include "weft/kernels/cuda.h"
+#include "weft/kernels/cuda/convolution_kernels.h"
+
+namespace fs = std::filesystem;
+using namespace weft;
+using namespace weft::kernels;
+
+namespace {
+
+std::mt19937_64& random() {
+  static std::mt19937_64 generator = [] {
+    const auto seed = std::random_device()();
+    std::printf("seed %u\n", seed);
+    return std::mt19937_64(seed);
+  }();
+  return generator;
+}
+int64_t any_of(std::initializer_list<int64_t> values) { return values.begin()[random()() % values.size()]; }
+
+/// An array on the device that starts `shift` elements behind an aligned address.
+template <class T>
+class Array {
+ public:
+  explicit Array(std::vector<T> values, int64_t shift = 0) : size_(values.size()) {
+    memory_ = cuda::allocate(int64_t(size_ + size_t(shift) + 1) * int64_t(sizeof(T)));
+    REQUIRE(memory_ != nullptr);
+    data_ = static_cast<T*>(memory_) + shift;
+    cuda::upload(data_, values.data(), bytes());
+  }
+  Array(const Array&) = delete;
+  Array& operator=(const Array&) = delete;
+  ~Array() { cuda::release(memory_); }
+
+  T* data() const { return data_; }
+  std::vector<double> values() const {
+    std::vector<T> there(size_);
+    cuda::download(there.data(), data_, bytes());
+    std::vector<double> wide(size_);
+    for (size_t i = 0; i < size_; ++i) wide[i] = double(there[i]);
+    return wide;
+  }
+
+ private:
+  int64_t bytes() const { return int64_t(size_ * sizeof(T)); }
+  size_t size_;
+  void* memory_;
+  T* data_;
+};
+
+template <class T>
+std::vector<T> uniform(int64_t n) {
+  std::uniform_real_distribution<float> draw(-1, 1);
+  std::vector<T> values(static_cast<size_t>(n));
+  for (T& v : values) v = T(draw(random()));
+  return values;
+}
+template <class T>
+std::vector<T> poison(int64_t n) {
+  return std::vector<T>(static_cast<size_t>(n), T(std::numeric_limits<float>::quiet_NaN()));
+}
+template <class T>
+std::vector<double> wide(const std::vector<T>& values) {
+  std::vector<double> w(values.size());
+  for (size_t i = 0; i < values.size(); ++i) w[i] = double(values[i]);
+  return w;
+}
+
+/// |a - b| / |b|, in L2; infinite where there is NaN.
+double distance(const std::vector<double>& a, const std::vector<double>& b) {
+  REQUIRE(a.size() == b.size());
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    difference += (a[i] - b[i]) * (a[i] - b[i]);
+    norm += b[i] * b[i];
+  }
+  const double d = std::sqrt(difference / std::max(norm, 1e-30));
+  return std::isnan(d) ? std::numeric_limits<double>::infinity() : d;
+}
+template <class T>
+constexpr double kTolerance = sizeof(T) == 4 ? 1e-5 : 1e-2;
+
+/// Float is float, for as long as this lives.
+struct ExactFloat {
+  bool before = cuda::allow_tf32();
+  ExactFloat() { cuda::set_allow_tf32(false); }
+  ~ExactFloat() { cuda::set_allow_tf32(before); }
+};
+
+std::string text(const Conv2dParams& p) {
+  std::string s;
+  for (const int64_t v : {p.batch, p.in_h, p.in_w, p.in_c, p.out_c, p.kernel_h, p.kernel_w, p.stride_h,
+                          p.stride_w, p.pad_h, p.pad_w, p.dilation_h, p.dilation_w, p.groups})
+    s += std::to_string(v) + " ";
+  return s;
+}
+
+std::vector<Conv2dParams> shapes() {
+  std::vector<Conv2dParams> found{
+      {.batch = 2,
+       .in_h = 16,
+       .in_w = 16,
+       .in_c = 32,
+       .out_c = 64,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .pad_h = 1,
+       .pad_w = 1},
+      {.batch = 3, .in_h = 8, .in_w = 8, .in_c = 64, .out_c = 24},  // a matrix product
+      {.batch = 1, .in_h = 1, .in_w = 1, .in_c = 3, .out_c = 10},
+      {.batch = 2,
+       .in_h = 15,
+       .in_w = 17,
+       .in_c = 3,
+       .out_c = 32,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .stride_h = 2,
+       .stride_w = 2,
+       .pad_h = 1,
+       .pad_w = 1},
+      {.batch = 3,
+       .in_h = 9,
+       .in_w = 7,
+       .in_c = 24,
+       .out_c = 24,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .pad_h = 1,
+       .pad_w = 1,
+       .groups = 24},
+      {.batch = 3,
+       .in_h = 13,
+       .in_w = 11,
+       .in_c = 6,
+       .out_c = 9,
+       .kernel_h = 3,
+       .kernel_w = 2,
+       .stride_h = 2,
+       .pad_h = 1,
+       .pad_w = 2,
+       .dilation_h = 2,
+       .groups = 3},
+      {.batch = 1, .in_h = 9, .in_w = 9, .in_c = 1, .out_c = 1, .kernel_h = 5, .kernel_w = 5},
+  };
+  while (found.size() < 14) {
+    const int64_t groups = any_of({1, 1, 1, 2, 4});
+    const Conv2dParams p{.batch = any_of({1, 2, 3}),
+                         .in_h = any_of({1, 5, 8, 11}),
+                         .in_w = any_of({1, 4, 7, 13}),
+                         .in_c = groups * any_of({1, 3, 4, 8, 24}),
+                         .out_c = groups * any_of({1, 5, 8, 10, 16}),
+                         .kernel_h = any_of({1, 2, 3}),
+                         .kernel_w = any_of({1, 3, 5}),
+                         .stride_h = any_of({1, 2}),
+                         .stride_w = any_of({1, 2, 3}),
+                         .pad_h = any_of({0, 1, 2}),
+                         .pad_w = any_of({0, 1, 2}),
+                         .dilation_h = any_of({1, 2}),
+                         .dilation_w = any_of({1, 2}),
+                         .groups = groups};
+    const int64_t room_h = p.in_h + 2 * p.pad_h - p.dilation_h * (p.kernel_h - 1),
+                  room_w = p.in_w + 2 * p.pad_w - p.dilation_w * (p.kernel_w - 1);
+    if (room_h >= 1 && room_w >= 1) found.push_back(p);
+  }
+  return found;
+}
+
+struct Sizes {
+  int64_t x, w, y;
+  explicit Sizes(const Conv2dParams& p)
+      : x(p.batch * p.in_h * p.in_w * p.in_c),
+        w(p.out_c * p.kernel_h * p.kernel_w * (p.in_c / p.groups)),
+        y(p.batch * p.out_h() * p.out_w() * p.out_c) {}
+};
+
+/// x, w, dy of a convolution, the results by the reference, and outputs full of NaN on the device.
+template <class T>
+struct Problem {
+  Conv2dParams p;
+  Sizes n{p};
+  std::vector<T> x = uniform<T>(n.x), w = uniform<T>(n.w), dy = uniform<T>(n.y), bias = uniform<T>(p.out_c);
+  Array<T> X, W, DY, B, Y, DX, DW;
+
+  explicit Problem(const Conv2dParams& params, int64_t shift = 0)
+      : p(params),
+        X(x, shift),
+        W(w, shift),
+        DY(dy, shift),
+        B(bias, shift),
+        Y(poison<T>(n.y), shift),
+        DX(poison<T>(n.x), shift),
+        DW(poison<T>(n.w), shift) {}
+
+  std::vector<double> y(bool with_bias) const {
+    std::vector<double> out(static_cast<size_t>(n.y));
+    reference<double>().conv2d_forward(p, wide(x).data(), wide(w).data(),
+                                       with_bias ? wide(bias).data() : nullptr, out.data(), nullptr);
+    return out;
+  }
+  std::vector<double> dx() const {
+    std::vector<double> out(static_cast<size_t>(n.x));
+    reference<double>().conv2d_backward_input(p, wide(dy).data(), wide(w).data(), out.data(), nullptr);
+    return out;
+  }
+  std::vector<double> dw() const {
+    std::vector<double> out(static_cast<size_t>(n.w));
+    reference<double>().conv2d_backward_weight(p, wide(x).data(), wide(dy).data(), out.data(), nullptr);
+    return out;
+  }
+};
+
+/// The three passes by the table, with the workspace that they ask for.
+template <class T>
+void run(const Problem<T>& c, bool with_bias) {
+  const auto& k = cuda::table<T>();
+  int64_t bytes = 256;
+  for (const ConvPass pass : {ConvPass::forward, ConvPass::backward_input, ConvPass::backward_weight})
+    bytes = std::max(bytes, k.conv2d_workspace(c.p, pass));
+  const Array<float> workspace(poison<float>(bytes / 4 + 1));
+  k.conv2d_forward(c.p, c.X.data(), c.W.data(), with_bias ? c.B.data() : nullptr, c.Y.data(),
+                   workspace.data());
+  k.conv2d_backward_input(c.p, c.DY.data(), c.W.data(), c.DX.data(), workspace.data());
+  k.conv2d_backward_weight(c.p, c.X.data(), c.DY.data(), c.DW.data(), workspace.data());
+  cuda::synchronize();  // for the workspace
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("convolutions are the reference's", T, float, bf16, f16) {
+  const ExactFloat exact;
+  for (const Conv2dParams& p : shapes())
+    for (const int64_t shift : {0, 1}) {
+      INFO(text(p), "shift ", shift);
+      const Problem<T> c(p, shift);
+      run(c, shift == 1);
+      CHECK(distance(c.Y.values(), c.y(shift == 1)) < kTolerance<T>);
+      CHECK(distance(c.DX.values(), c.dx()) < kTolerance<T>);
+      CHECK(distance(c.DW.values(), c.dw()) < kTolerance<T>);
+      CHECK(cuda::table<T>().conv2d_algorithm(p, ConvPass::forward) == ConvAlgorithm::direct);
+    }
+}
+
+TEST_CASE("TF32 keeps three digits") {
+  const Conv2dParams p{
+      .batch = 2, .in_h = 16, .in_w = 16, .in_c = 32, .out_c = 64, .kernel_h = 3, .kernel_w = 3};
+  const Problem<float> c(p);
+  REQUIRE(cuda::allow_tf32());
+  run(c, false);
+  CHECK(distance(c.Y.values(), c.y(false)) < 1e-3);
+  CHECK(distance(c.DX.values(), c.dx()) < 1e-3);
+  CHECK(distance(c.DW.values(), c.dw()) < 1e-3);
+}
+
+TEST_CASE_TEMPLATE("convolution and the statistics of its channels", T, float, bf16, f16) {
+  const ExactFloat exact;
+  for (const Conv2dParams& p : shapes()) {
+    INFO(text(p));
+    const Problem<T> c(p);
+    const Array<float> mean(poison<float>(p.out_c)), var(poison<float>(p.out_c));
+    cuda::table<T>().conv2d_forward_stats(p, c.X.data(), c.W.data(), c.B.data(), c.Y.data(), mean.data(),
+                                          var.data(), nullptr);
+    const std::vector<double> y = c.Y.values();
+    CHECK(distance(y, c.y(true)) < kTolerance<T>);
+    std::vector<double> m(static_cast<size_t>(p.out_c)), v = m;
+    reference<double>().batch_norm_stats(p.batch * p.out_h() * p.out_w(), p.out_c, y.data(), m.data(),
+                                         v.data());
+    CHECK(distance(mean.values(), m) < 1e-4);
+    const std::vector<double> variance = var.values();
+    for (size_t i = 0; i < v.size(); ++i)
+      CHECK(std::abs(variance[i] - v[i]) <= 1e-4 * (v[i] + m[i] * m[i]) + 1e-7);
+  }
+}
+
+TEST_CASE_TEMPLATE("the plain kernels are the reference's", T, float, bf16, f16) {
+  for (const Conv2dParams& p : shapes()) {
+    INFO(text(p));
+    const Problem<T> c(p);
+    cuda::plain_convolution(ConvPass::forward, p, c.X.data(), c.W.data(), c.Y.data());
+    cuda::plain_convolution(ConvPass::backward_input, p, c.DX.data(), c.W.data(), c.DY.data());
+    cuda::plain_convolution(ConvPass::backward_weight, p, c.X.data(), c.DW.data(), c.DY.data());
+    CHECK(distance(c.Y.values(), c.y(false)) < kTolerance<T>);
+    CHECK(distance(c.DX.values(), c.dx()) < kTolerance<T>);
+    CHECK(distance(c.DW.values(), c.dw()) < kTolerance<T>);
+  }
+}
+
+TEST_CASE_TEMPLATE("the bias is added to every row", T, float, bf16, f16) {
+  for (const int64_t channels : {1, 3, 10, 24, 257, 1000})
+    for (const int64_t rows : {1, 3, 777}) {
+      const std::vector<T> y = uniform<T>(rows * channels), bias = uniform<T>(channels);
+      const Array<T> Y(y), B(bias);
+      cuda::add_bias(rows, channels, B.data(), Y.data());
+      std::vector<double> expected(y.size());
+      for (size_t i = 0; i < y.size(); ++i)
+        expected[i] = double(T(float(y[i]) + float(bias[i % size_t(channels)])));
+      CHECK(Y.values() == expected);
+    }
+}
+
+TEST_CASE_TEMPLATE("convolutions give the same bits each time", T, float, bf16) {
+  for (const bool deterministic : {false, true}) {
+    cuda::set_deterministic(deterministic);
+    for (const Conv2dParams& p : shapes()) {
+      INFO(text(p));
+      const Problem<T> c(p);
+      run(c, true);
+      const auto y = c.Y.values(), dx = c.DX.values(), dw = c.DW.values();
+      run(c, true);
+      if (deterministic) {
+        CHECK(c.Y.values() == y);
+        CHECK(c.DX.values() == dx);
+        CHECK(c.DW.values() == dw);
+      }
+    }
+  }
+  cuda::set_deterministic(false);
+}
+
+TEST_CASE_TEMPLATE("a captured step computes what an eager one does", T, float, bf16) {
+  const Conv2dParams p{
+      .batch = 2, .in_h = 9, .in_w = 9, .in_c = 8, .out_c = 16, .kernel_h = 3, .kernel_w = 3};
+  const Problem<T> c(p);
+  const auto& k = cuda::table<T>();
+  const auto step = [&] {
+    k.conv2d_forward(p, c.X.data(), c.W.data(), c.B.data(), c.Y.data(), nullptr);
+    k.conv2d_backward_weight(p, c.X.data(), c.Y.data(), c.DW.data(), nullptr);
+    k.gemm({.m = 3, .n = 5, .k = 7, .lda = 7, .ldb = 5, .ldc = 5}, c.X.data(), c.W.data(), c.DX.data());
+  };
+  SUBCASE("after a first eager one") { step(); }
+  SUBCASE("cold") {}  // plans are chosen, and nothing is measured
+  const auto graph = cuda::capture(step);
+  CHECK(graph->nodes() >= 4);
+  graph->launch();
+  const auto y = c.Y.values(), dw = c.DW.values(), dx = c.DX.values();
+  CHECK(distance(y, c.y(true)) < 1e-2);
+  // Other inputs, the same graph: nothing was computed at the time of the capture.
+  const std::vector<T> zeros(c.x.size(), T(0.0f));
+  cuda::upload(c.X.data(), zeros.data(), int64_t(zeros.size() * sizeof(T)));
+  graph->launch();
+  for (const double v : c.DW.values()) CHECK(v == 0);
+  cuda::upload(c.X.data(), c.x.data(), int64_t(c.x.size() * sizeof(T)));
+  graph->launch();
+  CHECK(c.Y.values() == y);
+  CHECK(c.DW.values() == dw);
+}
+
+TEST_CASE("a convolution of nothing is zero") {
+  Conv2dParams p{.batch = 0, .in_h = 4, .in_w = 4, .in_c = 2, .out_c = 3, .kernel_h = 3, .kernel_w = 3};
+  const Problem<float> c(p);
+  run(c, false);
+  for (const double v : c.DW.values()) CHECK(v == 0);
+}
+
+TEST_CASE_TEMPLATE("matrix products are the reference's", T, float, bf16, f16) {
+  const ExactFloat exact;
+  for (int round = 0; round < 150; ++round) {
+    GemmParams p{.m = any_of({1, 2, 3, 10, 17, 64, 129}),
+                 .n = any_of({1, 3, 8, 10, 31, 96}),
+                 .k = any_of({1, 3, 7, 32, 65, 200}),
+                 .transpose_a = any_of({0, 1}) == 1,
+                 .transpose_b = any_of({0, 1}) == 1,
+                 .accumulate = any_of({0, 1}) == 1,
+                 .batch = any_of({1, 1, 2, 5})};
+    const int64_t a_rows = p.transpose_a ? p.k : p.m, a_cols = p.transpose_a ? p.m : p.k;
+    const int64_t b_rows = p.transpose_b ? p.n : p.k, b_cols = p.transpose_b ? p.k : p.n;
+    p.lda = a_cols + any_of({0, 0, 1, 8});
+    p.ldb = b_cols + any_of({0, 0, 3, 8});
+    p.ldc = p.n + any_of({0, 0, 1, 5});
+    p.stride_a = any_of({0, 1}) * (a_rows * p.lda + any_of({0, 3}));
+    p.stride_b = any_of({0, 1}) * (b_rows * p.ldb + any_of({0, 8}));
+    p.stride_c = p.m * p.ldc + any_of({0, 0, 2});
+    // Every c in one place: with `accumulate` the sum of all, which 16 bits round at each step.
+    if (sizeof(T) == 4 && any_of({0, 1, 2, 3}) == 0) p.stride_c = 0;
+    const int64_t shift = any_of({0, 0, 1, 3});
+    INFO("m ", p.m, " n ", p.n, " k ", p.k, " ta ", p.transpose_a, " tb ", p.transpose_b, " acc ",
+         p.accumulate, " ld ", p.lda, " ", p.ldb, " ", p.ldc, " batch ", p.batch, " strides ", p.stride_a,
+         " ", p.stride_b, " ", p.stride_c, " shift ", shift);
+
+    const std::vector<T> a = uniform<T>(p.batch * std::max(p.stride_a, a_rows * p.lda)),
+                         b = uniform<T>(p.batch * std::max(p.stride_b, b_rows * p.ldb));
+    const int64_t nc = (p.batch - 1) * p.stride_c + p.m * p.ldc;
+    // What lies between the rows and the matrices is to be left alone.
+    std::vector<T> c = uniform<T>(nc);
+    std::vector<double> expected = wide(c);
+    if (!p.accumulate)
+      for (int64_t i = 0; i < p.batch; ++i)
+        for (int64_t row = 0; row < p.m; ++row)
+          std::fill_n(c.begin() + i * p.stride_c + row * p.ldc, p.n, poison<T>(1)[0]);
+    reference<double>().gemm(p, wide(a).data(), wide(b).data(), expected.data());
+    const Array<T> A(a, shift), B(b, shift), C(c, shift);
+    cuda::table<T>().gemm(p, A.data(), B.data(), C.data());
+    CHECK(distance(C.values(), expected) < kTolerance<T>);
+  }
+}
+
+TEST_CASE_TEMPLATE("matrix products of no size", T, float, bf16) {
+  const GemmParams p{.m = 3, .n = 4, .k = 0, .lda = 1, .ldb = 4, .ldc = 5};
+  std::vector<T> c = uniform<T>(15);
+  const Array<T> A(uniform<T>(4)), C(c);
+  GemmParams q = p;
+  q.accumulate = true;
+  cuda::table<T>().gemm(q, A.data(), A.data(), C.data());
+  q.m = 0;
+  q.k = 2;
+  cuda::table<T>().gemm(q, A.data(), A.data(), C.data());
+  CHECK(C.values() == wide(c));
+  cuda::table<T>().gemm(p, A.data(), A.data(), C.data());
+  for (size_t i = 0; i < 14; ++i)
+    if (i % 5 < 4) c[i] = T(0.0f);
+  CHECK(C.values() == wide(c));
+}
+
+TEST_CASE("the switches keep what they are set to") {
+  CHECK(cuda::allow_tf32());
+  CHECK(!cuda::deterministic());
+  CHECK(cuda::conv_autotune());
+  CHECK(cuda::plan_cache_folder().empty());
+  cuda::set_allow_tf32(false);
+  cuda::set_deterministic(true);
+  cuda::set_conv_autotune(false);
+  cuda::set_plan_cache_folder("somewhere");
+  CHECK(!cuda::allow_tf32());
+  CHECK(cuda::deterministic());
+  CHECK(!cuda::conv_autotune());
+  CHECK(cuda::plan_cache_folder() == "somewhere");
+  cuda::set_allow_tf32(true);
+  cuda::set_deterministic(false);
+  cuda::set_conv_autotune(true);
+  cuda::set_plan_cache_folder("");
+}
+
+#if !WEFT_EMULATED
+TEST_CASE("choices go to the folder, and a damaged file does no harm") {
+  const fs::path folder = fs::temp_directory_path() / ("weft_choices_" + std::to_string(random()()));
+  cuda::set_plan_cache_folder(folder.string());
+  // A shape that no other test has: its choice is made here.
+  Conv2dParams p{.batch = 2, .in_h = 14, .in_w = 14, .in_c = 16, .out_c = 40, .kernel_h = 3, .kernel_w = 3};
+  const Problem<bf16> c(p);
+  run(c, false);
+  int files = 0;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    ++files;
+    std::ofstream(entry.path()) << "{";
+  }
+  CHECK(files == 3);
+  run(c, false);
+  CHECK(distance(c.Y.values(), c.y(false)) < 1e-2);
+  cuda::set_plan_cache_folder("");
+  fs::remove_all(folder);
+}
+#endif
