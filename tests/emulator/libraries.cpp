@@ -3,6 +3,7 @@
 // order, and a capture records it.
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -78,6 +79,7 @@ void convolution(ConvPass pass, const Conv2dParams& p, const T* x, const T* w, c
   enqueue([=] {
     const int64_t nx = p.batch * p.in_h * p.in_w * p.in_c, ny = p.batch * p.out_h() * p.out_w() * p.out_c,
                   nw = p.out_c * p.kernel_h * p.kernel_w * (p.in_c / p.groups);
+    const int64_t sizes[] = {ny, nx, nw};  // of the output, by pass
     std::vector<float> fx(static_cast<size_t>(nx)), fw(static_cast<size_t>(nw)), fy(static_cast<size_t>(ny));
     if (pass != ConvPass::backward_input) fx = to_float(x, nx);
     if (pass != ConvPass::backward_weight) fw = to_float(w, nw);
@@ -85,6 +87,10 @@ void convolution(ConvPass pass, const Conv2dParams& p, const T* x, const T* w, c
     struct alignas(64) Line {
       char bytes[64];
     };
+    if (p.multiply_adds() == 0) {
+      std::fill_n(output, sizes[int(pass)], T(0.0f));
+      return;
+    }
     std::vector<Line> workspace(size_t(cpu().conv2d_workspace(p, pass)) / sizeof(Line) + 1);
     switch (pass) {
       case ConvPass::forward:
