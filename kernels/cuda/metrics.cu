@@ -1,0 +1,89 @@
+#include "weft/kernels/cuda/metrics.h"
+
+#include <limits>
+
+#include "weft/kernels/cuda/device.h"
+#include "weft/kernels/cuda/reduction.h"
+
+namespace weft::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 256, kWarps = kThreads / kWarp;
+
+/// The largest value met so far, and where it was met first.
+struct Largest {
+  float value = 0;
+  long long index = std::numeric_limits<long long>::max();  // nothing met
+
+  __device__ void meet(float other, long long at) {
+    const bool none = index == std::numeric_limits<long long>::max();
+    if (none || other > value || (other == value && at < index)) {
+      value = other;
+      index = at;
+    }
+  }
+};
+
+/// The first maximum of a row, a warp's work. As std::max_element has it, a NaN is not the maximum, except in
+/// the first place.
+template <class T>
+__device__ inline int64_t argmax(int64_t cols, const T* row) {
+  if (const float first = float(row[0]); first != first) return 0;
+  Largest largest;
+  for (int64_t c = threadIdx.x % kWarp; c < cols; c += kWarp)
+    if (const float v = float(row[c]); v == v) largest.meet(v, c);
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    const float value = __shfl_xor_sync(kAllLanes, largest.value, distance);
+    const long long index = __shfl_xor_sync(kAllLanes, largest.index, distance);
+    if (index != std::numeric_limits<long long>::max()) largest.meet(value, index);
+  }
+  return largest.index;
+}
+
+__device__ unsigned arrivals;  // one stream, so that no two kernels use it at once
+
+/// partial: [gridDim.x], how many of each block's rows are right.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    metrics_kernel(int64_t rows, int64_t cols, const T* __restrict__ logits,
+                   const int64_t* __restrict__ labels, const float* __restrict__ loss,
+                   unsigned long long* partial, double* totals) {
+  __shared__ unsigned long long room[kWarps];
+  const int warp = int(threadIdx.x) / kWarp;
+  unsigned long long correct = 0;
+  for (int64_t row = int64_t(blockIdx.x) * kWarps + warp; row < rows; row += int64_t(gridDim.x) * kWarps)
+    if (argmax(cols, logits + row * cols) == labels[row]) ++correct;
+  if (threadIdx.x % kWarp == 0) room[warp] = correct;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    for (int other = 1; other < kWarps; ++other) correct += room[other];
+    partial[blockIdx.x] = correct;
+  }
+  if (!last_to_arrive(&arrivals, gridDim.x)) return;
+  if (warp > 0) return;
+  correct = 0;
+  for (int block = int(threadIdx.x); block < int(gridDim.x); block += kWarp) correct += partial[block];
+  correct = warp_sum(correct);
+  if (threadIdx.x > 0) return;
+  const float mean = *loss;
+  totals[kMetricLoss] += double(mean) * double(rows);
+  totals[kMetricCorrect] += double(correct);
+  totals[kMetricRows] += double(rows);
+  if (mean - mean != 0) totals[kMetricNotFinite] += 1;
+}
+
+}  // namespace
+
+template <class T>
+void accumulate_metrics(int64_t rows, int64_t cols, const T* logits, const int64_t* labels, const float* loss,
+                        double* totals) {
+  const unsigned blocks = blocks_for(rows, kWarps, multiprocessors());
+  auto* partial = static_cast<unsigned long long*>(scratch(int64_t(sizeof(unsigned long long)) * blocks));
+  launch(metrics_kernel<T>, blocks, kThreads, rows, cols, logits, labels, loss, partial, totals);
+}
+
+template void accumulate_metrics(int64_t, int64_t, const float*, const int64_t*, const float*, double*);
+template void accumulate_metrics(int64_t, int64_t, const bf16*, const int64_t*, const float*, double*);
+template void accumulate_metrics(int64_t, int64_t, const f16*, const int64_t*, const float*, double*);
+
+}  // namespace weft::kernels::cuda
