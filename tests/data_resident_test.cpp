@@ -12,6 +12,10 @@
 #include "weft/engine/random.h"
 #include "weft/kernels/cuda.h"
 
+#if WEFT_EMULATED
+#include "weft_emulator.h"
+#endif
+
 using namespace weft;
 using namespace weft::data;
 using namespace weft::test;
@@ -154,6 +158,37 @@ TEST_CASE("an epoch can be left in the middle") {
       compare(cpu, *gpu, 1, gpu->position());
     }
   }
+}
+
+TEST_CASE("batches stay what they are while others are made") {
+#if WEFT_EMULATED
+  weft_emulator::set_deferred(true);  // work is done as late as it may be
+#endif
+  const ImageDataset set = pictures(61);
+  const LoaderOptions options{.size = 8, .batch_size = 5};
+  for (const Kind kind : {resident, uploading}) {
+    CAPTURE(kind);
+    const auto gpu = make(kind, set, options);
+    for (const int64_t epoch : {0, 1}) {
+      std::vector<GpuBatch> batches;
+      gpu->begin_epoch(epoch);
+      for (int i = 0; i < 3; ++i) REQUIRE(gpu->next());
+      gpu->begin_epoch(epoch);
+      while (const auto batch = gpu->next()) batches.push_back(*batch);
+      ImageLoader cpu(set, options);
+      cpu.begin_epoch(epoch);
+      for (const GpuBatch& batch : batches) {
+        const auto wanted = cpu.next();
+        REQUIRE(wanted);
+        CHECK(labels_of(batch.labels) == wanted->labels.to_vector<int64_t>());
+        CHECK(distance(floats(batch.images), wanted->images.to_vector<float>()) < 1e-5);
+      }
+      CHECK(!cpu.next());
+    }
+  }
+#if WEFT_EMULATED
+  weft_emulator::set_deferred(false);
+#endif
 }
 
 TEST_CASE("16-bit images, and more channels") {

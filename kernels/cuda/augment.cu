@@ -88,7 +88,6 @@ __global__ void __launch_bounds__(3 * kColumns, 3)
   for (int source = 0; source < sources; ++source) {
     const PictureView& view = pictures[source == 0 ? picture : mix.partner];
     const bool flip = view.flip != 0;
-    __syncthreads();  // all are done with the taps of the other source
     for (int i = thread; i < width; i += threads)
       column_taps[i] = make_taps(view.columns, flip ? args.size - 1 - (x0 + i) : x0 + i);
     if (thread >= threads - height) {  // not those that have made columns, if there are others
@@ -99,7 +98,7 @@ __global__ void __launch_bounds__(3 * kColumns, 3)
     const Taps &leftmost = column_taps[flip ? width - 1 : 0], &rightmost = column_taps[flip ? 0 : width - 1];
     const int begin = leftmost.first * 3 & ~3;  // in bytes of a row, from the start of a word
     const int end = (rightmost.first + rightmost.count) * 3;
-    const Taps taps = column_taps[owner ? x : 0];
+    const Taps taps = column_taps[owner ? x : 0];  // from the last barrier below on, nobody reads shared taps
     const float factor = taps.norm * scale * (source == 0 ? mix.weight : 1 - mix.weight);
     int k = 0;
     const uint8_t* origin = pixels + view.offset;
