@@ -1,62 +1,39 @@
 // The elementwise ops, reductions and memory functions for CUDA against the reference loops in double, on the
 // same (already rounded) inputs: random shapes with tails, pointers that are not aligned, outputs filled with
 // NaN before and guarded on both sides.
-#include <doctest/doctest.h>
-
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
-#include <limits>
+#include <functional>
 #include <numeric>
-#include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "support/device_arrays.h"
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/strided.h"
 #include "weft/kernels/philox.h"
 
 using namespace weft;
 using namespace weft::kernels;
+using namespace weft::test;
 
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN(),
                  kInf = std::numeric_limits<double>::infinity();
-
-/// A new one in each run; WEFT_TEST_SEED repeats one.
-uint32_t seed() {
-  static const uint32_t value = [] {
-    const char* given = std::getenv("WEFT_TEST_SEED");
-    const uint32_t s = given ? uint32_t(std::strtoul(given, nullptr, 10)) : std::random_device{}();
-    MESSAGE("WEFT_TEST_SEED=", s);
-    return s;
-  }();
-  return value;
-}
-std::mt19937& generator() {
-  static std::mt19937 g(seed());
-  return g;
-}
-int64_t pick(int64_t low, int64_t high) {
-  return std::uniform_int_distribution<int64_t>(low, high)(generator());
-}
-
 using Doubles = std::vector<double>;
 
+Random& generator() {
+  static Random random;
+  return random;
+}
+/// low to high, both included.
+int64_t pick(int64_t low, int64_t high) { return low + generator().below(high - low + 1); }
 template <class T>
 std::vector<T> random(int64_t n, double low = -1, double high = 1) {
-  std::vector<T> v;
-  std::uniform_real_distribution<double> in(low, high);
-  for (int64_t i = 0; i < n; ++i) v.push_back(T(in(generator())));
-  return v;
-}
-template <class T>
-Doubles widen(const std::vector<T>& v) {
-  Doubles wide;
-  for (const T& x : v) wide.push_back(double(x));
-  return wide;
+  return generator().uniform<T>(n, low, high);
 }
 template <class T>
 std::vector<T> narrow(const Doubles& v) {
@@ -65,82 +42,43 @@ std::vector<T> narrow(const Doubles& v) {
   return result;
 }
 
-/// An array on the device, `shift` elements off the alignment of allocations, with guards around it.
+// What T can't hold is infinite in the oracle's results too.
+#define CHECK_NEAR(T, got, want) \
+  CHECK_MESSAGE(distance<T>(got, to_double(narrow<T>(want))) <= kTolerance<T>, generator().seed())
+
+const auto& oracle() { return reference<double>(); }
+
+/// An array that lies in guards, which values() checks.
 template <class T>
 class Array {
  public:
-  Array(const std::vector<T>& values, int64_t shift = 0) : n_(int64_t(values.size())), shift_(shift) {
-    std::vector<T> all(size_t(n_ + 2 * kGuard + shift), mark());
-    std::copy(values.begin(), values.end(), all.begin() + kGuard + shift);
-    memory_ = static_cast<T*>(cuda::allocate(bytes()));
-    REQUIRE(memory_ != nullptr);
-    cuda::upload(memory_, all.data(), bytes());
-  }
-  /// n elements that are not set.
-  explicit Array(int64_t n, int64_t shift = 0) : Array(std::vector<T>(size_t(n), unset()), shift) {}
-  Array(const Array&) = delete;
-  Array& operator=(const Array&) = delete;
-  ~Array() { cuda::release(memory_); }
-
-  T* get() const { return memory_ + kGuard + shift_; }
-  std::vector<T> values() const {
-    std::vector<T> all(size_t(n_ + 2 * kGuard + shift_));
-    cuda::download(all.data(), memory_, bytes());
-    const T guard = mark();
-    for (size_t i = 0; i < all.size(); ++i)
-      if (i < size_t(kGuard + shift_) || i >= size_t(kGuard + shift_ + n_))
-        REQUIRE(std::memcmp(&all[i], &guard, sizeof guard) == 0);
-    return {all.begin() + kGuard + shift_, all.begin() + kGuard + shift_ + n_};
+  Array(std::vector<T> values, int64_t shift = 0) : memory_(guarded(std::move(values)), shift) {}
+  explicit Array(int64_t n, int64_t shift = 0) : Array(unset(n), shift) {}
+  T* get() { return memory_.data() + kGuard; }
+  std::vector<T> values() {
+    const auto all = memory_.host();
+    const std::vector<T> guard(size_t(kGuard), mark());
+    REQUIRE(same_bits({all.begin(), all.begin() + kGuard}, guard));
+    REQUIRE(same_bits({all.end() - kGuard, all.end()}, guard));
+    return {all.begin() + kGuard, all.end() - kGuard};
   }
 
  private:
-  static constexpr int64_t kGuard = 64;
+  static constexpr int64_t kGuard = 64;  // a multiple of 16 bytes
   static T mark() { return T(77.0f); }
-  static T unset() {
+  static std::vector<T> unset(int64_t n) {
     if constexpr (std::is_integral_v<T>)
-      return T(99);
+      return std::vector<T>(size_t(n), T(99));
     else
-      return T(kNaN);
+      return std::vector<T>(size_t(n), T(kNaN));
   }
-  int64_t bytes() const { return (n_ + 2 * kGuard + shift_) * int64_t(sizeof(T)); }
-  int64_t n_, shift_;
-  T* memory_ = nullptr;
+  static std::vector<T> guarded(std::vector<T> v) {
+    v.insert(v.begin(), size_t(kGuard), mark());
+    v.insert(v.end(), size_t(kGuard), mark());
+    return v;
+  }
+  DeviceArray<T> memory_;
 };
-
-template <class T>
-double tolerance() {
-  return sizeof(T) == 4 ? 1e-5 : 1e-2;
-}
-
-/// Relative L2 distance; NaN has to meet NaN and infinity its like, or it is infinite. What T can't hold is
-/// infinite in `want` too.
-template <class T>
-double distance(const std::vector<T>& got, const Doubles& want) {
-  REQUIRE(got.size() == want.size());
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < got.size(); ++i) {
-    const double g = double(got[i]), w = want[i], rounded = double(T(w));
-    if (std::isnan(w) != std::isnan(g) || std::isinf(rounded) != std::isinf(g)) return kInf;
-    if (std::isnan(w)) continue;
-    if (std::isinf(g)) {
-      if (g != rounded) return kInf;
-      continue;
-    }
-    // Below 2^-14, f16 has steps of 2^-24.
-    const double error = std::max(0.0, std::abs(g - w) - (std::is_same_v<T, f16> ? 0x1p-25 : 0));
-    difference += error * error;
-    norm += w * w;
-  }
-  return difference == 0 ? 0 : std::sqrt(difference / norm);
-}
-#define CHECK_NEAR(T, got, want) CHECK(distance<T>(got, want) <= tolerance<T>())
-
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-}
-
-const auto& oracle() { return reference<double>(); }
 
 /// Sizes around those of packs and tiles.
 std::vector<int64_t> sizes() { return {0, 1, 3, 8, 24, 255, 1000, 4096, 4099, 8192 + pick(1, 300)}; }
@@ -165,8 +103,8 @@ TEST_CASE_TEMPLATE("unary ops and their slopes", T, EACH_TYPE) {
           for (T& v : x) v = T(float(v) + (float(v) < 0 ? -0.5f : 0.5f));
         const auto dy = random<T>(n);
         Doubles y(x.size()), dx(x.size());
-        oracle().unary(Unary(op), n, widen(x).data(), y.data());
-        oracle().unary_backward(Unary(op), n, widen(x).data(), widen(dy).data(), dx.data());
+        oracle().unary(Unary(op), n, to_double(x).data(), y.data());
+        oracle().unary_backward(Unary(op), n, to_double(x).data(), to_double(dy).data(), dx.data());
         Array<T> device_x(x, shift), device_dy(dy, shift), device_y(n, shift), device_dx(n);
         k.unary(Unary(op), n, device_x.get(), device_y.get());
         CHECK_NEAR(T, device_y.values(), y);
@@ -187,8 +125,8 @@ TEST_CASE_TEMPLATE("unary ops at the limits", T, EACH_TYPE) {
     CAPTURE(op);
     const std::vector<T> one(x.size(), T(1.0f));
     Doubles y(x.size()), dx(x.size());
-    oracle().unary(Unary(op), n, widen(x).data(), y.data());
-    oracle().unary_backward(Unary(op), n, widen(x).data(), widen(one).data(), dx.data());
+    oracle().unary(Unary(op), n, to_double(x).data(), y.data());
+    oracle().unary_backward(Unary(op), n, to_double(x).data(), to_double(one).data(), dx.data());
     Array<T> device_x(x), device_dy(one), device_y(n), device_dx(n);
     k.unary(Unary(op), n, device_x.get(), device_y.get());
     k.unary_backward(Unary(op), n, device_x.get(), device_dy.get(), device_dx.get());
@@ -239,7 +177,7 @@ void check_binary(Binary op, const std::vector<int64_t>& size, const std::vector
   for (T* v : {a.data(), b.data()})
     for (size_t i = 0; i < (v == a.data() ? a.size() : b.size()); i += 3) v[i] = T(1.5f);
   Doubles y(static_cast<size_t>(n));
-  oracle().binary(op, s, widen(a).data(), widen(b).data(), y.data());
+  oracle().binary(op, s, to_double(a).data(), to_double(b).data(), y.data());
   Array<T> device_a(a, shift), device_b(b, shift), device_y(n, shift);
   const auto& k = cuda::table<T>();
   k.binary(op, s, device_a.get(), device_b.get(), device_y.get());
@@ -319,7 +257,7 @@ TEST_CASE_TEMPLATE("affine", T, EACH_TYPE) {
   for (int64_t n : sizes()) {
     const auto x = random<T>(n);
     Doubles y(x.size());
-    oracle().affine(n, 0.75, -2.5, widen(x).data(), y.data());
+    oracle().affine(n, 0.75, -2.5, to_double(x).data(), y.data());
     Array<T> device_x(x), device_y(n);
     cuda::table<T>().affine(n, 0.75f, -2.5f, device_x.get(), device_y.get());
     CHECK_NEAR(T, device_y.values(), y);
@@ -334,10 +272,10 @@ TEST_CASE_TEMPLATE("choose_backward", T, EACH_TYPE) {
       if (n > 3) a[1] = T(kNaN), b[3] = T(kNaN);
       const auto dy = random<T>(n);
       Doubles y(a.size()), da(a.size()), db(a.size());
-      oracle().binary(Binary::maximum, broadcast({n}, {true}, {true}), widen(a).data(), widen(b).data(),
-                      y.data());
-      oracle().choose_backward(n, widen(a).data(), widen(b).data(), y.data(), widen(dy).data(), da.data(),
-                               db.data());
+      oracle().binary(Binary::maximum, broadcast({n}, {true}, {true}), to_double(a).data(),
+                      to_double(b).data(), y.data());
+      oracle().choose_backward(n, to_double(a).data(), to_double(b).data(), y.data(), to_double(dy).data(),
+                               da.data(), db.data());
       Array<T> device_a(a, shift), device_b(b, shift), device_y(narrow<T>(y), shift), device_dy(dy, shift);
       Array<T> device_da(n, shift), device_db(n, shift);
       cuda::table<T>().choose_backward(n, device_a.get(), device_b.get(), device_y.get(), device_dy.get(),
@@ -362,8 +300,8 @@ TEST_CASE_TEMPLATE("every activation and its slope", T, EACH_TYPE) {
       const auto special = narrow<T>({0, kInf, -kInf, kNaN, 12, -12, 25, -25, 100, -100, 60000, -60000});
       if (n >= 24) std::copy(special.begin(), special.end(), x.begin());
       Doubles y(x.size()), dx(x.size());
-      oracle().activation(act, param, n, widen(x).data(), y.data());
-      oracle().activation_backward(act, param, n, widen(x).data(), widen(dy).data(), dx.data());
+      oracle().activation(act, param, n, to_double(x).data(), y.data());
+      oracle().activation_backward(act, param, n, to_double(x).data(), to_double(dy).data(), dx.data());
       // 60000 would hide the rest from a norm.
       const auto rest = [](auto v) {
         if (v.size() >= 24) v.erase(v.begin() + 8, v.begin() + 12);
@@ -398,7 +336,7 @@ TEST_CASE_TEMPLATE("dropout keeps what the stream of the key says", T, EACH_TYPE
         auto x = random<T>(n, 0.5, 1);
         if (n > 100) x[100] = T(kNaN);
         Doubles y(x.size());
-        oracle().dropout(n, p, key, widen(x).data(), y.data());
+        oracle().dropout(n, p, key, to_double(x).data(), y.data());
         Array<T> device_x(x, shift), device_y(n, shift);
         cuda::table<T>().dropout(n, p, key, device_x.get(), device_y.get());
         const auto got = device_y.values();
@@ -424,23 +362,23 @@ void check_reduce(int64_t outer, int64_t count, int64_t inner, int64_t shift = 0
   CAPTURE(shift);
   const int64_t n = outer * count * inner;
   const auto x = random<T>(n, -0.5, 1);  // no sum near 0, where nothing is left to compare with
-  const Array<T> device_x(x, shift);
+  Array<T> device_x(x, shift);
   // The same with a NaN, or infinities of both signs, here and there.
   auto odd = x;
   for (int64_t i = 0; i < n / 500; ++i)
     odd[size_t(pick(0, n - 1))] = T(i % 3 == 0 ? kNaN : i % 3 == 1 ? kInf : -kInf);
-  const Array<T> device_odd(odd, shift);
+  Array<T> device_odd(odd, shift);
   for (Reduce op : {Reduce::sum, Reduce::max, Reduce::min}) {
     CAPTURE(int(op));
     Doubles y(static_cast<size_t>(outer * inner));
     Array<T> device_y(outer * inner, shift), again(outer * inner, shift);
-    oracle().reduce(op, outer, count, inner, widen(x).data(), y.data());
+    oracle().reduce(op, outer, count, inner, to_double(x).data(), y.data());
     cuda::table<T>().reduce(op, outer, count, inner, device_x.get(), device_y.get());
     CHECK_NEAR(T, device_y.values(), y);
     cuda::table<T>().reduce(op, outer, count, inner, device_x.get(), again.get());
     CHECK(same_bits(again.values(), device_y.values()));
     if (n < 500) continue;
-    oracle().reduce(op, outer, count, inner, widen(odd).data(), y.data());
+    oracle().reduce(op, outer, count, inner, to_double(odd).data(), y.data());
     cuda::table<T>().reduce(op, outer, count, inner, device_odd.get(), device_y.get());
     CHECK_NEAR(T, device_y.values(), y);
   }
@@ -502,7 +440,7 @@ TEST_CASE_TEMPLATE("argmax takes the first maximum, as std::max_element does", T
         if (r % 5 == 4) std::fill_n(x.begin() + r * cols, cols, T(kNaN));
       }
       std::vector<int64_t> y(static_cast<size_t>(rows));
-      oracle().argmax(rows, cols, widen(x).data(), y.data());
+      oracle().argmax(rows, cols, to_double(x).data(), y.data());
       Array<T> device_x(x, pick(0, 1));
       Array<int64_t> device_y(rows);
       cuda::table<T>().argmax(rows, cols, device_x.get(), device_y.get());
@@ -601,8 +539,10 @@ TEST_CASE_TEMPLATE("permute of random dimensions", U, uint8_t, uint16_t, uint32_
     }
     std::vector<size_t> order(sizes.size());
     std::iota(order.begin(), order.end(), size_t{0});
-    std::shuffle(sizes.begin(), sizes.end(), generator());
-    std::shuffle(order.begin(), order.end(), generator());
+    for (size_t d = sizes.size() - 1; d > 0; --d) {
+      std::swap(sizes[d], sizes[size_t(pick(0, int64_t(d)))]);
+      std::swap(order[d], order[size_t(pick(0, int64_t(d)))]);
+    }
     check_permute_order<U>(sizes, order, pick(0, 2) == 0);
   }
 }
@@ -676,7 +616,7 @@ TEST_CASE("convert rounds, and keeps NaN and infinity") {
   Array<float> device_x(x);
   Array<bf16> device_y(3000);
   cuda::convert(3000, device_x.get(), device_y.get());
-  CHECK(same_bits(device_y.values(), narrow<bf16>(widen(x))));
+  CHECK(same_bits(device_y.values(), narrow<bf16>(to_double(x))));
   const std::vector<float> special{float(kNaN), float(kInf), -float(kInf), 1e30f};
   Array<float> device_special(special);
   Array<f16> device_half(4);

@@ -171,7 +171,7 @@ constexpr int kBroadcastBlock = 256, kBroadcastPacks = 2;
 /// N neighbours at p, or one element N times where `step` is 0.
 template <int N, class T>
 __device__ Pack<T, N> load_neighbours(const T* p, int step) {
-  if (step) return *reinterpret_cast<const Pack<T, N>*>(p);
+  if (step) return load<N>(p);
   Pack<T, N> pack;
 #pragma unroll
   for (int j = 0; j < N; ++j) pack.v[j] = *p;
@@ -200,15 +200,10 @@ __global__ void __launch_bounds__(kBroadcastBlock)
     const uint32_t i = first + p * kBroadcastBlock;
     if (i >= packs) break;
     float x[2][N], z[N];
-#pragma unroll
-    for (int k = 0; k < 2; ++k)
-#pragma unroll
-      for (int j = 0; j < N; ++j) x[k][j] = float(in[p][k].v[j]);
+    to_floats(in[p][0], x[0]);
+    to_floats(in[p][1], x[1]);
     op(x[0], x[1], z);
-    Pack<T, N> out;
-#pragma unroll
-    for (int j = 0; j < N; ++j) out.v[j] = T(z[j]);
-    *reinterpret_cast<Pack<T, N>*>(y + int64_t(i) * N) = out;
+    store(y + int64_t(i) * N, from_floats<T>(z));
   }
 }
 
@@ -240,12 +235,12 @@ void binary(Binary op, const Broadcast& shape, const T* a, const T* b, T* y) {
   if (s.ndim == 1 && s.stride[0][0] == 1 && s.stride[1][0] == 1)
     return map<2, 1, T>(s.size[0], {{a, b}, {y}}, BinaryForward{op});
 
-  constexpr int N = 16 / int(sizeof(T));
-  bool wide = s.ndim > 0 && is_wide(y) && s.size[size_t(s.ndim) - 1] % N == 0;
+  constexpr int N = kWide<T>;
+  bool wide = s.ndim > 0 && aligned({y}) && s.size[size_t(s.ndim) - 1] % N == 0;
   for (size_t k = 0; k < 2 && wide; ++k) {
     const int64_t step = s.stride[k][size_t(s.ndim) - 1];
     if (step == 0) continue;  // one element for a whole row
-    wide = step == 1 && is_wide(k == 0 ? a : b);
+    wide = step == 1 && aligned({k == 0 ? a : b});
     for (int d = 0; d + 1 < s.ndim; ++d) wide = wide && s.stride[k][size_t(d)] % N == 0;
   }
   wide ? broadcast<N>(op, s, a, b, y) : broadcast<1>(op, s, a, b, y);

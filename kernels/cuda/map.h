@@ -1,7 +1,7 @@
 // Elementwise kernels: f on each element of some arrays, 16 bytes of each array at a time.
 #pragma once
 
-#include "weft/kernels/cuda/device.h"
+#include "weft/kernels/cuda/wide.h"
 
 namespace weft::kernels::cuda {
 
@@ -20,17 +20,10 @@ __device__ void map_pack(int64_t tile, int i, const Pack<T, N> (&in)[In], const 
                          const F& f) {
   float x[In][N], y[Out][N];
 #pragma unroll
-  for (int k = 0; k < In; ++k)
-#pragma unroll
-    for (int j = 0; j < N; ++j) x[k][j] = float(in[k].v[j]);
+  for (int k = 0; k < In; ++k) to_floats(in[k], x[k]);
   f(tile + i, x, y);
 #pragma unroll
-  for (int k = 0; k < Out; ++k) {
-    Pack<T, N> out;
-#pragma unroll
-    for (int j = 0; j < N; ++j) out.v[j] = T(y[k][j]);
-    *reinterpret_cast<Pack<T, N>*>(a.out[k] + tile + i) = out;
-  }
+  for (int k = 0; k < Out; ++k) store(a.out[k] + tile + i, from_floats<T>(y[k]));
 }
 
 /// Packs of each array that a thread has in flight.
@@ -40,7 +33,7 @@ constexpr int kMapPacks = In > 2 ? 1 : 2;
 template <int In, int Out, class T, class F>
 __global__ void __launch_bounds__(kMapBlock)
     map_kernel(int64_t n, bool wide, const MapArrays<In, Out, T> a, const F f) {
-  constexpr int N = 16 / int(sizeof(T)), kPacks = kMapPacks<In>, kTile = kMapBlock * N * kPacks;
+  constexpr int N = kWide<T>, kPacks = kMapPacks<In>, kTile = kMapBlock * N * kPacks;
   const int64_t tile = int64_t(blockIdx.x) * kTile;
   const int count = n - tile < kTile ? int(n - tile) : kTile;
   // Where packs go, all of them but what is left of the last one.
@@ -51,7 +44,7 @@ __global__ void __launch_bounds__(kMapBlock)
     const int i = (p * kMapBlock + int(threadIdx.x)) * N;
     if (i >= packed) continue;
 #pragma unroll
-    for (int k = 0; k < In; ++k) in[p][k] = *reinterpret_cast<const Pack<T, N>*>(a.in[k] + tile + i);
+    for (int k = 0; k < In; ++k) in[p][k] = load<N>(a.in[k] + tile + i);
   }
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
@@ -62,13 +55,10 @@ __global__ void __launch_bounds__(kMapBlock)
   for (int i = packed + int(threadIdx.x); i < count; i += kMapBlock) {
     Pack<T, 1> one[In];
 #pragma unroll
-    for (int k = 0; k < In; ++k) one[k].v[0] = a.in[k][tile + i];
+    for (int k = 0; k < In; ++k) one[k] = load<1>(a.in[k] + tile + i);
     map_pack<1>(tile, i, one, a, f);
   }
 }
-
-/// Whether 16 bytes can be read or written at p.
-inline bool is_wide(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
 /// Calls f(i, x, y) for elements i, i + 1, ... of the arrays, widened to float: it sets y[out][..] from
 /// x[in][..]. F: template <int N> void operator()(int64_t i, const float (&x)[In][N], float (&y)[Out][N])
@@ -77,10 +67,10 @@ template <int In, int Out, class T, class F>
 void map(int64_t n, const MapArrays<In, Out, T>& a, const F& f) {
   if (n <= 0) return;
   bool wide = true;
-  for (const T* p : a.in) wide = wide && is_wide(p);
-  for (const T* p : a.out) wide = wide && is_wide(p);
-  launch(map_kernel<In, Out, T, F>, blocks_for(n, kMapBlock * (16 / sizeof(T)) * kMapPacks<In>), kMapBlock, n,
-         wide, a, f);
+  for (const T* p : a.in) wide = wide && aligned({p});
+  for (const T* p : a.out) wide = wide && aligned({p});
+  launch(map_kernel<In, Out, T, F>, blocks_for(n, kMapBlock * kWide<T> * kMapPacks<In>), kMapBlock, n, wide,
+         a, f);
 }
 
 }  // namespace weft::kernels::cuda

@@ -6,9 +6,8 @@
 #include <type_traits>
 #include <utility>
 
-#include "weft/kernels/cuda/device.h"
-#include "weft/kernels/cuda/map.h"
 #include "weft/kernels/cuda/strided.h"
+#include "weft/kernels/cuda/wide.h"
 
 namespace weft::kernels::cuda {
 namespace {
@@ -47,7 +46,7 @@ __global__ void __launch_bounds__(kBlock) fill_kernel(int64_t n, int head, U val
   for (int k = 0; k < kLoads; ++k) {
     const int64_t i = tile + (k * kBlock + int(threadIdx.x)) * N;
     if (i + N <= n)
-      *reinterpret_cast<Pack<U, N>*>(y + i) = pack;
+      store(y + i, pack);
     else
       for (int64_t j = i; j < n; ++j) y[j] = value;
   }
@@ -76,7 +75,7 @@ __global__ void __launch_bounds__(kBlock) convert_kernel(int64_t n, bool wide, c
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
     const int i = (p * kBlock + int(threadIdx.x)) * N;
-    if (i < packed) in[p] = *reinterpret_cast<const Pack<From, N>*>(x + tile + i);
+    if (i < packed) in[p] = load<N>(x + tile + i);
   }
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
@@ -85,7 +84,7 @@ __global__ void __launch_bounds__(kBlock) convert_kernel(int64_t n, bool wide, c
     Pack<To, N> out;
 #pragma unroll
     for (int j = 0; j < N; ++j) out.v[j] = converted<To>(in[p].v[j]);
-    *reinterpret_cast<Pack<To, N>*>(y + tile + i) = out;
+    store(y + tile + i, out);
   }
 #pragma unroll 1
   for (int i = packed + int(threadIdx.x); i < count; i += kBlock) y[tile + i] = converted<To>(x[tile + i]);
@@ -142,9 +141,7 @@ __global__ void __launch_bounds__(kBlock)
   const int columns = t.columns - column0 < kSide ? int(t.columns - column0) : kSide;
 #pragma unroll
   for (int c = line; c < kSide; c += kTileRows)
-    if (c < columns && lane < rows)
-      *reinterpret_cast<Pack<U, N>*>(&tile[c][lane]) =
-          *reinterpret_cast<const Pack<U, N>*>(x + c * t.x_column + lane);
+    if (c < columns && lane < rows) store(&tile[c][lane], load<N>(x + c * t.x_column + lane));
   __syncthreads();
 #pragma unroll
   for (int r = line; r < kSide; r += kTileRows)
@@ -152,7 +149,7 @@ __global__ void __launch_bounds__(kBlock)
       Pack<U, N> out;
 #pragma unroll
       for (int j = 0; j < N; ++j) out.v[j] = tile[lane + j][r];
-      *reinterpret_cast<Pack<U, N>*>(y + r * t.y_row + lane) = out;
+      store(y + r * t.y_row + lane, out);
     }
 }
 

@@ -1,11 +1,12 @@
 // Reductions. A long one is cut, by its size alone, into pieces for several blocks, whose partial results a
 // second kernel adds up in their order: the same bits in every run and on every device.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/families.h"
-#include "weft/kernels/cuda/map.h"
+#include "weft/kernels/cuda/strided.h"
+#include "weft/kernels/cuda/wide.h"
 
 namespace weft::kernels::cuda {
 namespace {
@@ -61,8 +62,27 @@ struct Result {
 /// acc[j] takes element j of a pack.
 template <class Op, class A, class T, int N>
 __device__ void join_pack(A (&acc)[N], const Pack<T, N>& pack) {
+  float values[N];
+  to_floats(pack, values);
 #pragma unroll
-  for (int j = 0; j < N; ++j) acc[j] = Op::join(acc[j], A(pack.v[j]));
+  for (int j = 0; j < N; ++j) acc[j] = Op::join(acc[j], A(values[j]));
+}
+
+/// acc[j] takes element j of the packs at p, p + step, ...: `count` of them, some of which are always on
+/// their way.
+template <class Op, int N, class A, class T>
+__device__ void join_packs(A (&acc)[N], const T* p, int count, int64_t step) {
+  constexpr int kBatch = 4;
+#pragma unroll 1
+  for (; count > 0; count -= kBatch, p += kBatch * step) {
+    Pack<T, N> packs[kBatch] = {};
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k)
+      if (k < count) packs[k] = load<N>(p + k * step);
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k)
+      if (k < count) join_pack<Op>(acc, packs[k]);
+  }
 }
 
 template <class Op, class A, int N>
@@ -75,25 +95,26 @@ __device__ A join_all(const A (&acc)[N]) {
 
 // --- along rows: inner is 1 ---
 
-/// Rows of a few elements: `group` threads each, a power of two up to a warp.
+/// Rows of a few elements: 2^group_log threads each, up to a warp.
 template <class Op, class T>
 __global__ void __launch_bounds__(kBlock)
-    short_rows_kernel(int64_t rows, int cols, int group, bool wide, const T* x, T* y) {
-  constexpr int N = 16 / int(sizeof(T));
-  const int64_t row = int64_t(blockIdx.x) * (kBlock / group) + int(threadIdx.x) / group;
+    short_rows_kernel(int64_t rows, int cols, int group_log, bool wide, const T* x, T* y) {
+  constexpr int N = kWide<T>;
+  const int group = 1 << group_log;
+  const int64_t row = int64_t(blockIdx.x) * (kBlock >> group_log) + (int(threadIdx.x) >> group_log);
   const int lane = int(threadIdx.x) & (group - 1);
   float acc[N];
 #pragma unroll
   for (int j = 0; j < N; ++j) acc[j] = Op::template start<float>();
   if (row < rows) {
     const T* p = x + row * cols;
+    const int units = wide ? cols / N : cols, count = (units - lane + group - 1) >> group_log;
     if (wide) {
-#pragma unroll 4
-      for (int i = lane * N; i < cols; i += group * N)
-        join_pack<Op>(acc, *reinterpret_cast<const Pack<T, N>*>(p + i));
+      join_packs<Op>(acc, p + lane * N, count, group * N);
     } else {
-#pragma unroll 4
-      for (int i = lane; i < cols; i += group) acc[0] = Op::join(acc[0], float(p[i]));
+      float single[1] = {acc[0]};
+      join_packs<Op>(single, p + lane, count, group);
+      acc[0] = single[0];
     }
   }
   float result = join_all<Op>(acc);
@@ -119,7 +140,7 @@ __device__ float join_block(float value) {
 template <class Op, class T>
 __global__ void __launch_bounds__(kBlock) long_rows_kernel(int64_t rows, int64_t cols, int64_t chunk,
                                                            int chunks, const T* x, const Result<T> result) {
-  constexpr int N = 16 / int(sizeof(T));
+  constexpr int N = kWide<T>;
   const int64_t row = blockIdx.x / unsigned(chunks), part = blockIdx.x % unsigned(chunks);
   const int64_t begin = part * chunk;
   const int count = int(begin + chunk < cols ? chunk : cols - begin);
@@ -131,8 +152,7 @@ __global__ void __launch_bounds__(kBlock) long_rows_kernel(int64_t rows, int64_t
 #pragma unroll
   for (int j = 0; j < N; ++j) acc[j] = Op::template start<float>();
 #pragma unroll 4
-  for (int i = head + thread * N; i < body; i += kBlock * N)
-    join_pack<Op>(acc, *reinterpret_cast<const Pack<T, N>*>(p + i));
+  for (int i = head + thread * N; i < body; i += kBlock * N) join_pack<Op>(acc, load<N>(p + i));
   if (thread < head) acc[0] = Op::join(acc[0], float(p[thread]));
   if (body + thread < count) acc[0] = Op::join(acc[0], float(p[body + thread]));
   const float value = join_block<Op>(join_all<Op>(acc));
@@ -145,10 +165,11 @@ __global__ void __launch_bounds__(kBlock) long_rows_kernel(int64_t rows, int64_t
 /// t % width of the block's columns, on row t / width % height of each `height` rows, and on one of `outers`
 /// outer indices. width height outers <= kBlock; height is a power of two.
 struct Tile {
-  int width = 1, height = 1, outers = 1;
-  unsigned columns = 1, outer_blocks = 1;  // blocks side by side, and one below the other
-  int chunks = 1;                          // blocks that share the rows,
-  int64_t chunk = 0;                       // and rows that one takes
+  Divisor width;
+  int height_log = 0, outers = 1;
+  Divisor columns, outer_blocks;  // blocks side by side, and one below the other
+  int chunks = 1;                 // blocks that share the rows,
+  int64_t chunk = 0;              // and rows that one takes
 };
 
 /// Results in order [chunks, outer, inner].
@@ -157,40 +178,38 @@ __global__ void __launch_bounds__(kBlock)
     columns_kernel(int64_t outer, int64_t count, int64_t inner, const Tile tile, const From* x,
                    const Result<T> result) {
   __shared__ A shared[N][kBlock];
-  const int thread = int(threadIdx.x), line = thread / tile.width, at = thread % tile.width;
-  const int row = line & (tile.height - 1), group = line / tile.height;
-  const unsigned strip = blockIdx.x / tile.columns;
-  const int64_t column = (int64_t(blockIdx.x % tile.columns) * tile.width + at) * N;
-  const int64_t part = strip / tile.outer_blocks;
-  const int64_t o = int64_t(strip % tile.outer_blocks) * tile.outers + group;
+  const int thread = int(threadIdx.x), width = int(tile.width.d), height = 1 << tile.height_log;
+  const int line = int(tile.width.divide(threadIdx.x)), at = thread - line * width;
+  const int row = line & (height - 1), group = line >> tile.height_log;
+  const uint32_t strip = tile.columns.divide(blockIdx.x);
+  const int64_t column = (int64_t(blockIdx.x - strip * tile.columns.d) * width + at) * N;
+  const uint32_t part = tile.outer_blocks.divide(strip);
+  const int64_t o = int64_t(strip - part * tile.outer_blocks.d) * tile.outers + group;
   const bool inside = group < tile.outers && o < outer && column < inner;
   A acc[N];
 #pragma unroll
   for (int j = 0; j < N; ++j) acc[j] = Op::template start<A>();
   if (inside) {
-    const int64_t begin = part * tile.chunk;
+    const int64_t begin = int64_t(part) * tile.chunk;
     const int rows = int(begin + tile.chunk < count ? tile.chunk : count - begin);
     const From* p = x + (o * count + begin + row) * inner + column;
-    const int64_t step = tile.height * inner;
-#pragma unroll 4
-    for (int r = row; r < rows; r += tile.height, p += step)
-      join_pack<Op>(acc, *reinterpret_cast<const Pack<From, N>*>(p));
+    join_packs<Op>(acc, p, (rows - row + height - 1) >> tile.height_log, height * inner);
   }
-  if (tile.height > 1) {
+  if (height > 1) {
 #pragma unroll
     for (int j = 0; j < N; ++j) shared[j][thread] = acc[j];
-    for (int half = tile.height / 2; half > 0; half /= 2) {
+    for (int half = height / 2; half > 0; half /= 2) {
       __syncthreads();
       if (inside && row < half)
 #pragma unroll
         for (int j = 0; j < N; ++j)
-          shared[j][thread] = Op::join(shared[j][thread], shared[j][thread + half * tile.width]);
+          shared[j][thread] = Op::join(shared[j][thread], shared[j][thread + half * width]);
     }
 #pragma unroll
     for (int j = 0; j < N; ++j) acc[j] = shared[j][thread];
   }
   if (!inside || row != 0) return;
-  const int64_t to = (part * outer + o) * inner + column;
+  const int64_t to = (int64_t(part) * outer + o) * inner + column;
 #pragma unroll
   for (int j = 0; j < N; ++j) result.set(to + j, acc[j]);
 }
@@ -204,10 +223,10 @@ constexpr int64_t quotient_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t between(int64_t low, int64_t high, int64_t x) {
   return x < low ? low : x > high ? high : x;
 }
-constexpr int power_of_two_from(int64_t x, int limit) {  // the first one that is not below x
-  int p = 1;
-  while (p < x && p < limit) p *= 2;
-  return p;
+constexpr int log2_up(int64_t x) {
+  int log = 0;
+  while (int64_t{1} << log < x) ++log;
+  return log;
 }
 
 /// Pieces of `count` rows, of which `per_load` make one load of all threads of a block, where there are
@@ -221,14 +240,16 @@ int64_t pieces(int64_t count, int64_t per_load, int64_t blocks, int64_t least) {
 /// Some four loads for each thread. Where rows are many, at least `width` packs side by side, so that warps
 /// read neighbours.
 Tile plan(int64_t outer, int64_t count, int64_t inner, int n, int64_t width) {
-  Tile t;
   const int64_t packs = quotient_up(inner, n);
-  t.height = power_of_two_from(quotient_up(count, 4), kBlock);
-  while (t.height * between(1, width, packs) > kBlock) t.height /= 2;
-  t.columns = unsigned(quotient_up(packs, kBlock / t.height));
-  t.width = int(quotient_up(packs, t.columns));
-  t.outers = int(between(1, outer, kBlock / (t.height * t.width)));
-  t.outer_blocks = unsigned(quotient_up(outer, t.outers));
+  int height_log = std::min(log2_up(quotient_up(count, 4)), log2_up(kBlock));
+  while (between(1, width, packs) << height_log > kBlock) --height_log;
+  const int64_t columns = quotient_up(packs, kBlock >> height_log), side = quotient_up(packs, columns);
+  Tile t;
+  t.width = Divisor(uint32_t(side));
+  t.height_log = height_log;
+  t.outers = int(between(1, outer, kBlock / (side << height_log)));
+  t.columns = Divisor(uint32_t(columns));
+  t.outer_blocks = Divisor(uint32_t(quotient_up(outer, t.outers)));
   t.chunk = count;
   return t;
 }
@@ -236,8 +257,8 @@ Tile plan(int64_t outer, int64_t count, int64_t inner, int n, int64_t width) {
 template <class Op, class A, int N, class From, class T>
 void start_columns(int64_t outer, int64_t count, int64_t inner, const Tile& tile, const From* x,
                    float* partial, T* y) {
-  launch(columns_kernel<Op, A, N, From, T>, tile.columns * tile.outer_blocks * unsigned(tile.chunks), kBlock,
-         outer, count, inner, tile, x, Result<T>{partial, y});
+  launch(columns_kernel<Op, A, N, From, T>, tile.columns.d * tile.outer_blocks.d * uint32_t(tile.chunks),
+         kBlock, outer, count, inner, tile, x, Result<T>{partial, y});
 }
 
 /// y from partial results [chunks, n].
@@ -249,11 +270,10 @@ void finish(int64_t chunks, int64_t n, const float* partial, T* y) {
 
 template <class Op, class T>
 void across_rows(int64_t outer, int64_t count, int64_t inner, const T* x, T* y) {
-  constexpr int kWide = 16 / int(sizeof(T));
-  const int n = inner % kWide == 0 && is_wide(x) ? kWide : 1;
+  const int n = inner % kWide<T> == 0 && aligned({x}) ? kWide<T> : 1;
   Tile tile = plan(outer, count, inner, n, kWarp);
-  const int64_t blocks = int64_t(tile.columns) * tile.outer_blocks;
-  tile.chunk = between(1, count, quotient_up(count, pieces(count, tile.height, blocks, 8)));
+  const int64_t blocks = int64_t(tile.columns.d) * tile.outer_blocks.d;
+  tile.chunk = between(1, count, quotient_up(count, pieces(count, 1 << tile.height_log, blocks, 8)));
   tile.chunks = int(between(1, count, quotient_up(count, tile.chunk)));
   float* partial = tile.chunks > 1
                        ? static_cast<float*>(scratch(tile.chunks * outer * inner * int64_t(sizeof(float))))
@@ -261,20 +281,20 @@ void across_rows(int64_t outer, int64_t count, int64_t inner, const T* x, T* y) 
   if (n == 1)
     start_columns<Op, float, 1>(outer, count, inner, tile, x, partial, y);
   else
-    start_columns<Op, float, kWide>(outer, count, inner, tile, x, partial, y);
+    start_columns<Op, float, kWide<T>>(outer, count, inner, tile, x, partial, y);
   if (partial) finish<Op>(tile.chunks, outer * inner, partial, y);
 }
 
 template <class Op, class T>
 void along_rows(int64_t rows, int64_t cols, const T* x, T* y) {
-  constexpr int N = 16 / int(sizeof(T));
+  constexpr int N = kWide<T>;
   constexpr int64_t kShort = 16 * kWarp;  // loads
-  const bool wide = cols % N == 0 && is_wide(x);
+  const bool wide = cols % N == 0 && aligned({x});
   const int64_t loads = wide ? cols / N : cols;
   if (loads <= kShort) {
-    const int group = power_of_two_from(quotient_up(loads, 4), kWarp);
-    return launch(short_rows_kernel<Op, T>, blocks_for(rows, kBlock / group), kBlock, rows, int(cols), group,
-                  wide, x, y);
+    const int group_log = std::min(log2_up(quotient_up(loads, 4)), log2_up(kWarp));
+    return launch(short_rows_kernel<Op, T>, blocks_for(rows, kBlock >> group_log), kBlock, rows, int(cols),
+                  group_log, wide, x, y);
   }
   const int64_t per_load = kBlock * N;
   int64_t chunk = quotient_up(cols, pieces(cols, per_load, rows, 4));
