@@ -34,6 +34,8 @@ bool deterministic() { return false; }
 void set_deterministic(bool) {}
 bool conv_autotune() { return true; }
 void set_conv_autotune(bool) {}
+bool conv_fused_stats() { return false; }
+void set_conv_fused_stats(bool) {}
 std::string plan_cache_folder() { return {}; }
 void set_plan_cache_folder(std::string) {}
 void* allocate(int64_t) { absent(); }

@@ -348,8 +348,8 @@ TEST_CASE("a convolution with the sums of its channels can be built") {
       {.batch = 64, .in_h = 32, .in_w = 32, .in_c = 64, .out_c = 256},
   };
   for (const Conv2dParams& p : shapes) {
-    const ConvKey key{.type = CUDNN_DATA_BFLOAT16, .params = p};
-    const cudnn::OpGraph graph = conv_graph(key, target(), true);
+    const ConvKey key{.type = CUDNN_DATA_BFLOAT16, .params = p, .stats = true};
+    const cudnn::OpGraph graph = conv_graph(key, target());
     const auto configs = cudnn::engine_configs(graph, target(), CUDNN_HEUR_MODE_A);
     REQUIRE_MESSAGE(!configs.empty(), key.text());
     CHECK(configs.front().has(CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION));
@@ -372,6 +372,7 @@ TEST_CASE("keys differ in every part") {
   with([](ConvKey& k) { k.tf32 = false; });
   with([](ConvKey& k) { k.deterministic = true; });
   with([](ConvKey& k) { k.exact = true; });
+  with([](ConvKey& k) { k.stats = true; });
   with([](ConvKey& k) { k.alignment = 8; });
   for (const auto member :
        {&Conv2dParams::batch, &Conv2dParams::in_h, &Conv2dParams::in_w, &Conv2dParams::in_c,

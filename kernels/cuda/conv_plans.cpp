@@ -27,20 +27,21 @@ std::string ConvKey::text() const {
   if (tf32) s += " tf32";
   if (deterministic) s += " deterministic";
   if (exact) s += " exact";
+  if (stats) s += " stats";
   return s;
 }
 
 size_t ConvKeyHash::operator()(const ConvKey& key) const {
   const Conv2dParams& p = key.params;
-  size_t hash = size_t(key.pass) * 64 + size_t(key.type) * 8 + size_t(key.tf32) * 4 +
-                size_t(key.deterministic) * 2 + size_t(key.exact);
+  size_t hash = size_t(key.pass) * 256 + size_t(key.type) * 16 + size_t(key.stats) * 8 +
+                size_t(key.tf32) * 4 + size_t(key.deterministic) * 2 + size_t(key.exact);
   for (const int64_t v : {p.batch, p.in_h, p.in_w, p.in_c, p.out_c, p.kernel_h, p.kernel_w, p.stride_h,
                           p.stride_w, p.pad_h, p.pad_w, p.dilation_h, p.dilation_w, p.groups, key.alignment})
     hash = (hash ^ size_t(v)) * 0x9e3779b97f4a7c15u + (hash >> 29);
   return hash;
 }
 
-OpGraph conv_graph(const ConvKey& key, const Target& target, bool stats) {
+OpGraph conv_graph(const ConvKey& key, const Target& target) {
   const Conv2dParams& p = key.params;
   const int64_t oh = p.out_h(), ow = p.out_w(), c = p.out_c;
   OpGraph graph;
@@ -49,7 +50,7 @@ OpGraph conv_graph(const ConvKey& key, const Target& target, bool stats) {
       channels_last(kConvW, key.type, c, p.kernel_h, p.kernel_w, p.in_c / p.groups, key.alignment));
   const int y = graph.tensor(channels_last(kConvY, key.type, p.batch, oh, ow, c, key.alignment));
   graph.convolution(key.pass, p, x, w, y);
-  if (stats) {
+  if (key.stats) {
     TensorSpec square = channels_last(6, CUDNN_DATA_FLOAT, p.batch, oh, ow, c);
     square.is_virtual = true;
     const int squares = graph.tensor(square);

@@ -17,6 +17,7 @@ struct ConvKey {
   bool tf32 = true;            ///< operands in float may be rounded to TF32
   bool deterministic = false;  ///< the same bits each time
   bool exact = false;          ///< the plain sums: neither Winograd nor FFT
+  bool stats = false;          ///< forward: also the sums of y and of y^2 over all pixels, [out_c] in float
   int64_t alignment = 16;      ///< of all pointers, in bytes, at most 16
 
   bool operator==(const ConvKey&) const = default;
@@ -30,9 +31,8 @@ struct ConvKeyHash {
 /// Ids of the tensors, in each pass: x or dx, w or dw, y or dy.
 enum ConvTensor : int64_t { kConvX = 1, kConvW = 2, kConvY = 3, kConvSum = 4, kConvSquares = 5 };
 
-/// The convolution as a graph that is ready for engine_configs(). With `stats`, forward only: also the sums
-/// of y and of y^2 over all pixels, [out_c] in float, for the variance of each channel.
-cudnn::OpGraph conv_graph(const ConvKey& key, const cudnn::Target& target, bool stats = false);
+/// The convolution as a graph that is ready for engine_configs().
+cudnn::OpGraph conv_graph(const ConvKey& key, const cudnn::Target& target);
 
 /// Whether an engine keeps what the key asks for.
 bool suits(const ConvKey& key, const cudnn::EngineConfig& config);

@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -19,6 +21,7 @@
 #include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/families.h"
 #include "weft/kernels/cuda/plan_cache.h"
+#include "weft/kernels/cuda/timing.h"
 
 namespace weft::kernels::cuda {
 namespace {
@@ -26,11 +29,10 @@ namespace {
 constexpr int64_t kMaxWorkspace = int64_t{256} << 20;
 constexpr int64_t kSmallWorkspace = int64_t{16} << 20;  // where the GPU's memory is short
 constexpr size_t kMaxCandidates = 10;                   // as PyTorch's torch.backends.cudnn.benchmark_limit
-constexpr int kRuns = 5, kCallsPerRun = 4;
 
 /// How to compute one key.
 struct Choice {
-  enum class Kind { plan, gemm, plain };
+  enum class Kind { plan, gemm, plain, apart };  // apart: the statistics in a pass of their own
   Kind kind = Kind::plain;
   std::shared_ptr<const cudnn::Plan> plan;
   bool measured = false;  // or just the first that suits
@@ -39,7 +41,8 @@ struct Choice {
 };
 
 struct Buffers {
-  void *x, *w, *y;  // or their gradients
+  void *x, *w, *y;        // or their gradients
+  float* sums = nullptr;  // where the key has stats: [2, out_c]
 };
 
 struct State {
@@ -49,6 +52,7 @@ struct State {
   std::unordered_map<ConvKey, Choice, ConvKeyHash> choices;
 
   cudnn::Target target() const { return {.handle = handle}; }
+  std::string name_of(const ConvKey& key) const { return key.text() + ", " + machine; }
 };
 
 // Never destroyed: at the end of the process CUDA may be gone before it.
@@ -91,65 +95,23 @@ void execute(const State& s, const ConvKey& key, const Choice& choice, const Buf
   T *x = static_cast<T*>(b.x), *w = static_cast<T*>(b.w), *y = static_cast<T*>(b.y);
   switch (choice.kind) {
     case Choice::Kind::plan: {
-      const std::array<int64_t, 3> ids{kConvX, kConvW, kConvY};
-      const std::array<void*, 3> pointers{b.x, b.w, b.y};
-      return choice.plan->execute(s.handle, ids, pointers, workspace);
+      const std::array<int64_t, 5> ids{kConvX, kConvW, kConvY, kConvSum, kConvSquares};
+      const std::array<void*, 5> pointers{b.x, b.w, b.y, b.sums,
+                                          b.sums ? b.sums + key.params.out_c : nullptr};
+      const size_t count = key.stats ? 5 : 3;
+      return choice.plan->execute(s.handle, std::span(ids).first(count), std::span(pointers).first(count),
+                                  workspace);
     }
     case Choice::Kind::gemm:
       return run_product(key.pass, key.params, x, w, y);
     case Choice::Kind::plain:
       return plain_convolution(key.pass, key.params, x, w, y);
+    case Choice::Kind::apart:
+      break;  // says what not to do
   }
 }
 
 // --- measuring ---
-
-/// Things of CUDA that go with the scope.
-template <class Handle, cudaError_t (*Destroy)(Handle)>
-struct Owned {
-  Handle handle = nullptr;
-  Owned() = default;
-  Owned(const Owned&) = delete;
-  Owned& operator=(const Owned&) = delete;
-  ~Owned() {
-    if (handle) Destroy(handle);
-  }
-};
-using Event = Owned<cudaEvent_t, cudaEventDestroy>;
-
-/// The median time of run() in milliseconds. It runs out of a captured graph: launched one by one, short
-/// kernels would show the time that the CPU takes to launch them.
-float time_of(const std::function<void()>& run) {
-  run();  // loads kernels
-  synchronize();
-  Owned<cudaGraph_t, cudaGraphDestroy> graph;
-  Owned<cudaGraphExec_t, cudaGraphExecDestroy> exec;
-  check(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
-  try {
-    for (int i = 0; i < kCallsPerRun; ++i) run();
-  } catch (...) {
-    cudaStreamEndCapture(stream(), &graph.handle);
-    cudaGetLastError();
-    throw;
-  }
-  check(cudaStreamEndCapture(stream(), &graph.handle), "cudaStreamEndCapture");
-  check(cudaGraphInstantiate(&exec.handle, graph.handle, 0), "cudaGraphInstantiate");
-  check(cudaGraphLaunch(exec.handle, stream()), "cudaGraphLaunch");
-
-  std::array<Event, kRuns + 1> events;
-  for (Event& e : events) check(cudaEventCreate(&e.handle), "cudaEventCreate");
-  check(cudaEventRecord(events[0].handle, stream()), "cudaEventRecord");
-  for (size_t i = 1; i < events.size(); ++i) {
-    check(cudaGraphLaunch(exec.handle, stream()), "cudaGraphLaunch");
-    check(cudaEventRecord(events[i].handle, stream()), "cudaEventRecord");
-  }
-  synchronize();
-  std::array<float, kRuns> times{};
-  for (size_t i = 0; i < times.size(); ++i)
-    check(cudaEventElapsedTime(&times[i], events[i].handle, events[i + 1].handle), "cudaEventElapsedTime");
-  std::nth_element(times.begin(), times.begin() + kRuns / 2, times.end());
-  return times[kRuns / 2] / kCallsPerRun;
-}
 
 /// The fastest. Every candidate writes all of the output, and the one that is chosen will do so last: so the
 /// caller's buffers serve, in the state of caches and with the numbers that they have.
@@ -198,41 +160,55 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
 Choice from_text(const State& s, const std::string& text) {
   if (text == "gemm") return {Choice::Kind::gemm, nullptr, true};
   if (text == "plain") return {Choice::Kind::plain, nullptr, true};
+  if (text == "apart") return {Choice::Kind::apart, nullptr, true};
   return {Choice::Kind::plan, std::make_shared<const cudnn::Plan>(text, s.target()), true};
 }
 std::string to_text(const Choice& choice) {
   return choice.kind == Choice::Kind::gemm    ? "gemm"
          : choice.kind == Choice::Kind::plain ? "plain"
+         : choice.kind == Choice::Kind::apart ? "apart"
                                               : choice.plan->json();
+}
+
+/// Whether a choice can be measured now: not where it may not differ from run to run, and not in a capture.
+bool can_measure(const ConvKey& key) {
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream(), &capture), "cudaStreamIsCapturing");
+  return conv_autotune() && !key.deterministic && capture == cudaStreamCaptureStatusNone;
+}
+
+/// What is known of a key, from this process or from the folder; else null.
+const Choice* known_choice(State& s, const ConvKey& key, const std::string& folder) {
+  const auto known = s.choices.find(key);
+  if (known != s.choices.end() && known->second.measured) return &known->second;
+  if (!folder.empty() && !key.deterministic)
+    if (const auto text = read_plan(folder, s.name_of(key))) try {
+        return &(s.choices[key] = from_text(s, *text));
+      } catch (const Error&) {
+        // Of a device that only shares its name with this one: find another.
+      }
+  return known != s.choices.end() ? &known->second : nullptr;
+}
+
+const Choice& keep(State& s, const ConvKey& key, const std::string& folder, Choice choice) {
+  const Choice& kept = s.choices[key] = std::move(choice);
+  if (!folder.empty() && kept.measured) try {
+      write_plan(folder, s.name_of(key), to_text(kept));
+    } catch (const Error&) {
+      // Not all plans can be written down.
+    }
+  return kept;
 }
 
 template <class T>
 const Choice& choose(State& s, const ConvKey& key, const Buffers& b) {
-  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-  check(cudaStreamIsCapturing(stream(), &capture), "cudaStreamIsCapturing");
-  const bool measure = conv_autotune() && !key.deterministic && capture == cudaStreamCaptureStatusNone;
-  const auto known = s.choices.find(key);
-  if (known != s.choices.end() && (known->second.measured || !measure)) return known->second;
-
-  const std::string folder = key.deterministic ? std::string() : plan_cache_folder();
-  const std::string name = key.text() + ", " + s.machine;
-  if (!folder.empty())
-    if (const auto text = read_plan(folder, name)) try {
-        return s.choices[key] = from_text(s, *text);
-      } catch (const Error&) {
-        // Of a device that only shares its name with this one: find another.
-      }
-  if (!measure) {
-    const auto first = conv_plans(key, s.target(), 1, kMaxWorkspace);
-    return s.choices[key] = first.empty() ? Choice{} : Choice{Choice::Kind::plan, first.front()};
-  }
-  const Choice& chosen = s.choices[key] = fastest<T>(s, key, b);
-  if (!folder.empty() && chosen.measured) try {
-      write_plan(folder, name, to_text(chosen));
-    } catch (const Error&) {
-      // Not all plans can be written down.
-    }
-  return chosen;
+  const bool measure = can_measure(key);
+  const std::string folder = plan_cache_folder();
+  const Choice* known = known_choice(s, key, folder);
+  if (known && (known->measured || !measure)) return *known;
+  if (measure) return keep(s, key, folder, fastest<T>(s, key, b));
+  const auto first = conv_plans(key, s.target(), 1, kMaxWorkspace);
+  return s.choices[key] = first.empty() ? Choice{} : Choice{Choice::Kind::plan, first.front()};
 }
 
 /// A power of two, at most 16, that divides all addresses.
@@ -240,6 +216,17 @@ int64_t alignment(const Buffers& b) {
   const uintptr_t bits = reinterpret_cast<uintptr_t>(b.x) | reinterpret_cast<uintptr_t>(b.w) |
                          reinterpret_cast<uintptr_t>(b.y) | 16u;
   return int64_t(bits & (~bits + 1));
+}
+
+template <class T>
+ConvKey key_of(ConvPass pass, const Conv2dParams& p, const Buffers& b) {
+  return {.pass = pass,
+          .type = cudnn::data_type<T>(),
+          .params = p,
+          .tf32 = std::is_same_v<T, float> && allow_tf32(),
+          .deterministic = deterministic(),
+          .exact = exact(),
+          .alignment = alignment(b)};
 }
 
 /// One pass, of which x, w or y is the output.
@@ -257,15 +244,98 @@ void convolution(ConvPass pass, const Conv2dParams& p, const T* x, const T* w, c
   }
   State& s = state();
   const std::lock_guard lock(s.mutex);
-  const ConvKey key{.pass = pass,
-                    .type = cudnn::data_type<T>(),
-                    .params = p,
-                    .tf32 = std::is_same_v<T, float> && allow_tf32(),
-                    .deterministic = deterministic(),
-                    .exact = exact(),
-                    .alignment = alignment(b)};
+  const ConvKey key = key_of<T>(pass, p, b);
   const Choice& choice = choose<T>(s, key, b);
   execute<T>(s, key, choice, b, choice.workspace() > 0 ? scratch(choice.workspace()) : nullptr);
+}
+
+// --- with the statistics of the channels ---
+
+int64_t rows_of(const Conv2dParams& p) { return p.batch * p.out_h() * p.out_w(); }
+
+/// The sums lie behind the plan's workspace.
+int64_t sums_offset(const Choice& choice) { return (choice.workspace() + 255) / 256 * 256; }
+int64_t stats_bytes(const ConvKey& key, const Choice& choice) {
+  return sums_offset(choice) + key.params.out_c * 2 * int64_t(sizeof(float));
+}
+
+/// Runs the plan, and makes mean and variance of its sums.
+template <class T>
+void execute_stats(const State& s, const ConvKey& key, const Choice& choice, Buffers b, void* memory,
+                   float* mean, float* var) {
+  const Conv2dParams& p = key.params;
+  b.sums = reinterpret_cast<float*>(static_cast<char*>(memory) + sums_offset(choice));
+  execute<T>(s, key, choice, b, memory);
+  stats_from_sums(p.out_c, rows_of(p), b.sums, b.sums + p.out_c, mean, var);
+}
+
+/// Whether mean and variance [2, channels] are those of the pass of its own, up to what roundings do.
+bool agree(const std::vector<float>& ours, const std::vector<float>& theirs) {
+  const size_t channels = ours.size() / 2;
+  for (size_t c = 0; c < channels; ++c) {
+    const float mean = theirs[c], var = theirs[channels + c], square = var + mean * mean;
+    if (!(std::abs(ours[c] - mean) <= 1e-2f * std::sqrt(square) + 1e-20f)) return false;
+    if (!(std::abs(ours[channels + c] - var) <= 1e-2f * square + 1e-20f)) return false;
+  }
+  return true;
+}
+
+/// The plan with the sums that is faster than both passes apart, and as good; else `apart`.
+template <class T>
+Choice fastest_stats(State& s, const ConvKey& key, const Buffers& b, float* mean, float* var) {
+  const Conv2dParams& p = key.params;
+  ConvKey plain = key;
+  plain.stats = false;
+  const Choice& conv = choose<T>(s, plain, b);
+  const auto apart = [&] {
+    execute<T>(s, plain, conv, b, conv.workspace() > 0 ? scratch(conv.workspace()) : nullptr);
+    table<T>().batch_norm_stats(rows_of(p), p.out_c, static_cast<const T*>(b.y), mean, var);
+  };
+  const auto results = [&] {
+    std::vector<float> both(size_t(p.out_c) * 2);
+    download(both.data(), mean, p.out_c * int64_t(sizeof(float)));
+    download(both.data() + p.out_c, var, p.out_c * int64_t(sizeof(float)));
+    return both;
+  };
+  float best_time = time_of(apart);
+  const std::vector<float> right = results();
+
+  Choice best{Choice::Kind::apart, nullptr, true};
+  for (const auto& plan : conv_plans(key, s.target(), 2, kSmallWorkspace)) try {
+      const Choice fused{Choice::Kind::plan, plan, true};
+      void* memory = scratch(stats_bytes(key, fused));
+      const auto run = [&] { execute_stats<T>(s, key, fused, b, memory, mean, var); };
+      const float time = time_of(run);
+      const std::vector<float> first = results();
+      bool good = time < best_time && agree(first, right);
+      for (int i = 0; i < 3 && good; ++i) {
+        run();
+        good = results() == first;  // else the order of its sums is not fixed
+      }
+      if (!good) continue;
+      best = fused;
+      best_time = time;
+    } catch (const Error&) {
+      // The next one may do.
+    }
+  return best;
+}
+
+/// True where y, mean and var were made by one plan.
+template <class T>
+bool convolution_stats(const Conv2dParams& p, const T* x, const T* w, T* y, float* mean, float* var) {
+  if (!conv_fused_stats() || deterministic() || p.multiply_adds() == 0) return false;
+  const Buffers b{const_cast<T*>(x), const_cast<T*>(w), y};
+  State& s = state();
+  const std::lock_guard lock(s.mutex);
+  ConvKey key = key_of<T>(ConvPass::forward, p, b);
+  key.stats = true;
+  const std::string folder = plan_cache_folder();
+  const Choice* choice = known_choice(s, key, folder);
+  if (!choice && can_measure(key)) choice = &keep(s, key, folder, fastest_stats<T>(s, key, b, mean, var));
+  if (!choice || choice->kind != Choice::Kind::plan) return false;
+  execute_stats<T>(s, key, *choice, b, scratch(stats_bytes(key, *choice)), mean, var);
+  return true;
 }
 
 // --- the table's entries ---
@@ -273,14 +343,15 @@ void convolution(ConvPass pass, const Conv2dParams& p, const T* x, const T* w, c
 template <class T>
 void conv2d_forward(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y, void*) {
   convolution<T>(ConvPass::forward, p, x, w, y);
-  if (bias) add_bias(p.batch * p.out_h() * p.out_w(), p.out_c, bias, y);
+  if (bias) add_bias(rows_of(p), p.out_c, bias, y);
 }
 
 template <class T>
 void conv2d_forward_stats(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y, Wide<T>* mean,
                           Wide<T>* var, void* workspace) {
+  if (!bias && convolution_stats(p, x, w, y, mean, var)) return;
   conv2d_forward(p, x, w, bias, y, workspace);
-  table<T>().batch_norm_stats(p.batch * p.out_h() * p.out_w(), p.out_c, y, mean, var);
+  table<T>().batch_norm_stats(rows_of(p), p.out_c, y, mean, var);
 }
 
 template <class T>
