@@ -1,60 +1,17 @@
-// The emulator that runs CUDA kernels on the CPU (tests/emulator): each case would fail if it did nothing.
+// The emulator that runs CUDA kernels on the CPU (tests/emulator): what happens inside a kernel.
 
-#include <cuda_runtime.h>
 #include <doctest/doctest.h>
-#include <weft_emulator.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <numeric>
 #include <string>
-#include <type_traits>
 #include <vector>
 
+#include "emulator/testing.h"
+
+using namespace weft_emulator::testing;
+
 namespace {
-
-template <class... Expected, class... Actual>
-cudaError_t launch_in(cudaStream_t stream, void (*kernel)(Expected...), dim3 grid, dim3 block,
-                      Actual... arguments) {
-  const cudaLaunchConfig_t config{grid, block, 0, stream, nullptr, 0};
-  return cudaLaunchKernelEx(&config, kernel, arguments...);
-}
-template <class... Expected, class... Actual>
-cudaError_t launch(void (*kernel)(Expected...), dim3 grid, dim3 block, Actual... arguments) {
-  return launch_in(nullptr, kernel, grid, block, arguments...);
-}
-
-/// An array on the device.
-template <class T>
-class Array {
- public:
-  explicit Array(size_t size) : size_(size) { REQUIRE(cudaMalloc(&data_, size * sizeof(T)) == cudaSuccess); }
-  explicit Array(const std::vector<T>& values) : Array(values.size()) {
-    REQUIRE(cudaMemcpy(data_, values.data(), size_ * sizeof(T), cudaMemcpyHostToDevice) == cudaSuccess);
-  }
-  ~Array() { cudaFree(data_); }
-  Array(const Array&) = delete;
-  Array& operator=(const Array&) = delete;
-  T* data() { return data_; }
-  size_t bytes() const { return size_ * sizeof(T); }
-  std::vector<T> host() const {
-    std::vector<T> values(size_);
-    REQUIRE(cudaMemcpy(values.data(), data_, size_ * sizeof(T), cudaMemcpyDeviceToHost) == cudaSuccess);
-    return values;
-  }
-
- private:
-  size_t size_;
-  T* data_ = nullptr;
-};
-
-template <class T>
-std::vector<T> count_up(size_t size, T first = 0) {
-  std::vector<T> values(size);
-  std::iota(values.begin(), values.end(), first);
-  return values;
-}
 
 __global__ void add(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ sum,
                     int n) {
@@ -399,6 +356,71 @@ TEST_CASE("impossible launches give CUDA's errors") {
   CHECK(cudaGetLastError() == cudaSuccess);
   CHECK(std::string(cudaGetErrorName(cudaErrorInvalidConfiguration)) == "cudaErrorInvalidConfiguration");
   CHECK(std::string(cudaGetErrorString(cudaErrorMemoryAllocation)) == "out of memory");
+}
+
+// Wrong kernels.
+__global__ void half_at_barrier(int*) {
+  if (threadIdx.x < 32 || threadIdx.x == 40) {
+    __syncthreads();
+  } else {
+    __syncwarp();
+  }
+}
+__global__ void two_barriers(int*) {
+  if (threadIdx.x < 32) {
+    __syncthreads();
+  } else {
+    __syncthreads();
+  }
+}
+__global__ void without_itself(int*) { __shfl_sync(0xff, 1, 0); }
+__global__ void disagree(int*) { __shfl_sync(threadIdx.x == 3 ? 0xff : 0xffffffff, 1, 0); }
+
+TEST_CASE("kernels that would hang end the program, and it says where") {
+  std::string words = last_words([] { launch(half_at_barrier, 1, 64, static_cast<int*>(nullptr)); });
+  CHECK_MESSAGE(
+      words.find("deadlock in block (0, 0, 0): of 64 threads 33 wait at __syncthreads (") != words.npos,
+      words);
+  CHECK_MESSAGE(words.find("31 at a warp operation (") != words.npos, words);
+  CHECK_MESSAGE(words.find("emulator_test.cpp:") != words.npos, words);
+  words = last_words([] { launch(two_barriers, 1, 64, static_cast<int*>(nullptr)); });
+  CHECK_MESSAGE(words.find("threads of block (0, 0, 0) wait at different barriers") != words.npos, words);
+  words = last_words([] { launch(without_itself, 1, 32, static_cast<int*>(nullptr)); });
+  CHECK_MESSAGE(words.find("lacks the lane that calls it") != words.npos, words);
+  words = last_words([] { launch(disagree, 1, 32, static_cast<int*>(nullptr)); });
+  CHECK_MESSAGE(words.find("different masks") != words.npos, words);
+}
+
+__global__ void keep_in_shared(float* seen) {
+  __shared__ float tile[64];
+  if (threadIdx.x % 2) tile[threadIdx.x] = 1;
+  seen[blockIdx.x * 64 + threadIdx.x] = tile[threadIdx.x];
+}
+
+TEST_CASE("a block finds NaN in its shared arrays") {
+  Array<float> seen(3 * 64);
+  REQUIRE(launch(keep_in_shared, 3, 64, seen.data()) == cudaSuccess);
+  const std::vector<float> values = seen.host();
+  for (int i = 0; i < 3 * 64; ++i) CHECK((i % 2 ? values[i] == 1 : std::isnan(values[i])));
+}
+
+// One thread waits for another without a barrier, which works where threads move on by themselves.
+__global__ void wait_for_the_last(int* x) {
+  __shared__ volatile int flag;
+  if (threadIdx.x == 0) flag = 0;
+  __syncthreads();
+  if (threadIdx.x == blockDim.x - 1) {
+    flag = 5;
+  } else {
+    while (flag == 0) __nanosleep(100);
+  }
+  x[threadIdx.x] = flag;
+}
+
+TEST_CASE("__nanosleep lets other threads run") {
+  Array<int> x(70);
+  REQUIRE(launch(wait_for_the_last, 1, 70, x.data()) == cudaSuccess);
+  CHECK(x.host() == std::vector<int>(70, 5));
 }
 
 }  // namespace

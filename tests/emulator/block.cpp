@@ -65,12 +65,14 @@ void BlockRunner::set_up(dim3 block) {
   ready_count_ = 0;
 }
 
-void BlockRunner::run(dim3 grid, dim3 block, const std::function<void()>& thread, uint64_t seed) {
+void BlockRunner::run(const void* kernel, dim3 grid, dim3 block, const std::function<void()>& thread,
+                      uint64_t seed) {
   if (running()) fail("a kernel calls the host's API");
   random_ = seed;
   if (threads_.empty() || block.x != blockDim.x || block.y != blockDim.y || block.z != blockDim.z)
     set_up(block);
   gridDim = grid;
+  shared_ = &shared_arrays(kernel);
   body_ = &thread;
   // A random start and a random stride with no common divisor reach every block once.
   const uint64_t blocks = uint64_t{grid.x} * grid.y * grid.z;
@@ -95,6 +97,7 @@ void BlockRunner::run_block() {
     warp.living = warp.all;
     warp.waiting = 0;
   }
+  fill_with_nan(*shared_);
   started_ = at_barrier_ = 0;
   living_ = count_;
   votes_ = 0;
@@ -193,7 +196,8 @@ int BlockRunner::barrier(Barrier op, int value, Place place) {
     barrier_ = op;
     place_ = place;
     votes_ = 0;
-  } else if (op != barrier_ || place.line != place_.line || std::strcmp(place.file, place_.file) != 0) {
+  } else if (op != barrier_ || place.line != place_.line ||
+             (place.file != place_.file && std::strcmp(place.file, place_.file) != 0)) {
     fail("threads of block (%u, %u, %u) wait at different barriers: %u at %s:%d, another at %s:%d",
          blockIdx.x, blockIdx.y, blockIdx.z, at_barrier_, place_.file, place_.line, place.file, place.line);
   }

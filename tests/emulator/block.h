@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "fiber.h"
+#include "shared_memory.h"
 #include "weft_emulator/device.h"
 
 namespace weft_emulator {
@@ -20,7 +21,7 @@ class BlockRunner {
   static BlockRunner& of_this_thread();
 
   /// Runs `thread` once for each thread of the grid, blocks and warps in an order that follows from `seed`.
-  void run(dim3 grid, dim3 block, const std::function<void()>& thread, uint64_t seed);
+  void run(const void* kernel, dim3 grid, dim3 block, const std::function<void()>& thread, uint64_t seed);
   bool running() const { return body_ != nullptr; }
 
   int barrier(detail::Barrier op, int value, detail::Place place);
@@ -62,6 +63,7 @@ class BlockRunner {
   [[noreturn]] void deadlock() const;
   uint64_t random();
 
+  const std::vector<SharedArray>* shared_ = nullptr;  // of the kernel
   const std::function<void()>* body_ = nullptr;
   uint64_t random_ = 0;
 

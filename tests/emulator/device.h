@@ -18,7 +18,7 @@ struct Device {
   size_t memory_limit = size_t{1} << 30;
   size_t allocated = 0, peak = 0;
   Stats stats;
-  bool deferred = false, check_guards = false;
+  bool deferred = false, check_guards = false, protect = false;
   uint64_t seed = 1, launches_seeded = 0;
   uint64_t launches_to_fail = 0;
   cudaError_t launch_error = cudaSuccess;
@@ -43,6 +43,15 @@ class Call {
 #define WEFT_EMULATOR_CALL \
   const Call call;         \
   if (call.error()) return call.error()
+
+/// While one of these lives, device memory can be accessed (set_protected).
+class DeviceAtWork {
+ public:
+  DeviceAtWork();
+  ~DeviceAtWork();
+  DeviceAtWork(const DeviceAtWork&) = delete;
+  DeviceAtWork& operator=(const DeviceAtWork&) = delete;
+};
 
 /// Does work in a stream: at once, later, or in a graph.
 cudaError_t submit(cudaStream_t stream, std::function<void()> work);

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "asan.h"
 #include "block.h"
 #include "device.h"
 
@@ -83,6 +84,10 @@ bool set_in_environment(const char* name) {
 Device::Device() : properties{} {
   if (const char* const value = std::getenv("WEFT_EMULATOR_SEED")) seed = std::strtoull(value, nullptr, 10);
   deferred = set_in_environment("WEFT_EMULATOR_DEFER");
+#ifdef WEFT_EMULATOR_ASAN
+  protect = true;
+#endif
+  if (std::getenv("WEFT_EMULATOR_PROTECT")) protect = set_in_environment("WEFT_EMULATOR_PROTECT");
   check_guards = set_in_environment("WEFT_EMULATOR_CHECK");
   std::snprintf(properties.name, sizeof properties.name, "emulated");
   properties.totalGlobalMem = memory_limit;
@@ -163,11 +168,12 @@ cudaError_t launch(const cudaLaunchConfig_t* config, const void* kernel, std::fu
   if (device.launch_error && device.launches_to_fail-- == 0)
     return done(std::exchange(device.launch_error, cudaSuccess));
   ++device.stats.launches;
-  return done(submit(config->stream, [grid, block, thread = std::move(thread)] {
+  return done(submit(config->stream, [kernel, grid, block, thread = std::move(thread)] {
     Device& d = Device::get();
     ++d.stats.kernels;
     d.stats.threads += uint64_t{grid.x} * grid.y * grid.z * block.x * block.y * block.z;
-    BlockRunner::of_this_thread().run(grid, block, thread, d.seed * 0x9e3779b97f4a7c15 + d.launches_seeded++);
+    BlockRunner::of_this_thread().run(kernel, grid, block, thread,
+                                      d.seed * 0x9e3779b97f4a7c15 + d.launches_seeded++);
     if (d.check_guards) check_guards();
   }));
 }

@@ -7,24 +7,18 @@
 #include <cstdio>
 #include <cstdlib>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define WEFT_EMULATOR_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define WEFT_EMULATOR_ASAN 1
-#endif
-#endif
-#ifdef WEFT_EMULATOR_ASAN
-#include <sanitizer/common_interface_defs.h>
-#endif
-#if !defined(__x86_64__) && !defined(__aarch64__)
+#include "asan.h"
+#if (defined(__x86_64__) || defined(__aarch64__)) && !defined(WEFT_EMULATOR_UCONTEXT)
+#define WEFT_EMULATOR_ASSEMBLY 1
+#else
 #include <ucontext.h>
 #endif
 
+#ifdef WEFT_EMULATOR_ASSEMBLY
 // Saves what a called function must keep on the old stack, and takes it from the new one. A few instructions,
 // where swapcontext makes two system calls for the signal mask.
-#if defined(__x86_64__)
 extern "C" void weft_emulator_switch(void** from, void* to);
+#ifdef __x86_64__
 asm(R"(
 .text
 .hidden weft_emulator_switch
@@ -46,10 +40,10 @@ weft_emulator_switch:
   popq %rbx
   popq %rbp
   ret
+
 .size weft_emulator_switch, .-weft_emulator_switch
 )");
-#elif defined(__aarch64__)
-extern "C" void weft_emulator_switch(void** from, void* to);
+#else
 asm(R"(
 .text
 .hidden weft_emulator_switch
@@ -85,6 +79,7 @@ weft_emulator_switch:
 .size weft_emulator_switch, .-weft_emulator_switch
 )");
 #endif
+#endif
 
 namespace weft_emulator {
 namespace {
@@ -102,6 +97,9 @@ thread_local Fiber* entered = nullptr;
 }  // namespace
 
 Fiber::Fiber(void (*main)()) : main_(main), size_(stack_size) {
+  // Were all stacks to begin at the same place of a page, their ends would fight for few lines of the cache.
+  thread_local size_t made = 0;
+  [[maybe_unused]] const size_t shift = made++ * 320 % 4096;
   const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   stack_ =
       mmap(nullptr, page + size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -110,16 +108,7 @@ Fiber::Fiber(void (*main)()) : main_(main), size_(stack_size) {
     std::abort();
   }
   bottom_ = static_cast<char*>(stack_) + page;
-#if defined(__x86_64__)
-  // Six registers, the address to return to, and an address that it would return to in turn.
-  auto* top = reinterpret_cast<uintptr_t*>(static_cast<char*>(stack_) + page + size_) - 8;
-  top[6] = reinterpret_cast<uintptr_t>(&Fiber::enter);
-  saved_ = top;
-#elif defined(__aarch64__)
-  auto* top = reinterpret_cast<uintptr_t*>(static_cast<char*>(stack_) + page + size_) - 20;
-  top[11] = reinterpret_cast<uintptr_t>(&Fiber::enter);  // the link register
-  saved_ = top;
-#else
+#if !defined(WEFT_EMULATOR_ASSEMBLY)
   auto* context = new ucontext_t;
   getcontext(context);
   context->uc_stack.ss_sp = static_cast<char*>(stack_) + page;
@@ -127,14 +116,25 @@ Fiber::Fiber(void (*main)()) : main_(main), size_(stack_size) {
   context->uc_link = nullptr;
   makecontext(context, &Fiber::enter, 0);
   saved_ = context;
+#elif defined(__x86_64__)
+  // Six registers, the address to return to, and an address that it would return to in turn.
+  auto* top = reinterpret_cast<uintptr_t*>(static_cast<char*>(stack_) + page + size_ - shift) - 8;
+  top[6] = reinterpret_cast<uintptr_t>(&Fiber::enter);
+  saved_ = top;
+#else
+  auto* top = reinterpret_cast<uintptr_t*>(static_cast<char*>(stack_) + page + size_ - shift) - 20;
+  top[11] = reinterpret_cast<uintptr_t>(&Fiber::enter);  // the link register
+  saved_ = top;
 #endif
 }
 
 Fiber::~Fiber() {
-#if !defined(__x86_64__) && !defined(__aarch64__)
+#ifndef WEFT_EMULATOR_ASSEMBLY
   delete static_cast<ucontext_t*>(saved_);
 #endif
-  if (stack_) munmap(stack_, static_cast<size_t>(sysconf(_SC_PAGESIZE)) + size_);
+  if (!stack_) return;
+  ASAN_UNPOISON_MEMORY_REGION(bottom_, size_);  // its frames never ended, and the address may be used again
+  munmap(stack_, static_cast<size_t>(sysconf(_SC_PAGESIZE)) + size_);
 }
 
 void Fiber::arrived() {
@@ -157,7 +157,7 @@ void Fiber::switch_to(Fiber& from, Fiber& to) {
 #ifdef WEFT_EMULATOR_ASAN
   __sanitizer_start_switch_fiber(&from.fake_, to.bottom_, to.size_);
 #endif
-#if defined(__x86_64__) || defined(__aarch64__)
+#ifdef WEFT_EMULATOR_ASSEMBLY
   weft_emulator_switch(&from.saved_, to.saved_);
 #else
   if (!from.saved_) from.saved_ = new ucontext_t;

@@ -23,10 +23,10 @@ class Fiber {
   static void arrived();
 
   void (*main_)() = nullptr;
-  void* stack_ = nullptr;         // the mapping, with a page at its start that can't be touched
-  void* saved_ = nullptr;         // stack pointer, or ucontext_t
-  void* fake_ = nullptr;          // of AddressSanitizer: its stack of variables used after return,
-  const void* bottom_ = nullptr;  // and what it must know of the stack
+  void* stack_ = nullptr;                  // the mapping, with a page at its start that can't be touched
+  void* saved_ = nullptr;                  // stack pointer, or ucontext_t
+  [[maybe_unused]] void* fake_ = nullptr;  // of AddressSanitizer: its stack of variables used after return,
+  const void* bottom_ = nullptr;           // and what it must know of the stack
   size_t size_ = 0;
 };
 

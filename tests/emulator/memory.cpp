@@ -8,15 +8,9 @@
 #include <map>
 #include <vector>
 
+#include "asan.h"
 #include "block.h"
 #include "device.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(pointer, size) ((void)(pointer), (void)(size))
-#define ASAN_UNPOISON_MEMORY_REGION(pointer, size) ((void)(pointer), (void)(size))
-#endif
 
 namespace weft_emulator {
 namespace {
@@ -37,6 +31,26 @@ struct Allocation {
 
 using Allocations = std::map<uintptr_t, Allocation>;
 Allocations device_memory, pinned_memory;
+int device_at_work = 0;
+
+/// Lets a kernel or a copy at the memory, or keeps the host from it.
+void set_access(const Allocation& a, bool allowed) {
+#ifdef WEFT_EMULATOR_ASAN
+  if (allowed) {
+    ASAN_UNPOISON_MEMORY_REGION(a.memory, a.size);
+  } else {
+    ASAN_POISON_MEMORY_REGION(a.memory, a.size);
+  }
+#else
+  mprotect(a.mapping, a.mapped, allowed ? PROT_READ | PROT_WRITE : PROT_NONE);
+#endif
+}
+
+void set_access(bool allowed) {
+  for (const auto& [start, allocation] : device_memory) set_access(allocation, allowed);
+}
+
+bool hidden() { return Device::get().protect && device_at_work == 0; }
 
 void* allocate(Allocations& allocations, size_t size) {
   const size_t mapped = (2 * guard_size + size + 4095) / 4096 * 4096;
@@ -50,6 +64,7 @@ void* allocate(Allocations& allocations, size_t size) {
   ASAN_POISON_MEMORY_REGION(a.mapping, guard_size);
   ASAN_POISON_MEMORY_REGION(a.end(), a.guard_behind());
   allocations[reinterpret_cast<uintptr_t>(a.memory)] = a;
+  if (&allocations == &device_memory && hidden()) set_access(a, false);
   return a.memory;
 }
 
@@ -74,6 +89,7 @@ bool release(Allocations& allocations, void* pointer, size_t& size) {
   const auto found = allocations.find(reinterpret_cast<uintptr_t>(pointer));
   if (found == allocations.end()) return false;
   const Allocation a = found->second;
+  if (&allocations == &device_memory && hidden()) set_access(a, true);
   check(a);
   ASAN_UNPOISON_MEMORY_REGION(a.mapping, a.mapped);
   size = a.size;
@@ -144,6 +160,7 @@ cudaError_t copy_now(Copy copy) {
   if (const cudaError_t error = unsafe_in_capture()) return error;
   if (copy.kind == cudaMemcpyDeviceToDevice) return submit(nullptr, copy);  // the host doesn't wait for these
   if (const cudaError_t error = synchronize(nullptr)) return error;
+  const DeviceAtWork access;
   copy();
   return cudaSuccess;
 }
@@ -210,8 +227,23 @@ void set_memory_limit(size_t bytes) {
   Device::get().properties.totalGlobalMem = bytes;
 }
 
+DeviceAtWork::DeviceAtWork() {
+  if (device_at_work++ == 0 && Device::get().protect) set_access(true);
+}
+
+DeviceAtWork::~DeviceAtWork() {
+  if (--device_at_work == 0 && Device::get().protect) set_access(false);
+}
+
+void set_protected(bool on) {
+  const Call call;
+  if (on != Device::get().protect) set_access(!on);
+  Device::get().protect = on;
+}
+
 void check_guards() {
   const Call call;
+  const DeviceAtWork access;
   for (const auto& [start, allocation] : device_memory) check(allocation);
   for (const auto& [start, allocation] : pinned_memory) check(allocation);
 }

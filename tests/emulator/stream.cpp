@@ -23,7 +23,7 @@ thread_local cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
 
 template <class T, class... Arguments>
 T* make(Owned<T>& owned, Arguments&&... arguments) {
-  auto thing = std::make_unique<T>(std::forward<Arguments>(arguments)...);
+  auto thing = std::make_unique<T>(T{std::forward<Arguments>(arguments)...});
   T* const address = thing.get();
   owned[address] = std::move(thing);
   return address;
@@ -44,10 +44,13 @@ void each_stream(Visit&& visit) {
 void do_next(CUstream_st& stream) {
   const Work work = std::move(stream.queue.front());
   stream.queue.pop_front();
+  const DeviceAtWork access;
   work();
 }
 
 void drain(CUstream_st& stream) {
+  if (stream.queue.empty()) return;
+  const DeviceAtWork access;  // once for all
   while (!stream.queue.empty()) do_next(stream);
 }
 
@@ -122,6 +125,7 @@ cudaError_t submit(cudaStream_t stream, Work work) {
   if (Device::get().deferred) {
     found->queue.push_back(std::move(work));
   } else {
+    const DeviceAtWork access;
     work();
   }
   return cudaSuccess;

@@ -54,6 +54,11 @@ void set_seed(uint64_t seed);
 /// and does one piece of work.
 void set_deferred(bool deferred);
 
+/// Keeps the host's code from device memory: touching it outside a kernel or a copy ends the program, under
+/// AddressSanitizer (where this is on from the start) with its report, else by SIGSEGV. Also by
+/// WEFT_EMULATOR_PROTECT=1 or 0. Costs some microseconds for each megabyte and launch.
+void set_protected(bool on);
+
 /// Bytes written outside an allocation end the program at cudaFree, and in here. With WEFT_EMULATOR_CHECK=1
 /// after every kernel.
 void check_guards();

@@ -255,11 +255,12 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
                                Actual&&... arguments) {
   static_assert((std::is_trivially_copyable_v<Expected> && ...), "arguments go to the device as plain bytes");
   static_assert((sizeof(Expected) + ... + 0) <= 4096, "CUDA takes up to 4 KB of arguments on every device");
-  return weft_emulator::detail::launch(
-      config, reinterpret_cast<const void*>(kernel),
-      [kernel, copies = std::tuple<std::remove_cv_t<Expected>...>(std::forward<Actual>(arguments)...)] {
-        std::apply(kernel, copies);
-      });
+  // A function's parameters, so that arguments convert as in a call.
+  return [&](Expected... arguments_now) {
+    return weft_emulator::detail::launch(config, reinterpret_cast<const void*>(kernel),
+                                         [kernel, copies = std::tuple<std::remove_cv_t<Expected>...>(
+                                                      arguments_now...)] { std::apply(kernel, copies); });
+  }(std::forward<Actual>(arguments)...);
 }
 template <class T>
 cudaError_t cudaFuncSetAttribute(T*, cudaFuncAttribute, int) {

@@ -1,0 +1,22 @@
+#pragma once
+// Finds the shared arrays of a kernel, to fill them anew for each block.
+
+#include <cstddef>
+#include <vector>
+
+namespace weft_emulator {
+
+/// One `static thread_local` variable of a function.
+struct SharedArray {
+  ptrdiff_t offset;  // from threadIdx, which lies in the same segment of every thread
+  size_t size;
+};
+
+/// Those declared in the kernel itself, by the symbols of the program's file. Of functions that it calls they
+/// aren't known, nor where there are no symbols.
+const std::vector<SharedArray>& shared_arrays(const void* kernel);
+
+/// Bytes of 0xff in those of this thread.
+void fill_with_nan(const std::vector<SharedArray>& arrays);
+
+}  // namespace weft_emulator
