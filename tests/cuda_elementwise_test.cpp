@@ -232,6 +232,19 @@ TEST_CASE_TEMPLATE("binary ops on random shapes", T, EACH_TYPE) {
   }
 }
 
+TEST_CASE_TEMPLATE("binary ops on rows that are not dense", T, EACH_TYPE) {
+  for (int64_t stride : {64, 65, 68, 72}) {
+    Broadcast s = broadcast({5, 64}, {true, true}, {false, true});
+    s.a_stride[0] = stride;
+    const auto a = random<T>(5 * stride), b = random<T>(64);
+    Doubles y(5 * 64);
+    oracle().binary(Binary::add, s, to_double(a).data(), to_double(b).data(), y.data());
+    Array<T> device_a(a), device_b(b), device_y(5 * 64);
+    cuda::table<T>().binary(Binary::add, s, device_a.get(), device_b.get(), device_y.get());
+    CHECK_NEAR(T, device_y.values(), y);
+  }
+}
+
 TEST_CASE_TEMPLATE("binary ops at the limits", T, EACH_TYPE) {
   const Doubles special{0, -0.0, 1, -1, kInf, -kInf, kNaN};
   Doubles a, b;
@@ -332,7 +345,7 @@ TEST_CASE_TEMPLATE("dropout keeps what the stream of the key says", T, EACH_TYPE
       for (double p : {0.0, 0.1, 0.5, 0.9, 1 - 1e-12}) {
         CAPTURE(n);
         CAPTURE(p);
-        const uint64_t key = uint64_t(pick(0, std::numeric_limits<int64_t>::max()));
+        const uint64_t key = uint64_t(pick(0, int64_t{1} << 60)) << 3 | 5;
         auto x = random<T>(n, 0.5, 1);
         if (n > 100) x[100] = T(kNaN);
         Doubles y(x.size());
@@ -397,6 +410,8 @@ TEST_CASE_TEMPLATE("reduce along rows", T, EACH_TYPE) {
     check_reduce<T>(1, 100000 + pick(0, 9), 1, shift);
     check_reduce<T>(2, 70001, 1, shift);
   }
+  check_reduce<T>(1, 8 * 4096 + 1, 1, 1);  // one element for the last block (two sizes: float and 16 bits)
+  check_reduce<T>(1, 8 * 8192 + 1, 1, 1);
   check_reduce<T>(1, 1 << 20, 1);
   check_reduce<T>(0, 5, 1);
 }
