@@ -1,6 +1,7 @@
 // In the place of kernels/cuda/ in a build without CUDA.
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/augment.h"
+#include "weft/kernels/cuda/metrics.h"
 #include "weft/kernels/cuda/uploader.h"
 #include "weft/kernels/updates/multi_tensor.h"
 
@@ -112,5 +113,13 @@ void* Uploader::staging() { absent(); }
 void Uploader::start(int64_t) { absent(); }
 const void* Uploader::receive() { absent(); }
 void Uploader::done() { absent(); }
+
+template <class T>
+void accumulate_metrics(int64_t, int64_t, const T*, const int64_t*, const float*, double*) {
+  absent();
+}
+template void accumulate_metrics(int64_t, int64_t, const float*, const int64_t*, const float*, double*);
+template void accumulate_metrics(int64_t, int64_t, const bf16*, const int64_t*, const float*, double*);
+template void accumulate_metrics(int64_t, int64_t, const f16*, const int64_t*, const float*, double*);
 
 }  // namespace weft::kernels::cuda

@@ -165,7 +165,9 @@ TEST_CASE("mixup mixes images and labels with the same weights") {
     for (int64_t p = 0; p < 18; ++p)
       images.data<float>()[i * 18 + p] = float(1 << i);  // an image tells who is in it
   }
-  const Mixed mixed = mixup(images, labels, classes, 0.4, 99);
+  std::vector<data::Mix> mix(static_cast<size_t>(n));
+  draw_mixup(0.4, 99, mix);
+  const data::GpuBatch mixed = mixup({images, labels}, mix, classes);
   for (int64_t i = 0; i < n; ++i) {
     double total = 0, pixel = 0;
     for (int64_t c = 0; c < classes; ++c) {

@@ -12,7 +12,7 @@ using nlohmann::json;
 namespace {
 
 constexpr const char* kFormat = "weft checkpoint 1";
-const std::string kModel = "model.", kOptimizer = "optimizer.";
+const std::string kModel = "model.", kOptimizer = "optimizer.", kScaling = "scaling.";
 
 /// JSON has no infinity and no NaN; both become null and come back as NaN.
 double number(const json& value) {
@@ -70,9 +70,10 @@ StateDict part(const StateDict& all, const std::string& prefix) {
 
 void save_checkpoint(const std::string& path, const TrainConfig& config,
                      const std::vector<std::string>& classes, const Module& model,
-                     const optim::Optimizer& optimizer, const RunState& state) {
+                     const optim::Optimizer& optimizer, const StateDict& scaling, const RunState& state) {
   StateDict all = with_prefix(kModel, model.state_dict());
   for (auto& entry : with_prefix(kOptimizer, optimizer.state_dict())) all.push_back(std::move(entry));
+  for (auto& entry : with_prefix(kScaling, scaling)) all.push_back(std::move(entry));
   save_safetensors(path, all,
                    {{"format", kFormat},
                     {"config", to_json(config).dump()},
@@ -81,8 +82,8 @@ void save_checkpoint(const std::string& path, const TrainConfig& config,
 }
 
 RunState load_checkpoint(const std::string& path, const TrainConfig& config,
-                         const std::vector<std::string>& classes, Module& model,
-                         optim::Optimizer& optimizer) {
+                         const std::vector<std::string>& classes, Module& model, optim::Optimizer& optimizer,
+                         StateDict& scaling) {
   std::map<std::string, std::string> metadata;
   const StateDict all = load_safetensors(path, &metadata);
   check(metadata["format"] == kFormat, path, ": not a checkpoint of weft train (its format is \"",
@@ -108,6 +109,7 @@ RunState load_checkpoint(const std::string& path, const TrainConfig& config,
   try {
     model.load_state_dict(part(all, kModel));
     optimizer.load_state_dict(part(all, kOptimizer));
+    scaling = part(all, kScaling);
   } catch (const Error& e) {
     fail(path, ": does not fit this run: ", e.what());
   }

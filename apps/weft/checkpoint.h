@@ -32,14 +32,15 @@ struct RunState {
   std::vector<EpochMetrics> metrics;  ///< of the epochs that are done
 };
 
-/// Writes model, optimizer and state, atomically.
+/// Writes model, optimizer, what scales the loss (empty for none) and state, atomically.
 void save_checkpoint(const std::string& path, const TrainConfig& config,
                      const std::vector<std::string>& classes, const Module& model,
-                     const optim::Optimizer& optimizer, const RunState& state);
+                     const optim::Optimizer& optimizer, const StateDict& scaling, const RunState& state);
 
-/// Reads it into `model` and `optimizer`. Throws Error, naming the file, where it is missing, damaged, no
-/// checkpoint of weft's, or one of a run with other settings or classes.
+/// Reads it into `model`, `optimizer` and `scaling`. Throws Error, naming the file, where it is missing,
+/// damaged, no checkpoint of weft's, or one of a run with other settings or classes.
 RunState load_checkpoint(const std::string& path, const TrainConfig& config,
-                         const std::vector<std::string>& classes, Module& model, optim::Optimizer& optimizer);
+                         const std::vector<std::string>& classes, Module& model, optim::Optimizer& optimizer,
+                         StateDict& scaling);
 
 }  // namespace weft::app

@@ -38,6 +38,9 @@ void add_data(CLI::App& weft, Action& action);
 void add_bench(CLI::App& weft, Action& action);
 void add_lab(CLI::App& weft, Action& action);
 
+/// Adds --device [cpu] and --precision [fp32].
+void add_device(CLI::App& command, std::string& device, std::string& precision);
+
 /// Adds --threads [the cores that the process may use]; `threads` is 0 where it is not given.
 void add_threads(CLI::App& command, int& threads);
 /// Applies it.

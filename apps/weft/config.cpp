@@ -8,6 +8,7 @@
 
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/names.h"
+#include "weft/engine/device.h"
 #include "weft/engine/file.h"
 
 namespace weft::app {
@@ -82,17 +83,15 @@ void require(bool ok, const char* key, const T& value, const char* expected) {
 }
 
 void require_device(const std::string& device) {
-  if (device == "cpu") return;
-  if (device == "cuda" || device.rfind("cuda:", 0) == 0)
-    fail("--device ", device, ": this weft was built without CUDA; use --device cpu");
-  usage_error("--device must be cpu or cuda[:i], got ", device);
+  if (device != "cpu" && device != "cuda" && device.rfind("cuda:", 0) != 0)
+    usage_error("--device must be cpu or cuda[:i], got ", device);
+  parse_device(device);
 }
 
-void require_precision(const std::string& precision) {
-  if (precision == "fp32") return;
-  if (precision == "bf16" || precision == "fp16")
-    fail("--precision ", precision, ": this weft was built without CUDA, and the CPU trains in fp32 only");
-  usage_error("--precision must be fp32, bf16 or fp16, got ", precision);
+void require_precision(const std::string& precision, const std::string& device) {
+  const DType dtype = parse_precision(precision);
+  if (is_half(dtype) && device == "cpu")
+    fail("--precision ", precision, ": the CPU trains in fp32 only; use --device cuda");
 }
 
 }  // namespace
@@ -103,7 +102,7 @@ void validate(const TrainConfig& c) {
   require_known("--optimizer", c.optimizer, optimizer_names());
   require_known("--schedule", c.schedule, schedule_names());
   require_device(c.device);
-  require_precision(c.precision);
+  require_precision(c.precision, c.device);
   const auto finite = [](double v, double low, double high) {
     return std::isfinite(v) && v >= low && v <= high;
   };

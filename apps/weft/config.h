@@ -28,7 +28,7 @@ struct TrainConfig {
   std::string device = "cpu", precision = "fp32";
   std::string noisy_labels;
   bool recompute = false, strict = false;
-  bool exact = false, tune = false;
+  bool exact = false, deterministic = false, tune = false;
 
   bool operator==(const TrainConfig&) const = default;
 };
@@ -61,12 +61,13 @@ void visit_settings(Config& c, Visit&& visit) {
   visit("mixup", c.mixup, "mix pairs of images with weights from Beta(A, A); 0 means none");
   visit("runs", c.runs, "repeat with seeds SEED, SEED + 1, ..., each in a sub-folder run-K");
   visit("seed", c.seed, "seed of everything random");
-  visit("device", c.device, "cpu (this build has no CUDA)");
-  visit("precision", c.precision, "fp32 (this build has no bf16 or fp16)");
+  visit("device", c.device, "cpu, or cuda[:i] for the NVIDIA GPU of that number");
+  visit("precision", c.precision, "fp32; on a GPU also bf16, or fp16 with loss scaling (weights stay fp32)");
   visit("noisy_labels", c.noisy_labels, "CSV:COLUMN, training labels from that column of that file");
   visit("recompute", c.recompute, "save memory: compute activations again in the backward pass");
   visit("strict", c.strict, "refuse broken images instead of skipping and counting them");
-  visit("exact", c.exact, "convolve by the plain sums, without Winograd");
+  visit("exact", c.exact, "convolve by the plain sums: without Winograd, and without TF32 on a GPU");
+  visit("deterministic", c.deterministic, "on a GPU: the same bits in each run (always so on the CPU)");
   visit("tune", c.tune, "measure the fastest convolution algorithm for each shape, once on this machine");
 }
 
@@ -83,7 +84,8 @@ void read_config(const std::string& path, TrainConfig& config);
 std::vector<std::string> differing_flags(const TrainConfig& a, const TrainConfig& b);
 
 /// Throws UsageError naming the flag whose value no run can have; unknown names are answered with the list of
-/// known ones. Throws Error for what this build cannot do (CUDA).
+/// known ones. Throws Error for what this build or machine cannot do (CUDA); else the GPU of --device is the
+/// one in use from here on.
 void validate(const TrainConfig& config);
 
 }  // namespace weft::app

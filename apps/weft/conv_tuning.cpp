@@ -10,6 +10,7 @@
 #include "weft/engine/error.h"
 #include "weft/engine/file.h"
 #include "weft/kernels/convolution.h"
+#include "weft/kernels/cuda.h"
 #include "weft/kernels/parallel.h"
 
 namespace weft::app {
@@ -92,5 +93,7 @@ ConvTuning::~ConvTuning() {
     fmt::print(stderr, "weft: warning: the choices of --tune are not kept: {}\n", e.what());
   }
 }
+
+void keep_gpu_plans() { kernels::cuda::set_plan_cache_folder((cache_folder() / "cudnn").string()); }
 
 }  // namespace weft::app

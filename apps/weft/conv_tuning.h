@@ -23,4 +23,8 @@ class ConvTuning {
   size_t known_;
 };
 
+/// Keeps the algorithms that cuDNN was measured to be fastest with in the cache folder, for later runs on
+/// this GPU.
+void keep_gpu_plans();
+
 }  // namespace weft::app

@@ -7,11 +7,12 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "weft/apps/weft/batches.h"
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/data_source.h"
 #include "weft/apps/weft/evaluation.h"
 #include "weft/apps/weft/model_file.h"
-#include "weft/engine/data/loader.h"
+#include "weft/apps/weft/names.h"
 #include "weft/kernels/parallel.h"
 
 namespace weft::app {
@@ -21,7 +22,7 @@ using nlohmann::json;
 namespace {
 
 struct EvalFlags {
-  std::string model, data, split = "val";
+  std::string model, data, split = "val", device = "cpu", precision = "fp32";
   int64_t size = 0, valid_resize = 0, batch_size = 64;
   bool strict = false, json_lines = false;
   int threads = 0;
@@ -103,15 +104,19 @@ int eval(const EvalFlags& flags) {
     progress.clear();
     fmt::print(stderr, "weft: {}\n", text);
   };
-  data::ImageLoader loader(data::ImageDataset::open(path, flags.split), o);
-  const std::vector<int64_t> map = map_classes(loader.dataset().classes(), info.classes);
-  const auto result = evaluate(*loaded.module, loader, map, int64_t(info.classes.size()), [&](int64_t done) {
-    progress.note("evaluating", done, loader.batches());
+  const Device device = parse_device(flags.device);
+  data::GpuOptions gpu;
+  gpu.dtype = parse_precision(flags.precision);
+  const auto loader = make_batches(data::ImageDataset::open(path, flags.split), o, device, gpu);
+  loaded.module->to(device);
+  const std::vector<int64_t> map = map_classes(loader->dataset().classes(), info.classes);
+  const auto result = evaluate(*loaded.module, *loader, map, int64_t(info.classes.size()), [&](int64_t done) {
+    progress.note("evaluating", done, loader->batches());
     return true;
   });
   progress.clear();
   if (flags.json_lines) {
-    fmt::print("{}\n", to_json(*result, info.classes, int64_t(loader.skipped().size())).dump());
+    fmt::print("{}\n", to_json(*result, info.classes, int64_t(loader->skipped().size())).dump());
   } else {
     fmt::print("accuracy {:.2f} %  loss {:.4f}  ({} images)\n", 100 * result->accuracy, result->loss,
                result->images);
@@ -141,6 +146,7 @@ void add_eval(CLI::App& weft, Action& action) {
   command->add_option("--batch-size", flags->batch_size, "images at a time")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
+  add_device(*command, flags->device, flags->precision);
   add_threads(*command, flags->threads);
   command->add_flag("--strict", flags->strict, "refuse broken images instead of skipping and counting them");
   command->add_flag("--json", flags->json_lines, "one JSON object on standard output");

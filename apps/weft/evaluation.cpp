@@ -1,7 +1,10 @@
 #include "weft/apps/weft/evaluation.h"
 
+#include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/loss.h"
 #include "weft/engine/ops/reduce.h"
+#include "weft/engine/ops/shape.h"
+#include "weft/kernels/cuda.h"
 
 namespace weft::app {
 namespace {
@@ -19,17 +22,25 @@ class EvalMode {
   bool training_;
 };
 
-}  // namespace
-
-int64_t count_correct(const Tensor& logits, const Tensor& labels) {
-  const Tensor predicted = argmax(logits);
-  int64_t correct = 0;
-  for (int64_t i = 0; i < labels.numel(); ++i)
-    correct += predicted.data<int64_t>()[i] == labels.data<int64_t>()[i];
-  return correct;
+/// An incomplete batch filled up with zeros: on a GPU each size of batch costs plans of its own.
+Tensor filled_up(const Tensor& images, int64_t batch_size) {
+  const int64_t n = images.size(0);
+  if (images.device() == Device::cpu || n == batch_size) return images;
+  Shape rest = images.shape();
+  rest.set(0, batch_size - n);
+  return concat({images, Tensor::zeros(rest, images.dtype(), images.device())}, 0);
 }
 
-std::optional<Evaluation> evaluate(Module& model, data::ImageLoader& loader,
+Tensor first_rows(const Tensor& x, int64_t rows) {
+  if (x.size(0) == rows) return x;
+  const Tensor y = Tensor::empty({rows, x.size(1)}, x.dtype(), x.device());
+  kernels::cuda::copy(y.raw(), x.raw(), y.bytes());
+  return y;
+}
+
+}  // namespace
+
+std::optional<Evaluation> evaluate(Module& model, data::GpuLoader& loader,
                                    const std::vector<int64_t>& label_map, int64_t classes,
                                    const std::function<bool(int64_t)>& each) {
   const EvalMode mode(model);
@@ -40,17 +51,16 @@ std::optional<Evaluation> evaluate(Module& model, data::ImageLoader& loader,
   loader.begin_epoch(0);
   while (auto batch = loader.next()) {
     const int64_t n = batch->labels.numel();
-    for (int64_t i = 0; i < n; ++i) {
-      int64_t& label = batch->labels.data<int64_t>()[i];
-      label = label_map[size_t(label)];
-    }
-    const Tensor logits = model(batch->images);
-    loss_sum += cross_entropy(logits, batch->labels).item() * double(n);
-    const Tensor predicted = argmax(logits);
-    for (int64_t i = 0; i < n; ++i) {
-      const int64_t label = batch->labels.data<int64_t>()[i], guess = predicted.data<int64_t>()[i];
-      correct += label == guess;
-      ++result.confusion[size_t(label * classes + guess)];
+    std::vector<int64_t> labels = batch->labels.to_vector<int64_t>();
+    for (int64_t& label : labels) label = label_map[size_t(label)];
+    const Tensor all = model(filled_up(batch->images, loader.options().batch_size));
+    const Tensor logits = cast(first_rows(all, n), DType::f32);
+    const Tensor target = Tensor::from(labels, {n}).to(logits.device());
+    loss_sum += cross_entropy(logits, target).item() * double(n);
+    const std::vector<int64_t> predicted = argmax(logits).to_vector<int64_t>();
+    for (size_t i = 0; i < labels.size(); ++i) {
+      correct += labels[i] == predicted[i];
+      ++result.confusion[size_t(labels[i] * classes + predicted[i])];
     }
     result.images += n;
     if (!each(loader.position())) return std::nullopt;

@@ -55,23 +55,28 @@ std::vector<float> mixup_weights(double alpha, int64_t count, uint64_t key) {
   return weights;
 }
 
-Mixed mixup(const Tensor& images, const Tensor& labels, int64_t classes, double alpha, uint64_t key) {
-  const int64_t n = images.size(0), pixels = images.numel() / std::max<int64_t>(n, 1);
-  const std::vector<int64_t> partner = random_permutation(n, key);
-  const std::vector<float> weights = mixup_weights(alpha, n, key);
-  Mixed out{Tensor::empty(images.shape()), Tensor::zeros({n, classes})};
-  const float* x = images.data<float>();
+void draw_mixup(double alpha, uint64_t key, std::span<data::Mix> mix) {
+  const std::vector<int64_t> partner = random_permutation(int64_t(mix.size()), key);
+  const std::vector<float> weights = mixup_weights(alpha, int64_t(mix.size()), key);
+  for (size_t i = 0; i < mix.size(); ++i) mix[i] = {.weight = weights[i], .partner = partner[i]};
+}
+
+data::GpuBatch mixup(const data::Batch& batch, std::span<const data::Mix> mix, int64_t classes) {
+  const int64_t n = batch.images.size(0), pixels = batch.images.numel() / n;
+  data::GpuBatch out{Tensor::empty(batch.images.shape()), batch.labels, Tensor::zeros({n, classes})};
+  const float* x = batch.images.data<float>();
   float* y = out.images.data<float>();
   kernels::parallel_for(n, [&](int64_t i) {
-    const float w = weights[size_t(i)];
-    const float *a = x + i * pixels, *b = x + partner[size_t(i)] * pixels;
-    for (int64_t p = 0; p < pixels; ++p) y[i * pixels + p] = w * a[p] + (1 - w) * b[p];
+    const data::Mix& m = mix[size_t(i)];
+    const float *a = x + i * pixels, *b = x + m.partner * pixels;
+    for (int64_t p = 0; p < pixels; ++p) y[i * pixels + p] = m.weight * a[p] + (1 - m.weight) * b[p];
   });
-  const int64_t* label = labels.data<int64_t>();
+  const int64_t* label = batch.labels.data<int64_t>();
   float* target = out.targets.data<float>();
   for (int64_t i = 0; i < n; ++i) {
-    target[i * classes + label[i]] += weights[size_t(i)];
-    target[i * classes + label[partner[size_t(i)]]] += 1 - weights[size_t(i)];
+    const data::Mix& m = mix[size_t(i)];
+    target[i * classes + label[i]] += m.weight;
+    target[i * classes + label[m.partner]] += 1 - m.weight;
   }
   return out;
 }

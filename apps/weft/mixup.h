@@ -3,22 +3,22 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
-#include "weft/engine/tensor.h"
+#include "weft/engine/data/gpu_loader.h"
 
 namespace weft::app {
 
 /// `count` draws of max(w, 1 - w), w ~ Beta(alpha, alpha); a pure function of its arguments.
 std::vector<float> mixup_weights(double alpha, int64_t count, uint64_t key);
 
-struct Mixed {
-  Tensor images;   ///< f32 [N, H, W, 3]: weight * image + (1 - weight) * partner
-  Tensor targets;  ///< f32 [N, classes]: weight on the image's class, the rest on the partner's
-};
+/// Gives every image of a batch a partner in it, drawn without repetition, and its own weight. A pure
+/// function of its arguments.
+void draw_mixup(double alpha, uint64_t key, std::span<data::Mix> mix);
 
-/// Mixes every image with one of the same batch, drawn without repetition. images: f32 [N, H, W, 3], labels:
-/// i64 [N]. A pure function of its arguments: `key` decides partners and weights.
-Mixed mixup(const Tensor& images, const Tensor& labels, int64_t classes, double alpha, uint64_t key);
+/// images f32 [N, H, W, 3]: weight * image + (1 - weight) * partner; targets f32 [N, classes]: weight on the
+/// image's class, the rest on the partner's.
+data::GpuBatch mixup(const data::Batch& batch, std::span<const data::Mix> mix, int64_t classes);
 
 }  // namespace weft::app

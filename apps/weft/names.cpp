@@ -30,4 +30,11 @@ void require_known(std::string_view flag, std::string_view name, const std::vect
   usage_error(flag, ": unknown name '", name, "'; known are ", list);
 }
 
+DType parse_precision(std::string_view precision) {
+  if (precision == "fp32") return DType::f32;
+  if (precision == "bf16") return DType::bf16;
+  if (precision == "fp16") return DType::f16;
+  usage_error("--precision must be fp32, bf16 or fp16, got ", precision);
+}
+
 }  // namespace weft::app

@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "weft/engine/dtype.h"
+
 namespace weft::app {
 
 std::vector<std::string> model_names();
@@ -13,6 +15,8 @@ std::vector<std::string> activation_names();
 std::string default_activation(const std::string& model);
 std::vector<std::string> optimizer_names();
 std::vector<std::string> schedule_names();
+/// The activations' dtype for --precision: fp32, bf16 or fp16. Throws UsageError for another.
+DType parse_precision(std::string_view precision);
 
 /// Throws UsageError listing `names` unless `name` is one of them.
 void require_known(std::string_view flag, std::string_view name, const std::vector<std::string>& names);

@@ -9,8 +9,10 @@
 
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/model_file.h"
+#include "weft/apps/weft/names.h"
 #include "weft/engine/data/image.h"
 #include "weft/engine/file.h"
+#include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/loss.h"
 
 namespace weft::app {
@@ -20,7 +22,7 @@ using nlohmann::json;
 namespace {
 
 struct PredictFlags {
-  std::string model;
+  std::string model, device = "cpu", precision = "fp32";
   std::vector<std::string> images;
   int64_t top = 5;
   bool json_lines = false;
@@ -42,8 +44,16 @@ Tensor read_image(const std::string& file, const ModelInfo& info) {
   return x;
 }
 
+std::vector<float> probabilities(LoadedModel& model, const Tensor& image, DType dtype) {
+  const Device device = model.module->parameters().front().tensor.device();
+  check(device != Device::cpu || dtype == DType::f32,
+        "--precision: the CPU computes in fp32 only; use --device cuda");
+  return softmax(cast((*model.module)(image.to(device).to(dtype)), DType::f32)).to_vector<float>();
+}
+
 void predict_one(LoadedModel& model, const std::string& file, const PredictFlags& flags) {
-  const std::vector<float> p = softmax((*model.module)(read_image(file, model.info))).to_vector<float>();
+  const std::vector<float> p =
+      probabilities(model, read_image(file, model.info), parse_precision(flags.precision));
   std::vector<size_t> order(p.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });
@@ -62,6 +72,7 @@ void predict_one(LoadedModel& model, const std::string& file, const PredictFlags
 int predict(const PredictFlags& flags) {
   use_threads(flags.threads);
   LoadedModel model = load_model(flags.model);
+  model.module->to(parse_device(flags.device));
   int code = kDone;
   for (const std::string& file : flags.images) {
     try {
@@ -85,6 +96,7 @@ void add_predict(CLI::App& weft, Action& action) {
   command->add_option("--top", flags->top, "how many classes to show")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
+  add_device(*command, flags->device, flags->precision);
   add_threads(*command, flags->threads);
   command->add_flag("--json", flags->json_lines, "one JSON object a line on standard output");
   command->final_callback([flags, &action] { action = [flags] { return predict(*flags); }; });

@@ -19,6 +19,7 @@
 #include "weft/apps/weft/run_files.h"
 #include "weft/apps/weft/trainer.h"
 #include "weft/kernels/convolution.h"
+#include "weft/kernels/cuda.h"
 
 namespace weft::app {
 
@@ -184,6 +185,9 @@ int train(const TrainFlags& flags) {
   const TrainConfig config = settings_of(flags);
   use_threads(flags.threads);
   if (config.exact) set_exact(true);
+  kernels::cuda::set_allow_tf32(!config.exact);
+  kernels::cuda::set_deterministic(config.deterministic);
+  if (config.device != "cpu") keep_gpu_plans();
   std::optional<ConvTuning> tuning;
   if (config.tune) tuning.emplace();
   const InterruptGuard guard;
@@ -222,6 +226,9 @@ void add_train(CLI::App& weft, Action& action) {
                    "memory for decoded images, which a second epoch need not decode again; 0: none "
                    "[a quarter of what is available]")
       ->check(CLI::NonNegativeNumber);
+  command->add_flag(
+      "--eager", flags->trainer.eager,
+      "on a GPU: start each kernel by itself, not whole steps as a captured graph (the same bits)");
   command->add_option("--stop-after-steps", flags->trainer.stop_after_steps)
       ->check(CLI::NonNegativeNumber)
       ->group("");

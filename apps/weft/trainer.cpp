@@ -7,16 +7,17 @@
 #include <cmath>
 #include <numeric>
 
+#include "weft/apps/weft/batches.h"
 #include "weft/apps/weft/evaluation.h"
 #include "weft/apps/weft/interrupt.h"
 #include "weft/apps/weft/memory.h"
 #include "weft/apps/weft/mixup.h"
 #include "weft/apps/weft/model_file.h"
+#include "weft/apps/weft/names.h"
+#include "weft/apps/weft/train_step.h"
 #include "weft/apps/weft/version.h"
-#include "weft/engine/data/loader.h"
-#include "weft/engine/ops/loss.h"
 #include "weft/engine/random.h"
-#include "weft/engine/tape.h"
+#include "weft/kernels/cuda.h"
 #include "weft/kernels/kernels.h"
 #include "weft/kernels/parallel.h"
 #include "weft/kernels/philox.h"
@@ -28,6 +29,7 @@ using nlohmann::json;
 
 namespace {
 
+constexpr int64_t kLookEvery = 16;             // steps on a GPU between two looks at the loss
 constexpr uint64_t kMixupStream = 0x6d697875;  // "mixu": apart from the other streams of the seed
 
 using Clock = std::chrono::steady_clock;
@@ -73,14 +75,29 @@ data::LoaderOptions loader_options(const TrainConfig& c, bool train, int64_t cac
 /// it too.
 std::unique_ptr<Module> seeded_model(const TrainConfig& c, const ModelInfo& info) {
   manual_seed(c.seed);
-  return build_model(info);
+  auto model = build_model(info);
+  model->to(parse_device(c.device));
+  return model;
+}
+
+/// Mixup for the loader: a pure function of the seed and the place of the batch in the run.
+data::GpuOptions gpu_options(const TrainConfig& c, bool train, int64_t steps_per_epoch) {
+  data::GpuOptions o;
+  o.dtype = parse_precision(c.precision);
+  o.fixed_buffers = true;
+  if (!train || c.mixup <= 0) return o;
+  o.mixup = [seed = c.seed, alpha = c.mixup, steps_per_epoch](int64_t epoch, int64_t batch,
+                                                              std::span<data::Mix> mix) {
+    const auto w = kernels::philox(seed, uint64_t(epoch * steps_per_epoch + batch), kMixupStream);
+    draw_mixup(alpha, uint64_t(w[0]) << 32 | w[1], mix);
+  };
+  return o;
 }
 
 bool all_finite(const Module& model) {
   for (const Parameter& p : model.parameters()) {
-    const float* v = p.tensor.data<float>();
-    for (int64_t i = 0; i < p.tensor.numel(); ++i)
-      if (!std::isfinite(v[i])) return false;
+    for (float v : p.tensor.to_vector<float>())
+      if (!std::isfinite(v)) return false;
   }
   return true;
 }
@@ -96,8 +113,13 @@ class Trainer {
         info_(info_of(config, data)),
         relabelled_(data.relabelled),
         all_images_(data.train.size() + data.val.size()),
-        train_loader_(data.train, loader_options(config, true, cache_share(data.train.size()), progress)),
-        val_loader_(data.val, loader_options(config, false, cache_share(data.val.size()), progress)),
+        device_(parse_device(config.device)),
+        train_loader_(
+            make_batches(data.train, loader_options(config, true, cache_share(data.train.size()), progress),
+                         device_, gpu_options(config, true, data.train.size() / config.batch_size))),
+        val_loader_(make_batches(data.val,
+                                 loader_options(config, false, cache_share(data.val.size()), progress),
+                                 device_, gpu_options(config, false, 0))),
         model_(seeded_model(config, info_)),
         optimizer_(optim::make_optimizer(config.optimizer, optim::split_decay(model_->parameters()),
                                          {.lr = config.lr,
@@ -105,7 +127,12 @@ class Trainer {
                                           .sqrmom = config.sqrmom,
                                           .eps = config.eps,
                                           .wd = config.wd})),
-        schedule_(optim::make_schedule(config.schedule, {.anneal_start = config.anneal_start})) {
+        schedule_(optim::make_schedule(config.schedule, {.anneal_start = config.anneal_start})),
+        step_(*model_, *optimizer_,
+              {.device = device_,
+               .dtype = parse_precision(config.precision),
+               .label_smoothing = config.label_smoothing,
+               .capture = !options.eager}) {
     label_map_.resize(info_.classes.size());
     std::iota(label_map_.begin(), label_map_.end(), int64_t{0});
   }
@@ -115,7 +142,8 @@ class Trainer {
  private:
   void start();
   bool train_epoch();
-  void train_batch(data::Batch batch);
+  bool train_batch();
+  void take_totals();
   bool validate_epoch();
   void save();
   bool should_stop() const;
@@ -124,7 +152,8 @@ class Trainer {
   json summary() const;
   [[noreturn]] void fail_not_finite(const char* what, double value) const;
 
-  int64_t steps_per_epoch() const { return train_loader_.batches(); }
+  const char* kernel_set() const { return device_ == Device::cuda ? "cuda" : kernels::cpu().name; }
+  int64_t steps_per_epoch() const { return train_loader_->batches(); }
   /// What `images` of all pictures may take of the cache; nothing where none is seen twice.
   int64_t cache_share(int64_t images) const {
     if (config_.epochs == 1) return 0;
@@ -140,10 +169,12 @@ class Trainer {
   Progress& progress_;
   const ModelInfo info_;
   const int64_t relabelled_, all_images_;
-  data::ImageLoader train_loader_, val_loader_;
+  const Device device_;
+  std::unique_ptr<data::GpuLoader> train_loader_, val_loader_;
   std::unique_ptr<Module> model_;
   std::unique_ptr<optim::Optimizer> optimizer_;
   optim::Schedule schedule_;
+  TrainStep step_;
   std::vector<int64_t> label_map_;  // of validation: both splits number the classes alike
   RunState state_;
   bool model_written_ = false;     // in this session
@@ -154,7 +185,9 @@ class Trainer {
 
 void Trainer::start() {
   if (options_.resume && std::filesystem::exists(folder_.checkpoint())) {
-    state_ = load_checkpoint(folder_.checkpoint(), config_, info_.classes, *model_, *optimizer_);
+    StateDict scaling;
+    state_ = load_checkpoint(folder_.checkpoint(), config_, info_.classes, *model_, *optimizer_, scaling);
+    step_.load_state_dict(scaling);
     check(state_.batch <= steps_per_epoch(), folder_.checkpoint(),
           ": the run had more batches in an epoch than the data make now");
     default_generator().set_state(state_.random_seed, state_.random_count);
@@ -167,24 +200,24 @@ void Trainer::start() {
                       {"model", config_.model},
                       {"parameters", model_->num_parameters()},
                       {"classes", classes()},
-                      {"train_images", train_loader_.dataset().size()},
-                      {"val_images", val_loader_.dataset().size()},
+                      {"train_images", train_loader_->dataset().size()},
+                      {"val_images", val_loader_->dataset().size()},
                       {"steps", total_steps()},
                       {"step", state_.step},
                       {"relabelled_images", relabelled_},
                       {"threads", num_threads()},
-                      {"kernels", kernels::cpu().name},
+                      {"kernels", kernel_set()},
                       {"out", folder_.path.string()}};
   progress_.event(about);
   progress_.line(fmt::format(
       "{} ({}{}), {:.2f} M parameters; {} training and {} validation images of {} classes; {} px, "
       "batch {}; {} threads, {} kernels",
       config_.model, config_.activation, config_.sa ? ", attention" : "",
-      double(model_->num_parameters()) * 1e-6, train_loader_.dataset().size(), val_loader_.dataset().size(),
-      classes(), config_.size, config_.batch_size, num_threads(), kernels::cpu().name));
+      double(model_->num_parameters()) * 1e-6, train_loader_->dataset().size(), val_loader_->dataset().size(),
+      classes(), config_.size, config_.batch_size, num_threads(), kernel_set()));
   if (!config_.noisy_labels.empty())
     progress_.line(fmt::format("{} of {} training labels are others in {}", relabelled_,
-                               train_loader_.dataset().size(), config_.noisy_labels));
+                               train_loader_->dataset().size(), config_.noisy_labels));
   if (state_.step > 0) progress_.line(fmt::format("going on at step {} of {}", state_.step, total_steps()));
 }
 
@@ -200,32 +233,28 @@ void Trainer::fail_not_finite(const char* what, double value) const {
        saved ? "The last good checkpoint is kept: " + folder_.checkpoint() : "There was no checkpoint yet");
 }
 
-void Trainer::train_batch(data::Batch batch) {
-  const int64_t n = batch.labels.numel();
-  Tensor images = batch.images, targets = batch.labels;
-  if (config_.mixup > 0) {
-    const auto w = kernels::philox(config_.seed, uint64_t(state_.step), kMixupStream);
-    Mixed mixed = mixup(images, targets, classes(), config_.mixup, uint64_t(w[0]) << 32 | w[1]);
-    images = mixed.images, targets = mixed.targets;
-  }
+bool Trainer::train_batch() {
+  // Batches without a single good picture are passed over; the schedule counts them all the same.
+  const auto place = [&] { return (state_.epoch - 1) * steps_per_epoch() + train_loader_->position(); };
+  if (train_loader_->next_size() == 0) return train_loader_->next().has_value();  // the end, or an error
+  state_.batch = train_loader_->position();
+  state_.step = place();
   schedule_.apply(*optimizer_, state_.step, total_steps());
-  double loss_value = 0;
-  Tensor logits;
-  {
-    Tape tape;
-    logits = (*model_)(images);
-    const Tensor loss = cross_entropy(logits, targets, {.label_smoothing = config_.label_smoothing});
-    loss_value = loss.item();
-    if (!std::isfinite(loss_value)) fail_not_finite("the loss", loss_value);
-    tape.backward(loss);
-    logits = logits.detach();
-  }
-  optimizer_->step();
-  optimizer_->zero_grad();
-  state_.loss_sum += loss_value * double(n);
-  state_.correct += count_correct(logits, batch.labels);  // under mixup: of the image with the larger weight
-  state_.images += n;
+  step_(*train_loader_);
   state_.lr = optimizer_->lr(0);
+  // Looking at a GPU's sums waits for it.
+  if (device_ == Device::cpu || state_.step % kLookEvery == 0) take_totals();
+  state_.batch = train_loader_->position();
+  state_.step = place();
+  return true;
+}
+
+void Trainer::take_totals() {
+  const StepTotals totals = step_.take_totals();
+  if (!totals.finite) fail_not_finite("the loss", std::nan(""));
+  state_.loss_sum += totals.loss;
+  state_.correct += int64_t(totals.correct);  // under mixup: of the image with the larger weight
+  state_.images += int64_t(totals.images);
 }
 
 bool Trainer::train_epoch() {
@@ -233,16 +262,11 @@ bool Trainer::train_epoch() {
   const double before = state_.seconds;
   const Clock::time_point start = Clock::now();
   model_->train();
-  train_loader_.begin_epoch(state_.epoch - 1, state_.batch);
+  train_loader_->begin_epoch(state_.epoch - 1, state_.batch);
   double saving = 0;
-  while (auto batch = train_loader_.next()) {
-    // Batches without a single good picture are passed over; the schedule counts them all the same.
-    state_.batch = train_loader_.position() - 1;
-    state_.step = (state_.epoch - 1) * steps_per_epoch() + state_.batch;
-    train_batch(*std::move(batch));
-    ++state_.batch, ++state_.step;
+  while (train_batch()) {
     state_.seconds = before + seconds_since(start) - saving;
-    show_step();
+    if (state_.images > 0) show_step();
     if (should_stop()) {
       save();
       return false;
@@ -253,16 +277,18 @@ bool Trainer::train_epoch() {
       saving += seconds_since(begun);
     }
   }
+  take_totals();
+  state_.seconds = before + seconds_since(start) - saving;
   state_.batch = steps_per_epoch();
   state_.step = state_.epoch * steps_per_epoch();
-  state_.skipped = std::max(state_.skipped, int64_t(train_loader_.skipped().size()));
+  state_.skipped = std::max(state_.skipped, int64_t(train_loader_->skipped().size()));
   return true;
 }
 
 bool Trainer::validate_epoch() {
   const Clock::time_point start = Clock::now();
-  const auto result = evaluate(*model_, val_loader_, label_map_, classes(), [&](int64_t done) {
-    progress_.note("validating", done, val_loader_.batches());
+  const auto result = evaluate(*model_, *val_loader_, label_map_, classes(), [&](int64_t done) {
+    progress_.note("validating", done, val_loader_->batches());
     return interrupted() == 0;
   });
   if (!result) {
@@ -295,12 +321,14 @@ bool Trainer::validate_epoch() {
 }
 
 void Trainer::save() {
+  take_totals();
   // A checkpoint that cannot be trained on must not take the place of one that can.
   if (!all_finite(*model_)) fail_not_finite("a weight", std::nan(""));
   state_.random_seed = default_generator().seed();
   state_.random_count = default_generator().count();
   state_.total_seconds = earlier_seconds_ + seconds_since(session_);
-  save_checkpoint(folder_.checkpoint(), config_, info_.classes, *model_, *optimizer_, state_);
+  const StateDict scaling = step_.state_dict();
+  save_checkpoint(folder_.checkpoint(), config_, info_.classes, *model_, *optimizer_, scaling, state_);
 }
 
 void Trainer::show_step() {
@@ -350,10 +378,12 @@ json Trainer::summary() const {
           {"images_per_second",
            state_.total_train_seconds > 0 ? double(state_.total_images) / state_.total_train_seconds : 0.0},
           {"peak_memory_bytes", peak_memory_bytes()},
-          {"skipped_images", state_.skipped + int64_t(val_loader_.skipped().size())},
+          {"device", config_.device},
+          {"device_name", device_ == Device::cuda ? kernels::cuda::device_info().name : "cpu"},
+          {"skipped_images", state_.skipped + int64_t(val_loader_->skipped().size())},
           {"seed", config_.seed},
           {"threads", num_threads()},
-          {"kernels", kernels::cpu().name},
+          {"kernels", kernel_set()},
           {"weft_version", kVersion},
           {"compiler", __VERSION__}};
 }
