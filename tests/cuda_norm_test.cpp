@@ -267,3 +267,16 @@ TEST_CASE_TEMPLATE("backward, the input's gradient", T, float, bf16, f16) {
         }
   });
 }
+
+TEST_CASE_TEMPLATE("backward, x does not go through the statistics in evaluation", T, float, bf16, f16) {
+  Random random;
+  CAPTURE(random.seed());
+  Problem<T> p(random, {6, 8});
+  p.x[11] = T(std::nan(""));
+  p.x_d.upload(p.x);
+  DeviceArray<T> dy(p.dy), dx(6 * 8);
+  DeviceArray<float> unused(8);
+  cuda::table<T>().batch_norm_backward_input(p.device(Activation::identity, false), dy.data(), unused.data(),
+                                             unused.data(), false, dx.data());
+  CHECK(std::isfinite(double(dx.host()[11])));
+}
