@@ -80,7 +80,6 @@ __global__ void __launch_bounds__(3 * kColumns, 3)
   const int x = thread / 3, c = thread - 3 * x;
   const bool owner = x < width;
   const float scale = c == 0 ? args.scale[0] : c == 1 ? args.scale[1] : args.scale[2];
-  const float shift = c == 0 ? args.shift[0] : c == 1 ? args.shift[1] : args.shift[2];
   float sum[kRows] = {};
 
   const MixView mix = args.mix ? args.mix[picture] : MixView{};
@@ -136,6 +135,7 @@ __global__ void __launch_bounds__(3 * kColumns, 3)
   }
   if (!owner) return;
   const int channels = args.channels;
+  const float shift = c == 0 ? args.shift[0] : c == 1 ? args.shift[1] : args.shift[2];
   T* to = out + ((picture * args.size + y0) * args.size + x0 + x) * channels + c;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
