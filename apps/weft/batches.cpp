@@ -22,10 +22,12 @@ class CpuBatches : public data::GpuLoader {
   const data::LoaderOptions& options() const override { return loader_.options(); }
   void begin_epoch(int64_t epoch, int64_t first_batch) override {
     ahead_.reset();
+    ended_ = false;
     loader_.begin_epoch(epoch, first_batch);
   }
   std::optional<data::GpuBatch> next() override {
-    std::optional<data::Batch> batch = ahead_ ? std::exchange(ahead_, std::nullopt) : loader_.next();
+    next_size();
+    std::optional<data::Batch> batch = std::exchange(ahead_, std::nullopt);
     if (!batch) return std::nullopt;
     if (!mixup_) return data::GpuBatch{batch->images, batch->labels, {}};
     std::vector<data::Mix> mix(size_t(batch->images.size(0)));
@@ -36,7 +38,7 @@ class CpuBatches : public data::GpuLoader {
   int64_t epoch() const override { return loader_.epoch(); }
   std::vector<data::Skipped> skipped() const override { return loader_.skipped(); }
   int64_t next_size() override {
-    if (!ahead_) ahead_ = loader_.next();
+    if (!ahead_ && !ended_) ended_ = !(ahead_ = loader_.next());
     return ahead_ ? ahead_->images.size(0) : 0;
   }
   void feed() override { fail("feed: steps on the CPU are not captured"); }
@@ -45,6 +47,7 @@ class CpuBatches : public data::GpuLoader {
   data::ImageLoader loader_;
   std::function<void(int64_t, int64_t, std::span<data::Mix>)> mixup_;
   std::optional<data::Batch> ahead_;  // looked at, not given out
+  bool ended_ = false;                // the epoch
 };
 
 }  // namespace
