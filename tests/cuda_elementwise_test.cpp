@@ -713,3 +713,16 @@ TEST_CASE("parts of a strided shape cover it in order") {
     CHECK(offsets(collapsed, 0, 0) == whole);
   }
 }
+
+TEST_CASE("dimensions that are walked as one become one") {
+  // [5, 1, 6, 7] dense, and the same with one number for each 42 elements.
+  cuda::Strided<2> s{4, {5, 1, 6, 7}, {{{42, 42, 7, 1}, {1, 0, 0, 0}}}};
+  s.collapse();
+  CHECK(s.ndim == 2);
+  CHECK(s.size[0] == 5);
+  CHECK(s.size[1] == 42);
+  CHECK(s.stride[0][0] == 42);
+  CHECK(s.stride[0][1] == 1);
+  CHECK(s.stride[1][0] == 1);
+  CHECK(s.stride[1][1] == 0);
+}
