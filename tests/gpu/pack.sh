@@ -20,7 +20,6 @@ done
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-chmod 755 "$work"  # apt-get downloads as another user
 root=$work/root
 mkdir "$root"
 
@@ -32,14 +31,20 @@ for ((i = 0; i < ${#all[@]}; ++i)); do
   done < <(apt-cache depends --important "${all[i]}" | sed -n 's/^ *Depends: //p')
 done
 echo "Packages: ${all[*]}"
-(cd "$work" && apt-get download -qq "${all[@]}")
+(cd "$work" && apt-get download -qq -o APT::Sandbox::User="$(id -un)" "${all[@]}")
 for deb in "$work"/*.deb; do dpkg -x "$deb" "$root"; done
 
-# Libraries that lie in /lib go to the others, and links that name a whole path are made relative.
+# Libraries that lie in /lib go to the others; links that name a whole path are made relative.
 if [[ -d $root/lib && ! -L $root/lib ]]; then
   cp -a "$root/lib/." "$root/usr/lib/"
   rm -r "${root:?}/lib"
 fi
+# Headers of one architecture go to the others, as a compiler looks into that folder of the system only.
+for folder in "$root"/usr/include/*-linux-gnu*; do
+  [[ -d $folder ]] || continue
+  cp -a "$folder/." "$root/usr/include/"
+  rm -r "$folder"
+done
 while IFS= read -r -d '' link; do
   target=$(readlink "$link")
   [[ $target == /* ]] && ln -sfn "$(basename "$target")" "$link"

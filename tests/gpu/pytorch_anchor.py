@@ -7,7 +7,8 @@
 
 Both modes: channels_last, bf16 autocast, cudnn.benchmark, TF32 for what stays in float, images and labels in the device's
 memory, an optimizer that works on all tensors at once. `compile` is torch.compile(mode="max-autotune") of forward, loss and
-backward, CUDA graphs included. A rate is of the median of rounds. Needs torch and numpy; nothing else.
+backward, CUDA graphs included; where that fails, mode="reduce-overhead", and on the CPU the default mode. A rate is of the
+median of rounds. Needs torch and numpy; nothing else.
 """
 
 import argparse
@@ -129,8 +130,8 @@ def synchronize():
         torch.cuda.synchronize()
 
 
-def training_step(batch):
-    """A function that does one step on a batch of random images."""
+def training_step(batch, compile_mode):
+    """A function that does one step on a batch of random images. Without a mode nothing is compiled."""
     net = build()
     images = torch.randn(batch, 3, args.size, args.size, device=args.device).to(memory_format=torch.channels_last)
     labels = (torch.arange(batch) % 10).to(args.device)
@@ -140,7 +141,7 @@ def training_step(batch):
         with torch.autocast(torch.device(args.device).type, dtype=torch.bfloat16):
             return F.cross_entropy(net(x), y, label_smoothing=0.1)
 
-    loss = torch.compile(loss_of, mode="max-autotune", dynamic=False) if args.mode == "compile" else loss_of
+    loss = torch.compile(loss_of, mode=compile_mode, dynamic=False) if compile_mode else loss_of
 
     def step():
         torch.compiler.cudagraph_mark_step_begin()
@@ -151,7 +152,24 @@ def training_step(batch):
     return step
 
 
-def measure(batch, step, setup):
+def prepared_step(batch):
+    """The step after its first calls (which compile, try algorithms and record graphs), and the mode it was compiled in."""
+    modes = [None] if args.mode == "eager" else ["default"] if args.device == "cpu" else ["max-autotune", "reduce-overhead"]
+    for mode in modes:
+        try:
+            step = training_step(batch, mode)
+            for _ in range(12 if args.device != "cpu" else 2):
+                step()
+            synchronize()
+            return step, mode
+        except Exception as error:
+            if mode == modes[-1]:
+                raise
+            print(f"pytorch_anchor: torch.compile(mode={mode!r}) failed at batch {batch}: {error}", file=sys.stderr)
+            torch._dynamo.reset()
+
+
+def measure(batch, step, compile_mode, setup):
     """Prints the JSON line."""
     seconds = []
     for _ in range(args.rounds):
@@ -163,7 +181,7 @@ def measure(batch, step, setup):
         seconds.append((time.perf_counter() - start) / args.steps)
     middle = statistics.median(seconds)
     print(json.dumps({
-        "bench": "pytorch", "mode": args.mode, "model": args.model, "sa": not args.no_sa, "activation": args.activation,
+        "bench": "pytorch", "mode": args.mode, "compile_mode": compile_mode, "model": args.model, "sa": not args.no_sa, "activation": args.activation,
         "size": args.size, "batch_size": batch, "precision": "bf16", "steps": args.steps, "rounds": args.rounds,
         "images_per_second": batch / middle, "step_seconds": middle, "step_seconds_min": min(seconds), "setup_seconds": setup,
         "torch": torch.__version__, "cudnn": torch.backends.cudnn.version(),
@@ -178,20 +196,17 @@ def main():
     steps = {}
     for batch in map(int, args.batch_size.split(",")):
         start = time.perf_counter()
-        steps[batch] = step = training_step(batch)
-        for _ in range(12 if args.device != "cpu" else 2):  # compiles, tries algorithms, records graphs
-            step()
-        synchronize()
-        measure(batch, step, time.perf_counter() - start)
+        steps[batch] = prepared_step(batch)
+        measure(batch, *steps[batch], time.perf_counter() - start)
     if args.again_when:
         pathlib.Path(args.again_when + ".ready").touch()
         parent = os.getppid()
         while not os.path.exists(args.again_when) and os.getppid() == parent:
             time.sleep(0.1)
-        for batch, step in steps.items():
+        for batch, (step, mode) in steps.items():
             for _ in range(3):
                 step()
-            measure(batch, step, 0)
+            measure(batch, step, mode, 0)
 
 
 if __name__ == "__main__":
