@@ -14,6 +14,9 @@ cd "$(dirname "$script")/../.." || exit 1
 
 stages=(build tests bits steps pytorch ops sanitizer)
 declare -A seconds_of=([build]=170 [tests]=80 [bits]=45 [steps]=90 [pytorch]=70 [ops]=45 [sanitizer]=110)
+# Figures of an earlier run don't outlive a stage that begins anew.
+declare -A figures_of=([tests]="" [bits]="bits.jsonl" [steps]="step-*.jsonl*" [pytorch]="" [ops]="op-*.jsonl* optimizer.jsonl* gemm.jsonl*"
+  [sanitizer]="sanitizer.jsonl memcheck-* racecheck-*" [build]="")
 whole=470         # seconds for all of it
 compile_until=200 # when torch.compile must be done, in seconds from the start
 
@@ -180,10 +183,11 @@ stage_ops() {
 
 # sanitize TOOL PROGRAM: adds a line to sanitizer.jsonl.
 sanitize() {
-  local tool=$1 program=$2 status=0 result=clean errors log
+  local tool=$1 program=$2 left=$((SANITIZER_UNTIL - EPOCHSECONDS)) status=0 result=clean errors log
   log=$logs/$tool-$(basename "$program").log
+  ((left < 1)) && return  # table.py counts what is missing
   # Each tensor gets an allocation of its own. Errors of calls to CUDA are what some tests provoke.
-  WEFT_CUDA_MEMCHECK=1 WEFT_REQUIRE_GPU=1 WEFT_TEST_DEVICE=gpu timeout -k 5 "$SANITIZER_SECONDS" "$SANITIZER" --tool "$tool" \
+  WEFT_CUDA_MEMCHECK=1 WEFT_REQUIRE_GPU=1 WEFT_TEST_DEVICE=gpu timeout -k 2 "$left" "$SANITIZER" --tool "$tool" \
     "$SANITIZER_FILTER" kns=weft --report-api-errors no --error-exitcode 86 "$program" > "$log" 2>&1 || status=$?
   errors=$(sed -n 's/.*\(ERROR SUMMARY: \|RACECHECK SUMMARY: \)\([0-9]*\).*/\2/p' "$log" | tail -n 1)
   case $status in
@@ -206,16 +210,16 @@ stage_sanitizer() {
   SANITIZER=$(find_tool compute-sanitizer) || leave_out "no compute-sanitizer here"
   SANITIZER_FILTER=--kernel-name
   "$SANITIZER" --help | grep -q -- --kernel-name || SANITIZER_FILTER=--kernel-regex
-  SANITIZER_SECONDS=$((STAGE_SECONDS - 6))
-  export SANITIZER SANITIZER_FILTER SANITIZER_SECONDS logs
+  SANITIZER_UNTIL=$((EPOCHSECONDS + STAGE_SECONDS - 5))
+  export SANITIZER SANITIZER_FILTER SANITIZER_UNTIL logs
   export -f sanitize
   programs=("$build"/tests/*_gpu)
   [[ -x ${programs[0]} ]] || { echo "There are no programs to check." && return 1; }
-  : > "$logs/sanitizer.jsonl"
+  printf '{"bench": "sanitizer", "runs": %d}\n' $((2 * ${#programs[@]})) > "$logs/sanitizer.jsonl"
   for tool in memcheck racecheck; do printf "$tool\n%s\n" "${programs[@]}"; done |
     xargs -d '\n' -n 2 -P 8 bash -c 'sanitize "$@"' sanitize
   grep -q '"refused"' "$logs/sanitizer.jsonl" && leave_out "compute-sanitizer does not work with this device here"
-  ! grep -qv '"result": "clean"' "$logs/sanitizer.jsonl"
+  (($(grep -c '"result": "clean"' "$logs/sanitizer.jsonl") == 2 * ${#programs[@]}))
 }
 
 # --- the whole ---
@@ -265,8 +269,12 @@ await_compile() {
 
 # run_stage NAME: with its time limit; a line for it into stages.tsv.
 run_stage() {
-  local name=$1 log=$logs/$1.log limit=$((seconds_of[$1] * factor)) status=0 start=$SECONDS said result
+  local name=$1 log=$logs/$1.log limit=$((seconds_of[$1] * factor)) status=0 start=$SECONDS said result pattern
   ((whole * factor - SECONDS < limit)) && limit=$((whole * factor - SECONDS))
+  rm -f "$log"
+  set -f
+  for pattern in ${figures_of[$name]}; do find "$logs" -maxdepth 1 -name "$pattern" -delete; done
+  set +f
   if ((limit < 10)); then
     status=77 said="not run: no time was left"
   else
@@ -283,7 +291,7 @@ run_stage() {
   [[ $result == passed || $result == "not run" ]] || tail -n 25 "$log" | sed 's/^/    /'
   printf '    %s%s, %d s\n' "$result" "${said:+: $said}" $((SECONDS - start))
   sed -i "/^$name\t/d" "$logs/stages.tsv"
-  printf '%s\t%s\t%d\t%s\n' "$name" "$result" $((SECONDS - start)) "$said" >> "$logs/stages.tsv"
+  printf '%s\t%s\t%d\t%s\t%s\n' "$name" "$result" $((SECONDS - start)) "$said" "$(now), $(commit)" >> "$logs/stages.tsv"
 }
 
 # After each stage, so that something is left where a run is cut off.
@@ -313,7 +321,7 @@ dry() {
     [[ $status == 77 && $said == "not run: no GPU" ]] || { echo "    FAILED: status $status" && bad=1; }
   done
   LOGS=$logs describe_machine
-  printf 'tests\tnot run\t0\tno GPU\n' > "$logs/stages.tsv"
+  printf 'tests\tnot run\t0\tno GPU\tnow\n' > "$logs/stages.tsv"
   "$python" tests/gpu/table.py "$logs" > /dev/null || bad=1
   ((bad == 0)) && echo "Nothing is missing." || echo "Something is missing, see above."
   return "$bad"

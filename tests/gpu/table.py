@@ -36,7 +36,7 @@ class Logs:
 
     def stages(self):
         lines = [line.split("\t") for line in self.text("stages.tsv").splitlines()]
-        return [dict(zip(("stage", "result", "seconds", "remark"), line)) for line in lines]
+        return [dict(zip(("stage", "result", "seconds", "remark", "when"), line)) for line in lines]
 
 
 def weft_rate(logs, batch, eager=False):
@@ -81,9 +81,13 @@ def sanitizer(logs):
     rows = logs.rows("sanitizer.jsonl")
     if not rows:
         return None
-    clean = sum(r["result"] == "clean" for r in rows)
-    others = ", ".join(f"{r['tool']} {r['program']}: {r['result']}" for r in rows if r["result"] != "clean")
-    return clean == len(rows), f"{clean} of {len(rows)} runs of programs are clean{'; ' if others else ''}{others}"
+    wanted = sum(r.get("runs", 0) for r in rows)
+    done = [r for r in rows if "result" in r]
+    clean = sum(r["result"] == "clean" for r in done)
+    others = [f"{r['tool']} {r['program']}: {r['result']}" for r in done if r["result"] != "clean"]
+    if len(done) < wanted:
+        others.append(f"no time for {wanted - len(done)}")
+    return clean == wanted, "; ".join([f"{clean} of {wanted} runs of programs are clean", *others])
 
 
 def bits(logs, run):
@@ -177,8 +181,8 @@ def markdown(machine, target_rows, more_rows, stages):
     lines += [f"| {r['measure']} | {r['target']} | {r['shown']} | {met[r['met']]} |" for r in target_rows]
     if more_rows:
         lines += ["", "| further figures | |", "|---|---|", *(f"| {r['measure']} | {r['shown']} |" for r in more_rows)]
-    lines += ["", "| stage | result | seconds |", "|---|---|---|"]
-    lines += [f"| {s['stage']} | {s['result']}{': ' * bool(s.get('remark'))}{s.get('remark', '')} | {s['seconds']} |" for s in stages]
+    lines += ["", "| stage | result | seconds | when, and of which commit |", "|---|---|---|---|"]
+    lines += [f"| {s['stage']} | {s['result']}{': ' * bool(s.get('remark'))}{s.get('remark', '')} | {s['seconds']} | {s.get('when', '-')} |" for s in stages]
     return "\n".join(lines) + "\n"
 
 
