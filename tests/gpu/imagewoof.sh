@@ -80,7 +80,8 @@ values, walls = [r["accuracy"] for r in runs], [r["wall_seconds"] for r in runs]
 spread = statistics.stdev(values) if len(values) > 1 else None
 middle = statistics.median(walls)
 remark = f"{len(values)} seed{'s' * (len(values) > 1)}" + (f", standard deviation {spread:.2f}" if spread is not None else "")
-print(f"\n{name}: accuracy {statistics.mean(values):.2f} % ({remark}); wall time {middle:.1f} s, the median of {min(walls):.1f} to {max(walls):.1f} s")
+print(f"\n{name}: accuracy {statistics.mean(values):.2f} % ({remark}); wall time {middle:.1f} s (median; "
+      f"{min(walls):.1f} to {max(walls):.1f} s, the first {walls[0]:.1f} s)")
 row = {"bench": "imagewoof", "recipe": name, "command": command, "runs": runs, "accuracy_mean": statistics.mean(values),
        "accuracy_std": spread, "wall_seconds_median": middle, "wall_seconds_first": walls[0], "remark": remark}
 try:

@@ -181,8 +181,8 @@ def measure(batch, step, compile_mode, setup):
         seconds.append((time.perf_counter() - start) / args.steps)
     middle = statistics.median(seconds)
     print(json.dumps({
-        "bench": "pytorch", "mode": args.mode, "compile_mode": compile_mode, "model": args.model, "sa": not args.no_sa, "activation": args.activation,
-        "size": args.size, "batch_size": batch, "precision": "bf16", "steps": args.steps, "rounds": args.rounds,
+        "bench": "pytorch", "mode": args.mode, "compile_mode": compile_mode, "model": args.model, "sa": not args.no_sa,
+        "activation": args.activation, "size": args.size, "batch_size": batch, "precision": "bf16", "steps": args.steps, "rounds": args.rounds,
         "images_per_second": batch / middle, "step_seconds": middle, "step_seconds_min": min(seconds), "setup_seconds": setup,
         "torch": torch.__version__, "cudnn": torch.backends.cudnn.version(),
         "device": torch.cuda.get_device_name() if args.device != "cpu" else "cpu"}), flush=True)
