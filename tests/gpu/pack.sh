@@ -83,6 +83,7 @@ find "$root" -xtype l -delete
 
 glibc=$(find "$root" -name '*.so.*' -type f -exec objdump -T {} + | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1)
 (cd "$work" && printf '%s\n' *.deb) > "$root/packages.txt"
+printf 'DisableFormat: true\nSortIncludes: Never\n' > "$root/.clang-format"  # what formats the tree leaves them alone
 rm -rf packages
 mv "$root" packages
 chmod -R u+w packages
