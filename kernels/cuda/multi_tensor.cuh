@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(kUpdateThreads) update_kernel(UpdateLaunch lau
 }
 
 template <class U>
-__global__ void __launch_bounds__(kUpdateThreads) sums_kernel(UpdateLaunch launch) {
+__global__ void __launch_bounds__(kUpdateThreads, 3) sums_kernel(UpdateLaunch launch) {
   constexpr int kSums = updates::sums_of<U>();
   constexpr bool kAdvances = updates::advances_first<U>();
   const ChunkPlace place = find_chunk(launch.tensors, launch.first);
