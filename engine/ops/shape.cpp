@@ -116,7 +116,7 @@ Tensor concat(const std::vector<Tensor>& tensors, int dim) {
     total += t.size(d);
   }
   shape.set(d, total);
-  const Tensor y = Tensor::empty(shape, tensors[0].dtype());
+  const Tensor y = ops::empty(shape, tensors[0]);
   const int64_t outer = shape.numel(0, d), step = shape.numel(d + 1, shape.ndim()) * size_of(y.dtype());
   int64_t offset = 0;
   for (const Tensor& t : tensors) {
@@ -133,7 +133,7 @@ Tensor concat(const std::vector<Tensor>& tensors, int dim) {
              if (c.needs(int(i))) {
                Shape part = shape;
                part.set(d, sizes[i]);
-               Tensor g = Tensor::empty(part, c.grad_output().dtype());
+               Tensor g = ops::empty(part, c.grad_output());
                copy_rows(g.device(), static_cast<const char*>(c.grad_output().raw()) + begin, total * step,
                          static_cast<char*>(g.raw()), width, width, outer);
                c.set(int(i), std::move(g));

@@ -1,0 +1,112 @@
+// The weft command as a process (WEFT_BINARY), with its exit code and what it printed.
+#pragma once
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "weft/engine/file.h"
+
+extern char** environ;
+
+namespace weft::test {
+
+using Arguments = std::vector<std::string>;
+namespace fs = std::filesystem;
+
+/// A folder for everything, gone at the end.
+inline const fs::path& scratch() {
+  static const struct Folder {
+    fs::path path = fs::temp_directory_path() / ("weft-app-" + std::to_string(getpid()));
+    Folder() { fs::create_directories(path); }
+    ~Folder() {
+      std::error_code ignored;
+      fs::remove_all(path, ignored);
+    }
+  } folder;
+  return folder.path;
+}
+
+inline std::string at(const std::string& name) { return (scratch() / name).string(); }
+
+struct Result {
+  int code = -1;
+  std::string out, err;
+};
+
+/// A started program; its streams go into files.
+class Process {
+ public:
+  explicit Process(const Arguments& arguments) {
+    static int number = 0;
+    out_ = at("stdout-" + std::to_string(++number)), err_ = at("stderr-" + std::to_string(number));
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 1, out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    posix_spawn_file_actions_addopen(&actions, 2, err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    std::vector<char*> argv;
+    for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
+    argv.push_back(nullptr);
+    REQUIRE(posix_spawnp(&pid_, argv[0], &actions, nullptr, argv.data(), environ) == 0);
+    posix_spawn_file_actions_destroy(&actions);
+  }
+  void wait_for_output(const std::string& text) {
+    for (int i = 0; i < 6000; ++i) {
+      if (fs::exists(out_) && read_file(out_).find(text) != std::string::npos) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    FAIL("no \"" << text << "\" within a minute");
+  }
+  void signal(int number) { REQUIRE(kill(pid_, number) == 0); }
+  Result wait() {
+    int status = 0;
+    REQUIRE(waitpid(pid_, &status, 0) == pid_);
+    Result r;
+    r.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    r.out = read_file(out_), r.err = read_file(err_);
+    return r;
+  }
+
+ private:
+  pid_t pid_ = 0;
+  std::string out_, err_;
+};
+
+inline Arguments command(Arguments arguments) {
+  arguments.insert(arguments.begin(), WEFT_BINARY);
+  return arguments;
+}
+
+inline Result weft_run(const Arguments& arguments) { return Process(command(arguments)).wait(); }
+
+/// In a shell that first says `before`, for limits.
+inline Result weft_limited(const std::string& before, const Arguments& arguments) {
+  Arguments all = {"sh", "-c", before + "; exec \"$0\" \"$@\""};
+  for (const std::string& a : command(arguments)) all.push_back(a);
+  return Process(all).wait();
+}
+
+inline bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+/// That it ended with `code` and one line of error that has all `parts` in it.
+inline void check_error(const Result& r, int code, const std::vector<std::string>& parts) {
+  INFO("stderr: ", r.err);
+  CHECK(r.code == code);
+  CHECK(r.err.rfind("weft: ", 0) == 0);
+  CHECK(std::count(r.err.begin(), r.err.end(), '\n') == 1);
+  for (const std::string& part : parts) CHECK_MESSAGE(has(r.err, part), part);
+}
+
+}  // namespace weft::test
