@@ -21,7 +21,7 @@ declare -A recipes=([default]="" [best]="--sa --batch-size 32 --valid-resize 160
 usage() { sed -n '2,/^set /p' "$script" | sed -n 's/^# \{0,1\}//p'; }
 wrong() { echo "imagewoof.sh: $*" >&2 && exit 2; }
 
-data="" seeds=5 names="default best" weft=$here/build-gpu/weft/apps/weft/weft more=()
+data="" seeds=5 names="default best" weft=$here/build-gpu/weft/apps/weft more=()
 while (($# > 0)); do
   case $1 in
     --seeds) seeds=${2:-} && shift 2 ;;
@@ -36,7 +36,7 @@ done
 [[ -n $data ]] || { usage >&2 && exit 2; }
 [[ $seeds =~ ^[1-9][0-9]*$ ]] || wrong "--seeds takes a number, not '$seeds'"
 for name in $names; do [[ -v recipes[$name] ]] || wrong "--recipe is default or best, not '$name'"; done
-[[ -x $weft ]] || wrong "there is no $weft: build it (tests/gpu/run.sh --only build) or give --weft PATH"
+[[ -f $weft ]] || wrong "there is no $weft: build it (tests/gpu/run.sh --only build) or give --weft PATH"
 
 work=$here/build-gpu
 runs=$work/runs/imagewoof

@@ -25,7 +25,7 @@ build=$work/weft
 logs=$work/logs
 packages=$PWD/tests/gpu/packages/usr
 python=${WEFT_PYTHON:-python3}
-weft=${WEFT_BINARY:-$build/apps/weft/weft}
+weft=${WEFT_BINARY:-$build/apps/weft}
 
 # --- what stages use; each stage is a process of its own, started with --stage ---
 
@@ -121,7 +121,7 @@ stage_bits() {
       more=()
       [[ $run == eager ]] && more=(--eager)
       echo "--- $precision, $run"
-      run_weft train --model mxresnet50 --sa --size 64 --epochs 3 --batch-size 25 --seed 7 --device cuda --precision "$precision" \
+      run_weft train --model mxresnet50 --sa --size 64 --epochs 2 --batch-size 25 --seed 7 --device cuda --precision "$precision" \
         --deterministic "${more[@]}" --out "$work/runs/bits-$precision-$run" --overwrite --quiet || return
     done
     [[ -n ${DRY:-} ]] && continue
@@ -298,15 +298,15 @@ run_stage() {
 publish() {
   "$python" tests/gpu/table.py "$logs" --markdown "$out/report.md" --json "$out/report.json" || return
   local folders=(logs)
-  [[ -d $work/cache/weft ]] && folders+=(cache/weft)
+  [[ -d $work/cache/weft/cudnn ]] && folders+=(cache/weft/cudnn)
   tar -czf "$out/logs.tar.gz" -C "$work" "${folders[@]}"
 }
 
 # Whether the flags are known, and what each stage does without a GPU.
 dry() {
   local name bad=0 status said
-  [[ -x $weft ]] || weft=$PWD/build/apps/weft/weft
-  [[ -x $weft ]] || { echo "There is no weft command, neither in build-gpu/weft nor in build; another: WEFT_BINARY=PATH" >&2 && return 1; }
+  [[ -f $weft ]] || weft=$PWD/build/apps/weft
+  [[ -f $weft ]] || { echo "There is no weft command, neither in build-gpu/weft nor in build; another: WEFT_BINARY=PATH" >&2 && return 1; }
   export WEFT_BINARY=$weft
   logs=$(mktemp -d)
   trap 'rm -rf "$logs"' EXIT
