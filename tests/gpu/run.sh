@@ -5,8 +5,9 @@
 #   --time   all time limits times that much
 #   --dry    needs no GPU: checks that the commands have the flags that are used here, and what a stage says without a GPU
 # Needs the CUDA toolkit with cuDNN (or NVIDIA's Python packages), g++, CMake, Ninja, Python (or WEFT_PYTHON); for the rivals
-# PyTorch. What tests/gpu/pack.sh has packed is used where it lies. WEFT_COMMIT names the commit where there is no .git. Builds into build-gpu/weft. Leaves in $OUT (where that is not set, in
-# build-gpu/report) report.md, report.json and logs.tar.gz, which has the output of each stage and cuDNN's plans.
+# PyTorch. What tests/gpu/pack.sh has packed is used where it lies. WEFT_COMMIT names the commit where there is no .git.
+# Builds into build-gpu/weft. Leaves in $OUT (where that is not set, in build-gpu/report) report.md, report.json and
+# logs.tar.gz, which has the output of each stage and cuDNN's plans.
 # Exit status 0: all stages passed, or are left out for want of compute-sanitizer or PyTorch. Targets that are missed don't count.
 set -uo pipefail
 script=$(realpath "$0")
