@@ -32,8 +32,12 @@ void fail(const char* format, ...) {
 }
 
 BlockRunner& BlockRunner::of_this_thread() {
-  thread_local BlockRunner runner;
-  return runner;
+  static constinit thread_local BlockRunner* runner = nullptr;  // a look without a call of its constructor
+  if (!runner) {
+    thread_local BlockRunner made;
+    runner = &made;
+  }
+  return *runner;
 }
 
 // splitmix64
@@ -61,6 +65,7 @@ void BlockRunner::set_up(dim3 block) {
   order_.resize(warps_.size());
   std::iota(order_.begin(), order_.end(), 0u);
   ready_.assign(std::bit_ceil(count_), nullptr);
+  waiters_.assign(count_, nullptr);
   ready_mask_ = static_cast<unsigned>(ready_.size()) - 1;
   ready_count_ = 0;
 }
@@ -150,7 +155,7 @@ void BlockRunner::leave(Thread& thread) {
 }
 
 /// Leaves the running thread until somebody has made it ready and it is its turn.
-void BlockRunner::wait() {
+[[gnu::always_inline]] inline void BlockRunner::wait() {
   if (ready_count_ && !start_first_) return resume(next_ready());
   if (started_ == slots_) {
     if (!ready_count_) deadlock();
@@ -161,20 +166,24 @@ void BlockRunner::wait() {
   Fiber::switch_to(from, *fiber_);
 }
 
-void BlockRunner::resume(Thread& thread) {
+[[gnu::always_inline]] inline void BlockRunner::resume(Thread& thread) {
   Fiber& from = *fiber_;
   current_ = &thread;
+  thread.state = State::running;
   threadIdx = thread.index;
   fiber_ = thread.fiber;
   if (&from != fiber_) Fiber::switch_to(from, *fiber_);
 }
 
-void BlockRunner::make_ready(Thread& thread) {
-  thread.state = State::running;
-  if (&thread != current_) ready_[(ready_first_ + ready_count_++) & ready_mask_] = &thread;
+[[gnu::always_inline]] inline void BlockRunner::make_ready(Thread& thread) {
+  if (&thread == current_) {
+    thread.state = State::running;
+  } else {
+    ready_[(ready_first_ + ready_count_++) & ready_mask_] = &thread;
+  }
 }
 
-BlockRunner::Thread& BlockRunner::next_ready() {
+[[gnu::always_inline]] inline BlockRunner::Thread& BlockRunner::next_ready() {
   --ready_count_;
   return *ready_[ready_first_++ & ready_mask_];
 }
@@ -189,7 +198,7 @@ Fiber& BlockRunner::free_fiber() {
   return fiber;
 }
 
-int BlockRunner::barrier(Barrier op, int value, Place place) {
+[[gnu::always_inline]] inline int BlockRunner::barrier(Barrier op, int value, Place place) {
   if (!running()) fail_here("a barrier outside a kernel", place);
   Thread& thread = *current_;
   if (at_barrier_ == 0) {
@@ -204,6 +213,7 @@ int BlockRunner::barrier(Barrier op, int value, Place place) {
   thread.state = State::at_barrier;
   thread.place = place;
   votes_ += value != 0;
+  waiters_[at_barrier_] = &thread;
   if (++at_barrier_ == living_) {
     release_barrier();
   } else {
@@ -216,14 +226,12 @@ void BlockRunner::release_barrier() {
   votes_result_ = barrier_ == Barrier::count      ? votes_
                   : barrier_ == Barrier::vote_and ? votes_ == static_cast<int>(at_barrier_)
                                                   : votes_ != 0;
+  for (unsigned i = 0; i < at_barrier_; ++i) make_ready(*waiters_[i]);
   at_barrier_ = 0;
-  for (unsigned i = 0; i < count_; ++i) {
-    Thread& thread = threads_[reverse_ ? count_ - 1 - i : i];
-    if (thread.state == State::at_barrier) make_ready(thread);
-  }
 }
 
-uint64_t BlockRunner::warp(Warp op, unsigned mask, uint64_t value, unsigned lane, int width, Place place) {
+[[gnu::always_inline]] inline uint64_t BlockRunner::warp(Warp op, unsigned mask, uint64_t value,
+                                                         unsigned lane, int width, Place place) {
   if (!running()) fail_here("a warp operation outside a kernel", place);
   Thread& thread = *current_;
   const unsigned own = thread.id % 32, segment = static_cast<unsigned>(width);
@@ -270,41 +278,47 @@ void BlockRunner::exchange(unsigned warp, unsigned lanes) {
   constexpr uint64_t nothing = 0xffffdead'ffffdead;
   Thread* const threads = &threads_[warp * 32];
   const Thread& first = threads[std::countr_zero(lanes)];
+  const Warp op = first.op;
+  const unsigned mask = first.mask;
   const auto each = [&](auto&& visit) {
     for (unsigned rest = lanes; rest; rest &= rest - 1) visit(threads[std::countr_zero(rest)]);
   };
-  each([&](const Thread& t) {
-    if (t.op != first.op || t.mask != first.mask)
+  const auto finish = [&](Thread& t, uint64_t result) {
+    if (t.op != op || t.mask != mask)
       fail(
           "lanes of a warp in block (%u, %u, %u) meet in different operations or with different masks: %#x "
-          "at %s:%d, "
-          "%#x at %s:%d",
-          blockIdx.x, blockIdx.y, blockIdx.z, first.mask, first.place.file, first.place.line, t.mask,
-          t.place.file, t.place.line);
-  });
+          "at "
+          "%s:%d, %#x at %s:%d",
+          blockIdx.x, blockIdx.y, blockIdx.z, mask, first.place.file, first.place.line, t.mask, t.place.file,
+          t.place.line);
+    t.result = result;
+    make_ready(t);
+  };
+  warps_[warp].waiting &= ~lanes;
   const auto fold = [&](auto&& combine) {
     uint64_t result = first.value;
     each([&](const Thread& t) {
       if (&t != &first) result = combine(result, t.value);
     });
-    each([&](Thread& t) { t.result = result; });
+    each([&](Thread& t) { finish(t, result); });
   };
   const auto smaller = [](uint64_t a, uint64_t b) {
     return static_cast<int64_t>(a) < static_cast<int64_t>(b);
   };
-  switch (first.op) {
+  switch (op) {
     case Warp::sync:
+      each([&](Thread& t) { finish(t, 0); });
       break;
     case Warp::shfl:
     case Warp::shfl_up:
     case Warp::shfl_down:
     case Warp::shfl_xor:
-      each([&](Thread& t) { t.result = lanes >> t.source & 1 ? threads[t.source].value : nothing; });
+      each([&](Thread& t) { finish(t, lanes >> t.source & 1 ? threads[t.source].value : nothing); });
       break;
     case Warp::ballot: {
       uint64_t votes = 0;
       each([&](const Thread& t) { votes |= t.value << t.id % 32; });
-      each([&](Thread& t) { t.result = votes; });
+      each([&](Thread& t) { finish(t, votes); });
       break;
     }
     case Warp::add:
@@ -326,8 +340,6 @@ void BlockRunner::exchange(unsigned warp, unsigned lanes) {
       fold([](uint64_t a, uint64_t b) { return a ^ b; });
       break;
   }
-  warps_[warp].waiting &= ~lanes;
-  each([&](Thread& t) { make_ready(t); });
 }
 
 unsigned BlockRunner::activemask() const { return 1u << current_->id % 32; }

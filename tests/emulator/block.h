@@ -24,6 +24,7 @@ class BlockRunner {
   void run(const void* kernel, dim3 grid, dim3 block, const std::function<void()>& thread, uint64_t seed);
   bool running() const { return body_ != nullptr; }
 
+  // Called in one place each, and inline there, as is what they call: see Fiber::switch_to.
   int barrier(detail::Barrier op, int value, detail::Place place);
   uint64_t warp(detail::Warp op, unsigned mask, uint64_t value, unsigned lane, int width,
                 detail::Place place);
@@ -74,6 +75,7 @@ class BlockRunner {
   unsigned count_ = 0, slots_ = 0, started_ = 0, living_ = 0;
   bool start_first_ = false;
   unsigned at_barrier_ = 0;
+  std::vector<Thread*> waiters_;  // at the barrier
   detail::Barrier barrier_{};
   detail::Place place_{};  // where the threads at the barrier wait
   int votes_ = 0, votes_result_ = 0;

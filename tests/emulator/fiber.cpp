@@ -8,42 +8,17 @@
 #include <cstdlib>
 
 #include "asan.h"
-#if (defined(__x86_64__) || defined(__aarch64__)) && !defined(WEFT_EMULATOR_UCONTEXT)
-#define WEFT_EMULATOR_ASSEMBLY 1
-#else
+#ifndef WEFT_EMULATOR_ASSEMBLY
 #include <ucontext.h>
 #endif
 
-#ifdef WEFT_EMULATOR_ASSEMBLY
-// Saves what a called function must keep on the old stack, and takes it from the new one. A few instructions,
-// where swapcontext makes two system calls for the signal mask.
-extern "C" void weft_emulator_switch(void** from, void* to);
-#ifdef __x86_64__
-asm(R"(
-.text
-.hidden weft_emulator_switch
-.globl weft_emulator_switch
-.type weft_emulator_switch, @function
-weft_emulator_switch:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-
-.size weft_emulator_switch, .-weft_emulator_switch
-)");
-#else
+// A few instructions, where swapcontext makes two system calls for the signal mask.
+#ifndef WEFT_EMULATOR_ASSEMBLY
+void weft_emulator_switch(void** from, void* to) {
+  if (!*from) *from = new ucontext_t;
+  swapcontext(static_cast<ucontext_t*>(*from), static_cast<ucontext_t*>(to));
+}
+#elif defined(__aarch64__)
 asm(R"(
 .text
 .hidden weft_emulator_switch
@@ -79,7 +54,6 @@ weft_emulator_switch:
 .size weft_emulator_switch, .-weft_emulator_switch
 )");
 #endif
-#endif
 
 namespace weft_emulator {
 namespace {
@@ -91,10 +65,10 @@ constexpr size_t stack_size = 256 << 10;
 constexpr size_t stack_size = 64 << 10;
 #endif
 
-thread_local Fiber* previous = nullptr;
-thread_local Fiber* entered = nullptr;
-
 }  // namespace
+
+constinit thread_local Fiber* Fiber::left_ = nullptr;
+constinit thread_local Fiber* Fiber::entered_ = nullptr;
 
 Fiber::Fiber(void (*main)()) : main_(main), size_(stack_size) {
   // Were all stacks to begin at the same place of a page, their ends would fight for few lines of the cache.
@@ -117,9 +91,9 @@ Fiber::Fiber(void (*main)()) : main_(main), size_(stack_size) {
   makecontext(context, &Fiber::enter, 0);
   saved_ = context;
 #elif defined(__x86_64__)
-  // Six registers, the address to return to, and an address that it would return to in turn.
-  auto* top = reinterpret_cast<uintptr_t*>(static_cast<char*>(stack_) + page + size_ - shift) - 8;
-  top[6] = reinterpret_cast<uintptr_t>(&Fiber::enter);
+  // Where to go on, and, as after a call, where it would return to.
+  auto* top = reinterpret_cast<uintptr_t*>(static_cast<char*>(stack_) + page + size_ - shift) - 2;
+  top[0] = reinterpret_cast<uintptr_t>(&Fiber::enter);
   saved_ = top;
 #else
   auto* top = reinterpret_cast<uintptr_t*>(static_cast<char*>(stack_) + page + size_ - shift) - 20;
@@ -137,33 +111,10 @@ Fiber::~Fiber() {
   munmap(stack_, static_cast<size_t>(sysconf(_SC_PAGESIZE)) + size_);
 }
 
-void Fiber::arrived() {
-#ifdef WEFT_EMULATOR_ASAN
-  // Tells where the stack lies that was left: for the one that the thread came with there is no other way to
-  // know.
-  __sanitizer_finish_switch_fiber(entered->fake_, &previous->bottom_, &previous->size_);
-#endif
-}
-
 void Fiber::enter() {
   arrived();
-  entered->main_();
+  entered_->main_();
   std::abort();
-}
-
-void Fiber::switch_to(Fiber& from, Fiber& to) {
-  previous = &from;
-  entered = &to;
-#ifdef WEFT_EMULATOR_ASAN
-  __sanitizer_start_switch_fiber(&from.fake_, to.bottom_, to.size_);
-#endif
-#ifdef WEFT_EMULATOR_ASSEMBLY
-  weft_emulator_switch(&from.saved_, to.saved_);
-#else
-  if (!from.saved_) from.saved_ = new ucontext_t;
-  swapcontext(static_cast<ucontext_t*>(from.saved_), static_cast<ucontext_t*>(to.saved_));
-#endif
-  arrived();
 }
 
 }  // namespace weft_emulator
