@@ -16,6 +16,9 @@ using namespace weft_emulator::testing;
 
 namespace {
 
+[[maybe_unused]] const bool at_once =
+    (weft_emulator::set_deferred(false), true);  // whatever the environment says
+
 __global__ void add_to(float* x, float value, int n) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (i < n) x[i] += value;

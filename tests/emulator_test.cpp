@@ -13,6 +13,9 @@ using namespace weft_emulator::testing;
 
 namespace {
 
+[[maybe_unused]] const bool at_once =
+    (weft_emulator::set_deferred(false), true);  // whatever the environment says
+
 __global__ void add(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ sum,
                     int n) {
   for (int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x); i < n;
