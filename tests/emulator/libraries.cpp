@@ -63,7 +63,11 @@ void gemm(const GemmParams& p, const T* a, const T* b, T* c) {
     const std::vector<float> fb = to_float(b, p.transpose_b ? extent(p.n, p.k, p.ldb, p.batch, p.stride_b)
                                                             : extent(p.k, p.n, p.ldb, p.batch, p.stride_b));
     std::vector<float> fc = to_float(c, extent(p.m, p.n, p.ldc, p.batch, p.stride_c));
-    cpu().gemm(p, fa.data(), fb.data(), fc.data());
+    // With one c for all, one after the other: the CPU's threads would each add to it.
+    GemmParams part = p;
+    if (p.stride_c == 0) part.batch = 1;
+    for (int64_t i = 0; i < p.batch; i += part.batch)
+      cpu().gemm(part, fa.data() + i * p.stride_a, fb.data() + i * p.stride_b, fc.data());
     for (int64_t i = 0; i < p.batch; ++i)  // not what lies between the rows
       for (int64_t row = 0; row < p.m; ++row)
         for (int64_t col = 0; col < p.n; ++col) {
