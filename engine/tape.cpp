@@ -1,5 +1,6 @@
 #include "weft/engine/tape.h"
 
+#include <algorithm>
 #include <atomic>
 #include <iomanip>
 #include <sstream>
@@ -15,9 +16,14 @@ thread_local Tape* recorder = nullptr;
 thread_local std::string scope_path;
 std::atomic<uint64_t> next_tape_id{1};
 
-/// variable.grad += grad, in place where nobody else holds the sum.
+/// variable.grad += grad, in place where nobody else holds the sum. The first gradient of an f32 parameter in
+/// a 16-bit type stays in that until widen_gradients(); a sum is f32.
 void accumulate(Variable& variable, Tensor grad) {
   Tensor& slot = variable.grad;
+  if (slot.defined() && variable.leaf) {
+    if (is_half(slot.dtype())) slot = slot.to(DType::f32);
+    if (is_half(grad.dtype())) grad = grad.to(DType::f32);
+  }
   if (!slot.defined()) {
     // A leaf's gradient is the user's to change in place, so it must not be shared with another one.
     slot = variable.leaf && !grad.unique() ? grad.clone() : std::move(grad);
@@ -35,6 +41,33 @@ void accumulate(Variable& variable, Tensor grad) {
   });
 }
 
+template <class From>
+void widen(const std::vector<Variable*>& variables) {
+  std::vector<kernels::cuda::Conversion<From, float>> list;
+  std::vector<Tensor> narrow;
+  for (Variable* v : variables) {
+    if (v->grad.dtype() != dtype_of<From>()) continue;
+    narrow.push_back(std::exchange(v->grad, Tensor::empty(v->grad.shape(), DType::f32, Device::cuda)));
+    list.push_back({narrow.back().data<From>(), v->grad.data<float>(), v->grad.numel()});
+  }
+  if (!list.empty())
+    kernels::cuda::convert_all(std::span<const kernels::cuda::Conversion<From, float>>(list));
+}
+
+/// Converts to f32 what gradients of f32 parameters came in 16 bits: all of them in one launch.
+void widen_gradients(std::span<const TapeEntry> entries) {
+  std::vector<Variable*> narrow;
+  for (const TapeEntry& entry : entries)
+    for (const TapeEntry::Slot& slot : entry.inputs) {
+      Variable* v = slot.variable.get();
+      if (slot.dtype == DType::f32 && v && v->leaf && v->grad.defined() && is_half(v->grad.dtype()) &&
+          std::find(narrow.begin(), narrow.end(), v) == narrow.end())
+        narrow.push_back(v);
+    }
+  widen<bf16>(narrow);
+  widen<f16>(narrow);
+}
+
 std::string shapes(const std::vector<TapeEntry::Slot>& slots) {
   std::string s;
   for (const auto& slot : slots) s += (s.empty() ? "" : " ") + slot.shape.to_string();
@@ -47,7 +80,10 @@ void BackwardContext::set(int i, Tensor grad) {
   if (!needs(i)) return;
   check(grad.shape() == input_shapes_[size_t(i)], op_, ": backward gave input ", i, " a gradient of shape ",
         grad.shape(), ", but the input is ", input_shapes_[size_t(i)]);
-  accumulate(*inputs_[size_t(i)], std::move(grad));
+  Variable& variable = *inputs_[size_t(i)];
+  if (is_half(grad.dtype()) && !is_half(input_dtypes_[size_t(i)]) && !variable.leaf)
+    grad = grad.to(input_dtypes_[size_t(i)]);
+  accumulate(variable, std::move(grad));
 }
 
 Tape::Tape(Kind kind) : id_(next_tape_id++), kind_(kind), outer_(recorder) { recorder = this; }
@@ -176,15 +212,19 @@ void Tape::backward(Tensor output, Tensor grad) {
       if (at < 0 || at == int64_t(i)) hook(entry, context.grad_outputs_);
     std::vector<std::shared_ptr<Variable>> variables;
     std::vector<Shape> input_shapes;
+    std::vector<DType> input_dtypes;
     for (const auto& slot : entry.inputs) {
       variables.push_back(slot.variable);
       input_shapes.push_back(slot.shape);
+      input_dtypes.push_back(slot.dtype);
     }
     context.inputs_ = variables;
     context.input_shapes_ = input_shapes;
+    context.input_dtypes_ = input_dtypes;
     function(context);
     if (Profiler* profiler = Profiler::current()) profiler->passed(entry, ProfileEvent::Pass::backward);
   }
+  widen_gradients(entries_);
 }
 
 void Tape::add_hook(TapeHook hook, int64_t entry) {

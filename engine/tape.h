@@ -44,6 +44,7 @@ class BackwardContext {
   std::vector<Tensor> grad_outputs_;
   std::span<const std::shared_ptr<Variable>> inputs_;
   std::span<const Shape> input_shapes_;
+  std::span<const DType> input_dtypes_;
   std::string_view op_;
 };
 using BackwardFunction = std::function<void(BackwardContext&)>;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <stdexcept>
 #include <string>
 
@@ -93,6 +94,17 @@ void fill(int element_bytes, int64_t n, const void* value, void* y);
 /// y[i] = To(x[i]), between float, bf16, f16, int64_t and uint8_t.
 template <class From, class To>
 void convert(int64_t n, const From* x, To* y);
+
+/// to[i] = To(from[i]), i < n.
+template <class From, class To>
+struct Conversion {
+  const From* from;
+  To* to;
+  int64_t n;
+};
+/// Many conversions in one launch, from float to bf16 or f16 or back.
+template <class From, class To>
+void convert_all(std::span<const Conversion<From, To>> list);
 
 // --- a step captured once and launched often ---
 

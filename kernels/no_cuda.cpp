@@ -72,6 +72,15 @@ void clip_gradients(const GradientLaunch&, float) { absent(); }
 void unscale_gradients(const GradientLaunch&, const float*, float*) { absent(); }
 void update_loss_scale(const updates::LossScaleRule&, float*, float*, int64_t*, int64_t*) { absent(); }
 
+template <class From, class To>
+void convert_all(std::span<const Conversion<From, To>>) {
+  absent();
+}
+template void convert_all(std::span<const Conversion<float, bf16>>);
+template void convert_all(std::span<const Conversion<float, f16>>);
+template void convert_all(std::span<const Conversion<bf16, float>>);
+template void convert_all(std::span<const Conversion<f16, float>>);
+
 struct Graph::Impl {};
 Graph::Graph(std::unique_ptr<Impl>) {}
 Graph::~Graph() = default;

@@ -34,6 +34,7 @@ TrainStep::TrainStep(Module& model, optim::Optimizer& optimizer, const TrainStep
       totals_(Tensor::zeros({4}, DType::f64, options.device)),
       pool_(options.device) {
   if (options.dtype == DType::f16) scaler_.emplace(options.device);
+  if (is_half(options.dtype)) copies_.emplace(model, options.dtype);
 }
 
 TrainStep::~TrainStep() = default;
@@ -41,6 +42,8 @@ TrainStep::~TrainStep() = default;
 void TrainStep::work(const data::GpuBatch& batch) {
   Tensor logits;
   {
+    std::optional<WeightCopies::Use> use;
+    if (copies_) use.emplace(*copies_);
     Tape tape;
     logits = cast(model_(batch.images), DType::f32);
     const Tensor loss = cross_entropy(logits, batch.targets.defined() ? batch.targets : batch.labels,

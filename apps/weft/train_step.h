@@ -7,6 +7,7 @@
 #include "weft/engine/allocator.h"
 #include "weft/engine/data/gpu_loader.h"
 #include "weft/engine/module.h"
+#include "weft/engine/weight_copies.h"
 #include "weft/kernels/cuda.h"
 #include "weft/optim/grad_scaler.h"
 #include "weft/optim/optimizer.h"
@@ -59,6 +60,7 @@ class TrainStep {
   optim::Optimizer& optimizer_;
   const TrainStepOptions options_;
   std::optional<optim::GradScaler> scaler_;
+  std::optional<WeightCopies> copies_;
   Tensor totals_;  // f64 [4], see kernels/cuda/metrics.h
   MemoryPool pool_;
   int64_t eager_steps_ = 0;  // on full batches

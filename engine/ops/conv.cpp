@@ -95,9 +95,9 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
   }
   record("conv2d", {x, weight, bias}, {y},
          !recording({&x, &weight, &bias}) ? BackwardFunction()
-                                          : [=, x = x.detach(), w = w.detach(), to = weight.dtype()](BackwardContext& c) {
-           if (c.needs(2)) c.set(2, ops::sum_to(c.grad_output(), {p.out_c}).to(to));
-           if (c.needs(1)) c.set(1, backward_weight(p, x, c.grad_output()).to(to));
+                                          : [=, x = x.detach(), w = w.detach()](BackwardContext& c) {
+           if (c.needs(2)) c.set(2, ops::sum_to(c.grad_output(), {p.out_c}));
+           if (c.needs(1)) c.set(1, backward_weight(p, x, c.grad_output()));
            if (c.needs(0)) c.set(0, backward_input(p, c.grad_output(), w));
          },
          {.detail = detail, .multiply_adds = p.multiply_adds()});

@@ -3,6 +3,7 @@
 
 #include "weft/engine/dispatch.h"
 #include "weft/engine/tape.h"
+#include "weft/engine/weight_copies.h"
 
 namespace weft::ops {
 
@@ -34,7 +35,8 @@ inline DType wide_dtype(DType t) { return is_half(t) ? DType::f32 : t; }
 inline Tensor compute_copy(const char* op, const Tensor& parameter, const Tensor& x) {
   if (is_half(x.dtype()) && parameter.dtype() == DType::f32) {
     check_same_device(op, x, parameter);
-    return parameter.to(x.dtype());
+    const Tensor copy = WeightCopies::find(parameter, x.dtype());
+    return copy.defined() ? copy.view(parameter.shape()) : parameter.to(x.dtype());
   }
   check_same_dtype(op, x, parameter);
   return parameter;

@@ -91,11 +91,11 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   y = y.view(shape);
   record("linear", {x, weight, bias}, {y},
          !recording({&x, &weight, &bias}) ? BackwardFunction()
-                                          : [=, x = x.detach(), w = w.detach(), to = weight.dtype()](BackwardContext& c) {
+                                          : [=, x = x.detach(), w = w.detach()](BackwardContext& c) {
            const Tensor dy = c.grad_output().view({rows, out});
            if (c.needs(0)) c.set(0, multiply("linear", dy, w, false, false).view(x.shape()));
-           if (c.needs(1)) c.set(1, multiply("linear", dy, x.view({rows, x.size(-1)}), true, false).to(to));
-           if (c.needs(2)) c.set(2, ops::sum_to(dy, {out}).to(to));
+           if (c.needs(1)) c.set(1, multiply("linear", dy, x.view({rows, x.size(-1)}), true, false));
+           if (c.needs(2)) c.set(2, ops::sum_to(dy, {out}));
          },
          {.multiply_adds = rows * weight.numel()});
   return y;

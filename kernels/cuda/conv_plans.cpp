@@ -83,21 +83,27 @@ std::vector<EngineConfig> conv_configs(const ConvKey& key, const OpGraph& graph,
 
 std::vector<std::shared_ptr<const Plan>> conv_plans(const ConvKey& key, const Target& target, size_t limit,
                                                     int64_t max_workspace) {
-  constexpr int kMaxCompiled = 2;
+  // Compiling takes up to a second for each plan, which counts where a whole training run takes fifteen.
+  constexpr size_t kMaxCompiled = 2, kEnough = 3;
   std::vector<std::shared_ptr<const Plan>> found;
   try {
     const OpGraph graph = conv_graph(key, target);
-    int compiled = 0;
-    for (const EngineConfig& config : conv_configs(key, graph, target)) {
-      if (found.size() == limit) break;
-      if (config.has(CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) && ++compiled > kMaxCompiled) continue;
-      try {
-        auto plan = std::make_shared<const Plan>(config, target);
-        if (plan->workspace() <= max_workspace) found.push_back(std::move(plan));
-      } catch (const Error&) {
-        // This device or driver has no use for it; the next one may do.
+    const std::vector<EngineConfig> configs = conv_configs(key, graph, target);
+    const auto take = [&](bool compiled, size_t tries) {
+      for (const EngineConfig& config : configs) {
+        if (found.size() == limit) return;
+        if (config.has(CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) != compiled) continue;
+        if (tries-- == 0) return;
+        try {
+          auto plan = std::make_shared<const Plan>(config, target);
+          if (plan->workspace() <= max_workspace) found.push_back(std::move(plan));
+        } catch (const Error&) {
+          // This device or driver has no use for it; the next one may do.
+        }
       }
-    }
+    };
+    take(false, configs.size());
+    if (found.size() < kEnough) take(true, kMaxCompiled);
   } catch (const Error&) {
     // cuDNN can't express the shape.
   }

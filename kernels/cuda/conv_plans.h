@@ -39,8 +39,9 @@ bool suits(const ConvKey& key, const cudnn::EngineConfig& config);
 /// The configs that suit, best first: those of heuristics mode A, then those of the fallback.
 std::vector<cudnn::EngineConfig> conv_configs(const ConvKey& key, const cudnn::OpGraph& graph,
                                               const cudnn::Target& target);
-/// At most `limit` plans of these that need no more than max_workspace bytes; of those that cuDNN has to
-/// compile first, which takes up to a second each, two. None where it has none.
+/// At most `limit` plans of these that need no more than max_workspace bytes; those that cuDNN has to compile
+/// first, which takes up to a second each, only where there are hardly any others, and then two at most. None
+/// where it has none.
 std::vector<std::shared_ptr<const cudnn::Plan>> conv_plans(const ConvKey& key, const cudnn::Target& target,
                                                            size_t limit, int64_t max_workspace);
 

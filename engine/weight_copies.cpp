@@ -1,0 +1,52 @@
+#include "weft/engine/weight_copies.h"
+
+#include <utility>
+
+#include "weft/kernels/cuda.h"
+
+namespace weft {
+namespace {
+
+thread_local const WeightCopies* in_use = nullptr;
+
+template <class To>
+void convert_together(const std::vector<Tensor>& from, const std::vector<Tensor>& to) {
+  std::vector<kernels::cuda::Conversion<float, To>> list;
+  for (size_t i = 0; i < from.size(); ++i)
+    list.push_back({from[i].data<float>(), to[i].data<To>(), from[i].numel()});
+  kernels::cuda::convert_all(std::span<const kernels::cuda::Conversion<float, To>>(list));
+}
+
+}  // namespace
+
+WeightCopies::WeightCopies(const Module& model, DType dtype) : dtype_(dtype) {
+  check(is_half(dtype), "WeightCopies: copies in ", dtype, " were asked for; they can be bf16 or f16");
+  for (const Parameter& p : model.parameters()) {
+    if (p.tensor.ndim() < 2 || p.tensor.dtype() != DType::f32) continue;
+    check(p.tensor.device() == Device::cuda, "WeightCopies: '", p.name,
+          "' is on the CPU, which computes in f32 only");
+    place_[p.tensor.raw()] = weights_.size();
+    weights_.push_back(p.tensor.detach());
+    copies_.push_back(Tensor::empty(p.tensor.shape(), dtype, Device::cuda));
+  }
+}
+
+void WeightCopies::refresh() const {
+  if (dtype_ == DType::bf16)
+    convert_together<bf16>(weights_, copies_);
+  else
+    convert_together<f16>(weights_, copies_);
+}
+
+Tensor WeightCopies::find(const Tensor& weight, DType dtype) {
+  if (!in_use || in_use->dtype_ != dtype) return {};
+  const auto found = in_use->place_.find(weight.raw());
+  return found == in_use->place_.end() ? Tensor() : in_use->copies_[found->second];
+}
+
+WeightCopies::Use::Use(const WeightCopies& copies) : before_(std::exchange(in_use, &copies)) {
+  copies.refresh();
+}
+WeightCopies::Use::~Use() { in_use = before_; }
+
+}  // namespace weft
