@@ -28,7 +28,8 @@ class Staging {
     Part& part = parts_[size_t(next_ % kParts)];
     if (!part.done)
       check(cudaEventCreateWithFlags(&part.done, cudaEventDisableTiming), "cudaEventCreateWithFlags");
-    if (part.used) check(cudaEventSynchronize(part.done), "cudaEventSynchronize");
+    if (part.used && cudaEventQuery(part.done) != cudaSuccess)
+      check(cudaEventSynchronize(part.done), "cudaEventSynchronize");
     if (part.bytes < bytes) {
       if (part.memory) check(cudaFreeHost(std::exchange(part.memory, nullptr)), "cudaFreeHost");
       part.bytes = 0;
