@@ -16,6 +16,22 @@ thread_local Tape* recorder = nullptr;
 thread_local std::string scope_path;
 std::atomic<uint64_t> next_tape_id{1};
 
+/// The backward of an entry as a range in NVIDIA's profilers.
+class Range {
+ public:
+  explicit Range(const TapeEntry& entry) : on_(kernels::cuda::ranges_on()) {
+    if (on_) kernels::cuda::push_range(concat(entry.scope, " ", entry.op, " backward").c_str());
+  }
+  ~Range() {
+    if (on_) kernels::cuda::pop_range();
+  }
+  Range(const Range&) = delete;
+  Range& operator=(const Range&) = delete;
+
+ private:
+  bool on_;
+};
+
 /// variable.grad += grad, in place where nobody else holds the sum. The first gradient of an f32 parameter in
 /// a 16-bit type stays in that until widen_gradients(); a sum is f32.
 void accumulate(Variable& variable, Tensor grad) {
@@ -106,8 +122,12 @@ ScopeName::ScopeName(std::string_view name) : length_(scope_path.size()) {
   if (name.empty()) return;
   if (!scope_path.empty()) scope_path += '.';
   scope_path += name;
+  if ((range_ = kernels::cuda::ranges_on())) kernels::cuda::push_range(scope_path.c_str());
 }
-ScopeName::~ScopeName() { scope_path.resize(length_); }
+ScopeName::~ScopeName() {
+  scope_path.resize(length_);
+  if (range_) kernels::cuda::pop_range();
+}
 const std::string& ScopeName::path() { return scope_path; }
 
 bool recording(std::initializer_list<const Tensor*> inputs) {
@@ -221,6 +241,7 @@ void Tape::backward(Tensor output, Tensor grad) {
     context.inputs_ = variables;
     context.input_shapes_ = input_shapes;
     context.input_dtypes_ = input_dtypes;
+    const Range range(entry);
     function(context);
     if (Profiler* profiler = Profiler::current()) profiler->passed(entry, ProfileEvent::Pass::backward);
   }

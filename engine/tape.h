@@ -154,6 +154,7 @@ class ScopeName {
 
  private:
   size_t length_;
+  bool range_ = false;  // in NVIDIA's profilers
 };
 
 }  // namespace weft

@@ -46,6 +46,15 @@ void use_device(int index);
 /// Waits until all work is done. Throws Error where some of it failed.
 void synchronize();
 
+// --- names for profilers ---
+
+/// Whether modules and ops are to appear as NVTX ranges in NVIDIA's profilers: the environment variable
+/// WEFT_NVTX is set, and the build found NVTX. Then they are those of eager steps: a captured step has no
+/// ranges.
+bool ranges_on();
+void push_range(const char* name);
+void pop_range();
+
 // --- matrix products in float ---
 
 /// Whether products of float matrices and convolutions in float may round their operands to TF32 (10 bits of
@@ -77,6 +86,9 @@ void set_plan_cache_folder(std::string path);
 /// Memory of the device, 256-byte aligned; null where it can't be had.
 void* allocate(int64_t bytes);
 void release(void* memory) noexcept;
+
+/// What of the device's memory nobody has taken.
+int64_t free_memory();
 
 /// Copies from the CPU's memory, which may be changed as soon as the call returns. Not within a capture.
 void upload(void* to, const void* from, int64_t bytes);

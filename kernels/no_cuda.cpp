@@ -29,6 +29,9 @@ int device_count(std::string* why) {
 DeviceInfo device_info() { absent(); }
 void use_device(int) { absent(); }
 void synchronize() { absent(); }
+bool ranges_on() { return false; }
+void push_range(const char*) {}
+void pop_range() {}
 bool allow_tf32() { return true; }
 void set_allow_tf32(bool) {}
 bool deterministic() { return false; }

@@ -102,6 +102,11 @@ bool all_finite(const Module& model) {
   return true;
 }
 
+/// Of all that the GPU's programs have taken; weft gives nothing back before its end.
+int64_t gpu_memory_in_use() {
+  return kernels::cuda::device_info().memory_bytes - kernels::cuda::free_memory();
+}
+
 class Trainer {
  public:
   Trainer(const TrainConfig& config, const DataSource& data, const RunFolder& folder,
@@ -378,6 +383,7 @@ json Trainer::summary() const {
           {"images_per_second",
            state_.total_train_seconds > 0 ? double(state_.total_images) / state_.total_train_seconds : 0.0},
           {"peak_memory_bytes", peak_memory_bytes()},
+          {"gpu_memory_bytes", device_ == Device::cuda ? gpu_memory_in_use() : 0},
           {"device", config_.device},
           {"device_name", device_ == Device::cuda ? kernels::cuda::device_info().name : "cpu"},
           {"skipped_images", state_.skipped + int64_t(val_loader_->skipped().size())},

@@ -254,12 +254,6 @@ void mix_targets(int64_t n, int64_t classes, const MixView* mix, const int64_t* 
            targets);
 }
 
-int64_t free_memory() {
-  size_t free = 0, all = 0;
-  check(cudaMemGetInfo(&free, &all), "cudaMemGetInfo");
-  return int64_t(free);
-}
-
 #define WEFT_AUGMENT(T)                                                              \
   template void augment(const AugmentArgs&, const PictureView*, const uint8_t*, T*); \
   template void mixup(int64_t, int64_t, const MixView*, const T*, T*);               \

@@ -61,7 +61,4 @@ void gather_labels(int64_t n, const int64_t* labels, const int64_t* index, int64
 /// i. A label outside [0, classes) gives its weight to no class.
 void mix_targets(int64_t n, int64_t classes, const MixView* mix, const int64_t* labels, float* targets);
 
-/// Bytes of the device's memory that are free.
-int64_t free_memory();
-
 }  // namespace weft::kernels::cuda

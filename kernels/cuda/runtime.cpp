@@ -153,6 +153,12 @@ void* allocate(int64_t bytes) {
 
 void release(void* memory) noexcept { cudaFree(memory); }
 
+int64_t free_memory() {
+  size_t free = 0, all = 0;
+  check(cudaMemGetInfo(&free, &all), "cudaMemGetInfo");
+  return int64_t(free);
+}
+
 // Grown by steps, never shrunk; what was smaller is kept, because captured steps and work under way may still
 // use it.
 void* scratch(int64_t bytes) {
