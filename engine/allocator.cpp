@@ -211,13 +211,19 @@ Storage::~Storage() {
   cache_->heap.release(static_cast<char*>(data_), capacity_);
 }
 
-MemoryStats memory_stats(Device device) {
-  MemoryPool::Cache& c = *default_cache(device);
+namespace {
+
+MemoryStats stats_of(MemoryPool::Cache& c) {
   const std::lock_guard lock(c.mutex);
   MemoryStats stats = c.stats;
   stats.cached = c.heap.cached();
   return stats;
 }
+
+}  // namespace
+
+MemoryStats MemoryPool::stats() const { return stats_of(*cache_); }
+MemoryStats memory_stats(Device device) { return stats_of(*default_cache(device)); }
 
 void reset_peak_memory(Device device) {
   MemoryPool::Cache& c = *default_cache(device);

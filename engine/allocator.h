@@ -9,6 +9,12 @@
 
 namespace weft {
 
+struct MemoryStats {
+  size_t in_use = 0;  ///< bytes in live blocks
+  size_t peak = 0;    ///< the most that was in use since the last reset
+  size_t cached = 0;  ///< bytes kept for reuse
+};
+
 /// Memory of one device apart from the rest. A captured step (kernels::cuda::capture) writes to the same
 /// addresses each time it is launched, so what it took while it was captured must serve nothing else: it is
 /// captured, and run before that to fill the pool, inside of a MemoryPool::Use, and the pool is kept as long
@@ -17,6 +23,7 @@ class MemoryPool {
  public:
   explicit MemoryPool(Device device);
   struct Cache;
+  MemoryStats stats() const;
 
   /// While it lives, this thread's memory of the pool's device comes from the pool.
   class Use {
@@ -58,11 +65,6 @@ class Storage {
   Device device_;
 };
 
-struct MemoryStats {
-  size_t in_use = 0;  ///< bytes in live blocks
-  size_t peak = 0;    ///< the most that was in use since the last reset
-  size_t cached = 0;  ///< bytes kept for reuse
-};
 /// Of one device, outside of MemoryPools.
 MemoryStats memory_stats(Device device = Device::cpu);
 void reset_peak_memory(Device device = Device::cpu);

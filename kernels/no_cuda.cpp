@@ -2,6 +2,7 @@
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/augment.h"
 #include "weft/kernels/cuda/metrics.h"
+#include "weft/kernels/cuda/timing.h"
 #include "weft/kernels/cuda/uploader.h"
 #include "weft/kernels/updates/multi_tensor.h"
 
@@ -117,6 +118,12 @@ template void mixup(int64_t, int64_t, const MixView*, const float*, f16*);
 void gather_labels(int64_t, const int64_t*, const int64_t*, int64_t*) { absent(); }
 void mix_targets(int64_t, int64_t, const MixView*, const int64_t*, float*) { absent(); }
 int64_t free_memory() { absent(); }
+
+struct Timer::Impl {};
+Timer::Timer() { absent(); }
+Timer::~Timer() = default;
+void Timer::mark() { absent(); }
+std::vector<double> Timer::seconds() { absent(); }
 
 struct Uploader::Impl {};
 Uploader::Uploader(int64_t) { absent(); }

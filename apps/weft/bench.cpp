@@ -11,20 +11,33 @@
 
 #include "weft/apps/weft/bench_op.h"
 #include "weft/apps/weft/command.h"
+#include "weft/apps/weft/conv_tuning.h"
 #include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/names.h"
 
 namespace weft::app {
 namespace {
 
-/// A subcommand with the flag that every benchmark has.
+/// What --device, --precision and --eager say.
+BenchPlace place_of(const BenchFlags& flags) {
+  const BenchPlace place{parse_device(flags.device), parse_precision(flags.precision), !flags.eager};
+  check(place.gpu() || place.dtype == DType::f32, "--precision ", flags.precision,
+        ": the CPU computes in fp32 only; use --device cuda");
+  if (place.gpu()) keep_gpu_plans();
+  return place;
+}
+
+/// A subcommand with the flags that every benchmark has.
 CLI::App* add_one(CLI::App& bench, Action& action, const char* name, const char* about,
                   int (*run)(const BenchFlags&), const std::shared_ptr<BenchFlags>& flags) {
   CLI::App* command = bench.add_subcommand(name, about);
   command->add_flag("--json", flags->json, "JSON lines");
+  add_device(*command, flags->device, flags->precision);
+  command->add_flag("--eager", flags->eager, "on a GPU: launch kernels one by one, not as captured graphs");
   command->final_callback([flags, run, &action] {
     action = [flags, run] {
       use_threads(flags->threads);
+      flags->place = place_of(*flags);
       return run(*flags);
     };
   });
@@ -118,6 +131,11 @@ void add_bench(CLI::App& weft, Action& action) {
   const auto optimizer = [](CLI::App& command, BenchFlags& flags) {
     command.add_option("--optimizer", flags.optimizer, "optimizer")->capture_default_str();
   };
+  const auto optimizers = [](CLI::App& command, BenchFlags& flags) {
+    command.add_option("--optimizer", flags.optimizers, "optimizers [all]")
+        ->delimiter(',')
+        ->check(CLI::IsMember(optimizer_names()));
+  };
   const auto data = [](CLI::App& command, BenchFlags& flags) {
     command.add_option("--data", flags.data, "folder, .tgz or name of a fetched set [built-in sample]");
   };
@@ -128,7 +146,7 @@ void add_bench(CLI::App& weft, Action& action) {
   add("gemm", "Square matrix products, beside the FMA peak and OpenBLAS", bench_gemm, add_seconds,
       add_thread_count);
   add("optimizer", "A step of every optimizer on a model's parameters", bench_optimizer, add_model,
-      add_activation, add_seconds, add_thread_count);
+      add_activation, optimizers, add_seconds, add_thread_count);
   add("loader", "Training batches of the loader alone", bench_loader, data, add_size, add_batch_size,
       add_steps, add_thread_count);
 }

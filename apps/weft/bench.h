@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "weft/engine/device.h"
+#include "weft/engine/dtype.h"
 #include "weft/engine/module.h"
 #include "weft/optim/optimizer.h"
 
@@ -19,6 +21,14 @@ struct StepSweep {
   std::vector<int> threads{0};  ///< 0: the cores that the process may use
 };
 
+/// Where a benchmark computes, and how.
+struct BenchPlace {
+  Device device = Device::cpu;
+  DType dtype = DType::f32;  ///< of images and activations
+  bool capture = true;       ///< on a GPU: work is launched as captured graphs
+  bool gpu() const { return device == Device::cuda; }
+};
+
 /// What the benchmarks are asked; each uses what concerns it.
 struct BenchFlags {
   std::string model = "mxresnet18", activation, optimizer = "ranger", data;
@@ -26,23 +36,33 @@ struct BenchFlags {
   int64_t size = 128, batch_size = 32, steps = 20;
   double seconds = 0.5;  ///< for each thing measured
   int threads = 0;
-  StepSweep sweep;                ///< of steps, in place of activation, size, batch_size and threads
-  std::string breakdown;          ///< of a step: by "ops" or "layers"; empty: none
-  std::vector<std::string> only;  ///< families of ops; empty: all
-  std::string filter;             ///< text in an op's name or shape
+  StepSweep sweep;                      ///< of steps, in place of activation, size, batch_size and threads
+  std::string breakdown;                ///< of a step: by "ops" or "layers"; empty: none
+  std::vector<std::string> only;        ///< families of ops; empty: all
+  std::string filter;                   ///< text in an op's name or shape
+  std::vector<std::string> optimizers;  ///< for bench_optimizer; empty: all
   bool json = false;
+  std::string device = "cpu", precision = "fp32";
+  bool eager = false;
+  BenchPlace place;  ///< what the last three say
 };
+
+// On a GPU all of them measure on its clock. --breakdown is of the CPU only.
 
 /// Whole training steps on random images: forward, loss, backward, optimizer. Several cases take turns.
 int bench_step(const BenchFlags& flags);
 /// Single ops: a model's convolutions and other layers, each shape once, and what else the engine has.
 int bench_op(const BenchFlags& flags);
-/// Square matrix products, beside OpenBLAS where that is installed.
+/// Square matrix products; on the CPU beside OpenBLAS where that is installed.
 int bench_gemm(const BenchFlags& flags);
 /// A step of every optimizer on a model's parameters.
 int bench_optimizer(const BenchFlags& flags);
 /// Training batches of the loader alone.
 int bench_loader(const BenchFlags& flags);
+
+int bench_step_gpu(const BenchFlags& flags);
+int bench_gemm_gpu(const BenchFlags& flags);
+int bench_loader_gpu(const BenchFlags& flags);
 
 /// The model that the flags ask for, with ten classes.
 std::unique_ptr<Module> bench_model(const BenchFlags& flags);

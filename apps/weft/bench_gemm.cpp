@@ -44,6 +44,7 @@ class OpenBlas {
 }  // namespace
 
 int bench_gemm(const BenchFlags& flags) {
+  if (flags.place.gpu()) return bench_gemm_gpu(flags);
   const OpenBlas openblas;
   Rows rows({{"n", "n", 6, 0},
              {"gflops", "GFLOP/s", 10, 1},

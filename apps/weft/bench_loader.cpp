@@ -79,6 +79,7 @@ Stages measure_stages(const data::ImageDataset& set, const data::LoaderOptions& 
 }  // namespace
 
 int bench_loader(const BenchFlags& flags) {
+  if (flags.place.gpu()) return bench_loader_gpu(flags);
   Progress progress(flags.json ? Output::json : Output::human);
   const std::string path = resolve_data(flags.data.empty() ? kSampleData : flags.data, progress);
   const data::ImageDataset set = data::ImageDataset::open(path, "train");

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "weft/apps/weft/bench.h"
+#include "weft/apps/weft/bench_gpu.h"
 #include "weft/apps/weft/command.h"
 #include "weft/engine/allocator.h"
 #include "weft/engine/ops/elementwise.h"
@@ -18,19 +18,26 @@
 namespace weft::app {
 namespace {
 
+/// In units of 1e9 a second. Of multiply-adds: on a GPU what matrix products reach.
 struct Ceilings {
-  double gflops = kernels::measure_fma_peak(num_threads());
-  double gigabytes = kernels::measure_copy_bandwidth(num_threads());
+  double gflops, gigabytes;
+  bool gpu;
 };
 
+Ceilings measure_ceilings(const BenchPlace& place) {
+  if (place.gpu()) return {measure_gpu_gemm_rate(place.dtype) * 1e-9, measure_gpu_copy_rate() * 1e-9, true};
+  return {kernels::measure_fma_peak(num_threads()), kernels::measure_copy_bandwidth(num_threads()), false};
+}
+
 /// Runs the case for `seconds` a pass; the median seconds and the flops of each pass.
-std::vector<OpSample> measure(const OpCase& c, double seconds) {
+std::vector<OpSample> measure(const OpCase& c, double seconds, const BenchPlace& place) {
   const OpRun run = c.prepare();
-  run();
+  if (place.gpu()) return run(seconds * double(c.passes.size()));
+  run(0);
   std::vector<std::vector<double>> times(c.passes.size());
   std::vector<OpSample> result;
   for (double total = 0; times[0].size() < 3 || total < seconds * double(c.passes.size());) {
-    result = run();
+    result = run(0);
     check(result.size() == times.size(), "bench op: ", c.op, " ran ", result.size(), " passes, not ",
           times.size());
     for (size_t i = 0; i < times.size(); ++i)
@@ -40,14 +47,16 @@ std::vector<OpSample> measure(const OpCase& c, double seconds) {
   return result;
 }
 
-/// Rates of what took so long: of multiply-adds where there are any, else of memory.
+/// Rates of what took so long: of multiply-adds where there are any, else of memory; on a GPU of both.
 nlohmann::json rates(double seconds, double flops, double bytes, const Ceilings& ceilings) {
   nlohmann::json row = {{"milliseconds", seconds * 1e3}};
   if (flops > 0) {
     const double rate = flops / seconds * 1e-9;
-    row.update(
-        {{"gflops", rate}, {"peak_gflops", ceilings.gflops}, {"share_of_peak", rate / ceilings.gflops}});
-  } else if (bytes > 0) {
+    row.update({{"gflops", rate},
+                {ceilings.gpu ? "gemm_gflops" : "peak_gflops", ceilings.gflops},
+                {ceilings.gpu ? "share_of_gemm" : "share_of_peak", rate / ceilings.gflops}});
+  }
+  if (bytes > 0 && (flops == 0 || ceilings.gpu)) {
     const double rate = bytes / seconds * 1e-9;
     row.update({{"gigabytes_per_second", rate},
                 {"copy_gigabytes_per_second", ceilings.gigabytes},
@@ -59,9 +68,12 @@ nlohmann::json rates(double seconds, double flops, double bytes, const Ceilings&
 /// The chosen cases, in the order of their families.
 std::vector<OpCase> chosen(const BenchFlags& flags, Module& model) {
   const int64_t n = flags.batch_size, size = flags.size;
-  std::vector<OpCase> all = conv_cases(model, n, size);
-  for (auto& more : {layer_cases(model, n, size), plain_cases(output_shape(model, "stem", n, size),
-                                                              output_shape(model, "stages.0", n, size))})
+  const BenchPlace& place = flags.place;
+  std::vector<OpCase> all = conv_cases(model, n, size, place);
+  for (auto& more :
+       {layer_cases(model, n, size, place),
+        plain_cases(output_shape(model, "stem", n, size), output_shape(model, "stages.0", n, size), place),
+        place.gpu() ? augment_cases(n, size, place) : std::vector<OpCase>()})
     all.insert(all.end(), more.begin(), more.end());
   std::vector<OpCase> cases;
   for (const std::string& family : op_families()) {
@@ -71,6 +83,7 @@ std::vector<OpCase> chosen(const BenchFlags& flags, Module& model) {
       if (c.family == family && (c.op + " " + c.shape).find(flags.filter) != std::string::npos)
         cases.push_back(c);
   }
+  if (cases.empty() && flags.filter.empty()) usage_error("--only: there are no such ops on the CPU");
   if (cases.empty()) usage_error("--filter: no op has '", flags.filter, "' in its name or shape");
   return cases;
 }
@@ -83,8 +96,8 @@ struct Total {
 }  // namespace
 
 std::vector<std::string> op_families() {
-  return {"conv",   "norm",      "activation",  "pool",   "loss",
-          "matmul", "attention", "elementwise", "reduce", "dropout"};
+  return {"conv",      "norm",        "activation", "pool",    "loss",   "matmul",
+          "attention", "elementwise", "reduce",     "dropout", "augment"};
 }
 
 std::string text_of(const Shape& shape) {
@@ -93,10 +106,11 @@ std::string text_of(const Shape& shape) {
   return text;
 }
 
-OpRun run_of(const std::vector<Shape>& inputs, const OpFunction& f, Module* layer) {
+OpRun run_of(const std::vector<Shape>& inputs, const OpFunction& f, const BenchPlace& place, Module* layer) {
+  if (place.gpu()) return run_on_gpu(inputs, f, place, layer);
   std::vector<Tensor> leaves;
   for (const Shape& shape : inputs) leaves.push_back(Tensor::uniform(shape, -1, 1).set_requires_grad());
-  return [leaves, f, layer]() -> std::vector<OpSample> {
+  return [leaves, f, layer](double) -> std::vector<OpSample> {
     for (const Tensor& leaf : leaves) leaf.zero_grad();
     if (layer) layer->zero_grad();
     const auto add_up = [](const auto& events, size_t begin, size_t end) {
@@ -127,35 +141,44 @@ OpRun run_of(const std::vector<Shape>& inputs, const OpFunction& f, Module* laye
 
 int bench_op(const BenchFlags& flags) {
   manual_seed(1);
+  const bool gpu = flags.place.gpu();
   const auto model = bench_model(flags);
   const std::vector<OpCase> cases = chosen(flags, *model);
-  Rows rows({{"family", "family", 11},
-             {"op", "op", 19},
-             {"shape", "shape", 34},
-             {"count", "layers", 6},
-             {"pass", "pass", 15},
-             {"algorithm", "algorithm", 9},
-             {"milliseconds", "ms", 9, 3},
-             {"gflops", "GFLOP/s", 8},
-             {"share_of_peak", "of peak", 7, 2},
-             {"gigabytes_per_second", "GB/s", 7},
-             {"share_of_copy", "of copy", 7, 2}},
-            flags.json);
-  Ceilings ceilings;  // measured again and again below, because the machine's clock drifts
-  rows.text(fmt::format(
-      "ops of {} at {} px, batch {}; {} threads, {} kernels, multiply-add peak {:.1f} GFLOP/s, memory "
-      "copy {:.1f} GB/s",
-      flags.model, flags.size, flags.batch_size, num_threads(), kernels::cpu().name, ceilings.gflops,
-      ceilings.gigabytes));
+  model->to(flags.place.device);
+  std::vector<Rows::Column> columns = {{"family", "family", 11},
+                                       {"op", "op", 19},
+                                       {"shape", "shape", 34},
+                                       {"count", "layers", 6},
+                                       {"pass", "pass", 15}};
+  if (!gpu) columns.push_back({"algorithm", "algorithm", 9});
+  columns.insert(columns.end(), {{"milliseconds", "ms", 9, gpu ? 4 : 3},
+                                 {"gflops", "GFLOP/s", 8},
+                                 {gpu ? "share_of_gemm" : "share_of_peak", gpu ? "of gemm" : "of peak", 7, 2},
+                                 {"gigabytes_per_second", "GB/s", 7},
+                                 {"share_of_copy", "of copy", 7, 2}});
+  Rows rows(columns, flags.json);
+  // Measured again and again below, because the machine's clock drifts.
+  Ceilings ceilings = measure_ceilings(flags.place);
+  if (gpu)
+    rows.text(fmt::format(
+        "ops of {} at {} px, batch {}; {} on {}, {}; matrix products {:.0f} GFLOP/s, memory copy {:.0f} GB/s",
+        flags.model, flags.size, flags.batch_size, flags.precision, kernels::cuda::device_info().name,
+        flags.place.capture ? "captured" : "eager", ceilings.gflops, ceilings.gigabytes));
+  else
+    rows.text(fmt::format(
+        "ops of {} at {} px, batch {}; {} threads, {} kernels, multiply-add peak {:.1f} GFLOP/s, memory "
+        "copy {:.1f} GB/s",
+        flags.model, flags.size, flags.batch_size, num_threads(), kernels::cpu().name, ceilings.gflops,
+        ceilings.gigabytes));
   const auto print = [&](const OpCase& c, const std::string& pass, const nlohmann::json& more) {
-    nlohmann::json row = {{"bench", "op"},
-                          {"family", c.family},
-                          {"op", c.op},
-                          {"pass", pass},
-                          {"shape", c.shape},
-                          {"batch_size", flags.batch_size},
-                          {"threads", num_threads()},
-                          {"kernels", kernels::cpu().name}};
+    nlohmann::json row = gpu ? gpu_fields(flags) : nlohmann::json{{"threads", num_threads()}};
+    row.update({{"bench", "op"},
+                {"family", c.family},
+                {"op", c.op},
+                {"pass", pass},
+                {"shape", c.shape},
+                {"batch_size", flags.batch_size},
+                {"kernels", gpu ? "cuda" : kernels::cpu().name}});
     if (c.count) row["count"] = c.count;
     row.update(more);
     rows.print(row);
@@ -163,11 +186,11 @@ int bench_op(const BenchFlags& flags) {
   for (size_t i = 0; i < cases.size();) {
     const std::string family = cases[i].family;
     Total total;
-    if (i > 0) ceilings = {};
+    if (i > 0) ceilings = measure_ceilings(flags.place);
     for (; i < cases.size() && cases[i].family == family; ++i) {
       const OpCase& c = cases[i];
-      const std::vector<OpSample> samples = measure(c, flags.seconds);
-      if (samples.front().flops > 0) ceilings.gflops = kernels::measure_fma_peak(num_threads());
+      const std::vector<OpSample> samples = measure(c, flags.seconds, flags.place);
+      if (!gpu && samples.front().flops > 0) ceilings.gflops = kernels::measure_fma_peak(num_threads());
       for (size_t p = 0; p < samples.size(); ++p) {
         const OpSample& s = samples[p];
         const double n = double(c.count);
@@ -176,7 +199,7 @@ int bench_op(const BenchFlags& flags) {
         if (!c.passes[p].algorithm.empty()) figures["algorithm"] = c.passes[p].algorithm;
         print(c, c.passes[p].name, figures);
       }
-      empty_cache();
+      empty_cache(flags.place.device);
     }
     if (total.seconds > 0)
       print({.family = family, .op = family, .shape = "all of a step"}, "all",

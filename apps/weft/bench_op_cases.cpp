@@ -14,7 +14,6 @@ namespace weft::app {
 namespace {
 
 using Tensors = std::vector<Tensor>;
-constexpr double kFloat = sizeof(float);
 
 /// An op; forward, backward: elements that the pass must move (0: none, or a matter of multiply-adds).
 struct Plain {
@@ -22,6 +21,7 @@ struct Plain {
   std::vector<Shape> inputs;
   double forward, backward;
   OpFunction f;
+  bool capture = true;
 };
 
 void add_activations(std::vector<Plain>& list, const Shape& image) {
@@ -35,23 +35,27 @@ void add_activations(std::vector<Plain>& list, const Shape& image) {
                     [i](const Tensors& x) { return activation(x[0], Activation(i)); }});
 }
 
-Tensor labels_for(const Shape& logits) {
+Tensor labels_for(const Shape& logits, Device device) {
   Tensor labels = Tensor::empty({logits[0]}, DType::i64);
   for (int64_t i = 0; i < logits[0]; ++i) labels.data<int64_t>()[i] = i % logits[1];
-  return labels;
+  return labels.to(device);
 }
 
-void add_losses(std::vector<Plain>& list, int64_t batch) {
+void add_losses(std::vector<Plain>& list, int64_t batch, Device device) {
   for (const Shape& logits : {Shape{batch, 10}, Shape{4096, 1000}}) {
     const double n = double(logits.numel());
     list.push_back(
         {"loss", "softmax", {logits}, 2 * n, 3 * n, [](const Tensors& x) { return softmax(x[0]); }});
     list.push_back(
         {"loss", "log_softmax", {logits}, 2 * n, 3 * n, [](const Tensors& x) { return log_softmax(x[0]); }});
-    list.push_back(
-        {"loss", "cross_entropy", {logits}, n, 2 * n, [labels = labels_for(logits)](const Tensors& x) {
-           return cross_entropy(x[0], labels, {.label_smoothing = 0.1});
-         }});
+    list.push_back({"loss",
+                    "cross_entropy",
+                    {logits},
+                    n,
+                    2 * n,
+                    [labels = labels_for(logits, device)](const Tensors& x) {
+                      return cross_entropy(x[0], labels, {.label_smoothing = 0.1});
+                    }});
   }
 }
 
@@ -100,24 +104,25 @@ struct Attention : Module {
   SimpleSelfAttention layer;
 };
 
-OpCase attention_case(const Shape& shape) {
+OpCase attention_case(const Shape& shape, const BenchPlace& place) {
   return {.family = "attention",
           .op = "SimpleSelfAttention",
           .shape = text_of(shape),
           .passes = {{"forward"}, {"backward"}},
-          .prepare = [shape] {
+          .prepare = [shape, place] {
             const auto module = std::make_shared<Attention>(shape[-1]);
+            module->to(place.device);
             return run_of(
-                {shape}, [module](const Tensors& x) { return module->layer(x[0]); }, module.get());
+                {shape}, [module](const Tensors& x) { return module->layer(x[0]); }, place, module.get());
           }};
 }
 
 }  // namespace
 
-std::vector<OpCase> plain_cases(const Shape& image, const Shape& stage) {
+std::vector<OpCase> plain_cases(const Shape& image, const Shape& stage, const BenchPlace& place) {
   std::vector<Plain> list;
   add_activations(list, image);
-  add_losses(list, image[0]);
+  add_losses(list, image[0], place.device);
   add_products(list, image[0]);
   add_elementwise(list, image);
   add_reductions(list, image);
@@ -126,17 +131,22 @@ std::vector<OpCase> plain_cases(const Shape& image, const Shape& stage) {
                   {image},
                   2 * double(image.numel()),
                   2 * double(image.numel()),
-                  [](const Tensors& x) { return dropout(x[0], 0.5); }});
+                  [](const Tensors& x) { return dropout(x[0], 0.5); },
+                  false});  // the op refuses to be captured
 
-  std::vector<OpCase> cases{attention_case(stage)};
+  const double element = double(size_of(place.dtype));
+  std::vector<OpCase> cases{attention_case(stage, place)};
   for (const Plain& p : list) {
     std::string shapes;
     for (const Shape& shape : p.inputs) shapes += (shapes.empty() ? "" : ", ") + text_of(shape);
     cases.push_back({.family = p.family,
                      .op = p.op,
                      .shape = shapes,
-                     .passes = {{"forward", kFloat * p.forward}, {"backward", kFloat * p.backward}},
-                     .prepare = [p] { return run_of(p.inputs, p.f); }});
+                     .passes = {{"forward", element * p.forward}, {"backward", element * p.backward}},
+                     .prepare = [p, own = place]() mutable {
+                       own.capture = own.capture && p.capture;
+                       return run_of(p.inputs, p.f, own);
+                     }});
   }
   return cases;
 }

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <map>
 
-#include "weft/apps/weft/bench.h"
+#include "weft/apps/weft/bench_gpu.h"
 #include "weft/apps/weft/bench_op.h"
-#include "weft/engine/allocator.h"
+#include "weft/engine/dispatch.h"
 #include "weft/engine/tape.h"
 #include "weft/kernels/convolution.h"
 #include "weft/layers/conv2d.h"
@@ -32,30 +32,62 @@ std::string describe(const Conv2dParams& p) {
                      p.stride_h > 1 ? fmt::format(" s{}", p.stride_h) : "", p.in_h);
 }
 
-/// Runs the passes on buffers of their own; a layer on the images has no data gradient.
-OpRun run_of_conv(const Conv2dParams& p, bool first) {
-  const auto& k = kernels::cpu();
-  int64_t scratch = 1;
-  for (const PassName& pass : kPasses) scratch = std::max(scratch, k.conv2d_workspace(p, pass.pass));
+Tensor random(const Shape& shape, const BenchPlace& place) {
+  return place.gpu() ? random_on_gpu(shape, place.dtype) : Tensor::uniform(shape, -1, 1);
+}
+
+/// The passes on buffers of their own, in the order of kPasses.
+std::vector<std::function<void()>> passes_of(const Conv2dParams& p, const BenchPlace& place) {
   const Shape x_shape{p.batch, p.in_h, p.in_w, p.in_c}, y_shape{p.batch, p.out_h(), p.out_w(), p.out_c};
-  const Tensor x = Tensor::uniform(x_shape, -1, 1), dx = Tensor::empty(x_shape),
-               w = Tensor::uniform({p.out_c, p.kernel_h, p.kernel_w, p.in_c / p.groups}, -1, 1),
-               dw = Tensor::empty(w.shape()), y = Tensor::empty(y_shape),
-               dy = Tensor::uniform(y_shape, -1, 1);
-  const auto workspace = std::make_shared<Storage>(size_t(scratch));
-  return [=, &k] {
-    const double flops = 2.0 * double(p.multiply_adds());
-    std::vector<OpSample> samples;
-    const auto time = [&](const std::function<void()>& work) {
-      samples.push_back({time_calls(work, 1, 0).front(), flops});
+  const auto empty = [&](const Shape& shape) { return Tensor::empty(shape, place.dtype, place.device); };
+  const Tensor x = random(x_shape, place), dx = empty(x_shape),
+               w = random({p.out_c, p.kernel_h, p.kernel_w, p.in_c / p.groups}, place), dw = empty(w.shape()),
+               y = empty(y_shape), dy = random(y_shape, place);
+  int64_t bytes = 1;
+  dispatch("bench op", x, [&](const auto& k) {
+    for (const PassName& pass : kPasses) bytes = std::max(bytes, k.conv2d_workspace(p, pass.pass));
+  });
+  const auto workspace = std::make_shared<Storage>(size_t(bytes), place.device);
+  const auto pass = [x](auto&& run) {
+    return [x, run] { dispatch("bench op", x, [&](const auto& k) { run(k, kernel_type<decltype(k)>()); }); };
+  };
+  return {pass([=]<class T>(const auto& k, T) {
+            k.conv2d_forward(p, x.data<T>(), w.data<T>(), nullptr, y.data<T>(), workspace->data());
+          }),
+          pass([=]<class T>(const auto& k, T) {
+            k.conv2d_backward_weight(p, x.data<T>(), dy.data<T>(), dw.data<T>(), workspace->data());
+          }),
+          pass([=]<class T>(const auto& k, T) {
+            k.conv2d_backward_input(p, dy.data<T>(), w.data<T>(), dx.data<T>(), workspace->data());
+          })};
+}
+
+/// Runs the passes; a layer on the images has no data gradient.
+OpRun run_of_conv(const Conv2dParams& p, bool first, const BenchPlace& place) {
+  std::vector<std::function<void()>> passes = passes_of(p, place);
+  if (first) passes.pop_back();
+  const double flops = 2.0 * double(p.multiply_adds());
+  if (place.gpu()) {
+    const auto run = std::make_shared<GpuPasses>(place.capture, GpuPasses::kMaxCalls);
+    for (const auto& pass : passes) run->add([pass](int64_t) { pass(); });
+    return [run, flops](double seconds) {
+      std::vector<OpSample> samples;
+      for (double time : (*run)(seconds)) samples.push_back({time, flops});
+      return samples;
     };
-    void* scratch = workspace->data();
-    time([&] { k.conv2d_forward(p, x.data<float>(), w.data<float>(), nullptr, y.data<float>(), scratch); });
-    time([&] { k.conv2d_backward_weight(p, x.data<float>(), dy.data<float>(), dw.data<float>(), scratch); });
-    if (!first)
-      time([&] { k.conv2d_backward_input(p, dy.data<float>(), w.data<float>(), dx.data<float>(), scratch); });
+  }
+  return [passes, flops](double) {
+    std::vector<OpSample> samples;
+    for (const auto& pass : passes) samples.push_back({time_calls(pass, 1, 0).front(), flops});
     return samples;
   };
+}
+
+/// x, w and y, once each.
+double bytes_of(const Conv2dParams& p, DType dtype) {
+  return double(size_of(dtype)) * (double(p.batch * p.in_h * p.in_w) * double(p.in_c) +
+                                   double(p.out_c * p.kernel_h * p.kernel_w) * double(p.in_c / p.groups) +
+                                   double(p.batch * p.out_h() * p.out_w()) * double(p.out_c));
 }
 
 }  // namespace
@@ -98,15 +130,19 @@ std::vector<ConvShape> conv_shapes(Module& model, int64_t batch, int64_t size) {
   return shapes;
 }
 
-std::vector<OpCase> conv_cases(Module& model, int64_t batch, int64_t size) {
+std::vector<OpCase> conv_cases(Module& model, int64_t batch, int64_t size, const BenchPlace& place) {
   std::vector<OpCase> cases;
   for (const ConvShape& s : conv_shapes(model, batch, size)) {
     OpCase c{.family = "conv", .op = "conv2d", .shape = s.text, .count = s.count};
-    for (const PassName& pass : kPasses)
-      if (!s.first || pass.pass != ConvPass::backward_input)
+    for (const PassName& pass : kPasses) {
+      if (s.first && pass.pass == ConvPass::backward_input) continue;
+      if (place.gpu())
+        c.passes.push_back({pass.name, bytes_of(s.params, place.dtype)});
+      else
         c.passes.push_back(
             {pass.name, 0, conv_algorithm_name(kernels::cpu().conv2d_algorithm(s.params, pass.pass))});
-    c.prepare = [p = s.params, first = s.first] { return run_of_conv(p, first); };
+    }
+    c.prepare = [p = s.params, first = s.first, place] { return run_of_conv(p, first, place); };
     cases.push_back(std::move(c));
   }
   return cases;

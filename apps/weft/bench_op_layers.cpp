@@ -11,18 +11,17 @@
 namespace weft::app {
 namespace {
 
-constexpr double kFloat = sizeof(float);
+constexpr double kIndex = sizeof(int32_t);  // beside each output of max pooling
 
 Shape with_batch(Shape shape, int64_t batch) {
   shape.set(0, batch);
   return shape;
 }
 
-/// A layer as it ran: in, out: bytes of its input and output.
+/// A layer as it ran: in, out, index: bytes of its input, of its output, and of an index for each output.
 struct Found {
-  const TapeEntry& entry;
-  double in, out;
-  bool residual;
+  double in, out, index;
+  bool residual, activation, gpu;
 };
 
 /// How a kind of layer is measured: bytes of forward and backward.
@@ -41,24 +40,32 @@ bool is(Module& m) {
 double in_and_out(const Found& f) { return f.in + f.out; }
 double none(const Found&) { return 0; }
 
-// Batch norm reads x (and the residual) and writes y; backward reads x and dy (and the residual) and writes
-// dx (and its gradient). Max pooling writes and reads an index beside each output.
+/// Batch norm reads x (and the residual) and writes y. On a GPU nothing stays on the chip between a pass that
+/// sums and one that needs the sums, so x is read for the statistics too.
+double norm_forward(const Found& f) { return ((f.residual ? 3 : 2) + (f.gpu ? 1 : 0)) * f.in; }
+/// It reads x and dy (and the residual) and writes dx (and its gradient); on a GPU the second pass reads two
+/// of these again (if there is a residual's gradient, that one).
+double norm_backward(const Found& f) {
+  if (!f.gpu) return (f.residual ? 5 : 3) * f.in;
+  return (f.residual && f.activation ? 7 : 5) * f.in;
+}
+
+// Max pooling writes and reads an index beside each output.
 const Kind kKinds[] = {
-    {"norm", "batch_norm", is<BatchNorm2d>, [](const Found& f) { return (f.residual ? 3 : 2) * f.in; },
-     [](const Found& f) { return (f.residual ? 5 : 3) * f.in; }},
-    {"pool", "max_pool2d", is<MaxPool2d>, [](const Found& f) { return f.in + 2 * f.out; },
-     [](const Found& f) { return f.in + 2 * f.out; }},
+    {"norm", "batch_norm", is<BatchNorm2d>, norm_forward, norm_backward},
+    {"pool", "max_pool2d", is<MaxPool2d>, [](const Found& f) { return f.in + f.out + f.index; },
+     [](const Found& f) { return f.in + f.out + f.index; }},
     {"pool", "avg_pool2d", is<AvgPool2d>, in_and_out, in_and_out},
     {"pool", "global_avg_pool", is<GlobalAvgPool>, in_and_out, in_and_out},
     {"matmul", "linear", is<Linear>, none, none},
 };
 
-OpRun run_of_layer(Module& layer, const Shape& input, bool residual) {
+OpRun run_of_layer(Module& layer, const Shape& input, bool residual, const BenchPlace& place) {
   const auto f = [&layer](const std::vector<Tensor>& x) {
     auto* bn = dynamic_cast<BatchNorm2d*>(&layer);
     return x.size() == 2 ? bn->forward(x[0], x[1]) : layer.forward(x[0]);
   };
-  return run_of(std::vector<Shape>(residual ? 2 : 1, input), f, &layer);
+  return run_of(std::vector<Shape>(residual ? 2 : 1, input), f, place, &layer);
 }
 
 bool within(const std::string& scope, const std::string& path) {
@@ -67,7 +74,7 @@ bool within(const std::string& scope, const std::string& path) {
 
 }  // namespace
 
-std::vector<OpCase> layer_cases(Module& model, int64_t batch, int64_t size) {
+std::vector<OpCase> layer_cases(Module& model, int64_t batch, int64_t size, const BenchPlace& place) {
   Tape tape;
   model.forward(Tensor::zeros({2, size, size, 3}));
   std::vector<OpCase> cases;
@@ -80,14 +87,23 @@ std::vector<OpCase> layer_cases(Module& model, int64_t batch, int64_t size) {
     if (kind == std::end(kKinds) || entry == entries.end()) return;
     const Shape input = with_batch(entry->inputs.front().shape, batch);
     const Shape output = with_batch(entry->outputs.front().shape, batch);
-    const bool residual = is<BatchNorm2d>(module) && entry->inputs.back().shape.ndim() == input.ndim();
-    const Found found{*entry, kFloat * double(input.numel()), kFloat * double(output.numel()), residual};
+    const auto* norm = dynamic_cast<const BatchNorm2d*>(&module);
+    const bool residual = norm && entry->inputs.back().shape.ndim() == input.ndim();
+    const double element = double(size_of(place.dtype));
+    const Found found{.in = element * double(input.numel()),
+                      .out = element * double(output.numel()),
+                      .index = kIndex * double(output.numel()),
+                      .residual = residual,
+                      .activation = norm && norm->options().activation != Activation::identity,
+                      .gpu = place.gpu()};
     OpCase c{.family = kind->family,
              .op = kind->op,
              .shape = text_of(input),
              .count = 1,
              .passes = {{"forward", kind->forward(found)}, {"backward", kind->backward(found)}},
-             .prepare = [&module, input, residual] { return run_of_layer(module, input, residual); }};
+             .prepare = [&module, input, residual, place] {
+               return run_of_layer(module, input, residual, place);
+             }};
     if (!entry->detail.empty()) c.shape += " " + entry->detail;
     const auto same = std::find_if(cases.begin(), cases.end(), [&](const OpCase& other) {
       return other.op == c.op && other.shape == c.shape;

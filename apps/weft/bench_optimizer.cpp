@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "weft/apps/weft/bench.h"
+#include "weft/apps/weft/bench_gpu.h"
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/names.h"
 #include "weft/engine/random.h"
@@ -24,34 +24,51 @@ int64_t bytes_moved(const optim::Optimizer& optimizer) {
   return bytes;
 }
 
+/// The median seconds of a step. On a GPU what changes from step to step is uploaded first, which counts.
+double seconds_of_step(optim::Optimizer& optimizer, const BenchFlags& flags) {
+  if (!flags.place.gpu()) return median(time_for([&] { optimizer.step(); }, flags.seconds));
+  GpuPasses passes(flags.place.capture, 1);
+  passes.add([&](int64_t) { optimizer.step(); });
+  return passes(flags.seconds).front();
+}
+
 }  // namespace
 
 int bench_optimizer(const BenchFlags& flags) {
   manual_seed(1);
+  const bool gpu = flags.place.gpu();
   const auto model = bench_model(flags);
-  for (const Parameter& p : model->parameters()) p.tensor.set_grad(Tensor::normal(p.tensor.shape(), 0, 1e-2));
-  const double copy = kernels::measure_copy_bandwidth(num_threads());
+  model->to(flags.place.device);
+  for (const Parameter& p : model->parameters())
+    p.tensor.set_grad(gpu ? random_on_gpu(p.tensor.shape(), DType::f32)
+                          : Tensor::normal(p.tensor.shape(), 0, 1e-2));
+  const double copy = gpu ? measure_gpu_copy_rate() * 1e-9 : kernels::measure_copy_bandwidth(num_threads());
   Rows rows({{"optimizer", "optimizer", 18},
-             {"milliseconds", "ms", 9, 2},
+             {"milliseconds", "ms", 9, gpu ? 4 : 2},
              {"megabytes", "MB moved", 9, 1},
              {"gigabytes_per_second", "GB/s", 8},
              {"share_of_copy", "of copy", 8, 2}},
             flags.json);
-  rows.text(fmt::format("{:.2f} M parameters of {}, {} threads; memory copy {:.1f} GB/s",
-                        double(model->num_parameters()) * 1e-6, flags.model, num_threads(), copy));
-  for (const std::string& name : optimizer_names()) {
+  rows.text(
+      fmt::format("{:.2f} M parameters of {}, {}; memory copy {:.1f} GB/s",
+                  double(model->num_parameters()) * 1e-6, flags.model,
+                  gpu ? kernels::cuda::device_info().name + (flags.place.capture ? ", captured" : ", eager")
+                      : fmt::format("{} threads", num_threads()),
+                  copy));
+  for (const std::string& name : flags.optimizers.empty() ? optimizer_names() : flags.optimizers) {
     const auto optimizer = optim::make_optimizer(name, optim::split_decay(model->parameters()), {.lr = 1e-6});
-    const double seconds = median(time_for([&] { optimizer->step(); }, flags.seconds));
+    const double seconds = seconds_of_step(*optimizer, flags);
     const double bytes = double(bytes_moved(*optimizer));
-    rows.print({{"bench", "optimizer"},
+    nlohmann::json row = gpu ? gpu_fields(flags) : nlohmann::json{{"threads", num_threads()}};
+    row.update({{"bench", "optimizer"},
                 {"optimizer", name},
                 {"parameters", model->num_parameters()},
-                {"threads", num_threads()},
                 {"milliseconds", seconds * 1e3},
                 {"megabytes", bytes * 1e-6},
                 {"gigabytes_per_second", bytes / seconds * 1e-9},
                 {"copy_gigabytes_per_second", copy},
                 {"share_of_copy", bytes / seconds * 1e-9 / copy}});
+    rows.print(row);
   }
   return kDone;
 }

@@ -130,6 +130,7 @@ void TrainingStep::operator()() {
 }
 
 int bench_step(const BenchFlags& flags) {
+  if (flags.place.gpu()) return bench_step_gpu(flags);
   if (!flags.breakdown.empty()) return bench_breakdown(flags);
   manual_seed(1);
   std::map<std::string, TrainingStep> models;

@@ -47,6 +47,10 @@ class TrainStep {
   StepTotals take_totals();
   /// Whether steps are launched as a graph by now.
   bool captured() const { return graph_ != nullptr; }
+  /// Kernels, copies and the like in that graph; 0 where there is none.
+  int64_t graph_nodes() const { return graph_ ? graph_->nodes() : 0; }
+  /// Of the memory that full batches take apart from the rest where they are captured.
+  MemoryStats pool_stats() const { return pool_.stats(); }
 
   /// Of the loss scaling; empty without it. Sets the optimizer's counts right, so it comes before the
   /// optimizer's.

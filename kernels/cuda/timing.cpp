@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <deque>
 
 #include "weft/kernels/cuda/device.h"
 
@@ -55,6 +56,35 @@ float time_of(const std::function<void()>& run) {
     check(cudaEventElapsedTime(&times[i], events[i].handle, events[i + 1].handle), "cudaEventElapsedTime");
   std::nth_element(times.begin(), times.begin() + kRuns / 2, times.end());
   return times[kRuns / 2] / kCallsPerRun;
+}
+
+struct Timer::Impl {
+  std::deque<Event> events;  // kept for later marks
+  size_t marks = 0;
+};
+
+Timer::Timer() : impl_(std::make_unique<Impl>()) {}
+Timer::~Timer() = default;
+
+void Timer::mark() {
+  Impl& t = *impl_;
+  if (t.marks == t.events.size()) check(cudaEventCreate(&t.events.emplace_back().handle), "cudaEventCreate");
+  check(cudaEventRecord(t.events[t.marks].handle, stream()), "cudaEventRecord");
+  ++t.marks;
+}
+
+std::vector<double> Timer::seconds() {
+  Impl& t = *impl_;
+  std::vector<double> result;
+  if (t.marks > 0) check(cudaEventSynchronize(t.events[t.marks - 1].handle), "cudaEventSynchronize");
+  for (size_t i = 1; i < t.marks; ++i) {
+    float milliseconds = 0;
+    check(cudaEventElapsedTime(&milliseconds, t.events[i - 1].handle, t.events[i].handle),
+          "cudaEventElapsedTime");
+    result.push_back(double(milliseconds) * 1e-3);
+  }
+  t.marks = 0;
+  return result;
 }
 
 }  // namespace weft::kernels::cuda

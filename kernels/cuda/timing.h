@@ -1,7 +1,9 @@
-// How long work on the stream takes.
+// How long work on the stream takes. Plain C++.
 #pragma once
 
 #include <functional>
+#include <memory>
+#include <vector>
 
 namespace weft::kernels::cuda {
 
@@ -9,5 +11,23 @@ namespace weft::kernels::cuda {
 /// a captured graph: launched one by one, short kernels would show the time that the CPU takes to launch
 /// them.
 float time_of(const std::function<void()>& run);
+
+/// Measures stretches of the stream's work, on the device's clock. Not for use within a capture.
+class Timer {
+ public:
+  Timer();
+  ~Timer();
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+  /// Here, in the order of the work, one stretch ends and the next begins.
+  void mark();
+  /// Waits for the last mark. The seconds from each mark to the next one; forgets the marks.
+  std::vector<double> seconds();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
 
 }  // namespace weft::kernels::cuda
