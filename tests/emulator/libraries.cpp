@@ -57,6 +57,7 @@ int64_t extent(int64_t rows, int64_t cols, int64_t ld, int64_t batch, int64_t st
 
 template <class T>
 void gemm(const GemmParams& p, const T* a, const T* b, T* c) {
+  if (p.m == 0 || p.n == 0 || p.batch == 0) return;  // a or b may be shorter than it says
   enqueue([=] {
     const std::vector<float> fa = to_float(a, p.transpose_a ? extent(p.k, p.m, p.lda, p.batch, p.stride_a)
                                                             : extent(p.m, p.k, p.lda, p.batch, p.stride_a));
