@@ -255,6 +255,7 @@ void mix_targets(int64_t n, int64_t classes, const MixView* mix, const int64_t* 
 }
 
 int64_t free_memory() {
+  stream();  // chooses the device
   size_t free = 0, all = 0;
   check(cudaMemGetInfo(&free, &all), "cudaMemGetInfo");
   return int64_t(free);
