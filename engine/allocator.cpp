@@ -158,6 +158,7 @@ struct MemoryPool::Cache {
   std::mutex mutex;
   Heap heap;
   MemoryStats stats;
+  bool captured = false;  // work of a graph is in it: then all of its segments stay, in use or not
 };
 
 namespace {
@@ -192,9 +193,12 @@ Storage::Storage(size_t bytes, Device device) : bytes_(bytes), device_(device) {
   check(bytes < (size_t{1} << 62), "memory: a tensor of ", bytes, " bytes was asked for");
   const size_t align = c.heap.align();
   capacity_ = (bytes + align - 1) / align * align + (bytes ? 0 : align);
+  const bool capturing = device == Device::cuda && kernels::cuda::capturing();
+  if (pool && capturing) c.captured = true;
   data_ = c.heap.allocate(capacity_);
-  if (!data_) {
-    c.heap.trim();
+  if (!data_ && !capturing) {  // freeing memory of a GPU waits for it, and within a capture nothing can
+    if (!c.captured) c.heap.trim();
+    if (pool) empty_cache(device);
     data_ = c.heap.allocate(capacity_);
   }
   if (!data_)

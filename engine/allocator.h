@@ -47,8 +47,9 @@ class MemoryPool {
 /// which it was asked for, so a block can serve the next asker while the work of the last is still to come.
 class Storage {
  public:
-  /// Uninitialised memory. Throws OutOfMemoryError, after giving the cache back to the system and trying
-  /// again.
+  /// Uninitialised memory. Throws OutOfMemoryError, after giving the caches back to the system and trying
+  /// again: the device's, and the pool's in use, which keeps all it has once a step was captured out of it.
+  /// Within a capture nothing is given back.
   explicit Storage(size_t bytes, Device device = Device::cpu);
   ~Storage();
   Storage(const Storage&) = delete;

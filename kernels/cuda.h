@@ -1,8 +1,8 @@
 // The CUDA kernels as the floors above see them: the table of ops, memory, and captured steps. One GPU a
-// process. Work goes to one stream in the order of the calls, and the calls return before it is done; what
-// reads results on the CPU (download, synchronize) waits for it. In a build without CUDA, and on a machine
-// without a usable device, device_count() is 0 and says why, and everything else throws cuda::Error with that
-// reason.
+// process, and one thread at a time. Work goes to one stream in the order of the calls, and the calls return
+// before it is done; what reads results on the CPU (download, synchronize) waits for it. In a build without
+// CUDA, and on a machine without a usable device, device_count() is 0 and says why, and everything else
+// throws cuda::Error with that reason.
 #pragma once
 
 #include <cstdint>
@@ -123,7 +123,7 @@ void convert_all(std::span<const Conversion<From, To>> list);
 /// Memory whose content the CPU makes anew for every step: learning rates, keys of random numbers. Calls
 /// write(staging) and uploads what it wrote. Within a capture nothing happens at once; but each launch of the
 /// graph does that first, so `write` must stay callable as long as the graph lives. `to` must keep its place
-/// as long.
+/// as long. `write` itself uploads nothing.
 void upload_each_step(void* to, int64_t bytes, std::function<void(void* staging)> write);
 
 /// Work on the GPU that was recorded once and is started with one call.

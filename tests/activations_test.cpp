@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "golden/activation_values.h"
+#include "weft/kernels/activation_list.h"
 #include "weft/kernels/kernels.h"
 
 using namespace weft;
@@ -242,4 +243,122 @@ TEST_CASE_TEMPLATE("a NaN stays a NaN", T, float, double) {
     CHECK(std::isnan(value(act, T(not_a_number))));
     if (act != Activation::identity) CHECK(std::isnan(slope(act, T(not_a_number))));
   }
+}
+
+namespace {
+
+/// A float with the GPU's bounded_exp and reciprocal, each as far from the truth as it may be: up or down.
+struct Gpu {
+  float v;
+  static inline double exp_sign = 1, reciprocal_sign = 1;
+
+  template <class T>
+  explicit Gpu(T x) : v(float(x)) {}
+};
+Gpu operator+(Gpu a, Gpu b) { return Gpu(a.v + b.v); }
+Gpu operator-(Gpu a, Gpu b) { return Gpu(a.v - b.v); }
+Gpu operator*(Gpu a, Gpu b) { return Gpu(a.v * b.v); }
+Gpu operator/(Gpu a, Gpu b) { return Gpu(a.v / b.v); }
+bool operator<(Gpu a, Gpu b) { return a.v < b.v; }
+bool operator>(Gpu a, Gpu b) { return a.v > b.v; }
+bool operator>=(Gpu a, Gpu b) { return a.v >= b.v; }
+Gpu max(Gpu a, Gpu b) { return a > b ? a : b; }
+Gpu min(Gpu a, Gpu b) { return a < b ? a : b; }
+Gpu select(bool c, Gpu a, Gpu b) { return c ? a : b; }
+#define WEFT_TEST_FUNCTION(f) \
+  Gpu f(Gpu a) { return Gpu(std::f(a.v)); }
+WEFT_TEST_FUNCTION(abs)
+WEFT_TEST_FUNCTION(cos)
+WEFT_TEST_FUNCTION(erf)
+WEFT_TEST_FUNCTION(exp)
+WEFT_TEST_FUNCTION(expm1)
+WEFT_TEST_FUNCTION(log1p)
+WEFT_TEST_FUNCTION(sin)
+WEFT_TEST_FUNCTION(sqrt)
+WEFT_TEST_FUNCTION(tanh)
+#undef WEFT_TEST_FUNCTION
+Gpu bounded_exp(Gpu x) {
+  const float power = x.v * kernels::math::kLog2E;
+  const float y = float(std::exp2(double(power)) * (1 + Gpu::exp_sign * 0x1p-22));
+  return Gpu(y < 0x1p-126f ? 0 : y);
+}
+Gpu reciprocal(Gpu x) { return Gpu((1 + Gpu::reciprocal_sign * 0x1p-23) / double(x.v)); }
+
+struct Pair {
+  double value, slope;
+};
+Pair on_gpu(Activation act, double x, double param) {
+  const Gpu at(x), p(param);
+  switch (act) {
+#define WEFT_TEST_CASE(name) \
+  case Activation::name:     \
+    return {kernels::activations::name::forward(at, p).v, kernels::activations::name::derivative(at, p).v};
+    WEFT_FOR_EACH_ACTIVATION(WEFT_TEST_CASE)
+#undef WEFT_TEST_CASE
+  }
+  return {};
+}
+
+template <class Body>
+void with_each_error(Body&& body) {
+  for (const double exp_sign : {-1.0, 1.0})
+    for (const double reciprocal_sign : {-1.0, 1.0}) {
+      CAPTURE(exp_sign);
+      CAPTURE(reciprocal_sign);
+      Gpu::exp_sign = exp_sign, Gpu::reciprocal_sign = reciprocal_sign;
+      body();
+    }
+}
+
+}  // namespace
+
+TEST_CASE("the GPU's approximations keep the known values and slopes") {
+  with_each_error([] {
+    for (const KnownActivation& k : kKnownActivations)
+      for (size_t i = 0; i < std::size(kActivationPoints); ++i) {
+        CAPTURE(k.name);
+        CAPTURE(kActivationPoints[i]);
+        const Activation act = *find_activation(k.name);
+        const Pair found = on_gpu(act, kActivationPoints[i], activation_default_param(act));
+        const double absolute = act == Activation::gelu ? 1e-6 : 1e-37;
+        CHECK(std::abs(found.value - k.value[i]) <= absolute + 1e-5 * std::abs(k.value[i]));
+        CHECK(std::abs(found.slope - k.slope[i]) <= absolute + 1e-5 * std::abs(k.slope[i]));
+      }
+  });
+}
+
+TEST_CASE("mish on the GPU has the error of its exponential and reciprocal") {
+  with_each_error([] {
+    for (float x = -120; x < 120; x += 0.0173f) {
+      CAPTURE(x);
+      const double y = value(Activation::mish, double(x)), dy = slope(Activation::mish, double(x));
+      const Pair found = on_gpu(Activation::mish, x, 0);
+      // Of the exponential, the reciprocal, and five roundings.
+      const double relative = 0x1p-22 + 0x1p-23 + (5 + 1.23 * std::abs(x)) * 0x1p-24;
+      CHECK(std::abs(found.value - y) <= relative * std::abs(y) + 1e-35);
+      CHECK(std::abs(found.slope - dy) <= 1e-6);
+    }
+  });
+}
+
+TEST_CASE("the GPU's approximations keep limits and NaN") {
+  with_each_error([] {
+    for (const Limits& l : limits) {
+      CAPTURE(activation_name(l.act));
+      const double param = activation_default_param(l.act);
+      const Pair none = on_gpu(l.act, not_a_number, param);
+      CHECK(std::isnan(none.value));
+      if (l.act != Activation::identity) CHECK(std::isnan(none.slope));
+      if (std::isnan(l.value_below)) continue;
+      for (const double x : {-inf, inf}) {
+        const double v = x < 0 ? l.value_below : l.value_above, s = x < 0 ? l.slope_below : l.slope_above;
+        const Pair found = on_gpu(l.act, x, param);
+        if (std::isinf(v))
+          CHECK(found.value == v);
+        else
+          CHECK(std::abs(found.value - v) <= 1e-6);
+        CHECK(std::abs(found.slope - s) <= 1e-6);
+      }
+    }
+  });
 }

@@ -74,13 +74,15 @@ bool TrainStep::operator()(data::GpuLoader& loader) {
     if (batch) work(*batch);
     return batch.has_value();
   }
-  const MemoryPool::Use use(pool_);
-  if (eager_steps_ < kEagerSteps) {
-    ++eager_steps_;
-    work(*loader.next());
-    return true;
+  if (!graph_) {
+    const MemoryPool::Use use(pool_);  // and never again, for now the graph's work may be in all of it
+    if (eager_steps_ < kEagerSteps) {
+      ++eager_steps_;
+      work(*loader.next());
+      return true;
+    }
+    graph_ = kernels::cuda::capture([&] { work(*loader.next()); });
   }
-  if (!graph_) graph_ = kernels::cuda::capture([&] { work(*loader.next()); });
   loader.feed();
   graph_->launch();
   return true;

@@ -6,7 +6,9 @@
 // cost compile time and memory.
 #pragma once
 
+#include "weft/kernels/activation.h"
 #include "weft/kernels/activation_list.h"
+#include "weft/kernels/host_device.h"
 
 namespace weft::kernels::cuda {
 

@@ -36,13 +36,14 @@ struct Choice {
   Kind kind = Kind::plain;
   std::shared_ptr<const cudnn::Plan> plan;
   bool measured = false;  // or just the first that suits
+  bool lasting = true;    // or only until there is more memory
 
   int64_t workspace() const { return plan ? plan->workspace() : 0; }
 };
 
 struct Buffers {
-  void *x, *w, *y;        // or their gradients
-  float* sums = nullptr;  // where the key has stats: [2, out_c]
+  void *x, *w, *y;                            // or their gradients
+  float *sums = nullptr, *squares = nullptr;  // where the key has stats: [out_c]
 };
 
 struct State {
@@ -96,8 +97,7 @@ void execute(const State& s, const ConvKey& key, const Choice& choice, const Buf
   switch (choice.kind) {
     case Choice::Kind::plan: {
       const std::array<int64_t, 5> ids{kConvX, kConvW, kConvY, kConvSum, kConvSquares};
-      const std::array<void*, 5> pointers{b.x, b.w, b.y, b.sums,
-                                          b.sums ? b.sums + key.params.out_c : nullptr};
+      const std::array<void*, 5> pointers{b.x, b.w, b.y, b.sums, b.squares};
       const size_t count = key.stats ? 5 : 3;
       return choice.plan->execute(s.handle, std::span(ids).first(count), std::span(pointers).first(count),
                                   workspace);
@@ -133,8 +133,11 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
     void operator()(void* memory) const { release(memory); }
   };
   std::unique_ptr<void, Release> own(need() > kSmallWorkspace ? allocate(need()) : nullptr);
-  if (!own) std::erase_if(candidates, [](const Choice& c) { return c.workspace() > kSmallWorkspace; });
-  if (candidates.empty()) return {Choice::Kind::plain, nullptr};
+  size_t dropped = 0;
+  if (!own)
+    dropped = std::erase_if(candidates, [](const Choice& c) { return c.workspace() > kSmallWorkspace; });
+  if (candidates.empty())
+    return {.kind = Choice::Kind::plain, .plan = nullptr, .measured = true, .lasting = false};
   void* workspace = own ? own.get() : need() > 0 ? scratch(need()) : nullptr;
 
   const Choice* best = nullptr;
@@ -152,6 +155,7 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
   if (!best) throw Error("no algorithm for this convolution (" + key.text() + ") could run: " + why);
   Choice choice = *best;
   choice.measured = true;
+  choice.lasting = dropped == 0;
   return choice;
 }
 
@@ -192,7 +196,7 @@ const Choice* known_choice(State& s, const ConvKey& key, const std::string& fold
 
 const Choice& keep(State& s, const ConvKey& key, const std::string& folder, Choice choice) {
   const Choice& kept = s.choices[key] = std::move(choice);
-  if (!folder.empty() && kept.measured) try {
+  if (!folder.empty() && kept.measured && kept.lasting) try {
       write_plan(folder, s.name_of(key), to_text(kept));
     } catch (const Error&) {
       // Not all plans can be written down.
@@ -253,20 +257,30 @@ void convolution(ConvPass pass, const Conv2dParams& p, const T* x, const T* w, c
 
 int64_t rows_of(const Conv2dParams& p) { return p.batch * p.out_h() * p.out_w(); }
 
-/// The sums lie behind the plan's workspace.
-int64_t sums_offset(const Choice& choice) { return (choice.workspace() + 255) / 256 * 256; }
-int64_t stats_bytes(const ConvKey& key, const Choice& choice) {
-  return sums_offset(choice) + key.params.out_c * 2 * int64_t(sizeof(float));
-}
+/// The plan's workspace, the sums and the squares, one behind the other: each begins as aligned as the plan
+/// was told.
+struct StatsMemory {
+  int64_t sums, squares, bytes;
+
+  StatsMemory(const ConvKey& key, const Choice& choice) {
+    const auto up = [](int64_t n) { return (n + 255) / 256 * 256; };
+    const int64_t channels = up(key.params.out_c * int64_t(sizeof(float)));
+    sums = up(choice.workspace());
+    squares = sums + channels;
+    bytes = squares + channels;
+  }
+};
 
 /// Runs the plan, and makes mean and variance of its sums.
 template <class T>
 void execute_stats(const State& s, const ConvKey& key, const Choice& choice, Buffers b, void* memory,
                    float* mean, float* var) {
   const Conv2dParams& p = key.params;
-  b.sums = reinterpret_cast<float*>(static_cast<char*>(memory) + sums_offset(choice));
+  const StatsMemory place(key, choice);
+  b.sums = reinterpret_cast<float*>(static_cast<char*>(memory) + place.sums);
+  b.squares = reinterpret_cast<float*>(static_cast<char*>(memory) + place.squares);
   execute<T>(s, key, choice, b, memory);
-  stats_from_sums(p.out_c, rows_of(p), b.sums, b.sums + p.out_c, mean, var);
+  stats_from_sums(p.out_c, rows_of(p), b.sums, b.squares, mean, var);
 }
 
 /// Whether mean and variance [2, channels] are those of the pass of its own, up to what roundings do.
@@ -303,7 +317,7 @@ Choice fastest_stats(State& s, const ConvKey& key, const Buffers& b, float* mean
   Choice best{Choice::Kind::apart, nullptr, true};
   for (const auto& plan : conv_plans(key, s.target(), 2, kSmallWorkspace)) try {
       const Choice fused{Choice::Kind::plan, plan, true};
-      void* memory = scratch(stats_bytes(key, fused));
+      void* memory = scratch(StatsMemory(key, fused).bytes);
       const auto run = [&] { execute_stats<T>(s, key, fused, b, memory, mean, var); };
       const float time = time_of(run);
       const std::vector<float> first = results();
@@ -334,7 +348,7 @@ bool convolution_stats(const Conv2dParams& p, const T* x, const T* w, T* y, floa
   const Choice* choice = known_choice(s, key, folder);
   if (!choice && can_measure(key)) choice = &keep(s, key, folder, fastest_stats<T>(s, key, b, mean, var));
   if (!choice || choice->kind != Choice::Kind::plan) return false;
-  execute_stats<T>(s, key, *choice, b, scratch(stats_bytes(key, *choice)), mean, var);
+  execute_stats<T>(s, key, *choice, b, scratch(StatsMemory(key, *choice).bytes), mean, var);
   return true;
 }
 

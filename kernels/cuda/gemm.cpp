@@ -161,8 +161,8 @@ void gemm(const GemmParams& params, const T* a, const T* b, T* c) {
   if (p.m == 0 || p.n == 0 || p.batch == 0) return;
   if (p.k == 0) {
     for (int64_t i = 0; i < p.batch && !p.accumulate; ++i)
-      cuda::check(cudaMemset2DAsync(c + i * p.stride_c, size_t(p.ldc) * sizeof(T), 0, size_t(p.n) * sizeof(T),
-                                    size_t(p.m), stream()),
+      cuda::check(cudaMemset2DAsync(c + i * p.stride_c, size_t(std::max(p.ldc, p.n)) * sizeof(T), 0,
+                                    size_t(p.n) * sizeof(T), size_t(p.m), stream()),
                   "cudaMemset2DAsync");
     return;
   }

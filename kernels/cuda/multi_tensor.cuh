@@ -62,15 +62,14 @@ __device__ bool sum_over_blocks(double (&sums)[kSums], double* partial, int inde
     for (int k = 0; k < kSums; ++k) partial[int64_t(index) * kStride + k] = sums[k];
     __threadfence();
     last = atomicAdd(arrived, 1u) + 1 == uint32_t(count);
+    __threadfence();  // before the barrier, so that it holds for all threads behind it
   }
   __syncthreads();
   if (!last) return false;
-  __threadfence();
-  const volatile double* of_block = partial;  // not from this multiprocessor's cache
   for (int k = 0; k < kSums; ++k) {
     sums[k] = 0;
     for (int c = int(threadIdx.x); c < count; c += kUpdateThreads)
-      sums[k] += of_block[int64_t(c) * kStride + k];
+      sums[k] += partial[int64_t(c) * kStride + k];
   }
   block_sum(sums);
   return true;

@@ -29,10 +29,12 @@ __device__ inline T warp_max(T v) {
 /// then sees what the others wrote to global memory before. The counter is 0 before and after. Blocks are
 /// 1-d.
 __device__ inline bool last_to_arrive(unsigned* counter, unsigned count) {
-  __threadfence();
+  // One thread's fences hold for the whole block, because they lie between its barriers (PTX ISA, "Causality
+  // order"): as in the grid barrier of cooperative groups.
   __syncthreads();
   int last = 0;
   if (threadIdx.x == 0) {
+    __threadfence();
     last = atomicInc(counter, count - 1) == count - 1;
     __threadfence();
   }

@@ -1,6 +1,8 @@
 // The stream, memory, uploads and captured steps: what kernels/cuda.h offers besides the table.
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <exception>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -21,29 +23,31 @@ namespace {
 /// Pinned memory that uploads pass through, in a ring: a part is used again once the copy out of it is done.
 class Staging {
  public:
-  static constexpr int kParts = 8;
+  /// `parts` of `bytes` each, or more where an upload is larger.
+  Staging(size_t parts, int64_t bytes) : parts_(parts), bytes_(bytes) {}
 
   /// Pinned memory for `bytes`; waits only where all parts are still being read.
   void* take(int64_t bytes) {
-    Part& part = parts_[size_t(next_ % kParts)];
-    if (!part.done)
-      check(cudaEventCreateWithFlags(&part.done, cudaEventDisableTiming), "cudaEventCreateWithFlags");
-    if (part.used && cudaEventQuery(part.done) != cudaSuccess)
+    if (!slab_) make();
+    Part& part = parts_[next_];
+    if (part.used && cudaEventQuery(part.done) != cudaSuccess) {
+      cudaGetLastError();  // "not ready" is none
       check(cudaEventSynchronize(part.done), "cudaEventSynchronize");
+    }
     if (part.bytes < bytes) {
-      if (part.memory) check(cudaFreeHost(std::exchange(part.memory, nullptr)), "cudaFreeHost");
+      if (part.own) check(cudaFreeHost(std::exchange(part.memory, nullptr)), "cudaFreeHost");
       part.bytes = 0;
-      const int64_t size = std::max<int64_t>(bytes, 1 << 16);
-      check(cudaMallocHost(&part.memory, size_t(size)), "cudaMallocHost");
-      part.bytes = size;
+      part.own = true;
+      check(cudaMallocHost(&part.memory, size_t(bytes)), "cudaMallocHost");
+      part.bytes = bytes;
     }
     return part.memory;
   }
   /// The copy out of what take() gave has been asked for.
   void passed(cudaStream_t stream) {
-    Part& part = parts_[size_t(next_++ % kParts)];
-    check(cudaEventRecord(part.done, stream), "cudaEventRecord");
-    part.used = true;
+    check(cudaEventRecord(parts_[next_].done, stream), "cudaEventRecord");
+    parts_[next_].used = true;
+    next_ = (next_ + 1) % parts_.size();
   }
 
  private:
@@ -51,33 +55,52 @@ class Staging {
     void* memory = nullptr;
     int64_t bytes = 0;
     cudaEvent_t done = nullptr;
-    bool used = false;
+    bool used = false, own = false;  // not of the slab
   };
-  Part parts_[kParts];
-  int64_t next_ = 0;
+
+  // In one piece, because the device may come to a halt for each allocation of pinned memory.
+  void make() {
+    for (Part& part : parts_)
+      if (!part.done)
+        check(cudaEventCreateWithFlags(&part.done, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+    check(cudaMallocHost(&slab_, parts_.size() * size_t(bytes_)), "cudaMallocHost");
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      parts_[i].memory = static_cast<char*>(slab_) + int64_t(i) * bytes_;
+      parts_[i].bytes = bytes_;
+    }
+  }
+
+  std::vector<Part> parts_;
+  const int64_t bytes_;
+  void* slab_ = nullptr;
+  size_t next_ = 0;
 };
+
+constexpr int64_t kSmallUpload = int64_t{64} << 10;
+constexpr int64_t kStagingLimit = int64_t{4} << 20;  // larger uploads go in pieces
 
 struct Runtime {
   int device = 0;
   cudaStream_t stream = nullptr;
   int multiprocessors = 0;
-  Staging staging;
+  // The uploads of a step wait for a whole turn of the ring. They must be fewer than its parts by far, or the
+  // GPU would have to end its step before the CPU can prepare the next one.
+  Staging small{64, kSmallUpload}, large{4, kStagingLimit};
   void* scratch = nullptr;
   int64_t scratch_bytes = 0;
   Graph::Impl* recording = nullptr;  // the capture under way
+
+  Staging& staging(int64_t bytes) { return bytes <= kSmallUpload ? small : large; }
 };
 
 int wanted_device = 0;
-
+std::mutex making;
 // Never destroyed: at the end of the process CUDA may be gone before it.
-Runtime*& runtime_slot() {
-  static Runtime* runtime = nullptr;
-  return runtime;
-}
+std::atomic<Runtime*> made_runtime{nullptr};
 
-Runtime& runtime() {
-  Runtime*& slot = runtime_slot();
-  if (slot) return *slot;
+Runtime& make_runtime() {
+  const std::lock_guard lock(making);
+  if (Runtime* const made = made_runtime) return *made;
   std::string why;
   if (device_count(&why) == 0) throw Error("no GPU can be used: " + why);
   auto made = std::make_unique<Runtime>();
@@ -86,15 +109,25 @@ Runtime& runtime() {
   check(cudaStreamCreateWithFlags(&made->stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   check(cudaDeviceGetAttribute(&made->multiprocessors, cudaDevAttrMultiProcessorCount, made->device),
         "cudaDeviceGetAttribute");
-  return *(slot = made.release());
+  made_runtime = made.get();
+  return *made.release();
 }
 
-constexpr int64_t kStagingLimit = int64_t{4} << 20;  // larger uploads go in pieces
+Runtime& runtime() {
+  Runtime* const made = made_runtime;
+  Runtime& r = made ? *made : make_runtime();
+  thread_local bool chosen = false;  // CUDA keeps the device in use for each thread
+  if (!chosen) {
+    check(cudaSetDevice(r.device), "cudaSetDevice");
+    chosen = true;
+  }
+  return r;
+}
 
 void upload_from(const void* from, void* to, int64_t bytes) {
   Runtime& r = runtime();
   check(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyHostToDevice, r.stream), "cudaMemcpyAsync");
-  r.staging.passed(r.stream);
+  r.staging(bytes).passed(r.stream);
 }
 
 }  // namespace
@@ -126,7 +159,7 @@ DeviceInfo device_info() {
 }
 
 void use_device(int index) {
-  const Runtime* r = runtime_slot();
+  const Runtime* const r = made_runtime;
   if (r && r->device != index)
     throw Error("use_device: the GPU of number " + std::to_string(r->device) +
                 " is in use already; choose before");
@@ -151,9 +184,12 @@ void* allocate(int64_t bytes) {
   return memory;
 }
 
-void release(void* memory) noexcept { cudaFree(memory); }
+void release(void* memory) noexcept {
+  if (cudaFree(memory) != cudaSuccess) cudaGetLastError();
+}
 
 int64_t free_memory() {
+  stream();  // chooses the device
   size_t free = 0, all = 0;
   check(cudaMemGetInfo(&free, &all), "cudaMemGetInfo");
   return int64_t(free);
@@ -164,8 +200,9 @@ int64_t free_memory() {
 void* scratch(int64_t bytes) {
   Runtime& r = runtime();
   if (bytes > r.scratch_bytes) {
-    const int64_t size = std::max<int64_t>(bytes + bytes / 2, int64_t{16} << 20);
+    int64_t size = std::max<int64_t>(bytes + bytes / 2, int64_t{16} << 20);
     void* memory = allocate(size);
+    if (!memory) memory = allocate(size = bytes);
     if (!memory) throw Error("scratch: " + std::to_string(size) + " bytes of the GPU could not be had");
     r.scratch = memory;
     r.scratch_bytes = size;
@@ -181,7 +218,7 @@ void upload(void* to, const void* from, int64_t bytes) {
         "upload_each_step()");
   for (int64_t done = 0; done < bytes; done += kStagingLimit) {
     const int64_t size = std::min(bytes - done, kStagingLimit);
-    void* staging = r.staging.take(size);
+    void* staging = r.staging(size).take(size);
     std::memcpy(staging, static_cast<const char*>(from) + done, size_t(size));
     upload_from(staging, static_cast<char*>(to) + done, size);
   }
@@ -213,7 +250,7 @@ struct Upload {
   std::function<void(void*)> write;
 
   void run() const {
-    void* staging = runtime().staging.take(bytes);
+    void* staging = runtime().staging(bytes).take(bytes);
     write(staging);
     upload_from(staging, to, bytes);
   }
@@ -258,7 +295,7 @@ void upload_each_step(void* to, int64_t bytes, std::function<void(void*)> write)
 }
 
 bool capturing() {
-  const Runtime* r = runtime_slot();
+  const Runtime* const r = made_runtime;
   return r && r->recording;
 }
 

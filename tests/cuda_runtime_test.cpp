@@ -1,0 +1,129 @@
+// Memory, uploads and captures of the GPU's runtime where memory is short or work fails.
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "weft/engine/allocator.h"
+#include "weft/engine/error.h"
+#include "weft/engine/tensor.h"
+#include "weft/kernels/cuda.h"
+#if WEFT_EMULATED
+#include "weft_emulator.h"
+#endif
+
+using namespace weft;
+namespace cuda = weft::kernels::cuda;
+
+namespace {
+
+constexpr int64_t kMegabyte = int64_t{1} << 20;
+
+Tensor bytes_of_gpu(int64_t n) { return Tensor::empty({n}, DType::u8, Device::cuda); }
+
+std::vector<uint8_t> pattern(int64_t n, int seed) {
+  std::vector<uint8_t> values(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) values[size_t(i)] = uint8_t((i * 31 + seed) % 251);
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE("uploads of all sizes arrive, one after the other and each step") {
+  for (const int64_t n : {int64_t{1}, int64_t{65536}, int64_t{65537}, 4 * kMegabyte, 9 * kMegabyte + 3}) {
+    CAPTURE(n);
+    const Tensor once = bytes_of_gpu(n), each = bytes_of_gpu(n);
+    for (int seed = 0; seed < 3; ++seed) {
+      const std::vector<uint8_t> values = pattern(n, seed);
+      cuda::upload(once.raw(), values.data(), n);
+      cuda::upload_each_step(each.raw(), n, [&](void* to) { std::memcpy(to, values.data(), values.size()); });
+      CHECK(once.to_vector<uint8_t>() == values);
+      CHECK(each.to_vector<uint8_t>() == values);
+    }
+  }
+}
+
+TEST_CASE("a step that fails while it is captured leaves the GPU usable") {
+  const Tensor x = Tensor::full({5}, 1.0, DType::f32, Device::cuda);
+  CHECK_THROWS_AS(cuda::capture([&] {
+                    x.fill(2);
+                    throw std::runtime_error("of the step");
+                  }),
+                  std::runtime_error);
+  CHECK_FALSE(cuda::capturing());
+  CHECK_THROWS_AS(cuda::capture([&] { x.item(); }), std::exception);  // waits
+  CHECK(x.to_vector<float>() == std::vector<float>(5, 1));
+  const auto graph = cuda::capture([&] { x.fill(3); });
+  graph->launch();
+  CHECK(x.to_vector<float>() == std::vector<float>(5, 3));
+}
+
+#if WEFT_EMULATED
+
+namespace {
+
+/// Leaves so many bytes of the device's memory free.
+struct Short {
+  explicit Short(int64_t free) {
+    cuda::synchronize();
+    empty_cache(Device::cuda);
+    weft_emulator::set_memory_limit(weft_emulator::allocated() + size_t(free));
+  }
+  ~Short() { weft_emulator::set_memory_limit(size_t{1} << 30); }
+};
+
+}  // namespace
+
+TEST_CASE("memory that a captured step has used and returned stays the graph's") {
+  const MemoryPool pool(Device::cuda);
+  const MemoryPool::Use use(pool);
+  const Short memory(3 * kMegabyte);
+  // There is room for one of the two.
+  CHECK_THROWS_AS(cuda::capture([] {
+                    bytes_of_gpu(2 * kMegabyte).fill(1);
+                    bytes_of_gpu(2 * kMegabyte + kMegabyte / 2).fill(2);
+                  }),
+                  OutOfMemoryError);
+  const auto graph = cuda::capture([] { bytes_of_gpu(2 * kMegabyte).fill(1); });
+  CHECK_THROWS_AS(bytes_of_gpu(2 * kMegabyte + kMegabyte / 2), OutOfMemoryError);
+  graph->launch();
+  cuda::synchronize();
+}
+
+TEST_CASE("a pool takes memory that is kept for others") {
+  const Short memory(3 * kMegabyte);
+  bytes_of_gpu(2 * kMegabyte);
+  CHECK(memory_stats(Device::cuda).cached > 0);
+  const MemoryPool pool(Device::cuda);
+  const MemoryPool::Use use(pool);
+  CHECK_NOTHROW(bytes_of_gpu(2 * kMegabyte + kMegabyte / 2));
+}
+
+TEST_CASE("a pool out of which nothing was captured gives back what is of the wrong size") {
+  const MemoryPool pool(Device::cuda);
+  const MemoryPool::Use use(pool);
+  const Short memory(3 * kMegabyte);
+  bytes_of_gpu(2 * kMegabyte);
+  CHECK_NOTHROW(bytes_of_gpu(2 * kMegabyte + kMegabyte / 2));
+}
+
+TEST_CASE("the uploads of a step do not wait for the step before") {
+  constexpr int kUploads = 12;
+  const Tensor x = bytes_of_gpu(kUploads * 256), other = bytes_of_gpu(16);
+  int step = 0;
+  const auto graph = cuda::capture([&] {
+    for (int i = 0; i < kUploads; ++i)
+      cuda::upload_each_step(static_cast<char*>(x.raw()) + i * 256, 256,
+                             [&step](void* to) { std::memset(to, step, 256); });
+    other.fill(1);
+  });
+  cuda::synchronize();
+  weft_emulator::reset_stats();
+  for (step = 1; step <= 3; ++step) graph->launch();
+  CHECK(weft_emulator::stats().host_syncs == 0);
+  CHECK(x.to_vector<uint8_t>() == std::vector<uint8_t>(kUploads * 256, 3));
+}
+
+#endif
