@@ -282,7 +282,8 @@ TEST_CASE("attention, and gradients that add up over tapes and uses") {
       const double n = std::sqrt(sum(square(a[i].tensor.grad())).item());
       difference += std::pow(distance(b[i].tensor.grad(), a[i].tensor.grad()) * n, 2), norm += n * n;
     }
-    // A whole network in 16 bits: errors of its layers add up, and batch norm over four pixels magnifies them.
+    // A whole network in 16 bits: errors of its layers add up, and batch norm over four pixels magnifies
+    // them.
     CHECK(std::sqrt(difference / norm) < (dtype == DType::f32 ? 1e-3 : 0.4));
   }
 }
