@@ -5,7 +5,9 @@
 #include <array>
 #include <cmath>
 #include <functional>
+#include <memory>
 #include <numeric>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -725,4 +727,41 @@ TEST_CASE("dimensions that are walked as one become one") {
   CHECK(s.stride[0][1] == 1);
   CHECK(s.stride[1][0] == 1);
   CHECK(s.stride[1][1] == 0);
+}
+
+namespace {
+
+/// More conversions than one launch takes, of all sorts of sizes and alignments.
+template <class From, class To>
+void check_convert_all() {
+  std::vector<std::vector<From>> values;
+  std::vector<std::unique_ptr<DeviceArray<From>>> from;
+  std::vector<std::unique_ptr<DeviceArray<To>>> to;
+  std::vector<cuda::Conversion<From, To>> list;
+  for (int i = 0; i < 250; ++i) {
+    const int64_t n = i == 1        ? 0
+                      : i % 50 == 7 ? 4096 * 2 + generator().below(4096)
+                                    : 1 + generator().below(40);
+    values.push_back(generator().template normal<From>(n));
+    from.push_back(std::make_unique<DeviceArray<From>>(values.back(), i % 3));
+    to.push_back(std::make_unique<DeviceArray<To>>(n, i % 2));
+    list.push_back({from.back()->data(), to.back()->data(), n});
+  }
+  cuda::convert_all(std::span<const cuda::Conversion<From, To>>(list));
+  for (size_t i = 0; i < list.size(); ++i) {
+    CAPTURE(list[i].n);
+    Doubles expected;
+    for (const From& v : values[i]) expected.push_back(double(To(float(v))));
+    CHECK(to_double(to[i]->host()) == expected);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("many conversions at once") {
+  INFO(generator().seed());
+  check_convert_all<float, bf16>();
+  check_convert_all<float, f16>();
+  check_convert_all<bf16, float>();
+  check_convert_all<f16, float>();
 }

@@ -33,13 +33,14 @@ constexpr int kReduceThreads = 256, kReduceBlocks = 2;  // leaves 128 registers 
 constexpr int kApplyThreads = 256, kApplyBlocks = 3;    // 80
 constexpr int kMaxSlices = 1024;                        // that share their rows among blocks
 
-/// About as many blocks as run at once, where each thread gets `min_rows` rows or more.
-Tiling tiling(int64_t rows, int64_t channels, int width, int threads, int blocks, int min_rows) {
+/// About as many blocks as run at once, where each thread gets `min_rows` rows or more, and a row of threads
+/// has at most `max_lanes`.
+Tiling tiling(int64_t rows, int64_t channels, int width, int64_t max_lanes, int threads, int blocks,
+              int min_rows) {
   Tiling t{};
   t.rows = rows;
   t.channels = channels;
   t.groups = channels / width;
-  const int64_t max_lanes = width == 1 ? 128 : 32;  // 512 bytes side by side, as a rule
   const int64_t slices = (t.groups + max_lanes - 1) / max_lanes;
   t.slices = unsigned(slices);
   t.lanes = int((t.groups + slices - 1) / slices);
@@ -213,7 +214,7 @@ __device__ void finish(const Tiling& t, const Place<V>& at, float (&a)[V], float
 #pragma unroll 1
   for (int q = 0; q < V; q += Q) {
     double da[Q] = {}, db[Q] = {}, dn = 0;
-#pragma unroll 2
+#pragma unroll 4
     for (int block = at.lane_row; block < int(gridDim.y); block += t.lane_rows) {
       const float* from = partial + block * 2 * t.channels + at.channel + q;
       const Pack<float, Q> fa = load<Q>(from), fb = load<Q>(from + t.channels);
@@ -483,11 +484,14 @@ void choose(const BatchNormArgs<T>& a, bool wide, bool hot, F&& f) {
   });
 }
 
+// 128 bytes side by side, as a rule, which are a whole line: the partial results of a slice are read by one
+// block alone, while the others have nothing left to do, so a slice must not be wide.
 Tiling reduce_tiling(int64_t rows, int64_t channels, int width) {
-  return tiling(rows, channels, width, kReduceThreads, kReduceBlocks, 2);
+  return tiling(rows, channels, width, width == 1 ? 64 : 8, kReduceThreads, kReduceBlocks, 2);
 }
+// 512 bytes side by side.
 Tiling apply_tiling(int64_t rows, int64_t channels, int width) {
-  return tiling(rows, channels, width, kApplyThreads, kApplyBlocks, 1);
+  return tiling(rows, channels, width, width == 1 ? 128 : 32, kApplyThreads, kApplyBlocks, 1);
 }
 float* partials(const Tiling& t) {
   return static_cast<float*>(scratch(int64_t(sizeof(float)) * 2 * t.row_blocks * t.channels));

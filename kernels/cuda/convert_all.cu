@@ -7,8 +7,9 @@
 namespace weft::kernels::cuda {
 namespace {
 
-constexpr int kBlock = 256, kTile = 4096;  // threads of a block, elements that it converts
-constexpr int kItems = 120;                // in one launch: they are the kernel's parameters, 4 KB at most
+constexpr int kBlock = 256, kTile = 4096;                    // threads of a block, elements that it converts
+constexpr int kPack = 4, kPacks = kTile / (kBlock * kPack);  // of a thread, all on their way at once
+constexpr int kItems = 120;  // in one launch: they are the kernel's parameters, 4 KB at most
 
 template <class From, class To>
 struct List {
@@ -38,7 +39,24 @@ __global__ void __launch_bounds__(kBlock) weft_convert_all_kernel(const List<Fro
   const int count = int(item.n - begin < kTile ? item.n - begin : kTile);
   const From* from = item.from + begin;
   To* to = item.to + begin;
-  for (int i = int(threadIdx.x); i < count; i += kBlock) to[i] = To(float(from[i]));
+  const bool wide = reinterpret_cast<uintptr_t>(from) % (kPack * sizeof(From)) == 0 &&
+                    reinterpret_cast<uintptr_t>(to) % (kPack * sizeof(To)) == 0;
+  const int packed = wide ? count / kPack * kPack : 0;
+  Pack<From, kPack> in[kPacks] = {};
+#pragma unroll
+  for (int p = 0; p < kPacks; ++p) {
+    const int i = (p * kBlock + int(threadIdx.x)) * kPack;
+    if (i < packed) in[p] = load<kPack>(from + i);
+  }
+#pragma unroll
+  for (int p = 0; p < kPacks; ++p) {
+    const int i = (p * kBlock + int(threadIdx.x)) * kPack;
+    float values[kPack];
+    to_floats(in[p], values);
+    if (i < packed) store(to + i, from_floats<To>(values));
+  }
+#pragma unroll 1
+  for (int i = packed + int(threadIdx.x); i < count; i += kBlock) to[i] = To(float(from[i]));
 }
 
 }  // namespace

@@ -1,0 +1,98 @@
+// Kernels whose blocks join their results, with as many blocks as on a GPU of 132 multiprocessors: then a
+// thread joins those of several blocks. The emulated device has four elsewhere.
+#include <cmath>
+#include <vector>
+
+#include "support/device_arrays.h"
+#include "weft/kernels/activation.h"
+#include "weft/kernels/cuda.h"
+#include "weft/kernels/cuda/metrics.h"
+#if WEFT_EMULATED
+#include "weft_emulator.h"
+#endif
+
+using namespace weft;
+using namespace weft::kernels;
+using namespace weft::test;
+
+namespace {
+
+#if WEFT_EMULATED
+[[maybe_unused]] const bool is_large = (weft_emulator::properties().multiProcessorCount = 132, true);
+#endif
+
+struct Shape {
+  int64_t rows, channels;
+};
+// Wide and narrow loads, slices that hang over, numbers of rows that no number of blocks divides.
+const std::vector<Shape> kShapes = {{2003, 67}, {17000, 64}, {9001, 72}};
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("batch norm's reductions over many blocks", T, float, bf16) {
+  Random random;
+  INFO(random.seed());
+  for (const auto [rows, channels] : kShapes) {
+    CAPTURE(rows);
+    CAPTURE(channels);
+    const std::vector<T> x = random.normal<T>(rows * channels, 0.5, 2),
+                         dy = random.normal<T>(rows * channels, 0.4);
+    DeviceArray<T> x_d(x), dy_d(dy);
+    DeviceArray<float> mean_d(channels), var_d(channels), dweight_d(channels), dbias_d(channels);
+    cuda::table<T>().batch_norm_stats(rows, channels, x_d.data(), mean_d.data(), var_d.data());
+    const size_t c = size_t(channels);
+    const std::vector<double> x_w = to_double(x), dy_w = to_double(dy);
+    std::vector<double> mean(c), var(c), dweight(c), dbias(c);
+    reference<double>().batch_norm_stats(rows, channels, x_w.data(), mean.data(), var.data());
+    CHECK(distance(mean_d.host(), mean) < 1e-5);
+    CHECK(distance(var_d.host(), var) < 1e-5);
+
+    const std::vector<float> shift = random.normal<float>(channels, 0.5), invstd(c, 0.5f),
+                             weight = random.normal<float>(channels, 1, 0.5),
+                             bias = random.normal<float>(channels);
+    DeviceArray<float> shift_d(shift), invstd_d(invstd), weight_d(weight), bias_d(bias);
+    const std::vector<double> shift_w = to_double(shift), invstd_w = to_double(invstd),
+                              weight_w = to_double(weight), bias_w = to_double(bias);
+    BatchNormArgs<T> a;
+    a.rows = rows, a.channels = channels, a.x = x_d.data(), a.mean = shift_d.data(),
+    a.invstd = invstd_d.data();
+    a.weight = weight_d.data(), a.bias = bias_d.data(), a.activation = Activation::mish;
+    BatchNormArgs<double> w;
+    w.rows = rows, w.channels = channels, w.x = x_w.data(), w.mean = shift_w.data(),
+    w.invstd = invstd_w.data();
+    w.weight = weight_w.data(), w.bias = bias_w.data(), w.activation = Activation::mish;
+    cuda::table<T>().batch_norm_backward_reduce(a, dy_d.data(), nullptr, dweight_d.data(), dbias_d.data());
+    reference<double>().batch_norm_backward_reduce(w, dy_w.data(), nullptr, dweight.data(), dbias.data());
+    CHECK(distance(dweight_d.host(), dweight) < 1e-5);
+    CHECK(distance(dbias_d.host(), dbias) < 1e-5);
+  }
+}
+
+TEST_CASE("a loss and its metrics over many blocks") {
+  Random random;
+  INFO(random.seed());
+  const int64_t rows = 5003, classes = 10;
+  const std::vector<float> logits = random.normal<float>(rows * classes);
+  std::vector<int64_t> labels(static_cast<size_t>(rows)), best(labels.size());
+  for (int64_t& label : labels) label = random.below(classes);
+  const std::vector<double> logits_w = to_double(logits);
+  std::vector<double> log_p(logits.size());
+  double loss = 0, correct = 0;
+  reference<double>().cross_entropy_forward(
+      {.rows = rows, .classes = classes, .logits = logits_w.data(), .labels = labels.data()}, log_p.data(),
+      &loss);
+  reference<double>().argmax(rows, classes, logits_w.data(), best.data());
+  for (size_t i = 0; i < labels.size(); ++i) correct += best[i] == labels[i];
+
+  DeviceArray<float> logits_d(logits), log_p_d(rows * classes), loss_d(1);
+  DeviceArray<int64_t> labels_d(labels);
+  DeviceArray<double> totals(std::vector<double>(4, 0));
+  cuda::table<float>().cross_entropy_forward(
+      {.rows = rows, .classes = classes, .logits = logits_d.data(), .labels = labels_d.data()},
+      log_p_d.data(), loss_d.data());
+  cuda::accumulate_metrics(rows, classes, logits_d.data(), labels_d.data(), loss_d.data(), totals.data());
+  CHECK(distance(log_p_d.host(), log_p) < 1e-5);
+  CHECK(distance(loss_d.host(), {loss}) < 1e-5);
+  CHECK(totals.host()[1] == correct);
+  CHECK(totals.host()[2] == double(rows));
+}
