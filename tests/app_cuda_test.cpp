@@ -4,7 +4,9 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "support/command.h"
 #include "weft/engine/safetensors.h"
@@ -158,7 +160,144 @@ TEST_CASE("eval and predict give the CPU's answers on the GPU") {
         doctest::Approx(here.at("probability").get<double>()).epsilon(1e-3));
 }
 
+namespace {
+
+/// The JSON lines of a benchmark on the GPU; what all of them say is checked.
+std::vector<json> bench(const std::string& name, const std::string& precision, const Arguments& more) {
+  Arguments all = {"bench", name, "--device", "cuda", "--precision", precision, "--json"};
+  all.insert(all.end(), more.begin(), more.end());
+  const Result r = weft_run(all);
+  REQUIRE_MESSAGE(r.code == 0, r.err);
+  std::vector<json> rows;
+  std::istringstream lines(r.out);
+  for (std::string line; std::getline(lines, line);) {
+    const json row = rows.emplace_back(json::parse(line));
+    INFO(line);
+    CHECK(row.at("bench") == name);
+    CHECK(row.at("device") == "cuda");
+    CHECK(row.at("device_name") != "");
+    CHECK(row.at("precision") == precision);
+    const auto check_share = [&](const char* share, const char* rate, const char* ceiling) {
+      if (!row.contains(share)) return;
+      CHECK(row.at(rate).get<double>() > 0);
+      CHECK(row.at(ceiling).get<double>() > 0);
+      CHECK(row.at(share).get<double>() ==
+            doctest::Approx(row.at(rate).get<double>() / row.at(ceiling).get<double>()));
+    };
+    check_share("share_of_gemm", name == "step" ? "effective_gflops" : "gflops", "gemm_gflops");
+    check_share("share_of_copy", "gigabytes_per_second", "copy_gigabytes_per_second");
+  }
+  CHECK(!rows.empty());
+  return rows;
+}
+
+}  // namespace
+
+TEST_CASE("bench step trains on the GPU, captured or not") {
+  const auto captured = bench(
+      "step", "bf16", {"--size", "16", "--batch-size", "2", "--activation", "mish,relu", "--steps", "2"});
+  REQUIRE(captured.size() == 2);
+  CHECK(captured[1].at("activation") == "relu");
+  for (const json& row : captured) {
+    CHECK(row.at("images_per_second").get<double>() ==
+          doctest::Approx(row.at("batch_size").get<double>() / row.at("step_seconds").get<double>()));
+    CHECK(
+        row.at("time_over_first").get<double>() ==
+        doctest::Approx(row.at("step_seconds").get<double>() / captured[0].at("step_seconds").get<double>()));
+    CHECK(row.at("graph_nodes").get<int64_t>() > 100);
+    CHECK(row.at("share_of_gemm").get<double>() > 0);
+    CHECK(row.at("eager") == false);
+    CHECK(std::isfinite(row.at("loss").get<double>()));
+    // Parameters, two moments and the slow weights in f32.
+    CHECK(row.at("peak_memory_bytes").get<int64_t>() > row.at("parameters").get<int64_t>() * 16);
+    CHECK(row.at("peak_memory_bytes").get<int64_t>() < row.at("parameters").get<int64_t>() * 32);
+  }
+  const auto eager = bench("step", "fp16", {"--size", "16", "--batch-size", "3", "--steps", "1", "--eager"});
+  REQUIRE(eager.size() == 1);
+  CHECK(eager[0].at("batch_size") == 3);
+  CHECK(eager[0].at("graph_nodes") == 0);
+  CHECK(eager[0].at("eager") == true);
+  check_error(weft_run({"bench", "step", "--device", "cuda", "--breakdown"}), 2, {"--breakdown", "CPU"});
+}
+
+TEST_CASE("bench op measures every family on the GPU") {
+  const auto op = [](const std::string& precision, const Arguments& more) {
+    Arguments all = {"--size", "32", "--batch-size", "2", "--seconds", "1e-9"};
+    all.insert(all.end(), more.begin(), more.end());
+    return bench("op", precision, all);
+  };
+  const auto row_of = [](const std::vector<json>& rows, const std::string& shape, const std::string& pass) {
+    for (const json& row : rows)
+      if (row.at("shape") == shape && row.at("pass") == pass) return row;
+    FAIL_CHECK("no ", shape, " ", pass);
+    return json::object();
+  };
+  // A rate is work over time: bytes and multiply-adds are those of the shape.
+  const auto work = [](const json& row, const char* rate) {
+    return row.value(rate, 0.0) * row.value("milliseconds", 0.0) * 1e6;
+  };
+  const auto norm = op("bf16", {"--only", "norm", "--filter", "2x8x8x64"});
+  const double n = 2 * 8 * 8 * 64;
+  const std::string block_end = "2x8x8x64 train + residual + mish";
+  CHECK(work(row_of(norm, block_end, "forward"), "gigabytes_per_second") == doctest::Approx(4 * 2 * n));
+  CHECK(work(row_of(norm, block_end, "backward"), "gigabytes_per_second") == doctest::Approx(7 * 2 * n));
+  CHECK(row_of(norm, block_end, "forward").at("count") == 2);
+
+  const auto conv = op("bf16", {"--only", "conv", "--filter", "@8"});
+  for (const char* pass : {"forward", "backward_input", "backward_weight"}) {
+    const json row = row_of(conv, "64->64 3x3 @8", pass);
+    CHECK(work(row, "gflops") == doctest::Approx(2 * 9 * 64 * n));
+    CHECK(work(row, "gigabytes_per_second") == doctest::Approx(2 * (2 * n + 9 * 64 * 64)));
+  }
+
+  std::map<std::string, int> families;
+  for (const char* filter : {"mish 2x", "relu 2x", "pool", "cross_entropy 2x", "bmm", "Attention", "add",
+                             "sum", "dropout", "crop", "ranger"})
+    for (const json& row : op("fp16", {"--only",
+                                       "activation,pool,loss,matmul,attention,elementwise,reduce,"
+                                       "dropout,augment,optimizer",
+                                       "--filter", filter})) {
+      ++families[row.at("family").get<std::string>()];
+      CHECK(row.at("milliseconds").get<double>() >= 0);
+    }
+  CHECK(families.size() == 10);
+
+  const auto eager = op("fp32", {"--only", "activation", "--filter", "relu 2x", "--eager"});
+  CHECK(work(row_of(eager, "2x16x16x64", "forward"), "gigabytes_per_second") ==
+        doctest::Approx(2 * 4 * 2 * 16 * 16 * 64));
+}
+
+TEST_CASE("bench optimizer, gemm and loader measure on the GPU") {
+  for (const char* way : {"--json", "--eager"}) {
+    const auto steps = bench("optimizer", "bf16", {"--optimizer", "ranger,lars", "--seconds", "1e-9", way});
+    REQUIRE(steps.size() == 2);
+    CHECK(steps[0].at("optimizer") == "ranger");
+    CHECK(steps[0].at("megabytes").get<double>() * 1e6 ==
+          doctest::Approx(steps[0].at("parameters").get<double>() * 7 * 4).epsilon(1e-3));
+    CHECK(steps[1].at("share_of_copy").get<double>() > 0);
+
+    const auto batches = bench(
+        "loader", "bf16", {"--data", sample(), "--size", "16", "--batch-size", "8", "--steps", "5", way});
+    REQUIRE(batches.size() == 1);
+    CHECK(batches[0].at("images") == 40);
+    CHECK(batches[0].at("resident_bytes").get<int64_t>() >= 50 * 24 * 24 * 3);
+    for (const char* key : {"batches_per_second", "images_per_second", "uploading_images_per_second"})
+      CHECK_MESSAGE(batches[0].at(key).get<double>() > 0, key);
+  }
+  for (const char* precision : {"fp32", "bf16", "fp16"}) {
+    double best = 0;
+    for (const json& row : bench("gemm", precision, {"--seconds", "1e-9"})) {
+      const double n = row.at("n").get<double>();
+      CHECK(row.at("gflops").get<double>() ==
+            doctest::Approx(2 * n * n * n / row.at("seconds").get<double>() * 1e-9));
+      best = std::max(best, row.at("share_of_gemm").get<double>());
+    }
+    CHECK(best == 1);
+  }
+}
+
 TEST_CASE("what a GPU can't do is said") {
+  check_error(weft_run({"bench", "gemm", "--precision", "bf16"}), 1, {"--precision bf16", "--device cuda"});
   check_error(weft_run({"train", "--device", "cuda:7"}), 1, {"there is no GPU of that number"});
   check_error(weft_run({"train", "--device", "gpu"}), 2, {"--device must be cpu or cuda[:i]"});
   check_error(weft_run({"train", "--precision", "bf16"}), 1, {"--precision bf16", "--device cuda"});

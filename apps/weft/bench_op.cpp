@@ -75,6 +75,7 @@ std::vector<OpCase> chosen(const BenchFlags& flags, Module& model) {
         plain_cases(output_shape(model, "stem", n, size), output_shape(model, "stages.0", n, size), place),
         place.gpu() ? augment_cases(n, size, place) : std::vector<OpCase>()})
     all.insert(all.end(), more.begin(), more.end());
+  if (place.gpu()) all.push_back(optimizer_case(model, flags));
   std::vector<OpCase> cases;
   for (const std::string& family : op_families()) {
     if (!flags.only.empty() && std::find(flags.only.begin(), flags.only.end(), family) == flags.only.end())
@@ -96,8 +97,8 @@ struct Total {
 }  // namespace
 
 std::vector<std::string> op_families() {
-  return {"conv",      "norm",        "activation", "pool",    "loss",   "matmul",
-          "attention", "elementwise", "reduce",     "dropout", "augment"};
+  return {"conv",      "norm",        "activation", "pool",    "loss",    "matmul",
+          "attention", "elementwise", "reduce",     "dropout", "augment", "optimizer"};
 }
 
 std::string text_of(const Shape& shape) {

@@ -34,7 +34,7 @@ struct OpCase {
   std::function<OpRun()> prepare = {};  ///< makes the buffers
 };
 
-/// Names for --only.
+/// Names for --only. The last two are of a GPU alone.
 std::vector<std::string> op_families();
 
 /// A convolution of a model.
@@ -58,6 +58,9 @@ std::vector<OpCase> layer_cases(Module& model, int64_t batch, int64_t size, cons
 std::vector<OpCase> plain_cases(const Shape& image, const Shape& stage, const BenchPlace& place);
 /// Batches of pictures of that size made on the GPU.
 std::vector<OpCase> augment_cases(int64_t batch, int64_t size, const BenchPlace& place);
+
+/// A step of the optimizer that the flags name on the model's parameters.
+OpCase optimizer_case(Module& model, const BenchFlags& flags);
 
 /// Shape of what the part of `model` at `path` hands on, at that batch size.
 Shape output_shape(Module& model, const std::string& path, int64_t batch, int64_t size);

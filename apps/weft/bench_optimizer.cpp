@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "weft/apps/weft/bench_gpu.h"
+#include "weft/apps/weft/bench_op.h"
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/names.h"
 #include "weft/engine/random.h"
@@ -24,12 +25,22 @@ int64_t bytes_moved(const optim::Optimizer& optimizer) {
   return bytes;
 }
 
+void set_random_gradients(Module& model, const BenchPlace& place) {
+  for (const Parameter& p : model.parameters())
+    p.tensor.set_grad(place.gpu() ? random_on_gpu(p.tensor.shape(), DType::f32)
+                                  : Tensor::normal(p.tensor.shape(), 0, 1e-2));
+}
+
+std::unique_ptr<optim::Optimizer> make(const std::string& name, Module& model) {
+  return optim::make_optimizer(name, optim::split_decay(model.parameters()), {.lr = 1e-6});
+}
+
 /// The median seconds of a step. On a GPU what changes from step to step is uploaded first, which counts.
-double seconds_of_step(optim::Optimizer& optimizer, const BenchFlags& flags) {
-  if (!flags.place.gpu()) return median(time_for([&] { optimizer.step(); }, flags.seconds));
-  GpuPasses passes(flags.place.capture, 1);
+double seconds_of_step(optim::Optimizer& optimizer, double seconds, const BenchPlace& place) {
+  if (!place.gpu()) return median(time_for([&] { optimizer.step(); }, seconds));
+  GpuPasses passes(place.capture, 1);
   passes.add([&](int64_t) { optimizer.step(); });
-  return passes(flags.seconds).front();
+  return passes(seconds).front();
 }
 
 }  // namespace
@@ -39,9 +50,7 @@ int bench_optimizer(const BenchFlags& flags) {
   const bool gpu = flags.place.gpu();
   const auto model = bench_model(flags);
   model->to(flags.place.device);
-  for (const Parameter& p : model->parameters())
-    p.tensor.set_grad(gpu ? random_on_gpu(p.tensor.shape(), DType::f32)
-                          : Tensor::normal(p.tensor.shape(), 0, 1e-2));
+  set_random_gradients(*model, flags.place);
   const double copy = gpu ? measure_gpu_copy_rate() * 1e-9 : kernels::measure_copy_bandwidth(num_threads());
   Rows rows({{"optimizer", "optimizer", 18},
              {"milliseconds", "ms", 9, gpu ? 4 : 2},
@@ -56,8 +65,8 @@ int bench_optimizer(const BenchFlags& flags) {
                       : fmt::format("{} threads", num_threads()),
                   copy));
   for (const std::string& name : flags.optimizers.empty() ? optimizer_names() : flags.optimizers) {
-    const auto optimizer = optim::make_optimizer(name, optim::split_decay(model->parameters()), {.lr = 1e-6});
-    const double seconds = seconds_of_step(*optimizer, flags);
+    const auto optimizer = make(name, *model);
+    const double seconds = seconds_of_step(*optimizer, flags.seconds, flags.place);
     const double bytes = double(bytes_moved(*optimizer));
     nlohmann::json row = gpu ? gpu_fields(flags) : nlohmann::json{{"threads", num_threads()}};
     row.update({{"bench", "optimizer"},
@@ -71,6 +80,21 @@ int bench_optimizer(const BenchFlags& flags) {
     rows.print(row);
   }
   return kDone;
+}
+
+OpCase optimizer_case(Module& model, const BenchFlags& flags) {
+  return {.family = "optimizer",
+          .op = flags.optimizer,
+          .shape = fmt::format("{:.2f} M parameters", double(model.num_parameters()) * 1e-6),
+          .count = 1,
+          .passes = {{"step", double(bytes_moved(*make(flags.optimizer, model)))}},
+          .prepare = [&model, name = flags.optimizer, place = flags.place] {
+            set_random_gradients(model, place);
+            const std::shared_ptr<optim::Optimizer> optimizer = make(name, model);
+            return [optimizer, place](double seconds) -> std::vector<OpSample> {
+              return {{seconds_of_step(*optimizer, seconds, place), 0}};
+            };
+          }};
 }
 
 }  // namespace weft::app
