@@ -6,7 +6,8 @@ source cmake/packages.sh
 
 usage="usage: ./test.sh [--fast]
   formatting     clang-format 14 finds nothing to change (left out where that version is not there)
-  build-test/    everything, Release, warnings as errors; all tests, among them an outside project that uses weft
+  build-test/    everything, Release, warnings as errors; all tests, among them an outside project that uses weft. With the CUDA
+                 toolkit and cuDNN the CUDA kernels too, whose tests on a device are skipped where there is none
   build-asan/    AddressSanitizer and UndefinedBehaviorSanitizer: all tests but the slow ones
   build-tsan/    ThreadSanitizer: the tests of the thread pool and of the data loader
 --fast leaves the two sanitizer builds out."
