@@ -77,8 +77,8 @@ std::vector<float> three_of(const std::vector<float>& values, int channels) {
 }
 
 enum Kind { resident, uploading };
-std::unique_ptr<GpuLoader> make(Kind kind, const ImageDataset& set, const LoaderOptions& options,
-                                const GpuOptions& gpu = {}) {
+std::unique_ptr<BatchLoader> make(Kind kind, const ImageDataset& set, const LoaderOptions& options,
+                                  const BatchOptions& gpu = {}) {
   if (kind == uploading) return std::make_unique<UploadingLoader>(set, options, gpu);
   auto loader = std::make_unique<ResidentLoader>(set, options, gpu);
   REQUIRE(loader->fits());
@@ -86,7 +86,7 @@ std::unique_ptr<GpuLoader> make(Kind kind, const ImageDataset& set, const Loader
 }
 
 /// The rest of both loaders' epochs is the same.
-void compare_rest(ImageLoader& cpu, GpuLoader& gpu, int channels = 3, double relative = 0) {
+void compare_rest(ImageLoader& cpu, BatchLoader& gpu, int channels = 3, double relative = 0) {
   while (const auto wanted = cpu.next()) {
     const int64_t n = wanted->labels.numel();
     CHECK(gpu.next_size() == n);
@@ -105,7 +105,7 @@ void compare_rest(ImageLoader& cpu, GpuLoader& gpu, int channels = 3, double rel
   CHECK(gpu.position() == cpu.position());
 }
 
-void compare(ImageLoader& cpu, GpuLoader& gpu, int64_t epoch, int64_t first = 0, int channels = 3,
+void compare(ImageLoader& cpu, BatchLoader& gpu, int64_t epoch, int64_t first = 0, int channels = 3,
              double relative = 0) {
   CAPTURE(epoch);
   CAPTURE(first);
@@ -170,14 +170,14 @@ TEST_CASE("batches stay what they are while others are made") {
     CAPTURE(kind);
     const auto gpu = make(kind, set, options);
     for (const int64_t epoch : {0, 1}) {
-      std::vector<GpuBatch> batches;
+      std::vector<DeviceBatch> batches;
       gpu->begin_epoch(epoch);
       for (int i = 0; i < 3; ++i) REQUIRE(gpu->next());
       gpu->begin_epoch(epoch);
       while (const auto batch = gpu->next()) batches.push_back(*batch);
       ImageLoader cpu(set, options);
       cpu.begin_epoch(epoch);
-      for (const GpuBatch& batch : batches) {
+      for (const DeviceBatch& batch : batches) {
         const auto wanted = cpu.next();
         REQUIRE(wanted);
         CHECK(labels_of(batch.labels) == wanted->labels.to_vector<int64_t>());
@@ -260,7 +260,7 @@ TEST_CASE("pictures too many for the memory they may take") {
   CHECK_ERROR(large.begin_epoch(0), "do not fit");
   ImageLoader cpu(set, options);
   for (const int64_t limit : {bytes, bytes - 1}) {
-    const auto gpu = make_gpu_loader(set, options, {.resident_bytes = limit});
+    const auto gpu = make_gpu_batches(set, options, {.resident_bytes = limit});
     CHECK((dynamic_cast<UploadingLoader*>(gpu.get()) != nullptr) == (limit < bytes));
     compare(cpu, *gpu, 0);
   }

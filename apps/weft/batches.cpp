@@ -9,10 +9,10 @@ namespace weft::app {
 namespace {
 
 /// An ImageLoader; its batches stay on the CPU.
-class CpuBatches : public data::GpuLoader {
+class CpuBatches : public data::BatchLoader {
  public:
   CpuBatches(const data::ImageDataset& dataset, const data::LoaderOptions& options,
-             const data::GpuOptions& gpu)
+             const data::BatchOptions& gpu)
       : loader_(dataset, options), mixup_(gpu.mixup) {
     check(gpu.dtype == DType::f32, "loader: on the CPU images are f32, not ", gpu.dtype);
   }
@@ -25,11 +25,11 @@ class CpuBatches : public data::GpuLoader {
     ended_ = false;
     loader_.begin_epoch(epoch, first_batch);
   }
-  std::optional<data::GpuBatch> next() override {
+  std::optional<data::DeviceBatch> next() override {
     next_size();
     std::optional<data::Batch> batch = std::exchange(ahead_, std::nullopt);
     if (!batch) return std::nullopt;
-    if (!mixup_) return data::GpuBatch{batch->images, batch->labels, {}};
+    if (!mixup_) return data::DeviceBatch{batch->images, batch->labels, {}};
     std::vector<data::Mix> mix(size_t(batch->images.size(0)));
     mixup_(loader_.epoch(), loader_.position() - 1, mix);
     return mixup(*batch, mix, int64_t(loader_.dataset().classes().size()));
@@ -52,10 +52,10 @@ class CpuBatches : public data::GpuLoader {
 
 }  // namespace
 
-std::unique_ptr<data::GpuLoader> make_batches(const data::ImageDataset& dataset,
-                                              const data::LoaderOptions& options, Device device,
-                                              const data::GpuOptions& gpu) {
-  if (device == Device::cuda) return data::make_gpu_loader(dataset, options, gpu);
+std::unique_ptr<data::BatchLoader> make_batches(const data::ImageDataset& dataset,
+                                                const data::LoaderOptions& options, Device device,
+                                                const data::BatchOptions& gpu) {
+  if (device == Device::cuda) return data::make_gpu_batches(dataset, options, gpu);
   return std::make_unique<CpuBatches>(dataset, options, gpu);
 }
 

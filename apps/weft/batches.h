@@ -1,15 +1,16 @@
-// Batches for training and evaluation on the CPU or a GPU, behind one interface: data::GpuLoader's.
+// Batches for training and evaluation on the CPU or a GPU, behind one interface: data::BatchLoader's.
 #pragma once
 
 #include <memory>
 
-#include "weft/engine/data/gpu_loader.h"
+#include "weft/engine/data/batch_loader.h"
 
 namespace weft::app {
 
-/// The batches of `dataset` on `device`, images of `options.dtype`. Mixup as GpuOptions says, on the CPU too.
-std::unique_ptr<data::GpuLoader> make_batches(const data::ImageDataset& dataset,
-                                              const data::LoaderOptions& options, Device device,
-                                              const data::GpuOptions& gpu);
+/// The batches of `dataset` on `device`, images of `options.dtype`. Mixup as BatchOptions says, on the CPU
+/// too.
+std::unique_ptr<data::BatchLoader> make_batches(const data::ImageDataset& dataset,
+                                                const data::LoaderOptions& options, Device device,
+                                                const data::BatchOptions& gpu);
 
 }  // namespace weft::app

@@ -24,7 +24,7 @@ struct GpuRate {
   double images_per_second() const { return double(images) / seconds; }
 };
 
-GpuRate measure_batches(data::GpuLoader& loader, int64_t steps, bool capture) {
+GpuRate measure_batches(data::BatchLoader& loader, int64_t steps, bool capture) {
   const MemoryPool pool(Device::cuda);
   const MemoryPool::Use use(pool);
   int64_t epoch = 0;
@@ -61,7 +61,7 @@ int bench_loader_gpu(const BenchFlags& flags) {
   o.batch_size = int(flags.batch_size);
   o.threads = num_threads();
   o.drop_last = true;
-  data::GpuOptions gpu;
+  data::BatchOptions gpu;
   gpu.dtype = flags.place.dtype;
   gpu.fixed_buffers = true;
 

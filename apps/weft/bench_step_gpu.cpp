@@ -20,7 +20,7 @@ namespace {
 namespace cuda = kernels::cuda;
 
 /// The same random batch again and again.
-class RandomBatch : public data::GpuLoader {
+class RandomBatch : public data::BatchLoader {
  public:
   RandomBatch(int64_t batch, int64_t size, DType dtype) : dataset_("train", {"class"}, {}) {
     options_.batch_size = int(batch), options_.size = int(size);
@@ -34,7 +34,7 @@ class RandomBatch : public data::GpuLoader {
   const data::ImageDataset& dataset() const override { return dataset_; }
   const data::LoaderOptions& options() const override { return options_; }
   void begin_epoch(int64_t, int64_t) override {}
-  std::optional<data::GpuBatch> next() override { return batch_; }
+  std::optional<data::DeviceBatch> next() override { return batch_; }
   int64_t position() const override { return 0; }
   int64_t epoch() const override { return 0; }
   std::vector<data::Skipped> skipped() const override { return {}; }
@@ -44,7 +44,7 @@ class RandomBatch : public data::GpuLoader {
  private:
   data::ImageDataset dataset_;
   data::LoaderOptions options_;
-  data::GpuBatch batch_;
+  data::DeviceBatch batch_;
 };
 
 /// One combination of what the sweep lists, and what was measured of it.

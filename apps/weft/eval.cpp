@@ -105,7 +105,7 @@ int eval(const EvalFlags& flags) {
     fmt::print(stderr, "weft: {}\n", text);
   };
   const Device device = parse_device(flags.device);
-  data::GpuOptions gpu;
+  data::BatchOptions gpu;
   gpu.dtype = parse_precision(flags.precision);
   const auto loader = make_batches(data::ImageDataset::open(path, flags.split), o, device, gpu);
   loaded.module->to(device);

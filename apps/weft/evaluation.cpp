@@ -40,7 +40,7 @@ Tensor first_rows(const Tensor& x, int64_t rows) {
 
 }  // namespace
 
-std::optional<Evaluation> evaluate(Module& model, data::GpuLoader& loader,
+std::optional<Evaluation> evaluate(Module& model, data::BatchLoader& loader,
                                    const std::vector<int64_t>& label_map, int64_t classes,
                                    const std::function<bool(int64_t)>& each) {
   const EvalMode mode(model);

@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "weft/engine/data/gpu_loader.h"
+#include "weft/engine/data/batch_loader.h"
 #include "weft/engine/module.h"
 
 namespace weft::app {
@@ -21,7 +21,7 @@ struct Evaluation {
 /// Runs `model`, in evaluation mode, over one epoch of `loader`; label_map[i] is the model's class for label
 /// i of the data. `each(batches done)` is called after every batch and ends the evaluation by returning
 /// false; then there is no result.
-std::optional<Evaluation> evaluate(Module& model, data::GpuLoader& loader,
+std::optional<Evaluation> evaluate(Module& model, data::BatchLoader& loader,
                                    const std::vector<int64_t>& label_map, int64_t classes,
                                    const std::function<bool(int64_t)>& each);
 

@@ -61,9 +61,9 @@ void draw_mixup(double alpha, uint64_t key, std::span<data::Mix> mix) {
   for (size_t i = 0; i < mix.size(); ++i) mix[i] = {.weight = weights[i], .partner = partner[i]};
 }
 
-data::GpuBatch mixup(const data::Batch& batch, std::span<const data::Mix> mix, int64_t classes) {
+data::DeviceBatch mixup(const data::Batch& batch, std::span<const data::Mix> mix, int64_t classes) {
   const int64_t n = batch.images.size(0), pixels = batch.images.numel() / n;
-  data::GpuBatch out{Tensor::empty(batch.images.shape()), batch.labels, Tensor::zeros({n, classes})};
+  data::DeviceBatch out{Tensor::empty(batch.images.shape()), batch.labels, Tensor::zeros({n, classes})};
   const float* x = batch.images.data<float>();
   float* y = out.images.data<float>();
   kernels::parallel_for(n, [&](int64_t i) {

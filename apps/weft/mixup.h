@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "weft/engine/data/gpu_loader.h"
+#include "weft/engine/data/batch_loader.h"
 
 namespace weft::app {
 
@@ -19,6 +19,6 @@ void draw_mixup(double alpha, uint64_t key, std::span<data::Mix> mix);
 
 /// images f32 [N, H, W, 3]: weight * image + (1 - weight) * partner; targets f32 [N, classes]: weight on the
 /// image's class, the rest on the partner's.
-data::GpuBatch mixup(const data::Batch& batch, std::span<const data::Mix> mix, int64_t classes);
+data::DeviceBatch mixup(const data::Batch& batch, std::span<const data::Mix> mix, int64_t classes);
 
 }  // namespace weft::app

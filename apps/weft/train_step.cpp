@@ -39,7 +39,7 @@ TrainStep::TrainStep(Module& model, optim::Optimizer& optimizer, const TrainStep
 
 TrainStep::~TrainStep() = default;
 
-void TrainStep::work(const data::GpuBatch& batch) {
+void TrainStep::work(const data::DeviceBatch& batch) {
   Tensor logits;
   {
     std::optional<WeightCopies::Use> use;
@@ -67,7 +67,7 @@ void TrainStep::work(const data::GpuBatch& batch) {
   optimizer_.zero_grad();
 }
 
-bool TrainStep::operator()(data::GpuLoader& loader) {
+bool TrainStep::operator()(data::BatchLoader& loader) {
   const bool capture = options_.capture && options_.device == Device::cuda;
   if (!capture || loader.next_size() != loader.options().batch_size) {
     const auto batch = loader.next();

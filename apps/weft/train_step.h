@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "weft/engine/allocator.h"
-#include "weft/engine/data/gpu_loader.h"
+#include "weft/engine/data/batch_loader.h"
 #include "weft/engine/module.h"
 #include "weft/engine/weight_copies.h"
 #include "weft/kernels/cuda.h"
@@ -41,7 +41,7 @@ class TrainStep {
   /// A step on the loader's next batch, or false at the end of its epoch. The loader must be the same each
   /// time, with fixed buffers where steps are captured. On the CPU a loss that is not finite leaves the model
   /// as it was; on a GPU nobody looks at it before take_totals().
-  bool operator()(data::GpuLoader& loader);
+  bool operator()(data::BatchLoader& loader);
 
   /// What the steps since the last call added up. On a GPU it waits for them.
   StepTotals take_totals();
@@ -58,7 +58,7 @@ class TrainStep {
   void load_state_dict(const StateDict& dict);
 
  private:
-  void work(const data::GpuBatch& batch);
+  void work(const data::DeviceBatch& batch);
 
   Module& model_;
   optim::Optimizer& optimizer_;

@@ -81,8 +81,8 @@ std::unique_ptr<Module> seeded_model(const TrainConfig& c, const ModelInfo& info
 }
 
 /// Mixup for the loader: a pure function of the seed and the place of the batch in the run.
-data::GpuOptions gpu_options(const TrainConfig& c, bool train, int64_t steps_per_epoch) {
-  data::GpuOptions o;
+data::BatchOptions gpu_options(const TrainConfig& c, bool train, int64_t steps_per_epoch) {
+  data::BatchOptions o;
   o.dtype = parse_precision(c.precision);
   o.fixed_buffers = true;
   if (!train || c.mixup <= 0) return o;
@@ -175,7 +175,7 @@ class Trainer {
   const ModelInfo info_;
   const int64_t relabelled_, all_images_;
   const Device device_;
-  std::unique_ptr<data::GpuLoader> train_loader_, val_loader_;
+  std::unique_ptr<data::BatchLoader> train_loader_, val_loader_;
   std::unique_ptr<Module> model_;
   std::unique_ptr<optim::Optimizer> optimizer_;
   optim::Schedule schedule_;

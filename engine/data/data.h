@@ -1,8 +1,8 @@
 // Everything of weft::data, in one include.
 #pragma once
 
+#include "weft/engine/data/batch_loader.h"
 #include "weft/engine/data/dataset.h"
-#include "weft/engine/data/gpu_loader.h"
 #include "weft/engine/data/image.h"
 #include "weft/engine/data/loader.h"
 #include "weft/engine/data/resident.h"

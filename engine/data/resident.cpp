@@ -7,7 +7,7 @@
 #include <map>
 #include <mutex>
 
-#include "weft/engine/data/gpu_batch.h"
+#include "weft/engine/data/device_batch.h"
 #include "weft/engine/data/preparation.h"
 #include "weft/engine/error.h"
 #include "weft/kernels/cuda.h"
@@ -57,14 +57,14 @@ cuda::ResizeAxis axis_of(const ResizeRange& range) {
 struct ResidentLoader::State {
   ImageDataset dataset;
   LoaderOptions options;
-  GpuOptions gpu;
+  BatchOptions gpu;
   int64_t batches = 0, bytes = 0;
   bool fits = false;
   std::vector<Place> places;
   std::map<int64_t, std::string> skipped;  // reason by index of the picture
   std::mutex skipping;
   Tensor pixels, labels, descriptors;
-  GpuBatch fixed;
+  DeviceBatch fixed;
 
   int64_t epoch = -1, given = 0;
   std::vector<int64_t> order;
@@ -205,7 +205,7 @@ struct ResidentLoader::State {
   }
 
   // Starts, or records, the work that makes the next batch.
-  static void make(const std::shared_ptr<State>& s, int64_t n, const GpuBatch& batch) {
+  static void make(const std::shared_ptr<State>& s, int64_t n, const DeviceBatch& batch) {
     const Layout layout(n);
     uint8_t* base = s->descriptors.data<uint8_t>();
     cuda::upload_each_step(base, layout.bytes, [s, n](void* staging) { s->describe_next(staging, n); });
@@ -223,7 +223,7 @@ struct ResidentLoader::State {
   }
 };
 
-ResidentLoader::ResidentLoader(ImageDataset dataset, LoaderOptions options, GpuOptions gpu)
+ResidentLoader::ResidentLoader(ImageDataset dataset, LoaderOptions options, BatchOptions gpu)
     : state_(std::make_shared<State>()) {
   State& s = *state_;
   s.batches = check_options(options, dataset.size());
@@ -264,7 +264,7 @@ void ResidentLoader::begin_epoch(int64_t epoch, int64_t first_batch) {
   s.running = true;
 }
 
-std::optional<GpuBatch> ResidentLoader::next() {
+std::optional<DeviceBatch> ResidentLoader::next() {
   State& s = *state_;
   const int64_t full = s.options.batch_size;
   if (cuda::capturing()) {
@@ -279,7 +279,7 @@ std::optional<GpuBatch> ResidentLoader::next() {
     s.running = false;
     return std::nullopt;
   }
-  const GpuBatch batch =
+  const DeviceBatch batch =
       n == full && s.gpu.fixed_buffers ? s.fixed : empty_batch(s.options, s.gpu, s.classes(), n);
   State::make(state_, n, batch);
   return batch;

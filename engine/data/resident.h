@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "weft/engine/data/gpu_loader.h"
+#include "weft/engine/data/batch_loader.h"
 
 namespace weft::data {
 
@@ -12,11 +12,11 @@ namespace weft::data {
 ///
 /// Pictures are decoded when the loader is made: with `strict` a bad one is an Error then, otherwise there is
 /// one warning then, and skipped() names them all from the start.
-class ResidentLoader : public GpuLoader {
+class ResidentLoader : public BatchLoader {
  public:
   /// Throws Error for options that make no sense or make no batch, for a file that cannot be read, and where
   /// no picture can be decoded.
-  explicit ResidentLoader(ImageDataset dataset, LoaderOptions options = {}, GpuOptions gpu = {});
+  explicit ResidentLoader(ImageDataset dataset, LoaderOptions options = {}, BatchOptions gpu = {});
   ~ResidentLoader() override;
 
   /// Whether the decoded pictures are no larger than `resident_bytes`. If not, nothing was decoded, and no
@@ -29,7 +29,7 @@ class ResidentLoader : public GpuLoader {
   const ImageDataset& dataset() const override;
   const LoaderOptions& options() const override;
   void begin_epoch(int64_t epoch, int64_t first_batch = 0) override;
-  std::optional<GpuBatch> next() override;
+  std::optional<DeviceBatch> next() override;
   int64_t position() const override;
   int64_t epoch() const override;
   std::vector<Skipped> skipped() const override;

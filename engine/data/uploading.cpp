@@ -3,7 +3,7 @@
 #include <cstring>
 #include <exception>
 
-#include "weft/engine/data/gpu_batch.h"
+#include "weft/engine/data/device_batch.h"
 #include "weft/engine/error.h"
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/augment.h"
@@ -28,10 +28,10 @@ struct Layout {
 
 struct UploadingLoader::State {
   ImageLoader loader;
-  GpuOptions gpu;
+  BatchOptions gpu;
   Layout layout;
   cuda::Uploader uploader;
-  GpuBatch fixed;
+  DeviceBatch fixed;
 
   bool running = false;
   int64_t given = 0;  // position after the batch given out last
@@ -40,7 +40,7 @@ struct UploadingLoader::State {
   bool ended = false;
   std::exception_ptr error;
 
-  State(ImageDataset dataset, LoaderOptions options, GpuOptions gpu_options)
+  State(ImageDataset dataset, LoaderOptions options, BatchOptions gpu_options)
       : loader(std::move(dataset), std::move(options)),
         gpu((check_options(gpu_options), std::move(gpu_options))),
         layout(loader.options().batch_size, pixels()),
@@ -88,7 +88,7 @@ struct UploadingLoader::State {
   }
 
   // Makes the batch that was on its way.
-  void receive(const GpuBatch& batch) {
+  void receive(const DeviceBatch& batch) {
     const int64_t n = coming;
     const char* from = static_cast<const char*>(uploader.receive());
     const auto* mix = gpu.mixup ? reinterpret_cast<const cuda::MixView*>(from + layout.mix) : nullptr;
@@ -107,7 +107,7 @@ struct UploadingLoader::State {
   }
 };
 
-UploadingLoader::UploadingLoader(ImageDataset dataset, LoaderOptions options, GpuOptions gpu)
+UploadingLoader::UploadingLoader(ImageDataset dataset, LoaderOptions options, BatchOptions gpu)
     : state_(std::make_unique<State>(std::move(dataset), std::move(options), std::move(gpu))) {}
 UploadingLoader::~UploadingLoader() = default;
 
@@ -126,7 +126,7 @@ void UploadingLoader::begin_epoch(int64_t epoch, int64_t first_batch) {
   s.running = true;
 }
 
-std::optional<GpuBatch> UploadingLoader::next() {
+std::optional<DeviceBatch> UploadingLoader::next() {
   State& s = *state_;
   if (cuda::capturing()) {
     check(s.gpu.fixed_buffers, "loader: a batch can be asked for within a capture only with fixed_buffers");
@@ -141,9 +141,9 @@ std::optional<GpuBatch> UploadingLoader::next() {
     return std::nullopt;
   }
   const int64_t n = s.coming;
-  const GpuBatch batch = n == s.loader.options().batch_size && s.gpu.fixed_buffers
-                             ? s.fixed
-                             : empty_batch(s.loader.options(), s.gpu, s.classes(), n);
+  const DeviceBatch batch = n == s.loader.options().batch_size && s.gpu.fixed_buffers
+                                ? s.fixed
+                                : empty_batch(s.loader.options(), s.gpu, s.classes(), n);
   s.receive(batch);
   s.fetch();
   return batch;

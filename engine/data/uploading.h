@@ -3,21 +3,21 @@
 
 #include <memory>
 
-#include "weft/engine/data/gpu_loader.h"
+#include "weft/engine/data/batch_loader.h"
 
 namespace weft::data {
 
 /// Takes the batches of an ImageLoader to the GPU, the next one while the present one is worked with.
-class UploadingLoader : public GpuLoader {
+class UploadingLoader : public BatchLoader {
  public:
-  explicit UploadingLoader(ImageDataset dataset, LoaderOptions options = {}, GpuOptions gpu = {});
+  explicit UploadingLoader(ImageDataset dataset, LoaderOptions options = {}, BatchOptions gpu = {});
   ~UploadingLoader() override;
 
   int64_t batches() const override;
   const ImageDataset& dataset() const override;
   const LoaderOptions& options() const override;
   void begin_epoch(int64_t epoch, int64_t first_batch = 0) override;
-  std::optional<GpuBatch> next() override;
+  std::optional<DeviceBatch> next() override;
   int64_t position() const override;
   int64_t epoch() const override;
   std::vector<Skipped> skipped() const override;

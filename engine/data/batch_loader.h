@@ -1,4 +1,5 @@
-// Batches in the memory of a GPU: what is common to the loaders that make them.
+// Batches for training wherever the model is: the interface of all loaders but ImageLoader, which it is
+// after.
 #pragma once
 
 #include <functional>
@@ -17,7 +18,7 @@ struct Mix {
   int64_t partner = 0;
 };
 
-struct GpuOptions {
+struct BatchOptions {
   DType dtype = DType::f32;  ///< of the images: f32, bf16 or f16
   int channels = 3;          ///< of the images: 3, or 4 or 8, of which those after the first three are zero
   /// Full batches are all in the same tensors, each overwriting the one before. Needed for captured steps.
@@ -30,32 +31,32 @@ struct GpuOptions {
   int64_t resident_bytes = -1;
 };
 
-/// All on Device::cuda.
-struct GpuBatch {
+/// All on one device.
+struct DeviceBatch {
   Tensor images;   ///< [N, size, size, channels], normalised
   Tensor labels;   ///< i64 [N]; of a mixed picture, that of the picture itself
   Tensor targets;  ///< f32 [N, classes] with mixup: the weights of the classes; else undefined
 };
 
-/// ImageLoader with batches on a GPU: the same pictures, crops and labels in the same order, so read there
-/// what is said of epochs, resuming and pictures that cannot be decoded. Images differ from ImageLoader's by
-/// the rounding of floats.
+/// ImageLoader with batches on a device of choice: the same pictures, crops and labels in the same order, so
+/// read there what is said of epochs, resuming and pictures that cannot be decoded. Images that a GPU made
+/// differ from ImageLoader's by the rounding of floats.
 ///
 /// A captured step asks for its batch within the capture, and gets the fixed buffers then, while the epoch
 /// does not move. From there on each batch takes feed() and one launch of the graph, in the place of next():
 ///
 ///     if (loader.next_size() == batch_size) loader.feed(), graph->launch();
 ///     else if (auto batch = loader.next()) ...  // a short batch, or the end of the epoch
-class GpuLoader {
+class BatchLoader {
  public:
-  virtual ~GpuLoader() = default;
+  virtual ~BatchLoader() = default;
 
   virtual int64_t batches() const = 0;
   virtual const ImageDataset& dataset() const = 0;
   virtual const LoaderOptions& options() const = 0;
 
   virtual void begin_epoch(int64_t epoch, int64_t first_batch = 0) = 0;
-  virtual std::optional<GpuBatch> next() = 0;
+  virtual std::optional<DeviceBatch> next() = 0;
   virtual int64_t position() const = 0;
   virtual int64_t epoch() const = 0;
   virtual std::vector<Skipped> skipped() const = 0;
@@ -68,7 +69,7 @@ class GpuLoader {
 };
 
 /// A ResidentLoader where the pictures fit into the GPU's memory, else an UploadingLoader.
-std::unique_ptr<GpuLoader> make_gpu_loader(const ImageDataset& dataset, const LoaderOptions& options,
-                                           const GpuOptions& gpu = {});
+std::unique_ptr<BatchLoader> make_gpu_batches(const ImageDataset& dataset, const LoaderOptions& options,
+                                              const BatchOptions& gpu = {});
 
 }  // namespace weft::data

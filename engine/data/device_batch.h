@@ -3,18 +3,18 @@
 
 #include <vector>
 
-#include "weft/engine/data/gpu_loader.h"
+#include "weft/engine/data/batch_loader.h"
 #include "weft/engine/error.h"
 
 namespace weft::data {
 
-void check_options(const GpuOptions& gpu);
+void check_options(const BatchOptions& gpu);
 
 /// Tensors for n pictures.
-GpuBatch empty_batch(const LoaderOptions& options, const GpuOptions& gpu, int64_t classes, int64_t n);
+DeviceBatch empty_batch(const LoaderOptions& options, const BatchOptions& gpu, int64_t classes, int64_t n);
 
 /// What gpu.mixup says of a batch of n pictures, checked.
-std::vector<Mix> decide_mix(const GpuOptions& gpu, int64_t epoch, int64_t batch, int64_t n);
+std::vector<Mix> decide_mix(const BatchOptions& gpu, int64_t epoch, int64_t batch, int64_t n);
 
 /// Calls body(T*) with the memory of images of f32, bf16 or f16.
 template <class Body>

@@ -1,28 +1,28 @@
-#include "weft/engine/data/gpu_loader.h"
+#include "weft/engine/data/batch_loader.h"
 
-#include "weft/engine/data/gpu_batch.h"
+#include "weft/engine/data/device_batch.h"
 #include "weft/engine/data/resident.h"
 #include "weft/engine/data/uploading.h"
 
 namespace weft::data {
 
-void check_options(const GpuOptions& gpu) {
+void check_options(const BatchOptions& gpu) {
   check(gpu.dtype == DType::f32 || is_half(gpu.dtype), "loader: images of dtype ", gpu.dtype,
         ", but they can be f32, bf16 or f16");
   check(gpu.channels == 3 || gpu.channels == 4 || gpu.channels == 8, "loader: images of ", gpu.channels,
         " channels, but they can have 3, 4 or 8");
 }
 
-GpuBatch empty_batch(const LoaderOptions& options, const GpuOptions& gpu, int64_t classes, int64_t n) {
+DeviceBatch empty_batch(const LoaderOptions& options, const BatchOptions& gpu, int64_t classes, int64_t n) {
   const int64_t side = options.size;
-  GpuBatch batch{Tensor::empty({n, side, side, gpu.channels}, gpu.dtype, Device::cuda),
-                 Tensor::empty({n}, DType::i64, Device::cuda),
-                 {}};
+  DeviceBatch batch{Tensor::empty({n, side, side, gpu.channels}, gpu.dtype, Device::cuda),
+                    Tensor::empty({n}, DType::i64, Device::cuda),
+                    {}};
   if (gpu.mixup) batch.targets = Tensor::empty({n, classes}, DType::f32, Device::cuda);
   return batch;
 }
 
-std::vector<Mix> decide_mix(const GpuOptions& gpu, int64_t epoch, int64_t batch, int64_t n) {
+std::vector<Mix> decide_mix(const BatchOptions& gpu, int64_t epoch, int64_t batch, int64_t n) {
   std::vector<Mix> mix(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) mix[size_t(i)].partner = i;
   gpu.mixup(epoch, batch, mix);
@@ -32,8 +32,8 @@ std::vector<Mix> decide_mix(const GpuOptions& gpu, int64_t epoch, int64_t batch,
   return mix;
 }
 
-std::unique_ptr<GpuLoader> make_gpu_loader(const ImageDataset& dataset, const LoaderOptions& options,
-                                           const GpuOptions& gpu) {
+std::unique_ptr<BatchLoader> make_gpu_batches(const ImageDataset& dataset, const LoaderOptions& options,
+                                              const BatchOptions& gpu) {
   auto resident = std::make_unique<ResidentLoader>(dataset, options, gpu);
   if (resident->fits()) return resident;
   return std::make_unique<UploadingLoader>(dataset, options, gpu);
