@@ -21,7 +21,7 @@ namespace {
 const std::string& sample() {
   static const std::string path = [] {
     const Result r = weft_run({"data", "sample", "--out", at("sample"), "--pixels", "24", "--train-per-class",
-                               "5", "--val-per-class", "2"});
+                               "3", "--val-per-class", "2"});
     REQUIRE_MESSAGE(r.code == 0, r.err);
     return at("sample");
   }();
