@@ -94,12 +94,11 @@ std::string shapes(const std::vector<TapeEntry::Slot>& slots) {
 
 void BackwardContext::set(int i, Tensor grad) {
   if (!needs(i)) return;
-  check(grad.shape() == input_shapes_[size_t(i)], op_, ": backward gave input ", i, " a gradient of shape ",
-        grad.shape(), ", but the input is ", input_shapes_[size_t(i)]);
-  Variable& variable = *inputs_[size_t(i)];
-  if (is_half(grad.dtype()) && !is_half(input_dtypes_[size_t(i)]) && !variable.leaf)
-    grad = grad.to(input_dtypes_[size_t(i)]);
-  accumulate(variable, std::move(grad));
+  const TapeEntry::Slot& input = inputs_[size_t(i)];
+  check(grad.shape() == input.shape, op_, ": backward gave input ", i, " a gradient of shape ", grad.shape(),
+        ", but the input is ", input.shape);
+  if (is_half(grad.dtype()) && !is_half(input.dtype) && !input.variable->leaf) grad = grad.to(input.dtype);
+  accumulate(*input.variable, std::move(grad));
 }
 
 Tape::Tape(Kind kind) : id_(next_tape_id++), kind_(kind), outer_(recorder) { recorder = this; }
@@ -230,17 +229,7 @@ void Tape::backward(Tensor output, Tensor grad) {
     }
     for (const auto& [at, hook] : hooks_)
       if (at < 0 || at == int64_t(i)) hook(entry, context.grad_outputs_);
-    std::vector<std::shared_ptr<Variable>> variables;
-    std::vector<Shape> input_shapes;
-    std::vector<DType> input_dtypes;
-    for (const auto& slot : entry.inputs) {
-      variables.push_back(slot.variable);
-      input_shapes.push_back(slot.shape);
-      input_dtypes.push_back(slot.dtype);
-    }
-    context.inputs_ = variables;
-    context.input_shapes_ = input_shapes;
-    context.input_dtypes_ = input_dtypes;
+    context.inputs_ = entry.inputs;
     const Range range(entry);
     function(context);
     if (Profiler* profiler = Profiler::current()) profiler->passed(entry, ProfileEvent::Pass::backward);

@@ -27,26 +27,7 @@ struct Variable {
   Tensor grad;         ///< summed gradient; of intermediate results only while backward walks
 };
 
-/// What a backward function is given and what it fills.
-class BackwardContext {
- public:
-  /// Gradient of the loss with respect to output i; same shape as the output. Never undefined.
-  const Tensor& grad_output(int i = 0) const { return grad_outputs_[size_t(i)]; }
-  /// Whether input i wants a gradient.
-  bool needs(int i) const { return inputs_[size_t(i)] != nullptr; }
-  /// The same handed over, so that who works on it may overwrite it; grad_output(i) is undefined then.
-  Tensor take_grad_output(int i = 0) { return std::move(grad_outputs_[size_t(i)]); }
-  /// Hands over the gradient of input i; ignored where it is not needed. Adds where called twice.
-  void set(int i, Tensor grad);
-
- private:
-  friend class Tape;
-  std::vector<Tensor> grad_outputs_;
-  std::span<const std::shared_ptr<Variable>> inputs_;
-  std::span<const Shape> input_shapes_;
-  std::span<const DType> input_dtypes_;
-  std::string_view op_;
-};
+class BackwardContext;
 using BackwardFunction = std::function<void(BackwardContext&)>;
 
 /// One recorded op.
@@ -63,6 +44,25 @@ struct TapeEntry {
   int64_t multiply_adds = 0;  ///< of the forward pass; 0 for ops that are not matrix products
   std::vector<Slot> inputs, outputs;
   BackwardFunction backward;  ///< empty once passed
+};
+
+/// What a backward function is given and what it fills.
+class BackwardContext {
+ public:
+  /// Gradient of the loss with respect to output i; same shape as the output. Never undefined.
+  const Tensor& grad_output(int i = 0) const { return grad_outputs_[size_t(i)]; }
+  /// Whether input i wants a gradient.
+  bool needs(int i) const { return inputs_[size_t(i)].variable != nullptr; }
+  /// The same handed over, so that who works on it may overwrite it; grad_output(i) is undefined then.
+  Tensor take_grad_output(int i = 0) { return std::move(grad_outputs_[size_t(i)]); }
+  /// Hands over the gradient of input i; ignored where it is not needed. Adds where called twice.
+  void set(int i, Tensor grad);
+
+ private:
+  friend class Tape;
+  std::vector<Tensor> grad_outputs_;
+  std::span<const TapeEntry::Slot> inputs_;
+  std::string_view op_;
 };
 
 /// Called in backward with an entry and the gradients of its outputs, before its backward function runs.

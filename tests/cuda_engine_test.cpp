@@ -6,8 +6,8 @@
 #include <cmath>
 #include <functional>
 #include <limits>
-#include <random>
 
+#include "support/device_arrays.h"
 #include "support/errors.h"
 #include "weft/engine/allocator.h"
 #include "weft/engine/checkpoint.h"
@@ -38,8 +38,7 @@ namespace {
 
 uint64_t seed() {
   static const uint64_t value = [] {
-    const char* given = std::getenv("WEFT_TEST_SEED");
-    const uint64_t s = given ? std::strtoull(given, nullptr, 10) : std::random_device{}();
+    const uint64_t s = test::new_seed();
     MESSAGE("WEFT_TEST_SEED=", s);
     return s;
   }();

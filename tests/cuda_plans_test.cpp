@@ -16,11 +16,9 @@
 #include <map>
 #include <set>
 
-#include "weft/engine/tape.h"
-#include "weft/engine/tensor.h"
+#include "weft/apps/weft/bench_op.h"
 #include "weft/kernels/cuda/conv_plans.h"
 #include "weft/kernels/cuda/plan_cache.h"
-#include "weft/layers/conv2d.h"
 #include "weft/layers/xresnet.h"
 
 namespace fs = std::filesystem;
@@ -73,34 +71,8 @@ cudnn::Target target() { return {.device = &h100()}; }
 std::vector<Conv2dParams> convolutions(int depth, int64_t batch, int64_t size) {
   Generator generator(1);
   XResNet model(depth, {}, generator);
-  std::map<std::string, Shape> inputs;
-  {
-    Tape tape(Tape::Kind::sketch);
-    model.forward(Tensor::zeros({2, size, size, 3}));
-    for (const TapeEntry& e : tape.entries()) inputs.emplace(e.scope, e.inputs.front().shape);
-  }
   std::vector<Conv2dParams> found;
-  model.visit([&](const std::string& path, Module& module) {
-    const auto* conv = dynamic_cast<const Conv2d*>(&module);
-    if (!conv) return;
-    const Conv2dLayerOptions& o = conv->options();
-    const Shape &x = inputs.at(path), &w = conv->weight.shape();
-    const Conv2dParams p{.batch = batch,
-                         .in_h = x[1],
-                         .in_w = x[2],
-                         .in_c = x[3],
-                         .out_c = w[0],
-                         .kernel_h = w[1],
-                         .kernel_w = w[2],
-                         .stride_h = o.stride,
-                         .stride_w = o.stride,
-                         .pad_h = o.padding,
-                         .pad_w = o.padding,
-                         .dilation_h = o.dilation,
-                         .dilation_w = o.dilation,
-                         .groups = o.groups};
-    if (std::find(found.begin(), found.end(), p) == found.end()) found.push_back(p);
-  });
+  for (const app::ConvShape& shape : app::conv_shapes(model, batch, size)) found.push_back(shape.params);
   return found;
 }
 

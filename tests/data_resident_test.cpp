@@ -260,7 +260,7 @@ TEST_CASE("pictures too many for the memory they may take") {
   CHECK_ERROR(large.begin_epoch(0), "do not fit");
   ImageLoader cpu(set, options);
   for (const int64_t limit : {bytes, bytes - 1}) {
-    const auto gpu = make_gpu_batches(set, options, {.resident_bytes = limit});
+    const auto gpu = make_batches(set, options, Device::cuda, {.resident_bytes = limit});
     CHECK((dynamic_cast<UploadingLoader*>(gpu.get()) != nullptr) == (limit < bytes));
     compare(cpu, *gpu, 0);
   }

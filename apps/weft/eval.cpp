@@ -7,7 +7,6 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "weft/apps/weft/batches.h"
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/data_source.h"
 #include "weft/apps/weft/evaluation.h"
@@ -107,7 +106,7 @@ int eval(const EvalFlags& flags) {
   const Device device = parse_device(flags.device);
   data::BatchOptions gpu;
   gpu.dtype = parse_precision(flags.precision);
-  const auto loader = make_batches(data::ImageDataset::open(path, flags.split), o, device, gpu);
+  const auto loader = data::make_batches(data::ImageDataset::open(path, flags.split), o, device, gpu);
   loaded.module->to(device);
   const std::vector<int64_t> map = map_classes(loader->dataset().classes(), info.classes);
   const auto result = evaluate(*loaded.module, *loader, map, int64_t(info.classes.size()), [&](int64_t done) {

@@ -5,7 +5,6 @@
 #include <numbers>
 
 #include "weft/engine/random.h"
-#include "weft/kernels/parallel.h"
 #include "weft/kernels/philox.h"
 
 namespace weft::app {
@@ -59,26 +58,6 @@ void draw_mixup(double alpha, uint64_t key, std::span<data::Mix> mix) {
   const std::vector<int64_t> partner = random_permutation(int64_t(mix.size()), key);
   const std::vector<float> weights = mixup_weights(alpha, int64_t(mix.size()), key);
   for (size_t i = 0; i < mix.size(); ++i) mix[i] = {.weight = weights[i], .partner = partner[i]};
-}
-
-data::DeviceBatch mixup(const data::Batch& batch, std::span<const data::Mix> mix, int64_t classes) {
-  const int64_t n = batch.images.size(0), pixels = batch.images.numel() / n;
-  data::DeviceBatch out{Tensor::empty(batch.images.shape()), batch.labels, Tensor::zeros({n, classes})};
-  const float* x = batch.images.data<float>();
-  float* y = out.images.data<float>();
-  kernels::parallel_for(n, [&](int64_t i) {
-    const data::Mix& m = mix[size_t(i)];
-    const float *a = x + i * pixels, *b = x + m.partner * pixels;
-    for (int64_t p = 0; p < pixels; ++p) y[i * pixels + p] = m.weight * a[p] + (1 - m.weight) * b[p];
-  });
-  const int64_t* label = batch.labels.data<int64_t>();
-  float* target = out.targets.data<float>();
-  for (int64_t i = 0; i < n; ++i) {
-    const data::Mix& m = mix[size_t(i)];
-    target[i * classes + label[i]] += m.weight;
-    target[i * classes + label[m.partner]] += 1 - m.weight;
-  }
-  return out;
 }
 
 }  // namespace weft::app

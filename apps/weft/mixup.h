@@ -17,8 +17,4 @@ std::vector<float> mixup_weights(double alpha, int64_t count, uint64_t key);
 /// function of its arguments.
 void draw_mixup(double alpha, uint64_t key, std::span<data::Mix> mix);
 
-/// images f32 [N, H, W, 3]: weight * image + (1 - weight) * partner; targets f32 [N, classes]: weight on the
-/// image's class, the rest on the partner's.
-data::DeviceBatch mixup(const data::Batch& batch, std::span<const data::Mix> mix, int64_t classes);
-
 }  // namespace weft::app

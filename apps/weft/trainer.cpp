@@ -7,7 +7,6 @@
 #include <cmath>
 #include <numeric>
 
-#include "weft/apps/weft/batches.h"
 #include "weft/apps/weft/evaluation.h"
 #include "weft/apps/weft/interrupt.h"
 #include "weft/apps/weft/memory.h"
@@ -73,15 +72,15 @@ data::LoaderOptions loader_options(const TrainConfig& c, bool train, int64_t cac
 
 /// The model seeded by the run's seed. manual_seed comes before, so that all that is drawn later follows from
 /// it too.
-std::unique_ptr<Module> seeded_model(const TrainConfig& c, const ModelInfo& info) {
+std::unique_ptr<Module> seeded_model(const TrainConfig& c, const ModelInfo& info, Device device) {
   manual_seed(c.seed);
   auto model = build_model(info);
-  model->to(parse_device(c.device));
+  model->to(device);
   return model;
 }
 
 /// Mixup for the loader: a pure function of the seed and the place of the batch in the run.
-data::BatchOptions gpu_options(const TrainConfig& c, bool train, int64_t steps_per_epoch) {
+data::BatchOptions batch_options(const TrainConfig& c, bool train, int64_t steps_per_epoch) {
   data::BatchOptions o;
   o.dtype = parse_precision(c.precision);
   o.fixed_buffers = true;
@@ -119,13 +118,13 @@ class Trainer {
         relabelled_(data.relabelled),
         all_images_(data.train.size() + data.val.size()),
         device_(parse_device(config.device)),
-        train_loader_(
-            make_batches(data.train, loader_options(config, true, cache_share(data.train.size()), progress),
-                         device_, gpu_options(config, true, data.train.size() / config.batch_size))),
-        val_loader_(make_batches(data.val,
-                                 loader_options(config, false, cache_share(data.val.size()), progress),
-                                 device_, gpu_options(config, false, 0))),
-        model_(seeded_model(config, info_)),
+        train_loader_(data::make_batches(
+            data.train, loader_options(config, true, cache_share(data.train.size()), progress), device_,
+            batch_options(config, true, data.train.size() / config.batch_size))),
+        val_loader_(data::make_batches(data.val,
+                                       loader_options(config, false, cache_share(data.val.size()), progress),
+                                       device_, batch_options(config, false, 0))),
+        model_(seeded_model(config, info_, device_)),
         optimizer_(optim::make_optimizer(config.optimizer, optim::split_decay(model_->parameters()),
                                          {.lr = config.lr,
                                           .mom = config.mom,

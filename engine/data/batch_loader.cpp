@@ -32,11 +32,12 @@ std::vector<Mix> decide_mix(const BatchOptions& gpu, int64_t epoch, int64_t batc
   return mix;
 }
 
-std::unique_ptr<BatchLoader> make_gpu_batches(const ImageDataset& dataset, const LoaderOptions& options,
-                                              const BatchOptions& gpu) {
-  auto resident = std::make_unique<ResidentLoader>(dataset, options, gpu);
+std::unique_ptr<BatchLoader> make_batches(const ImageDataset& dataset, const LoaderOptions& options,
+                                          Device device, const BatchOptions& batch_options) {
+  if (device == Device::cpu) return make_cpu_batches(dataset, options, batch_options);
+  auto resident = std::make_unique<ResidentLoader>(dataset, options, batch_options);
   if (resident->fits()) return resident;
-  return std::make_unique<UploadingLoader>(dataset, options, gpu);
+  return std::make_unique<UploadingLoader>(dataset, options, batch_options);
 }
 
 }  // namespace weft::data

@@ -68,8 +68,13 @@ class BatchLoader {
   virtual void feed() = 0;
 };
 
-/// A ResidentLoader where the pictures fit into the GPU's memory, else an UploadingLoader.
-std::unique_ptr<BatchLoader> make_gpu_batches(const ImageDataset& dataset, const LoaderOptions& options,
-                                              const BatchOptions& gpu = {});
+/// Batches on `device`: on a GPU a ResidentLoader where the pictures fit into its memory, else an
+/// UploadingLoader; on the CPU an ImageLoader's, with mixup.
+std::unique_ptr<BatchLoader> make_batches(const ImageDataset& dataset, const LoaderOptions& options,
+                                          Device device, const BatchOptions& batch_options = {});
+
+/// images f32 [N, H, W, 3]: weight * image + (1 - weight) * partner; targets f32 [N, classes]: weight on the
+/// image's class, the rest on the partner's.
+DeviceBatch mixup(const Batch& batch, std::span<const Mix> mix, int64_t classes);
 
 }  // namespace weft::data

@@ -1,4 +1,4 @@
-// What the loaders for a GPU share; not part of the public API.
+// What the BatchLoaders share; not part of the public API.
 #pragma once
 
 #include <vector>
@@ -10,7 +10,11 @@ namespace weft::data {
 
 void check_options(const BatchOptions& gpu);
 
-/// Tensors for n pictures.
+/// The CPU's, for make_batches().
+std::unique_ptr<BatchLoader> make_cpu_batches(const ImageDataset& dataset, const LoaderOptions& options,
+                                              const BatchOptions& batch_options);
+
+/// Tensors on the GPU for n pictures.
 DeviceBatch empty_batch(const LoaderOptions& options, const BatchOptions& gpu, int64_t classes, int64_t n);
 
 /// What gpu.mixup says of a batch of n pictures, checked.

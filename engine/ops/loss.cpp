@@ -86,12 +86,11 @@ Tensor log_softmax(const Tensor& x) {
 }
 
 // loss = -1/N sum_rc t_rc log p_rc: dx = 1/N (e^log_p sum_c t - t).
-Tensor cross_entropy(const Tensor& wanted, const Tensor& target, const CrossEntropyOptions& options) {
-  check(wanted.ndim() == 2 && wanted.numel() > 0, "cross_entropy: expected non-empty logits [N, C], got ",
-        wanted.shape());
+Tensor cross_entropy(const Tensor& x, const Tensor& target, const CrossEntropyOptions& options) {
+  check(x.ndim() == 2 && x.numel() > 0, "cross_entropy: expected non-empty logits [N, C], got ", x.shape());
   check(options.label_smoothing >= 0 && options.label_smoothing <= 1, "cross_entropy: label_smoothing ",
         options.label_smoothing, " must be between 0 and 1");
-  const Tensor logits = cast(wanted, ops::wide_dtype(wanted.dtype()));  // losses of 16-bit logits are f32
+  const Tensor logits = cast(x, ops::wide_dtype(x.dtype()));  // losses of 16-bit logits are f32
   const Target aim(logits, target, options.label_smoothing);
   Tensor log_p = ops::empty_like(logits), loss = ops::empty({}, logits);
   dispatch("cross_entropy", logits, [&](const auto& k) {

@@ -1,7 +1,8 @@
 // One kernel for all tensors of a launch: a block per chunk of kUpdateChunk elements.
 #pragma once
 
-#include "weft/kernels/cuda/device.h"
+#include "weft/kernels/cuda/reduction.h"
+#include "weft/kernels/cuda/wide.h"
 #include "weft/kernels/updates/multi_tensor.h"
 
 namespace weft::kernels::cuda {
@@ -30,8 +31,6 @@ __device__ inline int chunk_size(int64_t n, int64_t begin) {
 }
 
 __device__ inline bool wide(const void* p) { return reinterpret_cast<uintptr_t>(p) % sizeof(Quad) == 0; }
-__device__ inline Quad load(const float* p) { return *reinterpret_cast<const Quad*>(p); }
-__device__ inline void store(const Quad& q, float* p) { *reinterpret_cast<Quad*>(p) = q; }
 
 /// The sum over the block's threads in a fixed order, for thread 0. Ends with the block together.
 template <int kSums>
@@ -40,7 +39,7 @@ __device__ void block_sum(double (&sums)[kSums]) {
   __shared__ double of_warp[kSums][kWarps];
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
   for (int k = 0; k < kSums; ++k) {
-    for (int step = kWarp / 2; step > 0; step /= 2) sums[k] += __shfl_down_sync(0xffffffffu, sums[k], step);
+    sums[k] = warp_sum(sums[k]);
     if (lane == 0) of_warp[k][warp] = sums[k];
   }
   __syncthreads();
@@ -57,15 +56,9 @@ __device__ void block_sum(double (&sums)[kSums]) {
 template <int kStride, int kSums>
 __device__ bool sum_over_blocks(double (&sums)[kSums], double* partial, int index, int count,
                                 uint32_t* arrived) {
-  __shared__ bool last;
-  if (threadIdx.x == 0) {
+  if (threadIdx.x == 0)
     for (int k = 0; k < kSums; ++k) partial[int64_t(index) * kStride + k] = sums[k];
-    __threadfence();
-    last = atomicAdd(arrived, 1u) + 1 == uint32_t(count);
-    __threadfence();  // before the barrier, so that it holds for all threads behind it
-  }
-  __syncthreads();
-  if (!last) return false;
+  if (!last_to_arrive(arrived, unsigned(count))) return false;
   for (int k = 0; k < kSums; ++k) {
     sums[k] = 0;
     for (int c = int(threadIdx.x); c < count; c += kUpdateThreads)
@@ -91,14 +84,14 @@ __global__ void __launch_bounds__(kUpdateThreads) update_kernel(UpdateLaunch lau
   if (wide(p) && wide(g) && wide(s0) && wide(s1)) {
     done = n / 4 * 4;
     for (int i = int(threadIdx.x) * 4; i < done; i += kUpdateThreads * 4) {
-      Quad w = load(p + i), d{}, a{}, b{};
-      if constexpr (updates::reads_gradient<U>()) d = load(g + i);
-      if constexpr (U::kSlots > 0) a = load(s0 + i);
-      if constexpr (U::kSlots > 1) b = load(s1 + i);
+      Quad w = load<4>(p + i), d{}, a{}, b{};
+      if constexpr (updates::reads_gradient<U>()) d = load<4>(g + i);
+      if constexpr (U::kSlots > 0) a = load<4>(s0 + i);
+      if constexpr (U::kSlots > 1) b = load<4>(s1 + i);
       for (int j = 0; j < 4; ++j) updates::element(u, w.v[j], d.v[j], a.v[j], b.v[j]);
-      store(w, p + i);
-      if constexpr (updates::writes_state<U>()) store(a, s0 + i);
-      if constexpr (updates::writes_state<U>() && U::kSlots > 1) store(b, s1 + i);
+      store(p + i, w);
+      if constexpr (updates::writes_state<U>()) store(s0 + i, a);
+      if constexpr (updates::writes_state<U>() && U::kSlots > 1) store(s1 + i, b);
     }
   }
   for (int i = done + int(threadIdx.x); i < n; i += kUpdateThreads) {
@@ -142,12 +135,12 @@ __global__ void __launch_bounds__(kUpdateThreads, 3) sums_kernel(UpdateLaunch la
   if (wide(p) && wide(g) && wide(s0) && wide(s1)) {
     done = n / 4 * 4;
     for (int i = int(threadIdx.x) * 4; i < done; i += kUpdateThreads * 4) {
-      const Quad w = load(p + i), d = load(g + i);
-      Quad a = load(s0 + i), b{};
-      if constexpr (U::kSlots > 1) b = load(s1 + i);
+      const Quad w = load<4>(p + i), d = load<4>(g + i);
+      Quad a = load<4>(s0 + i), b{};
+      if constexpr (U::kSlots > 1) b = load<4>(s1 + i);
       for (int j = 0; j < 4; ++j) add(w.v[j], d.v[j], a.v[j], b.v[j]);
-      if constexpr (kAdvances) store(a, s0 + i);
-      if constexpr (kAdvances && U::kSlots > 1) store(b, s1 + i);
+      if constexpr (kAdvances) store(s0 + i, a);
+      if constexpr (kAdvances && U::kSlots > 1) store(s1 + i, b);
     }
   }
   for (int i = done + int(threadIdx.x); i < n; i += kUpdateThreads) {

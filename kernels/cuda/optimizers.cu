@@ -38,9 +38,9 @@ __device__ void for_chunk(const GradientLaunch& launch, Body body) {
   if (wide(g)) {
     done = n / 4 * 4;
     for (int i = int(threadIdx.x) * 4; i < done; i += kUpdateThreads * 4) {
-      Quad q = load(g + i);
+      Quad q = load<4>(g + i);
       for (int j = 0; j < 4; ++j) body(q.v[j]);
-      if constexpr (write) store(q, g + i);
+      if constexpr (write) store(g + i, q);
     }
   }
   for (int i = done + int(threadIdx.x); i < n; i += kUpdateThreads) {

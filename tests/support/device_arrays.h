@@ -58,14 +58,16 @@ class DeviceArray {
   T* memory_ = nullptr;
 };
 
-/// Random numbers from a seed that differs in every run, or that WEFT_TEST_SEED gives.
+/// A seed that differs each time, or that WEFT_TEST_SEED gives.
+inline uint64_t new_seed() {
+  const char* given = std::getenv("WEFT_TEST_SEED");
+  return given ? std::strtoull(given, nullptr, 10) : std::random_device{}();
+}
+
+/// Random numbers from a new seed.
 class Random {
  public:
-  Random() {
-    const char* given = std::getenv("WEFT_TEST_SEED");
-    seed_ = given ? std::strtoull(given, nullptr, 10) : std::random_device{}();
-    generator_.seed(seed_);
-  }
+  Random() : seed_(new_seed()), generator_(seed_) {}
   std::string seed() const { return "WEFT_TEST_SEED=" + std::to_string(seed_); }
   int64_t below(int64_t n) { return std::uniform_int_distribution<int64_t>(0, n - 1)(generator_); }
   /// n normal numbers, rounded to T.
