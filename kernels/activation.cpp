@@ -4,6 +4,7 @@
 
 #include "weft/kernels/activation_descriptions.h"
 #include "weft/kernels/activation_list.h"
+#include "weft/kernels/kernels.h"
 
 namespace weft {
 
@@ -35,6 +36,24 @@ double activation_default_param(Activation act) {
 #undef WEFT_CASE
   }
   return 0;
+}
+
+double activation_value(Activation act, double x, std::optional<double> param) {
+  double y;
+  kernels::reference<double>().activation(act, param.value_or(activation_default_param(act)), 1, &x, &y);
+  return y;
+}
+double activation_slope(Activation act, double x, std::optional<double> param) {
+  double slope = 1;
+  kernels::reference<double>().activation_backward(act, param.value_or(activation_default_param(act)), 1, &x,
+                                                   &slope, &slope);
+  return slope;
+}
+double activation_curvature(Activation act, double x, std::optional<double> param) {
+  double curvature = 1;
+  kernels::reference<double>().activation_curvature(act, param.value_or(activation_default_param(act)), 1, &x,
+                                                    &curvature, &curvature);
+  return curvature;
 }
 
 std::string_view activation_description(Activation act) {

@@ -9,7 +9,8 @@
 //   template <class V> static V forward(V x, V p);      value
 //   template <class V> static V derivative(V x, V p);   slope
 // with no `if` on values: exp, log1p, tanh, erf, sin, cos, sqrt, abs, max, min, clamp, reciprocal,
-// select(cond, a, b) of kernels/math.h, so that a vector type can take the place of V.
+// select(cond, a, b) of kernels/math.h, so that a vector type can take the place of V, and a dual number
+// (kernels/dual.h) on the way to the second derivative.
 #pragma once
 
 #include <cstdint>
@@ -35,6 +36,11 @@ std::string_view activation_name(Activation act);
 std::optional<Activation> find_activation(std::string_view name);
 /// Default of its parameter (LeakyReLU's slope, ELU's alpha); 0 where it has none.
 double activation_default_param(Activation act);
+/// Value, slope and second derivative at x, in double; `param` is the activation's default where it is not
+/// given. At corners as KernelTable's entries take them.
+double activation_value(Activation act, double x, std::optional<double> param = {});
+double activation_slope(Activation act, double x, std::optional<double> param = {});
+double activation_curvature(Activation act, double x, std::optional<double> param = {});
 /// Formula, source and remarks: the doc comment of its file, in one line.
 std::string_view activation_description(Activation act);
 

@@ -124,6 +124,9 @@ struct KernelTable {
   void (*activation)(Activation act, Wide<T> param, int64_t n, const T* x, T* y);
   /// dx[i] = dy[i] * activation'(x[i]); dx may be dy.
   void (*activation_backward)(Activation act, Wide<T> param, int64_t n, const T* x, const T* dy, T* dx);
+  /// z[i] = w[i] * activation''(x[i]); z may be w. One-sided where the second derivative jumps: of the piece
+  /// whose slope activation_backward takes, else from below; no activation has a delta at a corner.
+  void (*activation_curvature)(Activation act, Wide<T> param, int64_t n, const T* x, const T* w, T* z);
   /// y[i] = keep(i) ? x[i] / (1 - p) : 0, keep(i) drawn from Philox stream `key` at position i: the same key
   /// gives the same mask, so the backward is this kernel on dy. y may be x. 0 <= p < 1.
   void (*dropout)(int64_t n, double p, uint64_t key, const T* x, T* y);

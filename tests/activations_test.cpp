@@ -8,6 +8,7 @@
 
 #include "golden/activation_values.h"
 #include "weft/kernels/activation_list.h"
+#include "weft/kernels/dual.h"
 #include "weft/kernels/kernels.h"
 
 using namespace weft;
@@ -262,6 +263,7 @@ Gpu operator/(Gpu a, Gpu b) { return Gpu(a.v / b.v); }
 bool operator<(Gpu a, Gpu b) { return a.v < b.v; }
 bool operator>(Gpu a, Gpu b) { return a.v > b.v; }
 bool operator>=(Gpu a, Gpu b) { return a.v >= b.v; }
+bool operator==(Gpu a, Gpu b) { return a.v == b.v; }
 Gpu max(Gpu a, Gpu b) { return a > b ? a : b; }
 Gpu min(Gpu a, Gpu b) { return a < b ? a : b; }
 Gpu select(bool c, Gpu a, Gpu b) { return c ? a : b; }
@@ -284,15 +286,16 @@ Gpu bounded_exp(Gpu x) {
 }
 Gpu reciprocal(Gpu x) { return Gpu((1 + Gpu::reciprocal_sign * 0x1p-23) / double(x.v)); }
 
-struct Pair {
-  double value, slope;
+struct Found {
+  double value, slope, curvature;
 };
-Pair on_gpu(Activation act, double x, double param) {
+Found on_gpu(Activation act, double x, double param) {
   const Gpu at(x), p(param);
   switch (act) {
-#define WEFT_TEST_CASE(name) \
-  case Activation::name:     \
-    return {kernels::activations::name::forward(at, p).v, kernels::activations::name::derivative(at, p).v};
+#define WEFT_TEST_CASE(name)                                                                               \
+  case Activation::name:                                                                                   \
+    return {kernels::activations::name::forward(at, p).v, kernels::activations::name::derivative(at, p).v, \
+            kernels::math::curvature<kernels::activations::name>(at, p).v};
     WEFT_FOR_EACH_ACTIVATION(WEFT_TEST_CASE)
 #undef WEFT_TEST_CASE
   }
@@ -319,10 +322,11 @@ TEST_CASE("the GPU's approximations keep the known values and slopes") {
         CAPTURE(k.name);
         CAPTURE(kActivationPoints[i]);
         const Activation act = *find_activation(k.name);
-        const Pair found = on_gpu(act, kActivationPoints[i], activation_default_param(act));
+        const Found found = on_gpu(act, kActivationPoints[i], activation_default_param(act));
         const double absolute = act == Activation::gelu ? 1e-6 : 1e-37;
         CHECK(std::abs(found.value - k.value[i]) <= absolute + 1e-5 * std::abs(k.value[i]));
         CHECK(std::abs(found.slope - k.slope[i]) <= absolute + 1e-5 * std::abs(k.slope[i]));
+        CHECK(std::abs(found.curvature - k.curvature[i]) <= 1e-6 + 1e-5 * std::abs(k.curvature[i]));
       }
   });
 }
@@ -332,7 +336,7 @@ TEST_CASE("mish on the GPU has the error of its exponential and reciprocal") {
     for (float x = -120; x < 120; x += 0.0173f) {
       CAPTURE(x);
       const double y = value(Activation::mish, double(x)), dy = slope(Activation::mish, double(x));
-      const Pair found = on_gpu(Activation::mish, x, 0);
+      const Found found = on_gpu(Activation::mish, x, 0);
       // Of the exponential, the reciprocal, and five roundings.
       const double relative = 0x1p-22 + 0x1p-23 + (5 + 1.23 * std::abs(x)) * 0x1p-24;
       CHECK(std::abs(found.value - y) <= relative * std::abs(y) + 1e-35);
@@ -346,18 +350,20 @@ TEST_CASE("the GPU's approximations keep limits and NaN") {
     for (const Limits& l : limits) {
       CAPTURE(activation_name(l.act));
       const double param = activation_default_param(l.act);
-      const Pair none = on_gpu(l.act, not_a_number, param);
+      const Found none = on_gpu(l.act, not_a_number, param);
       CHECK(std::isnan(none.value));
+      CHECK(std::isnan(none.curvature));
       if (l.act != Activation::identity) CHECK(std::isnan(none.slope));
       if (std::isnan(l.value_below)) continue;
       for (const double x : {-inf, inf}) {
         const double v = x < 0 ? l.value_below : l.value_above, s = x < 0 ? l.slope_below : l.slope_above;
-        const Pair found = on_gpu(l.act, x, param);
+        const Found found = on_gpu(l.act, x, param);
         if (std::isinf(v))
           CHECK(found.value == v);
         else
           CHECK(std::abs(found.value - v) <= 1e-6);
         CHECK(std::abs(found.slope - s) <= 1e-6);
+        CHECK(found.curvature == 0);
       }
     }
   });

@@ -341,6 +341,36 @@ TEST_CASE_TEMPLATE("every activation and its slope", T, EACH_TYPE) {
   }
 }
 
+TEST_CASE_TEMPLATE("the second derivative of every activation", T, EACH_TYPE) {
+  const auto& k = cuda::table<T>();
+  for (int i = 0; i < kActivationCount; ++i) {
+    const auto act = Activation(i);
+    CAPTURE(std::string(activation_name(act)));
+    const double param = activation_default_param(act);
+    for (int64_t n : {int64_t{1}, int64_t{24}, pick(4097, 9000)}) {
+      CAPTURE(n);
+      auto x = random<T>(n, -8, 8);
+      const auto w = random<T>(n);
+      const auto special = narrow<T>({0, kInf, -kInf, kNaN, 12, -12, 25, -25, 100, -100, 60000, -60000});
+      if (n >= 24) std::copy(special.begin(), special.end(), x.begin());
+      Doubles z(x.size());
+      oracle().activation_curvature(act, param, n, to_double(x).data(), to_double(w).data(), z.data());
+      Array<T> device_x(x), device_w(w), device_z(n);
+      k.activation_curvature(act, float(param), n, device_x.get(), device_w.get(), device_z.get());
+      const auto found = device_z.values();
+      // Of the weight: some curvatures are smaller than what rounding leaves of their terms.
+      int wrong = 0;
+      for (size_t j = 0; j < found.size(); ++j)
+        wrong += std::isnan(z[j])
+                     ? !std::isnan(float(found[j]))
+                     : !(std::abs(double(found[j]) - z[j]) <= kTolerance<T> * std::abs(double(w[j])));
+      CHECK_MESSAGE(wrong == 0, generator().seed());
+      k.activation_curvature(act, float(param), n, device_x.get(), device_w.get(), device_w.get());
+      CHECK(same_bits(device_w.values(), found));
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("dropout keeps what the stream of the key says", T, EACH_TYPE) {
   for (int64_t n : sizes())
     for (int64_t shift : {0, 1})

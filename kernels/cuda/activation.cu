@@ -1,9 +1,28 @@
 #include "weft/kernels/cuda/activation_table.h"
 #include "weft/kernels/cuda/activations.h"
 #include "weft/kernels/cuda/map.h"
+#include "weft/kernels/dual.h"
 
 namespace weft::kernels::cuda {
 namespace {
+
+#ifdef __CUDACC__
+#define WEFT_OUT_OF_LINE __noinline__
+#else
+#define WEFT_OUT_OF_LINE
+#endif
+/// The second derivative of the activation `act`.
+WEFT_HD WEFT_OUT_OF_LINE float curvature(Activation act, float x, float param) {
+  switch (act) {
+#define WEFT_CASE(name)  \
+  case Activation::name: \
+    return math::curvature<activations::name>(x, param);
+    WEFT_FOR_EACH_ACTIVATION(WEFT_CASE)
+#undef WEFT_CASE
+  }
+  return 0;
+}
+#undef WEFT_OUT_OF_LINE
 
 template <class A>
 struct ActivationForward {
@@ -40,12 +59,29 @@ void activation_backward(Activation act, Wide<T> param, int64_t n, const T* x, c
   });
 }
 
+/// x, w -> z. One kernel for all activations.
+struct ActivationCurvature {
+  Activation act;
+  float param;
+  template <int N>
+  __device__ void operator()(int64_t, const float (&in)[2][N], float (&z)[1][N]) const {
+#pragma unroll
+    for (int j = 0; j < N; ++j) z[0][j] = in[1][j] * curvature(act, in[0][j], param);
+  }
+};
+
+template <class T>
+void activation_curvature(Activation act, Wide<T> param, int64_t n, const T* x, const T* w, T* z) {
+  map<2, 1, T>(n, {{x, w}, {z}}, ActivationCurvature{act, param});
+}
+
 }  // namespace
 
 template <class T>
 void set_activation(KernelTable<T>& table) {
   table.activation = activation<T>;
   table.activation_backward = activation_backward<T>;
+  table.activation_curvature = activation_curvature<T>;
 }
 
 template void set_activation(KernelTable<float>&);

@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "weft/kernels/dual.h"
 #include "weft/kernels/philox.h"
 #include "weft/kernels/reference/families.h"
 
@@ -116,6 +117,13 @@ void activation_backward(Activation act, T param, int64_t n, const T* x, const T
 }
 
 template <class T>
+void activation_curvature(Activation act, T param, int64_t n, const T* x, const T* w, T* z) {
+  with_activation(act, [&]<class A>(A) {
+    for (int64_t i = 0; i < n; ++i) z[i] = w[i] * math::curvature<A>(x[i], param);
+  });
+}
+
+template <class T>
 void dropout(int64_t n, double p, uint64_t key, const T* x, T* y) {
   for (int64_t i = 0; i < n; ++i) y[i] = dropout_keep(key, i, p) ? T(x[i] / (1 - p)) : T(0);
 }
@@ -140,6 +148,7 @@ void set_elementwise(KernelTable<T>& table) {
   table.choose_backward = choose_backward<T>;
   table.activation = activation<T>;
   table.activation_backward = activation_backward<T>;
+  table.activation_curvature = activation_curvature<T>;
   table.dropout = dropout<T>;
 }
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes activation_values.h: value and slope of every activation, from the textbook formulas at 300 digits.
+"""Writes activation_values.h: value, slope and curvature of every activation, from the textbook formulas at 300 digits.
 
-The slopes are derivatives of the values, taken by mpmath, so they know nothing of weft's formulas. Needs mpmath.
+Slopes and curvatures (second derivatives) are derivatives of the values, taken by mpmath, so they know nothing of weft's
+formulas. Needs mpmath.
 """
 
 from pathlib import Path
@@ -76,20 +77,29 @@ def row(numbers):
     return "{" + ", ".join(nstr(mpf(v), 17, strip_zeros=True) for v in numbers) + "}"
 
 
+def curvature(f, x):
+    """f''(x); what is left of a straight line's is 0."""
+    v = diff(f, x, 2)
+    return v if abs(v) > mpf("1e-100") else mpf(0)
+
+
 def main():
     lines = [
-        "// Written by make_activation_values.py: value and slope of the activations, with their default parameters.",
+        "// Written by make_activation_values.py: value, slope and curvature of the activations, with their default parameters.",
         "#pragma once",
         "// clang-format off",
         f"constexpr double kActivationPoints[] = {row(POINTS)};",
         "struct KnownActivation {",
         "  const char* name;",
-        f"  double value[{len(POINTS)}], slope[{len(POINTS)}];",
+        f"  double value[{len(POINTS)}], slope[{len(POINTS)}], curvature[{len(POINTS)}];",
         "};",
         "constexpr KnownActivation kKnownActivations[] = {",
     ]
     for name, f in sorted(ACTIVATIONS.items()):
-        lines.append(f'    {{"{name}", {row(map(f, POINTS))}, {row(diff(f, x) for x in POINTS)}}},')
+        lines.append(
+            f'    {{"{name}", {row(map(f, POINTS))}, {row(diff(f, x) for x in POINTS)}, '
+            f"{row(curvature(f, x) for x in POINTS)}}},"
+        )
     lines += ["};", "// clang-format on", ""]
     Path(__file__).with_name("activation_values.h").write_text("\n".join(lines))
 

@@ -15,6 +15,7 @@ void binary(Binary op, const Broadcast& shape, const float* a, const float* b, f
 void affine(int64_t n, float alpha, float beta, const float* x, float* y);
 void activation(Activation act, float param, int64_t n, const float* x, float* y);
 void activation_backward(Activation act, float param, int64_t n, const float* x, const float* dy, float* dx);
+void activation_curvature(Activation act, float param, int64_t n, const float* x, const float* w, float* z);
 void dropout(int64_t n, double p, uint64_t key, const float* x, float* y);
 void reduce(Reduce op, int64_t outer, int64_t reduce, int64_t inner, const float* x, float* y);
 void gemm(const GemmParams& p, const float* a, const float* b, float* c);

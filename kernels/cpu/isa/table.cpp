@@ -19,6 +19,7 @@ constexpr KernelTable<float> kTable = {
     .choose_backward = scalar::choose_backward,
     .activation = activation,
     .activation_backward = activation_backward,
+    .activation_curvature = activation_curvature,
     .dropout = dropout,
     .reduce = reduce,
     .argmax = scalar::argmax,
