@@ -1,7 +1,7 @@
 #include "weft/engine/ops/loss.h"
 
 #include "weft/engine/ops/elementwise.h"
-#include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/loss_helpers.h"
 #include "weft/engine/ops/reduce.h"
 
 namespace weft {
@@ -85,12 +85,26 @@ Tensor log_softmax(const Tensor& x) {
       [](const auto& k) { return k.log_softmax_backward; });
 }
 
+// With T for everything that weighs the terms, loss = -sum_rc T_rc log p_rc over a number: the plain loss of
+// the target T, and a factor.
+static Tensor weighted_cross_entropy(const Tensor& logits, const Tensor& target,
+                                     const CrossEntropyOptions& o) {
+  const ops::ClassTargets aim("cross_entropy", logits, target, {o.label_smoothing, o.weight, o.ignore_index});
+  if (o.reduction == Reduction::none) return neg(sum(ops::weighted(aim.t, log_softmax(logits)), {1}));
+  const Tensor loss = cross_entropy(logits, aim.t);
+  const double rows = double(logits.size(0));
+  if (o.reduction == Reduction::sum) return affine(loss, rows);
+  return o.reduction == Reduction::mean ? mul(loss, rows / aim.total) : loss;
+}
+
 // loss = -1/N sum_rc t_rc log p_rc: dx = 1/N (e^log_p sum_c t - t).
 Tensor cross_entropy(const Tensor& x, const Tensor& target, const CrossEntropyOptions& options) {
   check(x.ndim() == 2 && x.numel() > 0, "cross_entropy: expected non-empty logits [N, C], got ", x.shape());
   check(options.label_smoothing >= 0 && options.label_smoothing <= 1, "cross_entropy: label_smoothing ",
         options.label_smoothing, " must be between 0 and 1");
   const Tensor logits = cast(x, ops::wide_dtype(x.dtype()));  // losses of 16-bit logits are f32
+  if (options.weight.defined() || options.ignore_index || options.reduction != Reduction::mean)
+    return weighted_cross_entropy(logits, target, options);
   const Target aim(logits, target, options.label_smoothing);
   Tensor log_p = ops::empty_like(logits), loss = ops::empty({}, logits);
   dispatch("cross_entropy", logits, [&](const auto& k) {
@@ -111,10 +125,9 @@ Tensor cross_entropy(const Tensor& x, const Tensor& target, const CrossEntropyOp
   return loss;
 }
 
-Tensor mse_loss(const Tensor& x, const Tensor& target) {
-  check(x.shape() == target.shape(), "mse_loss: input ", x.shape(), " and target ", target.shape(),
-        " must have one shape");
-  return mean(square(sub(x, target)));
+Tensor mse_loss(const Tensor& x, const Tensor& target, Reduction reduction) {
+  ops::check_same_shape("mse_loss", x, target);
+  return ops::reduced(square(sub(x, target)), reduction);
 }
 
 }  // namespace weft

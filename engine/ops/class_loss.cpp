@@ -1,0 +1,46 @@
+#include "weft/engine/ops/class_loss.h"
+
+#include <cmath>
+#include <limits>
+
+#include "weft/engine/ops/elementwise.h"
+#include "weft/engine/ops/loss.h"
+#include "weft/engine/ops/loss_helpers.h"
+#include "weft/engine/ops/reduce.h"
+
+namespace weft {
+
+Tensor nll_loss(const Tensor& x, const Tensor& labels, const NllLossOptions& options) {
+  check(labels.dtype() == DType::i64, "nll_loss: labels are i64, not ", labels.dtype());
+  const Tensor log_p = ops::widened(x);
+  const ops::ClassTargets aim("nll_loss", log_p, labels,
+                              {.weight = options.weight, .ignore_index = options.ignore_index});
+  const Tensor loss = neg(sum(ops::weighted(aim.t, log_p), {1}));
+  return options.reduction == Reduction::mean ? div(sum(loss), aim.total)
+                                              : ops::reduced(loss, options.reduction);
+}
+
+Tensor kl_div(const Tensor& input, const Tensor& target, const KlDivOptions& options) {
+  ops::check_same_shape("kl_div", input, target);
+  const Tensor x = ops::widened(input), t = cast(target, x.dtype());
+  const Tensor p = options.log_target ? exp(t) : t;
+  // Two products, as either probability may be 0. The logarithm of the least float is near enough to that of
+  // 0 in a term that is 0, and has a slope.
+  const Tensor least = Tensor::full({}, std::numeric_limits<float>::min(), x.dtype(), x.device());
+  const Tensor log_t = options.log_target ? t : log(maximum(t, least));
+  return ops::reduced(sub(ops::weighted(p, log_t), ops::weighted(p, x)), options.reduction);
+}
+
+Tensor softmax_focal_loss(const Tensor& logits, const Tensor& target, const SoftmaxFocalOptions& options) {
+  check(std::isfinite(options.gamma) && options.gamma >= 0, "softmax_focal_loss: gamma ", options.gamma,
+        " must be 0 or more");
+  const Tensor x = ops::widened(logits);
+  const ops::ClassTargets aim("softmax_focal_loss", x, target,
+                              {.label_smoothing = options.label_smoothing, .weight = options.weight});
+  const Tensor log_p = log_softmax(x);
+  Tensor terms = ops::weighted(aim.t, log_p);
+  if (options.gamma != 0) terms = mul(terms, ops::focal_factor(1 - exp(log_p), options.gamma));
+  return ops::reduced(neg(sum(terms, {1})), options.reduction);
+}
+
+}  // namespace weft

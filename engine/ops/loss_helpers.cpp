@@ -1,0 +1,127 @@
+#include "weft/engine/ops/loss_helpers.h"
+
+#include <limits>
+
+#include "weft/engine/ops/class_loss.h"
+#include "weft/engine/ops/elementwise.h"
+#include "weft/engine/ops/reduce.h"
+#include "weft/kernels/cuda/augment.h"
+
+namespace weft {
+namespace {
+
+Tensor constant(double value, const Tensor& like) {
+  return Tensor::full({}, value, like.dtype(), like.device());
+}
+
+/// Rows of zeros with a 1 at the label, f32. Labels on a GPU are not looked at here.
+Tensor one_hot_rows(const char* op, const Tensor& labels, int64_t classes, std::optional<int64_t> allowed) {
+  check(labels.dtype() == DType::i64, op, ": labels are i64, not ", labels.dtype());
+  check(classes >= 1, op, ": there must be at least one class, not ", classes);
+  Shape shape = labels.shape();
+  shape.push_back(classes);
+  const int64_t n = labels.numel(), *label = labels.data<int64_t>();
+  if (labels.device() == Device::cuda) {
+    const Tensor rows = Tensor::empty(shape, DType::f32, Device::cuda);
+    kernels::cuda::mix_targets(n, classes, nullptr, label, rows.data<float>());
+    return rows;
+  }
+  const Tensor rows = Tensor::zeros(shape);
+  for (int64_t r = 0; r < n; ++r) {
+    if (label[r] == allowed && (label[r] < 0 || label[r] >= classes)) continue;
+    check(label[r] >= 0 && label[r] < classes, op, ": label ", label[r], " of row ", r, " is not one of the ",
+          classes, " classes");
+    rows.data<float>()[r * classes + label[r]] = 1;
+  }
+  return rows;
+}
+
+}  // namespace
+
+Tensor one_hot(const Tensor& labels, int64_t classes, DType dtype) {
+  check(is_floating(dtype), "one_hot: dtype ", dtype, " is not a floating one");
+  return one_hot_rows("one_hot", labels, classes, std::nullopt).to(dtype);
+}
+
+namespace ops {
+
+Tensor widened(const Tensor& x) { return cast(x, wide_dtype(x.dtype())); }
+
+void check_same_shape(const char* op, const Tensor& x, const Tensor& target) {
+  check(x.shape() == target.shape(), op, ": input ", x.shape(), " and target ", target.shape(),
+        " must have one shape");
+}
+
+Tensor reduced(const Tensor& losses, Reduction reduction) {
+  switch (reduction) {
+    case Reduction::none:
+      return losses;
+    case Reduction::sum:
+      return sum(losses);
+    case Reduction::mean:
+      return mean(losses);
+    case Reduction::batchmean:
+      break;
+  }
+  check(losses.ndim() >= 1 && losses.size(0) > 0, "reduction batchmean: losses ", losses.shape(),
+        " have no first dimension to divide by");
+  return affine(sum(losses), 1 / double(losses.size(0)));
+}
+
+Tensor weighted(const Tensor& t, const Tensor& log_p) {
+  const double lowest = log_p.dtype() == DType::f64 ? std::numeric_limits<double>::lowest()
+                                                    : double(std::numeric_limits<float>::lowest());
+  return mul(t, maximum(log_p, constant(lowest, log_p)));
+}
+
+Tensor focal_factor(const Tensor& q, double gamma) {
+  if (gamma == 0) return Tensor::ones(q.shape(), q.dtype(), q.device());
+  if (gamma == 1) return q;
+  if (gamma == 2) return square(q);
+  const double least = q.dtype() == DType::f64 ? 1e-300 : 1e-36;
+  return exp(affine(log(maximum(q, constant(least, q))), gamma));
+}
+
+ClassTargets::ClassTargets(const char* op, const Tensor& x, const Tensor& target,
+                           const ClassTargetOptions& options) {
+  check(x.ndim() == 2 && x.numel() > 0, op, ": expected a non-empty input [N, C], got ", x.shape());
+  const int64_t rows = x.size(0), classes = x.size(1);
+  const double eps = options.label_smoothing;
+  check(eps >= 0 && eps <= 1, op, ": label_smoothing ", eps, " must be between 0 and 1");
+  check_same_device(op, x, target);
+  const NoGrad quiet;
+  Tensor weight;
+  if (options.weight.defined()) {
+    check(options.weight.shape() == Shape{classes}, op, ": weight has shape ", options.weight.shape(),
+          " but there are ", classes, " classes; expected [", classes, "]");
+    check_same_device(op, x, options.weight);
+    weight = options.weight.detach().to(x.dtype());
+  }
+  if (target.dtype() == DType::i64) {
+    check(target.shape() == Shape{rows}, op, ": labels have shape ", target.shape(), " but the input is ",
+          x.shape(), "; expected [", rows, "]");
+    const auto ignored = options.ignore_index;
+    Tensor hot = one_hot_rows(op, target, classes, ignored).to(x.dtype());
+    if (ignored && *ignored >= 0 && *ignored < classes) {
+      const Tensor kept = one_hot(Tensor::full({}, double(*ignored), DType::i64), classes, x.dtype());
+      hot = mul(hot, affine(kept, -1, 1).to(x.device()));
+    }
+    total = sum(weight.defined() ? mul(hot, weight) : hot);
+    t = hot;
+    if (eps > 0) {
+      const Tensor rest = affine(sum(hot, {1}, true), eps / double(classes));  // 0 where a row is ignored
+      t = add(affine(hot, 1 - eps), rest);
+    }
+  } else {
+    check(is_floating(target.dtype()) && target.shape() == x.shape(), op, ": the target is ", target.dtype(),
+          " ", target.shape(), "; expected i64 labels [", rows, "] or probabilities of the input's shape ",
+          x.shape());
+    check(!options.ignore_index, op, ": ignore_index is for labels, but the target is probabilities");
+    t = affine(target.detach().to(x.dtype()), 1 - eps, eps / double(classes));
+    total = constant(double(rows), x);
+  }
+  if (weight.defined()) t = mul(t, weight);
+}
+
+}  // namespace ops
+}  // namespace weft
