@@ -1,0 +1,10 @@
+// The subcommands of weft lab, each in its file.
+#pragma once
+
+#include "weft/apps/weft/command.h"
+
+namespace weft::app {
+
+void add_lab_activations(CLI::App& lab, Action& action);
+
+}  // namespace weft::app
