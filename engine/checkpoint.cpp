@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "weft/engine/tape.h"
+#include "weft/engine/backward_walk.h"
 
 namespace weft {
 namespace {
@@ -26,32 +26,53 @@ using Function = std::function<Tensor(const std::vector<Tensor>&)>;
 /// What the outer tape keeps of a checkpointed computation.
 struct Kept {
   Function f;
-  std::vector<Tensor> inputs;  // cut off from the tape
-  std::vector<std::shared_ptr<Variable>> variables;
+  std::vector<Tensor> inputs;
   std::string scope;
   Shape shape;
   detail::OnceLog log;
 };
 
-/// Runs f again and walks it back.
+Tensor run_f(Kept& kept, const std::vector<Tensor>& inputs) {
+  const Tensor y = kept.f(inputs);
+  check(
+      y.defined() && y.requires_grad() && y.shape() == kept.shape && kept.log.next == kept.log.values.size(),
+      "checkpoint: the function did something else when it ran again; it must compute the same from its "
+      "inputs both times");
+  return y;
+}
+
+/// Runs f again and walks it back: under a tape of its own, or, where backward is recorded, under the same
+/// one, where what it computes stays.
 void run_again(Kept& kept, BackwardContext& c) {
   kept.log.again = true;
+  kept.log.next = 0;
   const UseLog use(kept.log);
+  BackwardWalk& outer = c.walk();
+  if (c.create_graph()) {
+    const size_t begin = outer.tape.entries().size();
+    const Tensor y = run_f(kept, kept.inputs);
+    outer.from(*y.variable(), c.take_grad_output(), begin);
+    return;
+  }
   const ScopeName scope(kept.scope);
   Tape tape;
+  BackwardWalk walk{.tape = tape, .restricted = outer.restricted, .wanted = outer.wanted};
   std::vector<Tensor> inputs;
   for (size_t i = 0; i < kept.inputs.size(); ++i) {
-    inputs.push_back(c.needs(int(i)) ? tape.input(kept.inputs[i]) : kept.inputs[i]);
+    const Tensor& x = kept.inputs[i];
+    inputs.push_back(c.needs(int(i)) ? tape.input(x) : x.detach());
+    if (!c.needs(int(i))) continue;
     // Goes on adding to what has arrived already, in the order of the plain computation.
-    if (c.needs(int(i))) inputs.back().variable()->grad = std::exchange(kept.variables[i]->grad, {});
+    inputs.back().variable()->grad = std::exchange(x.variable()->grad, {});
+    walk.wanted.insert(inputs.back().variable().get());
   }
-  kept.inputs.clear();
+  if (!c.retain_graph()) kept.inputs.clear();
   {
-    Tensor y = kept.f(inputs);
-    check(y.defined() && y.shape() == kept.shape && kept.log.next == kept.log.values.size(),
-          "checkpoint: the function did something else when it ran again; it must compute the same from its "
-          "inputs both times");
-    tape.backward(std::move(y), c.take_grad_output());
+    Tensor y = run_f(kept, inputs);
+    const std::shared_ptr<Variable> variable = y.variable();
+    y = {};  // its memory may be free now
+    const NoGrad no_recording;
+    walk.from(*variable, c.take_grad_output(), 0);
   }
   for (size_t i = 0; i < inputs.size(); ++i)
     if (c.needs(int(i)) && inputs[i].variable()->grad.defined())
@@ -82,10 +103,9 @@ Tensor checkpoint(const Function& f, const std::vector<Tensor>& inputs) {
     Tape first(Tape::Kind::sketch);
     std::vector<Tensor> own;
     for (const Tensor& x : inputs) {
-      kept->inputs.push_back(x.detach());
-      kept->variables.push_back(x.variable());
+      kept->inputs.push_back(x);
       slots.push_back({x.variable(), x.shape(), x.dtype(), x.device()});
-      own.push_back(x.requires_grad() ? first.input(x) : kept->inputs.back());
+      own.push_back(x.requires_grad() ? first.input(x) : x);
     }
     y = f(own);
     check(y.defined(), "checkpoint: the function returned an undefined tensor");
@@ -103,6 +123,7 @@ Tensor checkpoint(const Function& f, const std::vector<Tensor>& inputs) {
   kept->shape = y.shape();
   const bool differentiable = y.requires_grad();
   y = y.detach();
+  options.double_backward = true;
   record("checkpoint", std::move(slots), {y},
          differentiable ? BackwardFunction([kept](BackwardContext& c) { run_again(*kept, c); })
                         : BackwardFunction(),

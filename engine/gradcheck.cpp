@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "weft/engine/ops/shape.h"
 #include "weft/engine/tape.h"
 
 namespace weft {
@@ -58,6 +59,35 @@ GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)
     inputs[k].zero_grad();
   }
   return result;
+}
+
+GradcheckResult gradgradcheck(const std::function<Tensor(const std::vector<Tensor>&)>& f,
+                              const std::vector<Tensor>& inputs, const GradcheckOptions& options) {
+  std::vector<Tensor> all = inputs;
+  {
+    const NoGrad quiet;
+    Generator generator(options.seed + 1);
+    all.push_back(Tensor::normal(f(inputs).shape(), 0, 1, generator, DType::f64));
+    all.back().set_requires_grad();
+  }
+  const auto gradients = [&](Tape& tape, const std::vector<Tensor>& in, bool create_graph) {
+    std::vector<Tensor> wanted;
+    for (size_t k = 0; k + 1 < in.size(); ++k)
+      if (in[k].requires_grad()) wanted.push_back(in[k]);
+    std::vector<Tensor> parts =
+        tape.grad(f({in.begin(), in.end() - 1}), wanted,
+                  {.grad_outputs = {in.back()}, .create_graph = create_graph, .materialize_grads = true});
+    const RecordOn joining(create_graph ? &tape : nullptr);
+    for (Tensor& g : parts) g = reshape(g, {-1});
+    return concat(parts, 0);
+  };
+  return gradcheck(
+      [&](const std::vector<Tensor>& in) {
+        if (Tape* tape = Tape::current()) return gradients(*tape, in, true);
+        Tape tape;
+        return gradients(tape, in, false).detach();
+      },
+      all, options);
 }
 
 }  // namespace weft

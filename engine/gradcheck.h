@@ -27,4 +27,11 @@ struct GradcheckResult {
 GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)>& f,
                           const std::vector<Tensor>& inputs, const GradcheckOptions& options = {});
 
+/// The same for the gradient itself, as torch.autograd.gradgradcheck: gradcheck of the function that maps
+/// inputs and an upstream gradient r to the gradients of sum(f(inputs) * r). The analytic side walks a
+/// recorded backward (create_graph), the numeric side differences the plain one; so where it is good, both
+/// give the same gradient too.
+GradcheckResult gradgradcheck(const std::function<Tensor(const std::vector<Tensor>&)>& f,
+                              const std::vector<Tensor>& inputs, const GradcheckOptions& options = {});
+
 }  // namespace weft

@@ -53,7 +53,7 @@ class Profiler {
   static Profiler* current();
 
  private:
-  friend class Tape;
+  friend struct BackwardWalk;
   friend class Recorder;
   void passed(const TapeEntry& entry, ProfileEvent::Pass pass);
 

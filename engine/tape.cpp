@@ -1,13 +1,13 @@
 #include "weft/engine/tape.h"
 
-#include <algorithm>
 #include <atomic>
 #include <iomanip>
 #include <sstream>
 #include <utility>
 
-#include "weft/engine/dispatch.h"
+#include "weft/engine/anomaly.h"
 #include "weft/engine/profile.h"
+#include "weft/kernels/cuda.h"
 
 namespace weft {
 namespace {
@@ -16,74 +16,6 @@ thread_local Tape* recorder = nullptr;
 thread_local std::string scope_path;
 std::atomic<uint64_t> next_tape_id{1};
 
-/// The backward of an entry as a range in NVIDIA's profilers.
-class Range {
- public:
-  explicit Range(const TapeEntry& entry) : on_(kernels::cuda::ranges_on()) {
-    if (on_) kernels::cuda::push_range(concat(entry.scope, " ", entry.op, " backward").c_str());
-  }
-  ~Range() {
-    if (on_) kernels::cuda::pop_range();
-  }
-  Range(const Range&) = delete;
-  Range& operator=(const Range&) = delete;
-
- private:
-  bool on_;
-};
-
-/// variable.grad += grad, in place where nobody else holds the sum. The first gradient of an f32 parameter in
-/// a 16-bit type stays in that until widen_gradients(); a sum is f32.
-void accumulate(Variable& variable, Tensor grad) {
-  Tensor& slot = variable.grad;
-  if (slot.defined() && variable.leaf) {
-    if (is_half(slot.dtype())) slot = slot.to(DType::f32);
-    if (is_half(grad.dtype())) grad = grad.to(DType::f32);
-  }
-  if (!slot.defined()) {
-    // A leaf's gradient is the user's to change in place, so it must not be shared with another one.
-    slot = variable.leaf && !grad.unique() ? grad.clone() : std::move(grad);
-    return;
-  }
-  dispatch("backward", slot, [&](const auto& k) {
-    using T = kernel_type<decltype(k)>;
-    Tensor target = slot.unique() ? slot : Tensor::empty(slot.shape(), slot.dtype(), slot.device());
-    kernels::Broadcast flat;
-    flat.ndim = 1;
-    flat.size[0] = slot.numel();
-    flat.a_stride[0] = flat.b_stride[0] = 1;
-    k.binary(kernels::Binary::add, flat, slot.data<T>(), grad.data<T>(), target.template data<T>());
-    slot = target;
-  });
-}
-
-template <class From>
-void widen(const std::vector<Variable*>& variables) {
-  std::vector<kernels::cuda::Conversion<From, float>> list;
-  std::vector<Tensor> narrow;
-  for (Variable* v : variables) {
-    if (v->grad.dtype() != dtype_of<From>()) continue;
-    narrow.push_back(std::exchange(v->grad, Tensor::empty(v->grad.shape(), DType::f32, Device::cuda)));
-    list.push_back({narrow.back().data<From>(), v->grad.data<float>(), v->grad.numel()});
-  }
-  if (!list.empty())
-    kernels::cuda::convert_all(std::span<const kernels::cuda::Conversion<From, float>>(list));
-}
-
-/// Converts to f32 what gradients of f32 parameters came in 16 bits: all of them in one launch.
-void widen_gradients(std::span<const TapeEntry> entries) {
-  std::vector<Variable*> narrow;
-  for (const TapeEntry& entry : entries)
-    for (const TapeEntry::Slot& slot : entry.inputs) {
-      Variable* v = slot.variable.get();
-      if (slot.dtype == DType::f32 && v && v->leaf && v->grad.defined() && is_half(v->grad.dtype()) &&
-          std::find(narrow.begin(), narrow.end(), v) == narrow.end())
-        narrow.push_back(v);
-    }
-  widen<bf16>(narrow);
-  widen<f16>(narrow);
-}
-
 std::string shapes(const std::vector<TapeEntry::Slot>& slots) {
   std::string s;
   for (const auto& slot : slots) s += (s.empty() ? "" : " ") + slot.shape.to_string();
@@ -91,15 +23,6 @@ std::string shapes(const std::vector<TapeEntry::Slot>& slots) {
 }
 
 }  // namespace
-
-void BackwardContext::set(int i, Tensor grad) {
-  if (!needs(i)) return;
-  const TapeEntry::Slot& input = inputs_[size_t(i)];
-  check(grad.shape() == input.shape, op_, ": backward gave input ", i, " a gradient of shape ", grad.shape(),
-        ", but the input is ", input.shape);
-  if (is_half(grad.dtype()) && !is_half(input.dtype) && !input.variable->leaf) grad = grad.to(input.dtype);
-  accumulate(*input.variable, std::move(grad));
-}
 
 Tape::Tape(Kind kind) : id_(next_tape_id++), kind_(kind), outer_(recorder) { recorder = this; }
 Tape::~Tape() {
@@ -114,8 +37,8 @@ Tensor Tape::input(const Tensor& x) const {
   return t;
 }
 
-NoGrad::NoGrad() : suspended_(recorder) { recorder = nullptr; }
-NoGrad::~NoGrad() { recorder = suspended_; }
+RecordOn::RecordOn(Tape* tape) : before_(std::exchange(recorder, tape)) {}
+RecordOn::~RecordOn() { recorder = before_; }
 
 ScopeName::ScopeName(std::string_view name) : length_(scope_path.size()) {
   if (name.empty()) return;
@@ -146,6 +69,7 @@ class Recorder {
     entry.detail = std::move(options.detail);
     entry.scope = scope_path;
     entry.multiply_adds = options.multiply_adds;
+    entry.double_backward = options.double_backward;
     bool differentiable = false;
     for (size_t i = 0; i < inputs.size(); ++i) {
       const Variable* variable = inputs[i].variable.get();
@@ -175,6 +99,7 @@ class Recorder {
 
 void record(std::string_view op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
             BackwardFunction backward, RecordOptions options) {
+  if (DetectAnomaly* anomaly = DetectAnomaly::current()) anomaly->check_outputs(op, inputs, outputs);
   if (!recorder) return;
   std::vector<TapeEntry::Slot> slots(inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i)
@@ -188,59 +113,10 @@ void record(std::string_view op, std::vector<TapeEntry::Slot> inputs, const std:
     Recorder::record(*recorder, op, std::move(inputs), outputs, std::move(backward), std::move(options));
 }
 
-void Tape::backward(const Tensor& loss) {
-  check(loss.numel() == 1, "backward: the loss has shape ", loss.shape(),
-        ", not one element; reduce it with sum() or mean(), or give its gradient");
-  backward(loss, Tensor::ones(loss.shape(), loss.dtype(), loss.device()));
-}
-
-void Tape::backward(Tensor output, Tensor grad) {
-  check(!spent_,
-        "backward: this tape has been walked back already and its saved tensors are freed; record the "
-        "computation "
-        "again under a new Tape");
-  check(output.requires_grad(),
-        "backward: the output depends on no tensor that requires a gradient, or was computed while no "
-        "tape was alive");
-  check(output.variable()->leaf || output.variable()->tape == id_,
-        "backward: the output was recorded on another tape");
-  check(grad.shape() == output.shape() && grad.dtype() == output.dtype(), "backward: a gradient of ",
-        grad.dtype(), " ", grad.shape(), " does not fit an output of ", output.dtype(), " ", output.shape());
-  check(kind_ == Kind::full, "backward: this tape is a sketch, which keeps nothing to walk back with");
-  spent_ = true;
-  const NoGrad no_recording;
-  accumulate(*output.variable(), std::move(grad));
-  output = {};  // its memory may be free now
-
-  for (size_t i = entries_.size(); i-- > 0;) {
-    TapeEntry& entry = entries_[i];
-    const BackwardFunction function = std::exchange(entry.backward, nullptr);
-    if (!function) continue;
-    bool reached = false;
-    for (const auto& slot : entry.outputs) reached |= slot.variable && slot.variable->grad.defined();
-    if (!reached) continue;
-
-    BackwardContext context;
-    context.op_ = entry.op;
-    for (const auto& slot : entry.outputs) {
-      Tensor g = slot.variable ? std::exchange(slot.variable->grad, {}) : Tensor();
-      context.grad_outputs_.push_back(g.defined() ? std::move(g)
-                                                  : Tensor::zeros(slot.shape, slot.dtype, slot.device));
-    }
-    for (const auto& [at, hook] : hooks_)
-      if (at < 0 || at == int64_t(i)) hook(entry, context.grad_outputs_);
-    context.inputs_ = entry.inputs;
-    const Range range(entry);
-    function(context);
-    if (Profiler* profiler = Profiler::current()) profiler->passed(entry, ProfileEvent::Pass::backward);
-  }
-  widen_gradients(entries_);
-}
-
-void Tape::add_hook(TapeHook hook, int64_t entry) {
+RemovableHandle Tape::add_hook(TapeHook hook, int64_t entry) {
   check(entry < int64_t(entries_.size()), "add_hook: entry ", entry, " of a tape with ", entries_.size(),
         " entries");
-  hooks_.emplace_back(entry, std::move(hook));
+  return hooks_.add({entry, std::move(hook)});
 }
 
 std::string Tape::to_string() const {

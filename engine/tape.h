@@ -6,6 +6,16 @@
 //                                    // ... to the tape's end
 //
 // With no tape alive nothing is recorded.
+//
+// The way back can be recorded too, on the same tape, behind what it walks back over. Then gradients are
+// tensors like others, and have gradients of their own:
+//
+//   const Tensor slope = tape.grad(loss, {x}, {.create_graph = true})[0];
+//   tape.backward(sum(square(slope)));     // a gradient penalty
+//
+// For this an op's backward function is made of recorded ops on the tensors that forward had (not detach()ed
+// ones): with nothing recording these are the plain kernels, with a tape recording each leaves its entry. An
+// op says so with RecordOptions::double_backward; without it, create_graph stops there with an error.
 #pragma once
 
 #include <functional>
@@ -15,9 +25,12 @@
 #include <string_view>
 #include <vector>
 
+#include "weft/engine/hooks.h"
 #include "weft/engine/tensor.h"
 
 namespace weft {
+
+struct BackwardWalk;
 
 /// A tensor's place in a gradient computation: a leaf (parameter) or the output of a tape entry.
 struct Variable {
@@ -43,7 +56,8 @@ struct TapeEntry {
   std::string scope;          ///< path of the module that ran it: "stem.0.conv"
   int64_t multiply_adds = 0;  ///< of the forward pass; 0 for ops that are not matrix products
   std::vector<Slot> inputs, outputs;
-  BackwardFunction backward;  ///< empty once passed
+  BackwardFunction backward;     ///< empty once passed
+  bool double_backward = false;  ///< see RecordOptions
 };
 
 /// What a backward function is given and what it fills.
@@ -52,21 +66,46 @@ class BackwardContext {
   /// Gradient of the loss with respect to output i; same shape as the output. Never undefined.
   const Tensor& grad_output(int i = 0) const { return grad_outputs_[size_t(i)]; }
   /// Whether input i wants a gradient.
-  bool needs(int i) const { return inputs_[size_t(i)].variable != nullptr; }
+  bool needs(int i) const { return wanted(inputs_[size_t(i)].variable.get()); }
   /// The same handed over, so that who works on it may overwrite it; grad_output(i) is undefined then.
   Tensor take_grad_output(int i = 0) { return std::move(grad_outputs_[size_t(i)]); }
   /// Hands over the gradient of input i; ignored where it is not needed. Adds where called twice.
   void set(int i, Tensor grad);
+  /// Whether the tape records this backward pass. Ops called here are recorded then by themselves; this is
+  /// for who has a faster way that can't be.
+  bool create_graph() const;
+  /// Whether the entry may be walked back again, and so must keep what it has saved.
+  bool retain_graph() const;
 
  private:
-  friend class Tape;
+  friend struct BackwardWalk;
+  bool wanted(const Variable* variable) const;
+
+  BackwardWalk* walk_ = nullptr;
   std::vector<Tensor> grad_outputs_;
   std::span<const TapeEntry::Slot> inputs_;
-  std::string_view op_;
+  std::string_view op_, scope_;
+
+ public:
+  /// For checkpoint(), whose backward is a walk of its own.
+  BackwardWalk& walk() const { return *walk_; }
 };
 
-/// Called in backward with an entry and the gradients of its outputs, before its backward function runs.
+/// Called in backward with an entry and the gradients of its outputs, before its backward function runs. Only
+/// looks: what it computes is not recorded.
 using TapeHook = std::function<void(const TapeEntry& entry, std::span<const Tensor> grad_outputs)>;
+
+struct BackwardOptions {
+  bool retain_graph = false;  ///< keep what the entries have saved, so that the tape can be walked again
+  bool create_graph = false;  ///< record the way back on this tape; implies retain_graph
+};
+
+struct GradOptions {
+  std::vector<Tensor> grad_outputs = {};  ///< one per output, of its shape and dtype; none: ones, for scalars
+  bool retain_graph = false, create_graph = false;  ///< as in BackwardOptions
+  bool allow_unused = false;  ///< an input that no output depends on gives an undefined tensor, not an error
+  bool materialize_grads = false;  ///< it gives zeros
+};
 
 class Tape {
  public:
@@ -83,9 +122,21 @@ class Tape {
   /// Walks the tape once in reverse from `loss` (one element) and adds into every leaf's grad(). Each entry's
   /// saved tensors are freed as it is passed; a second call is an error. Gradients of leaves add up over
   /// several tapes until zero_grad().
-  void backward(const Tensor& loss);
+  ///
+  /// With create_graph the walk itself is recorded, the gradients belong to this tape, and the tape can be
+  /// walked again, which frees nothing until a walk without retain_graph. As in PyTorch; so a leaf's grad()
+  /// keeps its history until zero_grad(), and grad() below is mostly the better choice.
+  void backward(const Tensor& loss, const BackwardOptions& options = {});
   /// The same from an output of any shape with its gradient given.
-  void backward(Tensor output, Tensor grad);
+  void backward(Tensor output, Tensor grad, const BackwardOptions& options = {});
+  /// The gradients of `outputs`, summed over them, with respect to `inputs` (leaves, or results on this
+  /// tape), as torch.autograd.grad: returned, and added to nobody's grad(). Only what leads to an input is
+  /// walked. An Error where an input has no influence on the outputs, unless allow_unused or
+  /// materialize_grads.
+  std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
+                           const GradOptions& options = {});
+  std::vector<Tensor> grad(const Tensor& output, const std::vector<Tensor>& inputs,
+                           const GradOptions& options = {});
 
   /// The same memory as a tensor of this tape, whatever tape it was computed under: its gradient stays in its
   /// variable() after backward.
@@ -93,7 +144,7 @@ class Tape {
   /// What was recorded, in order.
   std::span<const TapeEntry> entries() const { return entries_; }
   /// Calls `hook` for the entry as backward reaches it; for all of them where entry is -1.
-  void add_hook(TapeHook hook, int64_t entry = -1);
+  RemovableHandle add_hook(TapeHook hook, int64_t entry = -1);
   /// A table: number, scope, op, detail, shapes of inputs and outputs.
   std::string to_string() const;
   /// The graph in Graphviz's DOT language: `dot -Tsvg tape.dot`.
@@ -104,30 +155,42 @@ class Tape {
 
  private:
   friend class Recorder;
+  friend struct BackwardWalk;
+  void check_walk(const Tensor& output, const Tensor& grad) const;
+
   uint64_t id_;
   Kind kind_;
   Tape* outer_;
   bool spent_ = false;
   std::vector<TapeEntry> entries_;
-  std::vector<std::pair<int64_t, TapeHook>> hooks_;
+  HookList<std::pair<int64_t, TapeHook>> hooks_;
+};
+
+/// Makes `tape` the one that records on this thread, or none if null, while it lives.
+class RecordOn {
+ public:
+  explicit RecordOn(Tape* tape);
+  ~RecordOn();
+  RecordOn(const RecordOn&) = delete;
+  RecordOn& operator=(const RecordOn&) = delete;
+
+ private:
+  Tape* before_;
 };
 
 /// Suspends recording on this thread while it lives.
-class NoGrad {
+class NoGrad : public RecordOn {
  public:
-  NoGrad();
-  ~NoGrad();
-  NoGrad(const NoGrad&) = delete;
-  NoGrad& operator=(const NoGrad&) = delete;
-
- private:
-  Tape* suspended_;
+  NoGrad() : RecordOn(nullptr) {}
 };
 
 /// What an op says of itself when it records.
 struct RecordOptions {
   std::string detail = {};
   int64_t multiply_adds = 0;
+  /// The backward function computes with recorded ops only, on tensors that it captured with their place on
+  /// the tape (x, not x.detach()), so that it can be recorded and differentiated in its turn.
+  bool double_backward = false;
 };
 
 /// True where an op on these inputs must be recorded: a tape records and an input requires a gradient.

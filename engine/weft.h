@@ -1,8 +1,11 @@
 // Everything but the image readers (weft/engine/data/data.h), in one include.
 #pragma once
+#include "weft/engine/anomaly.h"
 #include "weft/engine/checkpoint.h"
 #include "weft/engine/error.h"
+#include "weft/engine/functional.h"
 #include "weft/engine/gradcheck.h"
+#include "weft/engine/hooks.h"
 #include "weft/engine/module.h"
 #include "weft/engine/ops/activation.h"
 #include "weft/engine/ops/batch_norm.h"

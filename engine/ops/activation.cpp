@@ -1,5 +1,6 @@
 #include "weft/engine/ops/activation.h"
 
+#include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
 
 namespace weft {
@@ -14,17 +15,47 @@ Tensor activation(const Tensor& x, Activation act, std::optional<double> param) 
     using T = kernel_type<decltype(k)>;
     k.activation(act, wide_type<decltype(k)>(p), x.numel(), x.data<T>(), y.data<T>());
   });
-  record(
-      name, {x}, {y}, !recording({&x}) ? BackwardFunction() : [=, x = x.detach()](BackwardContext& c) {
-        Tensor dx = ops::empty_like(x);
-        dispatch(name, x, [&](const auto& k) {
-          using T = kernel_type<decltype(k)>;
-          k.activation_backward(act, wide_type<decltype(k)>(p), x.numel(), x.data<T>(),
-                                c.grad_output().data<T>(), dx.data<T>());
-        });
-        c.set(0, dx);
-      });
+  record(name, {x}, {y},
+         !recording({&x})
+             ? BackwardFunction()
+             : [=](BackwardContext& c) { c.set(0, ops::activation_backward(act, p, x, c.grad_output())); },
+         {.double_backward = true});
   return y;
+}
+
+/// w f''(x). Its derivative would be the third of the activation, which nobody has written down.
+static Tensor activation_curvature(Activation act, double param, const Tensor& x, const Tensor& w) {
+  Tensor z = ops::empty_like(x);
+  dispatch(activation_name(act).data(), x, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.activation_curvature(act, wide_type<decltype(k)>(param), x.numel(), x.data<T>(), w.data<T>(),
+                           z.data<T>());
+  });
+  record("activation_curvature", {x, w}, {z},
+         [=](BackwardContext& c) {
+           check(!c.needs(0), activation_name(act), ": has no third derivative, only a first and a second");
+           c.set(1, activation_curvature(act, param, x, c.grad_output()));
+         },
+         {.detail = Tape::current() ? std::string(activation_name(act)) : "", .double_backward = true});
+  return z;
+}
+
+// dx = dy f'(x): ddy = g f'(x), ddx = g dy f''(x), which is nothing for a polygon.
+Tensor ops::activation_backward(Activation act, double param, const Tensor& x, const Tensor& dy) {
+  Tensor dx = empty_like(x);
+  dispatch(activation_name(act).data(), x, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.activation_backward(act, wide_type<decltype(k)>(param), x.numel(), x.data<T>(), dy.data<T>(),
+                          dx.data<T>());
+  });
+  record("activation_backward", {x, dy}, {dx},
+         !recording({&x, &dy}) ? BackwardFunction() : [=](BackwardContext& c) {
+           if (c.needs(1)) c.set(1, activation_backward(act, param, x, c.grad_output()));
+           const bool polygon = act == Activation::relu || act == Activation::leaky_relu;
+           if (c.needs(0) && !polygon) c.set(0, activation_curvature(act, param, x, mul(c.grad_output(), dy)));
+         },
+         {.detail = Tape::current() ? std::string(activation_name(act)) : "", .double_backward = true});
+  return dx;
 }
 
 Activation activation_by_name(std::string_view name) {

@@ -3,7 +3,9 @@
 #include <cmath>
 
 #include "weft/engine/checkpoint.h"
+#include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/reduce.h"
 
 namespace weft {
 namespace {
@@ -59,6 +61,32 @@ bool has_cheap_slope(Activation act) {
   return act == Activation::identity || act == Activation::relu || act == Activation::leaky_relu;
 }
 
+/// The backward of batch_norm in plain ops, for a backward that is recorded. In training mean and invstd are
+/// computed again, because they depend on x; otherwise they are the constants given.
+void recorded_backward(BackwardContext& c, const Tensor& x, const Tensor& w, const Tensor& b,
+                       const Tensor& residual, Tensor mean, Tensor invstd, bool training,
+                       const BatchNormOptions& o, double param) {
+  const DType wide = w.dtype();
+  const double rows = double(x.numel() / x.size(-1));
+  std::vector<int> all_but_last;
+  for (int i = 0; i + 1 < x.ndim(); ++i) all_but_last.push_back(i);
+  Tensor xhat = cast(x, wide), g = cast(c.grad_output(), wide);
+  if (training) mean = weft::mean(xhat, all_but_last);
+  xhat = xhat - mean;
+  if (training) invstd = reciprocal(sqrt(weft::mean(square(xhat), all_but_last) + o.eps));
+  xhat = xhat * invstd;
+  if (o.activation != Activation::identity) {
+    Tensor z = xhat * w + b;
+    if (residual.defined()) z = z + cast(residual, wide);
+    g = ops::activation_backward(o.activation, param, z, g);
+  }
+  const Tensor dw = ops::sum_to(g * xhat, w.shape()), db = ops::sum_to(g, b.shape());
+  c.set(1, dw);
+  c.set(2, db);
+  if (c.needs(0)) c.set(0, cast(w * invstd * (training ? g - (db + xhat * dw) / rows : g), x.dtype()));
+  if (c.needs(3)) c.set(3, cast(g, x.dtype()));
+}
+
 }  // namespace
 
 // With xhat = (x - mean) invstd, z = weight xhat + bias + residual, g = dy act'(z), M rows:
@@ -91,7 +119,6 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
     return std::pair(batch.mean, inverse_std(x, batch, o.eps, o.momentum, running));
   });
   const double param = o.activation_param.value_or(activation_default_param(o.activation));
-  const Tensor keep_residual = residual.defined() ? residual.detach() : Tensor();
 
   const auto arguments = [=, mean = mean, invstd = invstd, activation = o.activation]<class T>(
                              T, const Tensor& x, const Tensor& w, const Tensor& b) {
@@ -113,11 +140,13 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
 
   const bool has_residual = residual.defined();
   // With no activation the derivative needs no z, so the residual's values are not kept.
-  const Tensor saved_residual = o.activation == Activation::identity ? Tensor() : keep_residual;
+  const Tensor saved_residual = o.activation == Activation::identity ? Tensor() : residual;
   record("batch_norm", {x, weight, bias, residual}, {y},
          !recording({&x, &weight, &bias, &residual}) ? BackwardFunction()
-                                                     : [=, x = x.detach(), w = weight.detach(),
-                                                        b = bias.detach()](BackwardContext& c) {
+                                                     : [=, mean = mean, invstd = invstd, w = weight,
+                                                        b = bias](BackwardContext& c) {
+           if (c.create_graph())
+             return recorded_backward(c, x, w, b, saved_residual, mean, invstd, training, o, param);
            const Tensor& dy = c.grad_output();
            Tensor dw = ops::empty_like(w), db = ops::empty_like(w);
            const bool in_place = dy.unique();  // nobody else looks at dy: overwrite it
@@ -145,7 +174,8 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
          {.detail = Tape::current() ? concat(training ? "train" : "eval", has_residual ? " + residual" : "",
                                              o.activation == Activation::identity ? "" : " + ",
                                              o.activation == Activation::identity ? "" : activation_name(o.activation))
-                                    : ""});
+                                    : "",
+          .double_backward = true});
   return y;
 }
 

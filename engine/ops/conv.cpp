@@ -44,6 +44,35 @@ Tensor workspace(const Table& k, const Conv2dParams& p, ConvPass pass, Device de
   return Tensor::empty({k.conv2d_workspace(p, pass)}, DType::u8, device);
 }
 
+// A convolution, its gradient with respect to the input and that with respect to the weight are three
+// products of two among x, w and dy. Each is linear in both, and their gradients are the other two: the three
+// functions call each other.
+Tensor forward(const Conv2dParams& p, const Tensor& x, const Tensor& w);
+Tensor backward_input(const Conv2dParams& p, const Tensor& dy, const Tensor& w);
+Tensor backward_weight(const Conv2dParams& p, const Tensor& x, const Tensor& dy);
+
+RecordOptions counted(const Conv2dParams& p) {
+  return {.multiply_adds = p.multiply_adds(), .double_backward = true};
+}
+
+/// Without bias: what the other two need of conv2d().
+Tensor forward(const Conv2dParams& p, const Tensor& x, const Tensor& w) {
+  Tensor y = ops::empty({p.batch, p.out_h(), p.out_w(), p.out_c}, x);
+  dispatch("conv2d", x, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.conv2d_forward(p, x.data<T>(), w.data<T>(), nullptr, y.data<T>(),
+                     workspace(k, p, ConvPass::forward, x.device()).raw());
+  });
+  record(
+      "conv2d", {x, w}, {y},
+      [=](BackwardContext& c) {
+        if (c.needs(0)) c.set(0, backward_input(p, c.grad_output(), w));
+        if (c.needs(1)) c.set(1, backward_weight(p, x, c.grad_output()));
+      },
+      counted(p));
+  return y;
+}
+
 Tensor backward_input(const Conv2dParams& p, const Tensor& dy, const Tensor& w) {
   Tensor dx = ops::empty({p.batch, p.in_h, p.in_w, p.in_c}, dy);
   dispatch("conv2d", dy, [&](const auto& k) {
@@ -51,6 +80,13 @@ Tensor backward_input(const Conv2dParams& p, const Tensor& dy, const Tensor& w) 
     k.conv2d_backward_input(p, dy.data<T>(), w.data<T>(), dx.data<T>(),
                             workspace(k, p, ConvPass::backward_input, dy.device()).raw());
   });
+  record(
+      "conv2d_backward_input", {dy, w}, {dx},
+      [=](BackwardContext& c) {
+        if (c.needs(0)) c.set(0, forward(p, c.grad_output(), w));
+        if (c.needs(1)) c.set(1, backward_weight(p, c.grad_output(), dy));
+      },
+      counted(p));
   return dx;
 }
 
@@ -61,6 +97,13 @@ Tensor backward_weight(const Conv2dParams& p, const Tensor& x, const Tensor& dy)
     k.conv2d_backward_weight(p, x.data<T>(), dy.data<T>(), dw.data<T>(),
                              workspace(k, p, ConvPass::backward_weight, dy.device()).raw());
   });
+  record(
+      "conv2d_backward_weight", {x, dy}, {dw},
+      [=](BackwardContext& c) {
+        if (c.needs(0)) c.set(0, backward_input(p, dy, c.grad_output()));
+        if (c.needs(1)) c.set(1, forward(p, x, c.grad_output()));
+      },
+      counted(p));
   return dw;
 }
 
@@ -94,13 +137,12 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
     if (options.groups != 1) detail += concat(" groups ", options.groups);
   }
   record("conv2d", {x, weight, bias}, {y},
-         !recording({&x, &weight, &bias}) ? BackwardFunction()
-                                          : [=, x = x.detach(), w = w.detach()](BackwardContext& c) {
+         !recording({&x, &weight, &bias}) ? BackwardFunction() : [=](BackwardContext& c) {
            if (c.needs(2)) c.set(2, ops::sum_to(c.grad_output(), {p.out_c}));
            if (c.needs(1)) c.set(1, backward_weight(p, x, c.grad_output()));
-           if (c.needs(0)) c.set(0, backward_input(p, c.grad_output(), w));
+           if (c.needs(0)) c.set(0, backward_input(p, c.grad_output(), ops::recorded_copy(c, weight, w)));
          },
-         {.detail = detail, .multiply_adds = p.multiply_adds()});
+         {.detail = detail, .multiply_adds = p.multiply_adds(), .double_backward = true});
   return y;
 }
 

@@ -61,42 +61,53 @@ Tensor compute(const char* name, Binary op, const Tensor& a, const Tensor& b) {
   return y;
 }
 
-Tensor unary(const char* name, Unary op, const Tensor& x) {
+/// dy op'(x), by the kernel.
+Tensor unary_backward(const char* name, Unary op, const Tensor& x, const Tensor& dy) {
+  Tensor dx = empty_like(x);
+  dispatch(name, x, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.unary_backward(op, x.numel(), x.data<T>(), dy.data<T>(), dx.data<T>());
+  });
+  return dx;
+}
+
+/// The same from x and dy as recorded ops, for a backward that is recorded.
+using Slope = Tensor (*)(const Tensor& x, const Tensor& dy);
+
+Tensor unary(const char* name, Unary op, const Tensor& x, Slope slope) {
   Tensor y = empty_like(x);
   dispatch(name, x, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
     k.unary(op, x.numel(), x.data<T>(), y.data<T>());
   });
-  record(
-      name, {x}, {y}, !recording({&x}) ? BackwardFunction() : [=, x = x.detach()](BackwardContext& c) {
-        Tensor dx = empty_like(x);
-        dispatch(name, x, [&](const auto& k) {
-          using T = kernel_type<decltype(k)>;
-          k.unary_backward(op, x.numel(), x.data<T>(), c.grad_output().data<T>(), dx.data<T>());
-        });
-        c.set(0, dx);
-      });
+  record(name, {x}, {y},
+         !recording({&x}) ? BackwardFunction() : [=](BackwardContext& c) {
+           c.set(0, c.create_graph() ? slope(x, c.grad_output()) : unary_backward(name, op, x, c.grad_output()));
+         },
+         {.double_backward = true});
   return y;
 }
 
 /// maximum and minimum: dy goes where the operand was chosen, half to each where they are equal.
 Tensor choose(const char* name, Binary op, const Tensor& a, const Tensor& b) {
   const Tensor y = compute(name, op, a, b);
-  record(
-      name, {a, b}, {y},
-      !recording({&a, &b}) ? BackwardFunction()
-                           : [=, a = a.detach(), b = b.detach(), y = y.detach()](BackwardContext& c) {
-                               Tensor da = empty_like(y), db = empty_like(y);
-                               const Tensor zeros = Tensor::zeros(y.shape(), y.dtype(), y.device());
-                               const Tensor wide_a = add(a, zeros), wide_b = add(b, zeros);
-                               dispatch(name, y, [&](const auto& k) {
-                                 using T = kernel_type<decltype(k)>;
-                                 k.choose_backward(y.numel(), wide_a.data<T>(), wide_b.data<T>(), y.data<T>(),
-                                                   c.grad_output().data<T>(), da.data<T>(), db.data<T>());
-                               });
-                               c.set(0, sum_to(da, a.shape()));
-                               c.set(1, sum_to(db, b.shape()));
-                             });
+  record(name, {a, b}, {y},
+         !recording({&a, &b}) ? BackwardFunction() : [=](BackwardContext& c) {
+           Tensor da = empty_like(y), db = empty_like(y);
+           const Tensor zeros = Tensor::zeros(y.shape(), y.dtype(), y.device());
+           const Tensor wide_a = compute("add", Binary::add, a, zeros), wide_b = compute("add", Binary::add, b, zeros);
+           // To be recorded, it is a product with what the kernel makes of ones.
+           const Tensor dy = c.create_graph() ? Tensor::ones(y.shape(), y.dtype(), y.device()) : c.grad_output();
+           dispatch(name, y, [&](const auto& k) {
+             using T = kernel_type<decltype(k)>;
+             k.choose_backward(y.numel(), wide_a.data<T>(), wide_b.data<T>(), y.data<T>(), dy.data<T>(),
+                               da.data<T>(), db.data<T>());
+           });
+           if (c.create_graph()) da = mul(da, c.grad_output()), db = mul(db, c.grad_output());
+           c.set(0, sum_to(da, a.shape()));
+           c.set(1, sum_to(db, b.shape()));
+         },
+         {.double_backward = true});
   return y;
 }
 
@@ -105,20 +116,24 @@ Tensor choose(const char* name, Binary op, const Tensor& a, const Tensor& b) {
 // y = a + b: da = dy, db = dy, each summed over the dimensions in which it was stretched.
 Tensor add(const Tensor& a, const Tensor& b) {
   const Tensor y = compute("add", Binary::add, a, b);
-  record("add", {a, b}, {y}, [sa = a.shape(), sb = b.shape()](BackwardContext& c) {
-    if (c.needs(0)) c.set(0, sum_to(c.grad_output(), sa));
-    if (c.needs(1)) c.set(1, sum_to(c.grad_output(), sb));
-  });
+  record("add", {a, b}, {y},
+         [sa = a.shape(), sb = b.shape()](BackwardContext& c) {
+           if (c.needs(0)) c.set(0, sum_to(c.grad_output(), sa));
+           if (c.needs(1)) c.set(1, sum_to(c.grad_output(), sb));
+         },
+         {.double_backward = true});
   return y;
 }
 
 // y = a - b: da = dy, db = -dy.
 Tensor sub(const Tensor& a, const Tensor& b) {
   const Tensor y = compute("sub", Binary::sub, a, b);
-  record("sub", {a, b}, {y}, [sa = a.shape(), sb = b.shape()](BackwardContext& c) {
-    if (c.needs(0)) c.set(0, sum_to(c.grad_output(), sa));
-    if (c.needs(1)) c.set(1, neg(sum_to(c.grad_output(), sb)));
-  });
+  record("sub", {a, b}, {y},
+         [sa = a.shape(), sb = b.shape()](BackwardContext& c) {
+           if (c.needs(0)) c.set(0, sum_to(c.grad_output(), sa));
+           if (c.needs(1)) c.set(1, neg(sum_to(c.grad_output(), sb)));
+         },
+         {.double_backward = true});
   return y;
 }
 
@@ -127,10 +142,11 @@ Tensor mul(const Tensor& a, const Tensor& b) {
   const Tensor y = compute("mul", Binary::mul, a, b);
   record(
       "mul", {a, b}, {y},
-      !recording({&a, &b}) ? BackwardFunction() : [a = a.detach(), b = b.detach()](BackwardContext& c) {
+      !recording({&a, &b}) ? BackwardFunction() : [=](BackwardContext& c) {
         if (c.needs(0)) c.set(0, sum_to(mul(c.grad_output(), b), a.shape()));
         if (c.needs(1)) c.set(1, sum_to(mul(c.grad_output(), a), b.shape()));
-      });
+      },
+      {.double_backward = true});
   return y;
 }
 
@@ -139,11 +155,12 @@ Tensor div(const Tensor& a, const Tensor& b) {
   const Tensor y = compute("div", Binary::div, a, b);
   record(
       "div", {a, b}, {y},
-      !recording({&a, &b}) ? BackwardFunction() : [a = a.detach(), b = b.detach()](BackwardContext& c) {
+      !recording({&a, &b}) ? BackwardFunction() : [=](BackwardContext& c) {
         const Tensor da = div(c.grad_output(), b);
         if (c.needs(1)) c.set(1, sum_to(neg(div(mul(da, a), b)), b.shape()));
         if (c.needs(0)) c.set(0, sum_to(da, a.shape()));
-      });
+      },
+      {.double_backward = true});
   return y;
 }
 
@@ -159,7 +176,7 @@ Tensor affine(const Tensor& x, double scale, double shift) {
     k.affine(x.numel(), W(scale), W(shift), x.data<T>(), y.data<T>());
   });
   record("affine", {x}, {y}, [=](BackwardContext& c) { c.set(0, affine(c.grad_output(), scale)); },
-         {.detail = Tape::current() ? concat(scale, " x + ", shift) : ""});
+         {.detail = Tape::current() ? concat(scale, " x + ", shift) : "", .double_backward = true});
   return y;
 }
 
@@ -167,17 +184,39 @@ Tensor affine(const Tensor& x, double scale, double shift) {
 Tensor cast(const Tensor& x, DType dtype) {
   if (x.dtype() == dtype) return x;
   const Tensor y = x.to(dtype);
-  record("cast", {x}, {y}, [from = x.dtype()](BackwardContext& c) { c.set(0, c.grad_output().to(from)); },
-         {.detail = Tape::current() ? concat(x.dtype(), " to ", dtype) : ""});
+  record("cast", {x}, {y}, [from = x.dtype()](BackwardContext& c) { c.set(0, cast(c.grad_output(), from)); },
+         {.detail = Tape::current() ? concat(x.dtype(), " to ", dtype) : "", .double_backward = true});
   return y;
 }
 
-Tensor neg(const Tensor& x) { return unary("neg", Unary::neg, x); }
-Tensor exp(const Tensor& x) { return unary("exp", Unary::exp, x); }
-Tensor log(const Tensor& x) { return unary("log", Unary::log, x); }
-Tensor sqrt(const Tensor& x) { return unary("sqrt", Unary::sqrt, x); }
-Tensor square(const Tensor& x) { return unary("square", Unary::square, x); }
-Tensor abs(const Tensor& x) { return unary("abs", Unary::abs, x); }
-Tensor reciprocal(const Tensor& x) { return unary("reciprocal", Unary::reciprocal, x); }
+Tensor ops::recorded_copy(const BackwardContext& c, const Tensor& parameter, const Tensor& copy) {
+  return c.create_graph() ? cast(parameter, copy.dtype()) : copy;
+}
+
+Tensor neg(const Tensor& x) {
+  return unary("neg", Unary::neg, x, [](const Tensor&, const Tensor& dy) { return neg(dy); });
+}
+Tensor exp(const Tensor& x) {
+  return unary("exp", Unary::exp, x, [](const Tensor& x, const Tensor& dy) { return dy * exp(x); });
+}
+Tensor log(const Tensor& x) {
+  return unary("log", Unary::log, x, [](const Tensor& x, const Tensor& dy) { return dy / x; });
+}
+Tensor sqrt(const Tensor& x) {
+  return unary("sqrt", Unary::sqrt, x, [](const Tensor& x, const Tensor& dy) { return 0.5 * dy / sqrt(x); });
+}
+Tensor square(const Tensor& x) {
+  return unary("square", Unary::square, x, [](const Tensor& x, const Tensor& dy) { return 2.0 * dy * x; });
+}
+Tensor abs(const Tensor& x) {
+  return unary("abs", Unary::abs, x, [](const Tensor& x, const Tensor& dy) {
+    return dy *
+           unary_backward("abs", Unary::abs, x, Tensor::ones(x.shape(), x.dtype(), x.device()));  // the sign
+  });
+}
+Tensor reciprocal(const Tensor& x) {
+  return unary("reciprocal", Unary::reciprocal, x,
+               [](const Tensor& x, const Tensor& dy) { return -(dy * square(reciprocal(x))); });
+}
 
 }  // namespace weft

@@ -42,7 +42,20 @@ inline Tensor compute_copy(const char* op, const Tensor& parameter, const Tensor
   return parameter;
 }
 
+/// In a backward function: compute_copy(parameter) as forward has made it; a recorded one where backward is
+/// recorded.
+Tensor recorded_copy(const BackwardContext& c, const Tensor& parameter, const Tensor& copy);
+
+// Recorded, as backward functions need it:
+
+/// x.view(shape).
+Tensor view_as(const Tensor& x, const Shape& shape);
+/// dy f'(x) of an activation f.
+Tensor activation_backward(Activation act, double param, const Tensor& x, const Tensor& dy);
 /// The gradient of a broadcast operand: g summed over the dimensions in which `shape` was stretched.
 Tensor sum_to(const Tensor& g, const Shape& shape);
+/// g, [.., 1, ..] in the dimensions that are stretched, times scale in `shape`. g may have its dimensions of
+/// size 1 left out; `kept` is its shape with them.
+Tensor stretch(const char* name, const Tensor& g, const Shape& kept, const Shape& shape, double scale = 1);
 
 }  // namespace weft::ops

@@ -7,9 +7,11 @@
 namespace weft {
 namespace {
 
-/// softmax and log_softmax: their backward works on the output alone.
+/// softmax and log_softmax: their backward works on the output alone. `recorded` is the backward as recorded
+/// ops.
 template <class Forward, class Backward>
-Tensor rowwise(const char* name, const Tensor& x, Forward forward, Backward backward) {
+Tensor rowwise(const char* name, const Tensor& x, Forward forward, Backward backward,
+               Tensor (*recorded)(const Tensor& y, const Tensor& dy)) {
   check(x.ndim() >= 1 && x.size(-1) > 0, name, ": shape ", x.shape(), " has no last dimension");
   const int64_t cols = x.size(-1), rows = x.numel() / cols;
   Tensor y = ops::empty_like(x);
@@ -18,14 +20,16 @@ Tensor rowwise(const char* name, const Tensor& x, Forward forward, Backward back
     forward(k)(rows, cols, x.data<T>(), y.data<T>());
   });
   record(
-      name, {x}, {y}, !recording({&x}) ? BackwardFunction() : [=, y = y.detach()](BackwardContext& c) {
+      name, {x}, {y}, !recording({&x}) ? BackwardFunction() : [=](BackwardContext& c) {
+        if (c.create_graph()) return c.set(0, recorded(y, c.grad_output()));
         Tensor dx = ops::empty_like(y);
         dispatch(name, y, [&](const auto& k) {
           using T = kernel_type<decltype(k)>;
           backward(k)(rows, cols, y.data<T>(), c.grad_output().data<T>(), dx.data<T>());
         });
         c.set(0, dx);
-      });
+      },
+      {.double_backward = true});
   return y;
 }
 
@@ -57,6 +61,18 @@ struct Target {
     probabilities = affine(target.detach(), 1 - smoothing, smoothing / double(classes));
   }
 
+  /// The probabilities, made from the labels where those were given.
+  Tensor dense(const Tensor& logits) const {
+    if (probabilities.defined()) return probabilities;
+    const int64_t classes = logits.size(1);
+    const Tensor t = Tensor::full(logits.shape(), smoothing / double(classes), DType::f64);
+    const Tensor on_cpu = labels.to(Device::cpu);
+    for (int64_t r = 0; r < logits.size(0); ++r)
+      if (const int64_t label = on_cpu.data<int64_t>()[r]; label >= 0 && label < classes)
+        t.data<double>()[r * classes + label] += 1 - smoothing;
+    return t.to(logits.dtype()).to(logits.device());
+  }
+
   template <class T>
   kernels::CrossEntropyArgs<T> arguments(const Tensor& logits) const {
     kernels::CrossEntropyArgs<T> a;
@@ -74,15 +90,16 @@ struct Target {
 // y = e^x / sum e^x: dx = y (dy - sum y dy).
 Tensor softmax(const Tensor& x) {
   return rowwise(
-      "softmax", x, [](const auto& k) { return k.softmax; },
-      [](const auto& k) { return k.softmax_backward; });
+      "softmax", x, [](const auto& k) { return k.softmax; }, [](const auto& k) { return k.softmax_backward; },
+      [](const Tensor& y, const Tensor& dy) { return y * (dy - sum(y * dy, {-1}, true)); });
 }
 
 // y = x - log sum e^x: dx = dy - e^y sum dy.
 Tensor log_softmax(const Tensor& x) {
   return rowwise(
       "log_softmax", x, [](const auto& k) { return k.log_softmax; },
-      [](const auto& k) { return k.log_softmax_backward; });
+      [](const auto& k) { return k.log_softmax_backward; },
+      [](const Tensor& y, const Tensor& dy) { return dy - exp(y) * sum(dy, {-1}, true); });
 }
 
 // With T for everything that weighs the terms, loss = -sum_rc T_rc log p_rc over a number: the plain loss of
@@ -113,7 +130,13 @@ Tensor cross_entropy(const Tensor& x, const Tensor& target, const CrossEntropyOp
   });
   record(
       "cross_entropy", {logits}, {loss},
-      !recording({&logits}) ? BackwardFunction() : [=](BackwardContext& c) {
+      !recording({&logits}) ? BackwardFunction() : [=, variable = logits.variable()](BackwardContext& c) {
+        if (c.create_graph()) {
+          // log_p is the logits but for a constant in each row, which softmax does not see: it can stand for them.
+          const Tensor z = log_p.detach(), t = aim.dense(log_p);
+          z.set_variable(variable);
+          return c.set(0, (softmax(z) * sum(t, {-1}, true) - t) * (c.grad_output() / double(z.size(0))));
+        }
         Tensor dx = ops::empty_like(log_p);
         dispatch("cross_entropy", log_p, [&](const auto& k) {
           using T = kernel_type<decltype(k)>;
@@ -121,7 +144,8 @@ Tensor cross_entropy(const Tensor& x, const Tensor& target, const CrossEntropyOp
                                    dx.data<T>());
         });
         c.set(0, dx);
-      });
+      },
+      {.double_backward = true});
   return loss;
 }
 

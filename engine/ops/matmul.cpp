@@ -40,20 +40,19 @@ Tensor multiply(const char* op, const Tensor& a, const Tensor& b, bool ta, bool 
 /// Sums a batch of gradients where the operand was one matrix used for all.
 Tensor fit(const Tensor& g, const Shape& shape) { return ops::sum_to(g, shape); }
 
-Tensor product(const char* op, const Tensor& a, const Tensor& b, const MatmulOptions& o) {
-  const bool ta = o.transpose_a, tb = o.transpose_b;
+Tensor product(const char* op, const Tensor& a, const Tensor& b, bool ta, bool tb) {
   const Tensor y = multiply(op, a, b, ta, tb);
   // y = A B with A = op(a), B = op(b): dA = dy B^T, dB = A^T dy; a transposed operand takes the transposed
   // product.
   record(op, {a, b}, {y},
          !recording({&a, &b}) ? BackwardFunction()
-                              : [=, a = a.detach(), b = b.detach()](BackwardContext& c) {
+                              : [=](BackwardContext& c) {
            const Tensor& dy = c.grad_output();
-           if (c.needs(0)) c.set(0, fit(ta ? multiply(op, b, dy, tb, true) : multiply(op, dy, b, false, !tb), a.shape()));
-           if (c.needs(1)) c.set(1, fit(tb ? multiply(op, dy, a, true, ta) : multiply(op, a, dy, !ta, false), b.shape()));
+           if (c.needs(0)) c.set(0, fit(ta ? product(op, b, dy, tb, true) : product(op, dy, b, false, !tb), a.shape()));
+           if (c.needs(1)) c.set(1, fit(tb ? product(op, dy, a, true, ta) : product(op, a, dy, !ta, false), b.shape()));
          },
-         {.detail = ta || tb ? concat(ta ? "a^T " : "", tb ? "b^T" : "") : "",
-          .multiply_adds = y.numel() * a.size(ta ? -2 : -1)});
+         {.detail = Tape::current() && (ta || tb) ? concat(ta ? "a^T " : "", tb ? "b^T" : "") : "",
+          .multiply_adds = y.numel() * a.size(ta ? -2 : -1), .double_backward = true});
   return y;
 }
 
@@ -62,14 +61,14 @@ Tensor product(const char* op, const Tensor& a, const Tensor& b, const MatmulOpt
 Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
   check(a.ndim() == 2 && b.ndim() == 2, "matmul: expected two matrices, got ", a.shape(), " and ", b.shape(),
         "; use bmm for batches");
-  return product("matmul", a, b, options);
+  return product("matmul", a, b, options.transpose_a, options.transpose_b);
 }
 
 Tensor bmm(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
   check((a.ndim() == 3 || b.ndim() == 3) && a.ndim() >= 2 && b.ndim() >= 2 && a.ndim() <= 3 && b.ndim() <= 3,
         "bmm: expected [b, m, k] and [b, k, n] (one side may be a single matrix), got ", a.shape(), " and ",
         b.shape());
-  return product("bmm", a, b, options);
+  return product("bmm", a, b, options.transpose_a, options.transpose_b);
 }
 
 // y = x W^T + b: dx = dy W, dW = dy^T x, db = column sums of dy.
@@ -90,14 +89,15 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   }
   y = y.view(shape);
   record("linear", {x, weight, bias}, {y},
-         !recording({&x, &weight, &bias}) ? BackwardFunction()
-                                          : [=, x = x.detach(), w = w.detach()](BackwardContext& c) {
-           const Tensor dy = c.grad_output().view({rows, out});
-           if (c.needs(0)) c.set(0, multiply("linear", dy, w, false, false).view(x.shape()));
-           if (c.needs(1)) c.set(1, multiply("linear", dy, x.view({rows, x.size(-1)}), true, false));
+         !recording({&x, &weight, &bias}) ? BackwardFunction() : [=](BackwardContext& c) {
+           const Tensor dy = ops::view_as(c.grad_output(), {rows, out});
+           const Tensor wc = ops::recorded_copy(c, weight, w);
+           if (c.needs(0)) c.set(0, ops::view_as(product("linear", dy, wc, false, false), x.shape()));
+           if (c.needs(1))
+             c.set(1, product("linear", dy, ops::view_as(x, {rows, x.size(-1)}), true, false));
            if (c.needs(2)) c.set(2, ops::sum_to(dy, {out}));
          },
-         {.multiply_adds = rows * weight.numel()});
+         {.multiply_adds = rows * weight.numel(), .double_backward = true});
   return y;
 }
 

@@ -1,7 +1,11 @@
 #include "weft/engine/ops/pool.h"
 
+#include <cstring>
+
 #include "weft/engine/ops/helpers.h"
 #include "weft/engine/ops/reduce.h"
+#include "weft/kernels/cuda.h"
+#include "weft/kernels/parallel.h"
 
 namespace weft {
 namespace {
@@ -40,6 +44,76 @@ std::string describe(const Pool2dParams& p) {
                          : std::string();
 }
 
+using Index = std::shared_ptr<Storage>;  // of each output, the place in its image that won
+
+Tensor gather(const Pool2dParams& p, const Index& index, const Tensor& x);
+
+/// dx[index[o]] += dy[o], the backward of max_pool2d; gather() is its own.
+Tensor scatter(const Pool2dParams& p, const Index& index, const Tensor& dy) {
+  Tensor dx = ops::empty({p.batch, p.in_h, p.in_w, p.channels}, dy);
+  dispatch("max_pool2d", dx, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.max_pool2d_backward(p, dy.data<T>(), static_cast<const int32_t*>(index->data()), dx.data<T>());
+  });
+  record("max_pool2d_backward", {dy}, {dx},
+         [=](BackwardContext& c) { c.set(0, gather(p, index, c.grad_output())); }, {.double_backward = true});
+  return dx;
+}
+
+/// y[o] = x[index[o]]. Only second derivatives need it, so it is done on the CPU, for a GPU too.
+Tensor gather(const Pool2dParams& p, const Index& index, const Tensor& x) {
+  const int64_t outputs = p.out_h * p.out_w, inputs = p.in_h * p.in_w, bytes = size_of(x.dtype());
+  std::vector<int32_t> copy;
+  const int32_t* at = static_cast<const int32_t*>(index->data());
+  if (x.device() == Device::cuda) {
+    copy.resize(size_t(p.batch * outputs * p.channels));
+    kernels::cuda::download(copy.data(), at, int64_t(copy.size() * sizeof(int32_t)));
+    at = copy.data();
+  }
+  const Tensor from = x.detach().to(Device::cpu);
+  Tensor y = Tensor::empty({p.batch, p.out_h, p.out_w, p.channels}, x.dtype());
+  kernels::parallel_ranges(p.batch * outputs, 1 + 8192 / p.channels, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin * p.channels; i < end * p.channels; ++i) {
+      const int64_t image = i / p.channels / outputs, channel = i % p.channels;
+      std::memcpy(
+          static_cast<char*>(y.raw()) + i * bytes,
+          static_cast<const char*>(from.raw()) + ((image * inputs + at[i]) * p.channels + channel) * bytes,
+          size_t(bytes));
+    }
+  });
+  y = y.to(x.device());
+  record("max_pool2d_gather", {x}, {y},
+         [=](BackwardContext& c) { c.set(0, scatter(p, index, c.grad_output())); },
+         {.double_backward = true});
+  return y;
+}
+
+Tensor average(const Pool2dParams& p, const Tensor& x);
+
+/// The backward of avg_pool2d, which is linear: its own is the average again.
+Tensor spread(const Pool2dParams& p, const Tensor& dy) {
+  Tensor dx = ops::empty({p.batch, p.in_h, p.in_w, p.channels}, dy);
+  dispatch("avg_pool2d", dx, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.avg_pool2d_backward(p, dy.data<T>(), dx.data<T>());
+  });
+  record("avg_pool2d_backward", {dy}, {dx},
+         [=](BackwardContext& c) { c.set(0, average(p, c.grad_output())); }, {.double_backward = true});
+  return dx;
+}
+
+// y = sum over the window / count: each element gets dy / count of every window that it is in.
+Tensor average(const Pool2dParams& p, const Tensor& x) {
+  Tensor y = ops::empty({p.batch, p.out_h, p.out_w, p.channels}, x);
+  dispatch("avg_pool2d", x, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.avg_pool2d_forward(p, x.data<T>(), y.data<T>());
+  });
+  record("avg_pool2d", {x}, {y}, [=](BackwardContext& c) { c.set(0, spread(p, c.grad_output())); },
+         {.detail = describe(p), .double_backward = true});
+  return y;
+}
+
 }  // namespace
 
 // y = max over the window: dy goes to the element that won.
@@ -52,39 +126,13 @@ Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
     using T = kernel_type<decltype(k)>;
     k.max_pool2d_forward(p, x.data<T>(), y.data<T>(), static_cast<int32_t*>(index->data()));
   });
-  record("max_pool2d", {x}, {y},
-         [=](BackwardContext& c) {
-           Tensor dx = ops::empty({p.batch, p.in_h, p.in_w, p.channels}, c.grad_output());
-           dispatch("max_pool2d", dx, [&](const auto& k) {
-             using T = kernel_type<decltype(k)>;
-             k.max_pool2d_backward(p, c.grad_output().data<T>(), static_cast<const int32_t*>(index->data()),
-                                   dx.data<T>());
-           });
-           c.set(0, std::move(dx));
-         },
-         {.detail = describe(p)});
+  record("max_pool2d", {x}, {y}, [=](BackwardContext& c) { c.set(0, scatter(p, index, c.grad_output())); },
+         {.detail = describe(p), .double_backward = true});
   return y;
 }
 
-// y = sum over the window / count: each element gets dy / count of every window that it is in.
 Tensor avg_pool2d(const Tensor& x, const Pool2dOptions& options) {
-  const Pool2dParams p = geometry("avg_pool2d", x, options);
-  Tensor y = ops::empty({p.batch, p.out_h, p.out_w, p.channels}, x);
-  dispatch("avg_pool2d", x, [&](const auto& k) {
-    using T = kernel_type<decltype(k)>;
-    k.avg_pool2d_forward(p, x.data<T>(), y.data<T>());
-  });
-  record("avg_pool2d", {x}, {y},
-         [=](BackwardContext& c) {
-           Tensor dx = ops::empty({p.batch, p.in_h, p.in_w, p.channels}, c.grad_output());
-           dispatch("avg_pool2d", dx, [&](const auto& k) {
-             using T = kernel_type<decltype(k)>;
-             k.avg_pool2d_backward(p, c.grad_output().data<T>(), dx.data<T>());
-           });
-           c.set(0, std::move(dx));
-         },
-         {.detail = describe(p)});
-  return y;
+  return average(geometry("avg_pool2d", x, options), x);
 }
 
 Tensor global_avg_pool(const Tensor& x) {

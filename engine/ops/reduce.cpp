@@ -84,14 +84,6 @@ Tensor stretched(const char* name, kernels::Binary op, const Shape& shape, const
   return y;
 }
 
-/// g of shape `kept` stretched to `shape` along the reduced dimensions, times `scale`.
-Tensor stretch(const char* name, const Tensor& g, const Shape& kept, const Shape& shape, double scale) {
-  Shape ones;
-  for (int i = 0; i < shape.ndim(); ++i) ones.push_back(1);
-  return stretched(name, kernels::Binary::mul, shape, g, kept, Tensor::full({}, scale, g.dtype(), g.device()),
-                   ones);
-}
-
 Tensor extreme(const char* op, Reduce kind, const Tensor& x, const std::vector<int>& dims, bool keepdim) {
   const Tensor m = reduce_keepdim(op, kind, x, dims);
   const Tensor y = m.view(without(x.shape(), op, dims, keepdim));
@@ -100,9 +92,10 @@ Tensor extreme(const char* op, Reduce kind, const Tensor& x, const std::vector<i
       op, {x}, {y}, !recording({&x}) ? BackwardFunction() : [=, x = x.detach()](BackwardContext& c) {
         const Tensor mask = stretched(op, kernels::Binary::equal, x.shape(), x, x.shape(), m, m.shape());
         const Tensor share =
-            div(c.grad_output().view(m.shape()), reduce_keepdim(op, Reduce::sum, mask, dims));
+            div(ops::view_as(c.grad_output(), m.shape()), reduce_keepdim(op, Reduce::sum, mask, dims));
         c.set(0, mul(mask, share));
-      });
+      },
+      {.double_backward = true});
   return y;
 }
 
@@ -115,7 +108,21 @@ Tensor sum_to(const Tensor& g, const Shape& shape) {
   const int extra = g.ndim() - shape.ndim();
   for (int i = 0; i < g.ndim(); ++i)
     if (i < extra || (shape[i - extra] == 1 && g.size(i) != 1)) dims.push_back(i);
-  return dims.empty() ? g.view(shape) : reduce_keepdim("sum", Reduce::sum, g, dims).view(shape);
+  return view_as(dims.empty() ? g : sum(g, dims, true), shape);
+}
+
+Tensor stretch(const char* name, const Tensor& g, const Shape& kept, const Shape& shape, double scale) {
+  Shape ones;
+  for (int i = 0; i < shape.ndim(); ++i) ones.push_back(1);
+  const Tensor y = stretched(name, kernels::Binary::mul, shape, g, kept,
+                             Tensor::full({}, scale, g.dtype(), g.device()), ones);
+  record("stretch", {g}, {y},
+         [=, from = g.shape()](BackwardContext& c) {
+           const Tensor dy = sum_to(c.grad_output(), kept);
+           c.set(0, view_as(scale == 1 ? dy : affine(dy, scale), from));
+         },
+         {.double_backward = true});
+  return y;
 }
 }  // namespace ops
 
@@ -123,9 +130,11 @@ Tensor sum_to(const Tensor& g, const Shape& shape) {
 Tensor sum(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
   const Tensor kept = reduce_keepdim("sum", Reduce::sum, x, dims);
   const Tensor y = kept.view(without(x.shape(), "sum", dims, keepdim));
-  record("sum", {x}, {y}, [shape = x.shape(), kept = kept.shape()](BackwardContext& c) {
-    c.set(0, stretch("sum", c.grad_output(), kept, shape, 1));
-  });
+  record("sum", {x}, {y},
+         [shape = x.shape(), kept = kept.shape()](BackwardContext& c) {
+           c.set(0, ops::stretch("sum", c.grad_output(), kept, shape));
+         },
+         {.double_backward = true});
   return y;
 }
 
@@ -140,9 +149,11 @@ Tensor mean(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
     k.affine(total.numel(), W(scale), W(0), total.data<T>(), total.data<T>());
   });
   const Tensor y = total.view(without(x.shape(), "mean", dims, keepdim));
-  record("mean", {x}, {y}, [=, shape = x.shape(), kept = total.shape()](BackwardContext& c) {
-    c.set(0, stretch("mean", c.grad_output(), kept, shape, scale));
-  });
+  record("mean", {x}, {y},
+         [=, shape = x.shape(), kept = total.shape()](BackwardContext& c) {
+           c.set(0, ops::stretch("mean", c.grad_output(), kept, shape, scale));
+         },
+         {.double_backward = true});
   return y;
 }
 

@@ -57,6 +57,20 @@ void copy_rows(Device device, const char* from, int64_t from_step, char* to, int
   for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * to_step, from + r * from_step, size_t(width));
 }
 
+/// x in the middle of zeros: dimension d becomes `whole`, x lies from `start` on.
+Tensor zeros_around(const Tensor& x, int d, int64_t start, int64_t whole) {
+  Shape shape = x.shape();
+  shape.set(d, whole);
+  const Tensor y = Tensor::zeros(shape, x.dtype(), x.device());
+  const int64_t length = x.size(d), step = shape.numel(d + 1, shape.ndim()) * size_of(x.dtype());
+  copy_rows(x.device(), static_cast<const char*>(x.raw()), length * step,
+            static_cast<char*>(y.raw()) + start * step, whole * step, length * step, shape.numel(0, d));
+  record("narrow_backward", {x}, {y},
+         [=](BackwardContext& c) { c.set(0, narrow(c.grad_output(), d, start, length)); },
+         {.double_backward = true});
+  return y;
+}
+
 }  // namespace
 
 Tensor reshape(const Tensor& x, const std::vector<int64_t>& sizes) {
@@ -74,9 +88,14 @@ Tensor reshape(const Tensor& x, const std::vector<int64_t>& sizes) {
   if (unknown >= 0 && known > 0) shape.set(unknown, x.numel() / known);
   check(shape.numel() == x.numel(), "reshape: shape ", x.shape(), " has ", x.numel(),
         " elements, which don't fit ", shape);
+  return ops::view_as(x, shape);
+}
+
+Tensor ops::view_as(const Tensor& x, const Shape& shape) {
   const Tensor y = x.view(shape);
   record("reshape", {x}, {y},
-         [from = x.shape()](BackwardContext& c) { c.set(0, c.grad_output().view(from)); });
+         [from = x.shape()](BackwardContext& c) { c.set(0, view_as(c.grad_output(), from)); },
+         {.double_backward = true});
   return y;
 }
 
@@ -96,8 +115,28 @@ Tensor permute(const Tensor& x, const std::vector<int>& order) {
     slot = int(i);
   }
   const Tensor y = permuted(x, order);
-  record("permute", {x}, {y},
-         [inverse](BackwardContext& c) { c.set(0, permuted(c.grad_output(), inverse)); });
+  record("permute", {x}, {y}, [inverse](BackwardContext& c) { c.set(0, permute(c.grad_output(), inverse)); },
+         {.double_backward = true});
+  return y;
+}
+
+// y = x[.., start : start + length, ..]: dx is dy with zeros around it, whose gradient is the same part
+// again.
+Tensor narrow(const Tensor& x, int dim, int64_t start, int64_t length) {
+  const int d = x.shape().index(dim);
+  check(start >= 0 && length >= 0 && start + length <= x.size(d), "narrow: ", length, " elements from ",
+        start, " on are not in dimension ", dim, " of shape ", x.shape());
+  Shape shape = x.shape();
+  shape.set(d, length);
+  const Tensor y = ops::empty(shape, x);
+  const int64_t outer = shape.numel(0, d), step = shape.numel(d + 1, shape.ndim()) * size_of(x.dtype()),
+                whole = x.size(d);
+  copy_rows(x.device(), static_cast<const char*>(x.raw()) + start * step, whole * step,
+            static_cast<char*>(y.raw()), length * step, length * step, outer);
+  record(
+      "narrow", {x}, {y},
+      [=](BackwardContext& c) { c.set(0, zeros_around(c.grad_output(), d, start, whole)); },
+      {.detail = Tape::current() ? weft::concat("dim ", d, " from ", start) : "", .double_backward = true});
   return y;
 }
 
@@ -128,20 +167,10 @@ Tensor concat(const std::vector<Tensor>& tensors, int dim) {
   record("concat", tensors, {y},
          [=](BackwardContext& c) {
            int64_t begin = 0;
-           for (size_t i = 0; i < sizes.size(); ++i) {
-             const int64_t width = sizes[i] * step;
-             if (c.needs(int(i))) {
-               Shape part = shape;
-               part.set(d, sizes[i]);
-               Tensor g = ops::empty(part, c.grad_output());
-               copy_rows(g.device(), static_cast<const char*>(c.grad_output().raw()) + begin, total * step,
-                         static_cast<char*>(g.raw()), width, width, outer);
-               c.set(int(i), std::move(g));
-             }
-             begin += width;
-           }
+           for (size_t i = 0; i < sizes.size(); begin += sizes[i++])
+             if (c.needs(int(i))) c.set(int(i), narrow(c.grad_output(), d, begin, sizes[i]));
          },
-         {.detail = Tape::current() ? weft::concat("dim ", d) : ""});
+         {.detail = Tape::current() ? weft::concat("dim ", d) : "", .double_backward = true});
   return y;
 }
 

@@ -13,6 +13,8 @@ Tensor reshape(const Tensor& x, const std::vector<int64_t>& sizes);
 Tensor flatten(const Tensor& x, int start = 1);
 /// A copy with the dimensions in another order: out.size(i) = x.size(order[i]).
 Tensor permute(const Tensor& x, const std::vector<int>& order);
+/// The part of x from `start` to `start + length` in one dimension, as a copy.
+Tensor narrow(const Tensor& x, int dim, int64_t start, int64_t length);
 /// Joined along `dim`; all other sizes must agree.
 Tensor concat(const std::vector<Tensor>& tensors, int dim = 0);
 

@@ -1,0 +1,59 @@
+// DetectAnomaly: finds the first NaN or infinity of a computation and says where it came from.
+//
+//   DetectAnomaly tracing({.step = step});
+//   Tape tape;
+//   tape.backward(loss(net(x)));          // throws where the first bad value appears
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "weft/engine/tensor.h"
+
+namespace weft {
+
+struct DetectAnomalyOptions {
+  int64_t step = -1;     ///< of the training, for the message; negative: not mentioned
+  bool infinity = true;  ///< infinite values are anomalies too; otherwise NaN alone is
+};
+
+/// While it lives, the results of every op on this thread and every gradient that backward computes are
+/// looked at, and the first that is NaN or infinite throws an Error. It names the pass (forward or backward),
+/// the op, the layer (path of the scope), the step, the element, the sample (its index in dimension 0), and
+/// which inputs (in backward: incoming gradients) were bad already. As torch.autograd.detect_anomaly, and
+/// without a tape too. Each op then costs one more pass over its results, on a GPU also a copy to the CPU, so
+/// a captured step can't be traced. With none alive the tape asks once for each op. They nest: the inner one
+/// counts.
+class DetectAnomaly {
+ public:
+  explicit DetectAnomaly(const DetectAnomalyOptions& options = {});
+  ~DetectAnomaly();
+  DetectAnomaly(const DetectAnomaly&) = delete;
+  DetectAnomaly& operator=(const DetectAnomaly&) = delete;
+
+  /// The step that messages name from now on.
+  void set_step(int64_t step) { options_.step = step; }
+
+  /// The one of this thread, or null.
+  static DetectAnomaly* current();
+
+  // --- for the tape ---
+  void check_outputs(std::string_view op, const std::vector<Tensor>& inputs,
+                     const std::vector<Tensor>& outputs) const;
+  void check_gradient(std::string_view op, std::string_view scope, int input, const Tensor& grad,
+                      std::span<const Tensor> grad_outputs) const;
+
+ private:
+  int64_t first_bad(const Tensor& t) const;
+  std::string describe(const Tensor& t) const;
+  std::string step() const;
+
+  DetectAnomalyOptions options_;
+  DetectAnomaly* outer_;
+};
+
+}  // namespace weft

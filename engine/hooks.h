@@ -1,0 +1,52 @@
+// Functions that a user hangs into a computation, and the handle that takes them out again.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <utility>
+
+namespace weft {
+
+/// What registering a hook gives back, as torch.utils.hooks.RemovableHandle. The hook stays when the handle
+/// ends; copies are the same handle.
+class RemovableHandle {
+ public:
+  RemovableHandle() = default;
+  explicit RemovableHandle(std::function<void()> remove) : remove_(std::move(remove)) {}
+  /// Takes the hook out. Nothing happens where that was done already, or where what it hung in has ended.
+  void remove() {
+    if (remove_) std::exchange(remove_, nullptr)();
+  }
+
+ private:
+  std::function<void()> remove_;
+};
+
+/// Hooks of one kind, called in the order in which they came.
+template <class Hook>
+class HookList {
+ public:
+  RemovableHandle add(Hook hook) {
+    const int64_t key = next_++;
+    (*hooks_)[key] = std::move(hook);
+    return RemovableHandle([list = std::weak_ptr<Map>(hooks_), key] {
+      if (const auto alive = list.lock()) alive->erase(key);
+    });
+  }
+  bool empty() const { return hooks_->empty(); }
+  /// Calls call(hook) for each. A hook may remove itself; hooks that come meanwhile wait for the next time.
+  template <class Call>
+  void each(Call&& call) const {
+    const Map now = *hooks_;
+    for (const auto& [key, hook] : now) call(hook);
+  }
+
+ private:
+  using Map = std::map<int64_t, Hook>;
+  std::shared_ptr<Map> hooks_ = std::make_shared<Map>();
+  int64_t next_ = 0;
+};
+
+}  // namespace weft
