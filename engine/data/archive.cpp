@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "weft/engine/data/file_tree.h"
+#include "weft/engine/data/packed_set.h"
 #include "weft/engine/error.h"
 
 namespace weft::data {
@@ -70,7 +71,7 @@ std::vector<FileEntry> read_archive(const std::string& path) {
     const char* name = utf8 ? utf8 : archive_entry_pathname(header);
     if (!name) bad();
     FileEntry entry{name, nullptr, {}};
-    if (named_as_picture(entry.path) || ends_with_any_case(entry.path, ".csv")) {
+    if (named_as_picture(entry.path) || ends_with_any_case(entry.path, ".csv") || in_packed_set(entry.path)) {
       const int64_t size = archive_entry_size(header);
       check(size >= 0 && size <= kMaxFile, "data: ", path, ": ", entry.path, " claims ", size, " bytes");
       std::vector<uint8_t> bytes;

@@ -9,6 +9,10 @@ ImageSize jpeg_size(std::span<const uint8_t> encoded);
 Image decode_jpeg(std::span<const uint8_t> encoded, const DecodeOptions& options);
 ImageSize png_size(std::span<const uint8_t> encoded);
 Image decode_png(std::span<const uint8_t> encoded, const DecodeOptions& options);
+ImageSize pnm_size(std::span<const uint8_t> encoded);
+Image decode_pnm(std::span<const uint8_t> encoded, const DecodeOptions& options);
+/// What stands before the pixels of a PGM (1 channel) or PPM (3).
+std::vector<uint8_t> pnm_header(int channels, int height, int width);
 
 /// The size of what decode_image would give, from the header alone.
 ImageSize decoded_size(std::span<const uint8_t> encoded, const DecodeOptions& options);

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <set>
 
+#include "weft/engine/data/packed_set.h"
 #include "weft/engine/error.h"
 
 namespace weft::data {
@@ -40,6 +41,7 @@ ImageDataset::ImageDataset(std::string split, std::vector<std::string> classes, 
 ImageDataset ImageDataset::from_tree(const std::string& path, const std::vector<FileEntry>& tree,
                                      const std::string& split) {
   check(split == "train" || split == "val", "data: there is no split '", split, "', only train and val");
+  if (is_packed_set(tree)) return read_packed_set(path, tree, split);
   ImageDataset set;
   set.split_ = split;
   set.source_ = path;

@@ -1,4 +1,4 @@
-// Labelled pictures in ImageNet's folder layout: SPLIT/CLASS/NAME.jpg.
+// Labelled pictures in ImageNet's folder layout, SPLIT/CLASS/NAME.jpg, or in the files of MNIST or CIFAR-10.
 #pragma once
 
 #include <cstdint>
@@ -31,6 +31,14 @@ class ImageDataset {
   /// depends on the file system. Files that are not named .jpg, .jpeg or .png are ignored and counted; hidden
   /// files are passed over in silence. Throws Error with the mend: nothing at `path`, no such split, no
   /// pictures, a class in val that train lacks, a corrupt archive.
+  ///
+  /// Or opens a packed set in such a place, told by the names of its files, which may be gzipped:
+  ///   MNIST and what has its form (Fashion-MNIST, KMNIST): train-images-idx3-ubyte, train-labels-idx1-ubyte,
+  ///   t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (the latter two are val); pictures become grey RGB;
+  ///   CIFAR-10, binary version: data_batch_1.bin and on, test_batch.bin (val), batches.meta.txt.
+  /// The classes are the lines of classes.txt beside them; without it those of batches.meta.txt, the clothes
+  /// of Fashion-MNIST where "fashion" is in the path, or the digits. The pictures keep their order, and
+  /// their name() is SPLIT/CLASS/NUMBER. Throws Error for files that are not what their names say.
   static ImageDataset open(const std::string& path, const std::string& split);
   /// Both splits, {train, val}, reading an archive only once.
   static std::pair<ImageDataset, ImageDataset> open_splits(const std::string& path);

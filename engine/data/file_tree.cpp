@@ -6,6 +6,7 @@
 #include <fstream>
 #include <set>
 
+#include "weft/engine/data/packed_set.h"
 #include "weft/engine/error.h"
 
 namespace weft::data {
@@ -15,7 +16,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kLayout =
-    "expected PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg (.jpeg, .png), or a .tgz or .tar of that";
+    "expected PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg (.jpeg, .png), or a .tgz or .tar of that, or "
+    "the files of MNIST (train-images-idx3-ubyte ...) or CIFAR-10 (data_batch_1.bin ...)";
 constexpr int kMaxDepth = 8;
 
 bool is_split(const std::string& name) { return name == "train" || name == "val"; }
@@ -23,6 +25,15 @@ bool is_split(const std::string& name) { return name == "train" || name == "val"
 bool has_split(const fs::path& folder) {
   return fs::is_directory(folder / "train") || fs::is_directory(folder / "val");
 }
+
+bool has_packed_set(const fs::path& folder) {
+  const fs::directory_iterator files(folder, fs::directory_options::skip_permission_denied);
+  return std::any_of(begin(files), end(files), [](const fs::directory_entry& e) {
+    return e.is_regular_file() && starts_packed_set(e.path().filename().string());
+  });
+}
+
+bool has_set(const fs::path& folder) { return has_split(folder) || has_packed_set(folder); }
 
 // "a, b, c, ..." of at most five.
 std::string some_of(const std::set<std::string>& names) {
@@ -37,13 +48,13 @@ std::string some_of(const std::set<std::string>& names) {
 }
 
 fs::path root_of_folder(const fs::path& path) {
-  if (has_split(path)) return path;
+  if (has_set(path)) return path;
   std::set<std::string> with, all;
   for (const fs::directory_entry& e : fs::directory_iterator(path)) {
     const std::string name = e.path().filename().string();
     if (name.starts_with('.')) continue;
     all.insert(name);
-    if (e.is_directory() && has_split(e.path())) with.insert(name);
+    if (e.is_directory() && has_set(e.path())) with.insert(name);
   }
   check(!with.empty(), "data: ", path.string(), " has no train/ or val/ folder, it has ", some_of(all), "; ",
         kLayout);
@@ -72,7 +83,8 @@ std::vector<FileEntry> read_folder(const fs::path& path) {
     if (fs::is_directory(root / split)) walk(root / split, std::string(split) + "/", 1, entries);
   for (const fs::directory_entry& e : fs::directory_iterator(root)) {
     const std::string name = e.path().filename().string();
-    if (e.is_regular_file() && ends_with_any_case(name, ".csv") && !name.starts_with('.'))
+    const bool wanted = ends_with_any_case(name, ".csv") || in_packed_set(name);
+    if (e.is_regular_file() && wanted && !name.starts_with('.'))
       entries.push_back({name, nullptr, e.path().string()});
   }
   return entries;
@@ -80,15 +92,15 @@ std::vector<FileEntry> read_folder(const fs::path& path) {
 
 std::vector<FileEntry> read_packed(const std::string& path) {
   std::vector<FileEntry> all = read_archive(path), entries;
-  // Where do train/ and val/ lie: at the top or in a folder there?
+  // Where do train/ and val/, or the files of a packed set, lie: at the top or in a folder there?
   std::set<std::string> roots, top;
   for (const FileEntry& e : all) {
     const auto parts = path_parts(e.path);
     if (parts.empty() || parts[0].starts_with('.')) continue;
     top.insert(parts[0]);
-    if (is_split(parts[0]))
+    if (is_split(parts[0]) || (parts.size() == 1 && starts_packed_set(parts[0])))
       roots.insert("");
-    else if (parts.size() > 1 && is_split(parts[1]))
+    else if (parts.size() > 1 && (is_split(parts[1]) || (parts.size() == 2 && starts_packed_set(parts[1]))))
       roots.insert(parts[0]);
   }
   check(!roots.empty(), "data: archive ", path, " has no train/ or val/ folder, it has ", some_of(top), "; ",
@@ -102,8 +114,9 @@ std::vector<FileEntry> read_packed(const std::string& path) {
       if (parts[0] != *roots.begin()) continue;
       parts.erase(parts.begin());
     }
-    if (parts.empty() || !(is_split(parts[0]) || (parts.size() == 1 && ends_with_any_case(parts[0], ".csv"))))
-      continue;
+    const bool beside =
+        parts.size() == 1 && (ends_with_any_case(parts[0], ".csv") || in_packed_set(parts[0]));
+    if (parts.empty() || !(is_split(parts[0]) || beside)) continue;
     if (std::any_of(parts.begin(), parts.end(), [](const auto& p) { return p.starts_with('.'); })) continue;
     e.path = parts[0];
     for (size_t i = 1; i < parts.size(); ++i) e.path += "/" + parts[i];

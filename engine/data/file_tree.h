@@ -21,13 +21,15 @@ struct FileEntry {
   Bytes load() const;
 };
 
-/// All that lies under train/ and val/, and the .csv files beside them, sorted by path. The root is `path`
-/// itself or the only folder in it that has a train/ or val/. Hidden files and folders (first character '.')
+/// All that lies under train/ and val/, and the .csv files beside them, sorted by path; or else the files of
+/// a packed set (packed_set.h). The root is `path` itself or the only folder in it that has one or the other.
+/// Hidden files and folders (first character '.')
 /// are left out; files that are neither pictures by name nor .csv come without their content. Throws Error
 /// where nothing of this kind is there, or the archive is corrupt.
 std::vector<FileEntry> read_file_tree(const std::string& path);
 
-/// All regular files of a tar archive, plain or gzipped, with the content of pictures and .csv files.
+/// All regular files of a tar archive, plain or gzipped, with the content of pictures, .csv files and packed
+/// sets.
 std::vector<FileEntry> read_archive(const std::string& path);
 
 /// True for names that end in .jpg, .jpeg or .png, in capital or small letters.

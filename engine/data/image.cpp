@@ -11,7 +11,7 @@ namespace weft::data {
 
 namespace {
 
-enum class Format { jpeg, png };
+enum class Format { jpeg, png, pnm };
 
 Format format_of(std::span<const uint8_t> encoded) {
   constexpr std::array<uint8_t, 3> jpeg{0xff, 0xd8, 0xff};
@@ -21,8 +21,10 @@ Format format_of(std::span<const uint8_t> encoded) {
   };
   check(!encoded.empty(), "image: the file is empty");
   if (starts_with(jpeg)) return Format::jpeg;
-  check(starts_with(png), "image: the content is neither JPEG nor PNG; only these two can be read");
-  return Format::png;
+  if (starts_with(png)) return Format::png;
+  const bool pnm = encoded.size() > 2 && encoded[0] == 'P' && (encoded[1] == '5' || encoded[1] == '6');
+  check(pnm, "image: the content is neither JPEG nor PNG nor a binary PGM or PPM; only these can be read");
+  return Format::pnm;
 }
 
 }  // namespace
@@ -41,7 +43,15 @@ void check_encodable(const char* op, const Image& image) {
 }
 
 ImageSize image_size(std::span<const uint8_t> encoded) {
-  return format_of(encoded) == Format::jpeg ? jpeg_size(encoded) : png_size(encoded);
+  switch (format_of(encoded)) {
+    case Format::jpeg:
+      return jpeg_size(encoded);
+    case Format::png:
+      return png_size(encoded);
+    case Format::pnm:
+      break;
+  }
+  return pnm_size(encoded);
 }
 
 ImageSize decoded_size(std::span<const uint8_t> encoded, const DecodeOptions& options) {
@@ -54,7 +64,15 @@ ImageSize decoded_size(std::span<const uint8_t> encoded, const DecodeOptions& op
 Image decode_image(std::span<const uint8_t> encoded, const DecodeOptions& options) {
   check(options.reduce == 1 || options.reduce == 2 || options.reduce == 4 || options.reduce == 8,
         "decode_image: reduce is ", options.reduce, ", but only 1, 2, 4 and 8 are possible");
-  return format_of(encoded) == Format::jpeg ? decode_jpeg(encoded, options) : decode_png(encoded, options);
+  switch (format_of(encoded)) {
+    case Format::jpeg:
+      return decode_jpeg(encoded, options);
+    case Format::png:
+      return decode_png(encoded, options);
+    case Format::pnm:
+      break;
+  }
+  return decode_pnm(encoded, options);
 }
 
 }  // namespace weft::data

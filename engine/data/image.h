@@ -1,4 +1,4 @@
-// Pictures in memory: decoding of JPEG and PNG, and encoding for the sample set and the tests.
+// Pictures in memory: decoding of JPEG, PNG, PGM and PPM, and encoding for the sample set and the tests.
 #pragma once
 
 #include <cstdint>
@@ -32,10 +32,11 @@ struct ImageSize {
   int height = 0, width = 0;
 };
 
-/// The size in the header of a JPEG or PNG. Throws Error as decode_image does.
+/// The size in the header of a JPEG, PNG, PGM or PPM. Throws Error as decode_image does.
 ImageSize image_size(std::span<const uint8_t> encoded);
 
-/// Decodes a JPEG or PNG, told apart by content. Grey is spread over three channels, CMYK and YCCK (stored
+/// Decodes a JPEG or PNG, or a binary PGM or PPM of 8 bits, told apart by content. Grey is spread over three
+/// channels, CMYK and YCCK (stored
 /// inverted, as Adobe does and Pillow assumes) become RGB, palettes are expanded, 16 bits scaled to 8 and an
 /// alpha channel dropped. The orientation tag and colour profiles are ignored, as by Pillow. Throws Error for
 /// anything else, for corrupt or truncated data (also where libjpeg would only warn and fill up with grey)

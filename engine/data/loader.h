@@ -19,6 +19,7 @@ struct LoaderOptions {
   int batch_size = 64;      ///< pictures in a batch; the last one of an epoch may have fewer
   bool train = true;        ///< shuffle, random crop and flip; else in order, resize and centre crop
   double min_scale = 0.35;  ///< training: the least share of a picture's area in a crop
+  bool flip = true;         ///< training: mirror every other picture
   int resize = 0;           ///< validation: the short side before the crop of `size`; 0 is `size`
   uint64_t seed = 42;
   int threads = 1;         ///< threads that prepare batches

@@ -53,7 +53,7 @@ ResizePlan plan_picture(const LoaderOptions& options, ImageSize full, ImageSize 
     b.width = std::min(b.width, decoded.width - b.left);
     b.height = std::min(b.height, decoded.height - b.top);
   }
-  return crop_plan(decoded, crop.box, options.size, options.size, crop.flip);
+  return crop_plan(decoded, crop.box, options.size, options.size, crop.flip && options.flip);
 }
 
 int64_t check_options(LoaderOptions& options, int64_t n) {
