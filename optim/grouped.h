@@ -7,8 +7,8 @@
 
 namespace weft::optim {
 
-/// Base of an optimizer whose groups each have an `OptionsT`: an aggregate with `lr`, `weight_decay`, and
-/// `betas` or `momentum`.
+/// Base of an optimizer whose groups each have an `OptionsT`: an aggregate with `lr`, `weight_decay`, and,
+/// where there is a momentum, `betas` or `momentum`.
 template <class OptionsT>
 class GroupedOptimizer : public Optimizer {
  public:
@@ -26,8 +26,9 @@ class GroupedOptimizer : public Optimizer {
   const Options& options(size_t group = 0) const { return (at(group), options_[group]); }
   void set_options(size_t group, const Options& options) {
     check_options(options);
-    check(slots(options).size() <= at(group).slots.size(), name(),
-          ": these options need other state (momentum) than group ", group, " was added with");
+    for (const Slot& slot : slots(options))
+      check(has_slot(group, slot.name), name(), ": these options need other state (", slot.name,
+            ") than group ", group, " was added with");
     options_[group] = options;
   }
 
@@ -40,13 +41,20 @@ class GroupedOptimizer : public Optimizer {
   void set_lr(size_t group, double lr) override { change(group, &Options::lr, lr); }
   double weight_decay(size_t group) const override { return options(group).weight_decay; }
   void set_weight_decay(size_t group, double value) override { change(group, &Options::weight_decay, value); }
-  bool has_momentum(size_t group) const override { return kAdamLike || !at(group).slots.empty(); }
-  double momentum(size_t group) const override { return momentum_of(options(group)); }
+  bool has_momentum(size_t group) const override {
+    return kAdamLike || (kMomentum && has_slot(group, "momentum_buffer"));
+  }
+  double momentum(size_t group) const override {
+    double value = 0;
+    if constexpr (kAdamLike || kMomentum) value = momentum_of(options(group));
+    return value;
+  }
   void set_momentum(size_t group, double momentum) override {
-    check(has_momentum(group), name(), ": group ", group,
-          " was added with momentum 0 and has no buffer for one");
+    check(has_momentum(group), name(),
+          kMomentum ? concat(": group ", group, " was added with momentum 0 and has no buffer for one")
+                    : std::string(": there is no momentum to set"));
     Options changed = options(group);
-    momentum_of(changed) = momentum;
+    if constexpr (kAdamLike || kMomentum) momentum_of(changed) = momentum;
     check_options(changed);
     options_[group] = changed;
   }
@@ -66,8 +74,10 @@ class GroupedOptimizer : public Optimizer {
     if constexpr (kAdamLike) {
       for (double beta : o.betas)
         check(beta >= 0 && beta < 1, name(), ": a beta is ", beta, "; betas must be in [0, 1)");
+    }
+    if constexpr (requires { o.eps; })
       check(o.eps >= 0, name(), ": eps is ", o.eps, "; it must be 0 or more");
-    } else {
+    if constexpr (kMomentum) {
       check(o.momentum >= 0, name(), ": momentum is ", o.momentum, "; it must be 0 or more");
     }
   }
@@ -75,6 +85,13 @@ class GroupedOptimizer : public Optimizer {
  private:
   friend class MultiTensor;
   static constexpr bool kAdamLike = requires(Options o) { o.betas; };
+  static constexpr bool kMomentum = requires(Options o) { o.momentum; };
+
+  bool has_slot(size_t group, const std::string& name) const {
+    for (const Slot& slot : at(group).slots)
+      if (slot.name == name) return true;
+    return false;
+  }
 
   template <class O>
   static auto& momentum_of(O& options) {

@@ -1,5 +1,5 @@
 // The passes over all parameters of a group that every optimizer's step is made of. What happens to an
-// element is said in kernels/updates/.
+// element is said by the optimizers' formulas (kernels/updates/update.h).
 //
 // Tensors are cut into chunks of a fixed size, so that neither the result nor the order of a sum depends on
 // the number of threads, and many small tensors and one large one keep all threads equally busy.
@@ -10,6 +10,7 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <type_traits>
 #include <vector>
 
 #include "weft/kernels/cuda.h"
@@ -78,64 +79,49 @@ struct Chunk {
   std::array<T*, kernels::updates::kMaxSlots> state{};  // the group's slots; null where one is a scalar
 };
 
-/// The second pass of an update, or the only one.
-template <class U, class T>
-void update_chunk(const U& update, const Chunk<T>& c) {
-  namespace up = kernels::updates;
+/// The second pass of an update, or the only one: each array is touched by its own pointer only.
+template <class U, class T, class... S>
+void update_elements(const U& update, int64_t n, T* __restrict p, const T* __restrict g,
+                     S* __restrict... state) {
   const U u = update;  // no store can change it
-  T* __restrict p = c.p;
-  const T* __restrict g = c.g;
-  T* __restrict s0 = c.state[0], * __restrict s1 = c.state[1];
-  for (int64_t i = 0; i < c.n; ++i) {
-    T w = p[i], d = 0, a = 0, b = 0;
-    if constexpr (up::reads_gradient<U>()) d = g[i];
-    if constexpr (U::kSlots > 0) a = s0[i];
-    if constexpr (U::kSlots > 1) b = s1[i];
-    up::element(u, w, d, a, b);
-    p[i] = w;
-    if constexpr (up::writes_state<U>()) s0[i] = a;
-    if constexpr (up::writes_state<U>() && U::kSlots > 1) s1[i] = b;
+  for (int64_t i = 0; i < n; ++i) {
+    T d = 0;
+    if constexpr (kernels::updates::reads_gradient<U>()) d = g[i];
+    u(p[i], d, state[i]...);
   }
+}
+template <class U, class T>
+void update_chunk(const U& u, const Chunk<T>& c) {
+  kernels::updates::with_slots<U>(c.state, [&](auto*... s) { update_elements(u, c.n, c.p, c.g, s...); });
 }
 
 /// The first pass of an update that needs sums: adds those of at most kSumBlock elements, in the order of
 /// block_squares().
-template <class U, class T>
-void sum_block(const U& update, const Chunk<T>& c, double* sums) {
+template <class U, class T, class... S>
+void sum_elements(const U& update, double* sums, int64_t n, const T* __restrict p, const T* __restrict g,
+                  S* __restrict... state) {
   namespace up = kernels::updates;
   constexpr int kSums = up::sums_of<U>(), kLanes = 32;
   const U u = update;
-  const T* __restrict p = c.p;
-  const T* __restrict g = c.g;
-  T* __restrict s0 = c.state[0], * __restrict s1 = c.state[1];
   T lane[kSums][kLanes] = {};
   const auto add = [&](int64_t i, int j) {
-    T a = 0, b = 0, terms[kSums];
-    a = s0[i];
-    if constexpr (U::kSlots > 1) b = s1[i];
-    up::first_pass(u, p[i], g[i], a, b, terms);
-    if constexpr (up::advances_first<U>()) {
-      s0[i] = a;
-      if constexpr (U::kSlots > 1) s1[i] = b;
-    }
+    T terms[kSums];
+    up::first_pass(u, p[i], g[i], terms, state[i]...);
     for (int k = 0; k < kSums; ++k) lane[k][j] += terms[k] * terms[k];
   };
   int64_t i = 0;
-  for (; i + kLanes <= c.n; i += kLanes)
+  for (; i + kLanes <= n; i += kLanes)
     for (int j = 0; j < kLanes; ++j) add(i + j, j);
-  for (int j = 0; i < c.n; ++i, ++j) add(i, j);
+  for (int j = 0; i < n; ++i, ++j) add(i, j);
   for (int k = 0; k < kSums; ++k) {
     for (int step = kLanes / 2; step > 0; step /= 2)
       for (int j = 0; j < step; ++j) lane[k][j] += lane[k][j + step];
     double sum = double(lane[k][0]);
     if (squares_left_range(lane[k][0])) {
       sum = 0;
-      for (i = 0; i < c.n; ++i) {
+      for (i = 0; i < n; ++i) {
         T terms[kSums];
-        if constexpr (U::kSlots > 1)
-          u.terms(p[i], g[i], s0[i], s1[i], terms);
-        else
-          u.terms(p[i], g[i], s0[i], terms);
+        u.terms(p[i], g[i], state[i]..., terms);
         sum += double(terms[k]) * double(terms[k]);
       }
     }
@@ -145,13 +131,11 @@ void sum_block(const U& update, const Chunk<T>& c, double* sums) {
 
 /// The same for a chunk.
 template <class U, class T>
-void sum_chunk(const U& update, const Chunk<T>& c, double* sums) {
-  for (int64_t i = 0; i < c.n; i += kSumBlock) {
-    Chunk<T> block{c.n - i < kSumBlock ? c.n - i : kSumBlock, c.p + i, c.g + i, {}};
-    for (size_t s = 0; s < block.state.size(); ++s)
-      if (c.state[s]) block.state[s] = c.state[s] + i;
-    sum_block(update, block, sums);
-  }
+void sum_chunk(const U& u, const Chunk<T>& c, double* sums) {
+  for (int64_t i = 0; i < c.n; i += kSumBlock)
+    kernels::updates::with_slots<U>(c.state, [&](auto*... s) {
+      sum_elements(u, sums, c.n - i < kSumBlock ? c.n - i : kSumBlock, c.p + i, c.g + i, (s + i)...);
+    });
 }
 
 /// Runs updates on the parameters of a group that have a gradient.
@@ -160,15 +144,15 @@ class MultiTensor {
   using Entry = Optimizer::Entry;
   using Group = Optimizer::Group;
 
-  /// Counts an update of each parameter that has a gradient and runs U on it: make(options, t, T()) gives its
-  /// scalars as a U<T> from the group's options and the parameter's number of updates, this one included.
-  /// Counts a step of the optimizer with its last group.
-  template <template <class> class U, class Opt, class Make>
+  /// Counts an update of each parameter that has a gradient and runs a formula on it: make(options, t, T())
+  /// gives it as a U<T>, T float or double, from the group's options and the parameter's number of updates,
+  /// this one included. Counts a step of the optimizer with its last group.
+  template <class Opt, class Make>
   static void step(Opt& optimizer, size_t group, Make make) {
     const auto begin = [&optimizer, group] {
       if (group + 1 == optimizer.groups_.size()) optimizer.advance();
     };
-    run<U>(optimizer, group, begin, [&optimizer, group, make](size_t i, auto type) {
+    run(optimizer, group, begin, [&optimizer, group, make](size_t i, auto type) {
       if (optimizer.before_update_) optimizer.before_update_(group, i);
       Entry& entry = optimizer.groups_[group].entries[i];
       const int64_t t = ++*entry.updates.template data<int64_t>();
@@ -176,15 +160,17 @@ class MultiTensor {
     });
   }
 
-  /// Runs U on each parameter that has a gradient and for which make(index of the entry, T()), an optional
-  /// U<T>, gives one. `make` is called serially, after begin(). In a captured step both are called again
-  /// before each launch: what they refer to must live as long.
-  template <template <class> class U, class Begin, class Make>
+  /// Runs a formula on each parameter that has a gradient and for which make(index of the entry, T()), an
+  /// optional U<T>, gives one. `make` is called serially, after begin(). In a captured step both are called
+  /// again before each launch: what they refer to must live as long.
+  template <class Begin, class Make>
   static void run(Optimizer& optimizer, size_t g, const Begin& begin, const Make& make) {
+    using Works = Work<formula_of<Make, float>, formula_of<Make, double>>;
     Group& group = optimizer.groups_[g];
-    if (group.gpu_memory.defined()) return run_on_gpu<U<float>>(group, optimizer.skip_, begin, make);
+    if (group.gpu_memory.defined())
+      return run_on_gpu<formula_of<Make, float>>(group, optimizer.skip_, begin, make);
     begin();
-    std::vector<Work<U>> work(group.entries.size());
+    std::vector<Works> work(group.entries.size());
     for (size_t i = 0; i < work.size(); ++i) {
       const Entry& entry = group.entries[i];
       if (!entry.param.tensor.grad().defined()) continue;
@@ -193,12 +179,15 @@ class MultiTensor {
       else
         work[i].f64 = make(i, double());
     }
-    if constexpr (kernels::updates::sums_of<U<float>>() > 0) finish(group, work);
+    if constexpr (kernels::updates::sums_of<formula_of<Make, float>>() > 0) finish(group, work);
     kernels::parallel_for(int64_t(group.chunks.size()), [&](int64_t c) {
       on_chunk(group, group.chunks[size_t(c)], work,
                [](const auto& u, const auto& chunk) { update_chunk(u, chunk); });
     });
   }
+
+  /// How many state tensors each parameter of a group has.
+  static size_t slots(const Optimizer& optimizer, size_t group) { return optimizer.at(group).slots.size(); }
 
   /// The memory that the steps of a group need on the GPU: records, the first chunk of each, and partial
   /// sums.
@@ -211,11 +200,14 @@ class MultiTensor {
   }
 
  private:
+  /// The formula for T that `make` gives.
+  template <class Make, class T>
+  using formula_of = typename std::invoke_result_t<const Make&, size_t, T>::value_type;
   /// What there is to do for an entry: one of the two, or neither.
-  template <template <class> class U>
+  template <class F32, class F64>
   struct Work {
-    std::optional<U<float>> f32;
-    std::optional<U<double>> f64;
+    std::optional<F32> f32;
+    std::optional<F64> f64;
   };
 
   static int64_t gpu_chunks(const Entry& entry) {
@@ -234,7 +226,7 @@ class MultiTensor {
     namespace cuda = kernels::cuda;
     const cuda::UpdateKernels* kernels = cuda::find_update(U::kName);
     check(kernels != nullptr, U::kName,
-          ": this update has no kernels for the GPU (kernels/cuda/optimizers.cu)");
+          ": the library has no kernels for this formula on the GPU (optim/cuda_updates.cu)");
     // What is worked on is settled here; the scalars are made in each step.
     struct Plan {
       std::vector<size_t> entries;
@@ -288,10 +280,10 @@ class MultiTensor {
   }
 
   /// The first pass: takes the sums in the order of the chunks, and finishes the updates by them.
-  template <template <class> class U>
-  static void finish(Group& group, std::vector<Work<U>>& work) {
+  template <class F32, class F64>
+  static void finish(Group& group, std::vector<Work<F32, F64>>& work) {
     namespace up = kernels::updates;
-    using Sums = std::array<double, size_t(up::sums_of<U<float>>())>;
+    using Sums = std::array<double, size_t(up::sums_of<F32>())>;
     std::vector<Sums> partial(group.chunks.size()), sums(group.entries.size());
     kernels::parallel_for(int64_t(group.chunks.size()), [&](int64_t c) {
       on_chunk(group, group.chunks[size_t(c)], work, [&](const auto& u, const auto& chunk) {
@@ -314,10 +306,9 @@ class MultiTensor {
     return nullptr;
   }
 
-  template <template <class> class U, class Body>
-  static void on_chunk(const Group& group, const ChunkRange& range, const std::vector<Work<U>>& work,
-                       Body&& body) {
-    const Work<U>& w = work[range.entry];
+  template <class W, class Body>
+  static void on_chunk(const Group& group, const ChunkRange& range, const std::vector<W>& work, Body&& body) {
+    const W& w = work[range.entry];
     if (w.f32) body(*w.f32, chunk<float>(group, range));
     if (w.f64) body(*w.f64, chunk<double>(group, range));
   }

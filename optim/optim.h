@@ -1,16 +1,7 @@
 // All optimizers, schedules and gradient clipping, in one include.
 #pragma once
-#include "weft/optim/adam.h"
-#include "weft/optim/adamw.h"
 #include "weft/optim/clip.h"
 #include "weft/optim/grad_scaler.h"
-#include "weft/optim/lars.h"
-#include "weft/optim/lookahead.h"
-#include "weft/optim/novograd.h"
-#include "weft/optim/radam.h"
-#include "weft/optim/ralamb.h"
-#include "weft/optim/ranger.h"
-#include "weft/optim/rangerlars.h"
+#include "weft/optim/optimizer_list.h"
 #include "weft/optim/registry.h"
 #include "weft/optim/schedule.h"
-#include "weft/optim/sgd.h"

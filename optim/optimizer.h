@@ -68,6 +68,8 @@ class Optimizer {
   virtual void set_momentum(size_t group, double momentum) = 0;
   virtual double weight_decay(size_t group) const = 0;
   virtual void set_weight_decay(size_t group, double weight_decay) = 0;
+  /// Whether an element's update depends on no other element, so that a tensor is updated as its pieces are.
+  virtual bool by_element() const = 0;
 
   /// All that a resumed run needs: "step", and for each parameter "<path>/step" and "<path>/<slot>" with
   /// PyTorch's slot names

@@ -6,37 +6,20 @@
 #include <string_view>
 #include <vector>
 
+#include "weft/optim/hyper.h"
 #include "weft/optim/optimizer.h"
 #include "weft/optim/schedule.h"
 
 namespace weft::optim {
 
-/// Parameters that get weight decay and those that do not.
-struct DecayGroups {
-  std::vector<Parameter> decay, no_decay;
-};
-
 /// Splits by shape: no decay for parameters with at most one dimension, which are those of norm layers,
 /// biases and gains.
 DecayGroups split_decay(const std::vector<Parameter>& parameters);
 
-/// The numbers that a command line sets for any optimizer; the defaults are those of the ImageWoof record.
-struct Hyper {
-  double lr = 4e-3;
-  double mom = 0.95;     ///< momentum, or beta1
-  double sqrmom = 0.99;  ///< beta2; unused by sgd and lars
-  double eps = 1e-6;     ///< unused by sgd and lars
-  double wd = 1e-2;      ///< weight decay of the first group; the second has none
-};
-
-/// The names that make_optimizer knows:
-/// - sgd: momentum, L2 weight decay;
-/// - adam: L2 weight decay; adamw: decoupled weight decay, as all below but where they say otherwise;
-/// - radam: threshold 5; lookahead: k 6, alpha 0.5, AdamW inside; ranger: 9.3.19;
-/// - novograd: the paper's form, with its own decay;
-/// - lars: the decay is in the ratio, which the second group does without;
-/// - rangerlars: as published by over9000; rangerlars-fixed: as intended (lessw2020).
+/// The names that make_optimizer knows, in alphabetical order of their files: those of optim/optimizers/.
 std::vector<std::string> optimizer_names();
+/// The formula, source and peculiarities of that one in a few lines. Throws Error where the name is unknown.
+std::string_view optimizer_description(std::string_view name);
 
 /// Makes an optimizer with two parameter groups, `groups.decay` with weight decay and `groups.no_decay`
 /// without; an empty one is left out. Throws Error with the list of names where the name is unknown, and

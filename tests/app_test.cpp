@@ -16,6 +16,7 @@
 #include "weft/engine/safetensors.h"
 #include "weft/kernels/activation.h"
 #include "weft/kernels/cuda.h"
+#include "weft/optim/registry.h"
 
 using nlohmann::json;
 using weft::read_file;
@@ -442,6 +443,24 @@ TEST_CASE("lab lists the activations") {
   }
   CHECK(count == weft::kActivationCount);
   check_error(weft_run({"lab", "activations"}), 2, {"--list"});
+}
+
+TEST_CASE("lab lists the optimizers") {
+  const Result text = weft_run({"lab", "optimizers", "--list"});
+  CHECK(text.code == 0);
+  CHECK(has(text.out, "adam: Adam (Kingma & Ba 2015, https://arxiv.org/abs/1412.6980"));
+  CHECK(has(text.out, "\n    m <- beta1 m + (1 - beta1) g,"));
+  const Result lines = weft_run({"lab", "optimizers", "--list", "--json"});
+  CHECK(lines.code == 0);
+  std::istringstream in(lines.out);
+  std::vector<std::string> names;
+  for (std::string line; std::getline(in, line);) {
+    const json row = json::parse(line);
+    names.push_back(row.at("name"));
+    CHECK(row.at("description").get<std::string>().size() > 60);
+  }
+  CHECK(names == weft::optim::optimizer_names());
+  check_error(weft_run({"lab", "optimizers"}), 2, {"--list"});
 }
 
 TEST_CASE("bench prints JSON lines") {

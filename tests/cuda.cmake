@@ -13,7 +13,8 @@ endforeach()
 
 # The CUDA kernels and their runtime compiled for the emulated device. Programs that have these objects take nothing
 # from kernels/cuda or kernels/no_cuda.cpp in the weft library. Their libraries (cuDNN, cuBLASLt) are replaced.
-file(GLOB emulated_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cu ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cpp)
+file(GLOB emulated_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cu ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cpp
+  ${PROJECT_SOURCE_DIR}/optim/*.cu)
 list(FILTER emulated_sources EXCLUDE REGEX "/(cudnn|conv_plans|convolution|plan_cache|gemm)\\.cpp$")
 set_source_files_properties(${emulated_sources} PROPERTIES LANGUAGE CXX)
 add_library(weft_cuda_emulated OBJECT ${emulated_sources} ${emulated_libraries})

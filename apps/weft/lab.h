@@ -6,5 +6,6 @@
 namespace weft::app {
 
 void add_lab_activations(CLI::App& lab, Action& action);
+void add_lab_optimizers(CLI::App& lab, Action& action);
 
 }  // namespace weft::app

@@ -68,6 +68,29 @@ __device__ bool sum_over_blocks(double (&sums)[kSums], double* partial, int inde
   return true;
 }
 
+/// A block's part of the state tensors, and of one of them 4 elements.
+template <class U>
+struct ChunkState {
+  static constexpr int kCount = U::kSlots > 0 ? U::kSlots : 1;
+  float* at[kCount];
+  Quad quads[kCount];
+
+  __device__ ChunkState(const UpdateRecord<U>& record, int64_t begin) {
+    for (int s = 0; s < U::kSlots; ++s) at[s] = record.state[s] + begin;
+  }
+  __device__ bool wide() const {
+    bool all = true;
+    for (int s = 0; s < U::kSlots; ++s) all = all && cuda::wide(at[s]);
+    return all;
+  }
+  __device__ void load_quads(int i) {
+    for (int s = 0; s < U::kSlots; ++s) quads[s] = load<4>(at[s] + i);
+  }
+  __device__ void store_quads(int i) {
+    for (int s = 0; s < U::kSlots; ++s) store(at[s] + i, quads[s]);
+  }
+};
+
 template <class U>
 __global__ void __launch_bounds__(kUpdateThreads) update_kernel(UpdateLaunch launch) {
   if (launch.skip && *launch.skip != 0) return;
@@ -78,38 +101,30 @@ __global__ void __launch_bounds__(kUpdateThreads) update_kernel(UpdateLaunch lau
   const int n = chunk_size(record.n, place.begin);
   float* p = record.p + place.begin;
   const float* g = updates::reads_gradient<U>() ? record.g + place.begin : nullptr;
-  float* s0 = U::kSlots > 0 ? record.state[0] + place.begin : nullptr;
-  float* s1 = U::kSlots > 1 ? record.state[1] + place.begin : nullptr;
+  ChunkState<U> state(record, place.begin);
   int done = 0;
-  if (wide(p) && wide(g) && wide(s0) && wide(s1)) {
+  if (wide(p) && wide(g) && state.wide()) {
     done = n / 4 * 4;
     for (int i = int(threadIdx.x) * 4; i < done; i += kUpdateThreads * 4) {
-      Quad w = load<4>(p + i), d{}, a{}, b{};
+      Quad w = load<4>(p + i), d{};
       if constexpr (updates::reads_gradient<U>()) d = load<4>(g + i);
-      if constexpr (U::kSlots > 0) a = load<4>(s0 + i);
-      if constexpr (U::kSlots > 1) b = load<4>(s1 + i);
-      for (int j = 0; j < 4; ++j) updates::element(u, w.v[j], d.v[j], a.v[j], b.v[j]);
+      state.load_quads(i);
+      for (int j = 0; j < 4; ++j)
+        updates::with_slots<U>(state.quads, [&](auto&... s) { u(w.v[j], d.v[j], s.v[j]...); });
       store(p + i, w);
-      if constexpr (updates::writes_state<U>()) store(s0 + i, a);
-      if constexpr (updates::writes_state<U>() && U::kSlots > 1) store(s1 + i, b);
+      if constexpr (updates::writes_state<U>()) state.store_quads(i);
     }
   }
   for (int i = done + int(threadIdx.x); i < n; i += kUpdateThreads) {
-    float w = p[i], d = 0, a = 0, b = 0;
+    float d = 0;
     if constexpr (updates::reads_gradient<U>()) d = g[i];
-    if constexpr (U::kSlots > 0) a = s0[i];
-    if constexpr (U::kSlots > 1) b = s1[i];
-    updates::element(u, w, d, a, b);
-    p[i] = w;
-    if constexpr (updates::writes_state<U>()) s0[i] = a;
-    if constexpr (updates::writes_state<U>() && U::kSlots > 1) s1[i] = b;
+    updates::with_slots<U>(state.at, [&](auto*... s) { u(p[i], d, s[i]...); });
   }
 }
 
 template <class U>
 __global__ void __launch_bounds__(kUpdateThreads, 3) sums_kernel(UpdateLaunch launch) {
   constexpr int kSums = updates::sums_of<U>();
-  constexpr bool kAdvances = updates::advances_first<U>();
   const ChunkPlace place = find_chunk(launch.tensors, launch.first);
   auto& record = static_cast<UpdateRecord<U>*>(launch.records)[place.tensor];
   if (!record.p) return;
@@ -123,33 +138,26 @@ __global__ void __launch_bounds__(kUpdateThreads, 3) sums_kernel(UpdateLaunch la
   const int n = chunk_size(record.n, place.begin);
   const float* p = record.p + place.begin;
   const float* g = record.g + place.begin;
-  float* s0 = record.state[0] + place.begin;
-  float* s1 = U::kSlots > 1 ? record.state[1] + place.begin : nullptr;
+  ChunkState<U> state(record, place.begin);
   double sums[kSums] = {};
-  const auto add = [&](float w, float d, float& a, float& b) {
+  const auto add = [&](float w, float d, auto&... s) {
     float terms[kSums];
-    updates::first_pass(u, w, d, a, b, terms);
+    updates::first_pass(u, w, d, terms, s...);
     for (int k = 0; k < kSums; ++k) sums[k] += double(terms[k]) * double(terms[k]);
   };
   int done = 0;
-  if (wide(p) && wide(g) && wide(s0) && wide(s1)) {
+  if (wide(p) && wide(g) && state.wide()) {
     done = n / 4 * 4;
     for (int i = int(threadIdx.x) * 4; i < done; i += kUpdateThreads * 4) {
       const Quad w = load<4>(p + i), d = load<4>(g + i);
-      Quad a = load<4>(s0 + i), b{};
-      if constexpr (U::kSlots > 1) b = load<4>(s1 + i);
-      for (int j = 0; j < 4; ++j) add(w.v[j], d.v[j], a.v[j], b.v[j]);
-      if constexpr (kAdvances) store(s0 + i, a);
-      if constexpr (kAdvances && U::kSlots > 1) store(s1 + i, b);
+      state.load_quads(i);
+      for (int j = 0; j < 4; ++j)
+        updates::with_slots<U>(state.quads, [&](auto&... s) { add(w.v[j], d.v[j], s.v[j]...); });
+      if constexpr (updates::advances_first<U>()) state.store_quads(i);
     }
   }
-  for (int i = done + int(threadIdx.x); i < n; i += kUpdateThreads) {
-    float a = s0[i], b = 0;
-    if constexpr (U::kSlots > 1) b = s1[i];
-    add(p[i], g[i], a, b);
-    if constexpr (kAdvances) s0[i] = a;
-    if constexpr (kAdvances && U::kSlots > 1) s1[i] = b;
-  }
+  for (int i = done + int(threadIdx.x); i < n; i += kUpdateThreads)
+    updates::with_slots<U>(state.at, [&](auto*... s) { add(p[i], g[i], s[i]...); });
   block_sum(sums);
   const int first = launch.first[place.tensor], chunks = int((record.n + kUpdateChunk - 1) / kUpdateChunk);
   if (sum_over_blocks<updates::kMaxSums>(sums, launch.partial + int64_t(first) * updates::kMaxSums,
@@ -161,7 +169,7 @@ __global__ void __launch_bounds__(kUpdateThreads, 3) sums_kernel(UpdateLaunch la
   }
 }
 
-/// The launches of one update, for the table in optimizers.cu.
+/// The launches of one update, for the table in optim/cuda_updates.cu.
 template <class U>
 constexpr UpdateKernels update_kernels() {
   static_assert(sizeof(UpdateRecord<U>) <= kMaxRecordBytes && U::kSlots <= updates::kMaxSlots &&

@@ -14,7 +14,7 @@ namespace weft::kernels::cuda {
 /// times, so that it is not left half idle at the end.
 constexpr int64_t kUpdateChunk = 4096;
 
-/// A tensor's place, and the update to run on it: U is a struct of kernels/updates/ for float.
+/// A tensor's place, and the update to run on it: U is the struct of a formula (update.h) for float.
 template <class U>
 struct alignas(16) UpdateRecord {
   float* p = nullptr;  // null: this tensor is left as it is
@@ -26,7 +26,7 @@ struct alignas(16) UpdateRecord {
   U update{};
 };
 /// No record is larger.
-constexpr int64_t kMaxRecordBytes = 192;
+constexpr int64_t kMaxRecordBytes = 256;
 
 /// What a launch works on, all but the first two in the GPU's memory.
 struct UpdateLaunch {

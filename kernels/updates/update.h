@@ -10,8 +10,9 @@
 //     WEFT_HD void operator()(T& p, T g, T& m, T& v) const;
 //   };
 //
-// An update that reads no gradient says `static constexpr bool kGradient = false` and is given 0. Where the
-// scalars depend on norms of the whole tensor, a first pass takes sums of squares:
+// State tensors come before the scalar slot, if there is one. An update that reads no gradient says `static
+// constexpr bool kGradient = false` and is given 0. Where the scalars depend on norms of the whole tensor, a
+// first pass takes sums of squares:
 //
 //     static constexpr int kSums = 2;  // at most kMaxSums
 //     // optional: changes the state, which operator() then leaves alone
@@ -26,12 +27,15 @@
 //     WEFT_HD void skipped(double* scalar) const;
 #pragma once
 
+#include <cstddef>
+#include <utility>
+
 #include "weft/kernels/host_device.h"
 #include "weft/kernels/math.h"
 
 namespace weft::kernels::updates {
 
-constexpr int kMaxSlots = 2, kMaxSums = 2;
+constexpr int kMaxSlots = 4, kMaxSums = 2;
 
 template <class U>
 constexpr int sums_of() {
@@ -65,26 +69,20 @@ WEFT_HD bool needs_sums(const U& u) {
     return true;
 }
 
-/// Calls update(p, g, state...) with as many of a, b as it has slots.
-template <class U, class T>
-WEFT_HD void element(const U& update, T& p, T g, T& a, T& b) {
-  if constexpr (U::kSlots == 0)
-    update(p, g);
-  else if constexpr (U::kSlots == 1)
-    update(p, g, a);
-  else
-    update(p, g, a, b);
+/// Calls body(state[0], ..., state[U::kSlots - 1]).
+template <class U, class Array, class Body, size_t... S>
+WEFT_HD void with_slots(Array& state, const Body& body, std::index_sequence<S...>) {
+  body(state[S]...);
+}
+template <class U, class Array, class Body>
+WEFT_HD void with_slots(Array& state, const Body& body) {
+  with_slots<U>(state, body, std::make_index_sequence<size_t(U::kSlots)>());
 }
 /// One element of the first pass.
-template <class U, class T>
-WEFT_HD void first_pass(const U& update, T p, T g, T& a, T& b, T* terms) {
-  if constexpr (U::kSlots == 1) {
-    if constexpr (advances_first<U>()) update.advance(g, a);
-    update.terms(p, g, a, terms);
-  } else {
-    if constexpr (advances_first<U>()) update.advance(g, a, b);
-    update.terms(p, g, a, b, terms);
-  }
+template <class U, class T, class... S>
+WEFT_HD void first_pass(const U& update, T p, T g, T* terms, S&... state) {
+  if constexpr (advances_first<U>()) update.advance(g, state...);
+  update.terms(p, g, state..., terms);
 }
 
 }  // namespace weft::kernels::updates

@@ -19,7 +19,6 @@ import warnings
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
 
 STEPS = [1, 2, 5, 6, 7, 10, 50, 100]
 SHAPES = [(5,), (4, 3), (3, 2, 2, 2)]
@@ -278,6 +277,8 @@ def flat_cosine(total, start):
 
 
 def main():
+    from safetensors.numpy import save_file  # only here: the scripts of optim/ do without
+
     parser = argparse.ArgumentParser()
     for name in ("--over9000", "--ranger", "--rangerlars"):
         parser.add_argument(name)

@@ -9,27 +9,41 @@ const Shape kShapes[] = {{5}, {4, 3}, {3, 2, 2, 2}};
 const double kScales[] = {1, 1, 5};
 
 using Parameters = std::vector<Parameter>;
+using Make = std::function<std::unique_ptr<optim::Optimizer>(const Parameters&, const Parameters&)>;
 
-/// An optimizer with both groups from the first one's options.
-template <class Opt, class Options>
-NamedOptimizer of(const char* name, const Options& options, bool by_element = true) {
-  return {name,
-          [options](const Parameters& first, const Parameters& second) {
-            auto optimizer = std::make_unique<Opt>(first, options);
-            Options other = options;
-            other.lr *= 0.3;
-            other.weight_decay = 0;
-            optimizer->add_group(second, other);
-            return optimizer;
-          },
-          by_element};
+/// The group that `second` became has 0.3 times the rate and no decay.
+std::unique_ptr<optim::Optimizer> slow_second(std::unique_ptr<optim::Optimizer> optimizer,
+                                              const Parameters& second) {
+  if (second.empty()) return optimizer;
+  const size_t group = optimizer->num_groups() - 1;
+  optimizer->set_lr(group, 0.3 * optimizer->lr(group));
+  return optimizer;
 }
 
-NamedOptimizer in_lookahead(const char* name, const NamedOptimizer& inner,
-                            const optim::LookaheadOptions& options) {
-  return {name, [inner, options](const Parameters& first, const Parameters& second) {
-            return std::make_unique<optim::Lookahead>(inner.make(first, second), options);
-          }};
+/// Options that a name of the registry does not reach.
+template <class Opt, class Options>
+Make of(const Options& options) {
+  return [options](const Parameters& first, const Parameters& second) {
+    auto optimizer = std::make_unique<Opt>(first, options);
+    Options other = options;
+    other.lr *= 0.3;
+    other.weight_decay = 0;
+    optimizer->add_group(second, other);
+    return optimizer;
+  };
+}
+
+Make in_lookahead(const Make& inner, const optim::LookaheadOptions& options) {
+  return [inner, options](const Parameters& first, const Parameters& second) {
+    return std::make_unique<optim::Lookahead>(inner(first, second), options);
+  };
+}
+
+/// What can be asked of an optimizer itself.
+NamedOptimizer named(const std::string& name, const Make& make) {
+  const Tensor p = Tensor::zeros({1}).set_requires_grad();
+  const auto optimizer = make({{"p", p}}, {});
+  return {name, make, optimizer->by_element(), dynamic_cast<optim::Lookahead*>(optimizer.get()) != nullptr};
 }
 
 }  // namespace
@@ -71,49 +85,39 @@ Tensor Problem::flat() const {
   return Tensor::from(values, {int64_t(values.size())});
 }
 
+NamedOptimizer registered(const std::string& name, const optim::Hyper& hyper) {
+  return named(name, [name, hyper](const Parameters& first, const Parameters& second) {
+    return slow_second(optim::make_optimizer(name, {first, second}, hyper), second);
+  });
+}
+
 const std::vector<NamedOptimizer>& all_optimizers() {
   using namespace optim;
   static const std::vector<NamedOptimizer> all = [] {
-    const auto adam = of<Adam>("adam", AdamOptions{.lr = 0.02, .betas = {0.9, 0.99}, .weight_decay = 0.01});
-    const auto sgdw = of<SGD>(
-        "sgd decoupled",
+    std::vector<NamedOptimizer> optimizers;
+    for (const std::string& name : optimizer_names())
+      optimizers.push_back(registered(name, {.lr = 0.02, .mom = 0.9, .sqrmom = 0.99, .wd = 0.05}));
+    const Make sgdw = of<SGD>(
         SGDOptions{.lr = 0.05, .momentum = 0.9, .weight_decay = 0.05, .decoupled_weight_decay = true});
-    RangerLarsOptions fixed = kRangerLarsFixed;
-    fixed.lr = 0.02;
-    fixed.weight_decay = 0.05;
-    return std::vector<NamedOptimizer>{
-        of<SGD>("sgd", SGDOptions{.lr = 0.05, .weight_decay = 0.01}),
-        of<SGD>("sgd momentum",
-                SGDOptions{.lr = 0.05, .momentum = 0.9, .dampening = 0.1, .weight_decay = 0.01}),
-        of<SGD>("sgd nesterov",
-                SGDOptions{.lr = 0.05, .momentum = 0.9, .weight_decay = 0.01, .nesterov = true}),
-        sgdw,
-        adam,
-        of<AdamW>("adamw", AdamWOptions{.lr = 0.02, .betas = {0.9, 0.99}, .weight_decay = 0.05}),
-        of<RAdam>("radam", RAdamOptions{.lr = 0.02, .betas = {0.9, 0.99}, .weight_decay = 0.01}),
-        in_lookahead("lookahead adam", adam, {.k = 5}),
-        in_lookahead("lookahead adam lazy", adam, {.k = 6, .lazy = true}),
-        in_lookahead("lookahead sgd", sgdw, {.k = 5, .alpha = 0.8}),
-        of<Ranger>("ranger",
-                   RangerOptions{.lr = 0.02, .betas = {0.95, 0.99}, .eps = 1e-6, .weight_decay = 0.05}),
-        of<NovoGrad>("novograd", NovoGradOptions{.lr = 0.02, .weight_decay = 0.01}, false),
-        of<NovoGrad>("novograd over9000",
-                     NovoGradOptions{.lr = 0.02,
-                                     .betas = {0.9, 0.99},
-                                     .weight_decay = 0.01,
-                                     .grad_averaging = true,
-                                     .restart_at_zero = true},
-                     false),
-        of<LARS>("lars", LARSOptions{.lr = 0.5, .weight_decay = 0.01, .trust_coefficient = 0.02}, false),
-        of<LARS>("lars clip",
-                 LARSOptions{.lr = 0.05, .weight_decay = 0.01, .trust_coefficient = 0.5, .clip = true},
-                 false),
-        of<Ralamb>("ralamb", RalambOptions{.lr = 0.02, .betas = {0.9, 0.99}, .weight_decay = 0.05}, false),
-        of<RangerLars>("rangerlars published",
-                       RangerLarsOptions{.lr = 0.02, .betas = {0.9, 0.99}, .eps = 1e-6, .weight_decay = 0.05},
-                       false),
-        of<RangerLars>("rangerlars fixed", fixed, false),
+    const std::pair<const char*, Make> forms[] = {
+        {"sgd plain", of<SGD>(SGDOptions{.lr = 0.05, .weight_decay = 0.01})},
+        {"sgd dampened",
+         of<SGD>(SGDOptions{.lr = 0.05, .momentum = 0.9, .dampening = 0.1, .weight_decay = 0.01})},
+        {"sgd decoupled", sgdw},
+        {"radam L2", of<RAdam>(RAdamOptions{.lr = 0.02, .betas = {0.9, 0.99}, .weight_decay = 0.01})},
+        {"lookahead adam lazy",
+         in_lookahead(of<Adam>(AdamOptions{.lr = 0.02, .betas = {0.9, 0.99}}), {.k = 6, .lazy = true})},
+        {"lookahead sgd", in_lookahead(sgdw, {.k = 5, .alpha = 0.8})},
+        {"novograd averaging",
+         of<NovoGrad>(NovoGradOptions{
+             .lr = 0.02, .weight_decay = 0.01, .grad_averaging = true, .restart_at_zero = true})},
+        {"lars everywhere",
+         of<LARS>(LARSOptions{.lr = 0.5, .weight_decay = 0.01, .trust_coefficient = 0.02})},
+        {"lars clip",
+         of<LARS>(LARSOptions{.lr = 0.05, .weight_decay = 0.01, .trust_coefficient = 0.5, .clip = true})},
     };
+    for (const auto& [name, make] : forms) optimizers.push_back(named(name, make));
+    return optimizers;
   }();
   return all;
 }

@@ -26,17 +26,21 @@ struct Problem {
   Tensor flat() const;
 };
 
-/// Makes an optimizer with the two parameter lists as its groups; the second has 0.3 times the learning rate
-/// and no decay.
+/// Makes an optimizer with the two parameter lists as its groups, an empty one left out or not; the second
+/// has 0.3 times the learning rate and no decay.
 struct NamedOptimizer {
   std::string name;
   std::function<std::unique_ptr<optim::Optimizer>(const std::vector<Parameter>&,
                                                   const std::vector<Parameter>&)>
       make;
   bool by_element = true;  ///< an element's update depends on no other element
+  bool lookahead = false;  ///< it is one
 };
 
-/// Every optimizer and every form of one that has code of its own.
+/// The optimizer of that name with these numbers.
+NamedOptimizer registered(const std::string& name, const optim::Hyper& hyper);
+
+/// Every name of the registry, and forms with code of their own that no name reaches.
 const std::vector<NamedOptimizer>& all_optimizers();
 
 }  // namespace weft::testing

@@ -4,7 +4,8 @@
 #include <memory>
 #include <vector>
 
-#include "weft/optim/optimizer.h"
+#include "weft/kernels/updates/update.h"
+#include "weft/optim/optimizers/adamw.h"
 
 namespace weft::optim {
 
@@ -16,8 +17,27 @@ struct LookaheadOptions {
   bool lazy = false;
 };
 
-/// Lookahead (Zhang et al. 2019, https://arxiv.org/abs/1907.08610, algorithm 1). After every k-th update of a
-/// parameter p by the inner optimizer:
+namespace updates {
+
+/// The synchronisation.
+template <class T>
+struct lookahead {
+  static constexpr const char* kName = "lookahead";
+  static constexpr int kSlots = 1;
+  static constexpr bool kGradient = false;
+  bool start;  // the slow weights start here
+  T alpha;
+
+  WEFT_HD void operator()(T& p, T, T& slow) const {
+    slow = start ? p : slow + alpha * (p - slow);
+    p = slow;
+  }
+};
+
+}  // namespace updates
+
+/// lookahead: Lookahead (Zhang et al. 2019, https://arxiv.org/abs/1907.08610, algorithm 1). After
+/// every k-th update of a parameter p by the inner optimizer (by name AdamW):
 ///
 ///   s <- s + alpha (p - s),  p <- s
 ///
@@ -41,6 +61,7 @@ class Lookahead : public Optimizer {
   bool has_momentum(size_t group) const override { return inner_->has_momentum(group); }
   double momentum(size_t group) const override { return inner_->momentum(group); }
   void set_momentum(size_t group, double momentum) override { inner_->set_momentum(group, momentum); }
+  bool by_element() const override { return inner_->by_element(); }
   double weight_decay(size_t group) const override { return inner_->weight_decay(group); }
   void set_weight_decay(size_t group, double value) override { inner_->set_weight_decay(group, value); }
 
@@ -59,5 +80,24 @@ class Lookahead : public Optimizer {
   std::unique_ptr<Optimizer> inner_;
   std::vector<LookaheadOptions> options_;
 };
+
+/// Base of a Lookahead around an `Inner` whose options convert to the inner ones and to LookaheadOptions.
+template <class Inner, class OptionsT>
+class InLookahead : public Lookahead {
+ public:
+  using Options = OptionsT;
+
+  explicit InLookahead(const std::vector<Parameter>& parameters, const Options& options = {})
+      : Lookahead(std::make_unique<Inner>(parameters, options), options) {}
+  /// Adds a group with options of its own.
+  void add_group(const std::vector<Parameter>& parameters, const Options& options = {}) {
+    static_cast<Inner&>(inner()).add_group(parameters, options);
+    adopt_groups(options);
+  }
+};
+
+inline std::unique_ptr<Optimizer> make_lookahead(const DecayGroups& groups, const Hyper& hyper) {
+  return std::make_unique<Lookahead>(make_adamw(groups, hyper));
+}
 
 }  // namespace weft::optim

@@ -1,31 +1,9 @@
-// The updates of kernels/updates/ on the GPU, and what is done to gradients before them.
+// What is done to gradients before the update.
 #include "weft/kernels/cuda/multi_tensor.cuh"
-#include "weft/kernels/updates/adam.h"
 #include "weft/kernels/updates/gradients.h"
-#include "weft/kernels/updates/lars.h"
-#include "weft/kernels/updates/lookahead.h"
-#include "weft/kernels/updates/novograd.h"
-#include "weft/kernels/updates/radam.h"
-#include "weft/kernels/updates/ralamb.h"
-#include "weft/kernels/updates/sgd.h"
 
 namespace weft::kernels::cuda {
 namespace {
-
-struct Named {
-  std::string_view name;
-  UpdateKernels kernels;
-};
-template <template <class> class U>
-constexpr Named named() {
-  return {U<float>::kName, update_kernels<U<float>>()};
-}
-/// Every update that the GPU has.
-const Named kUpdates[] = {
-    named<updates::sgd>(),      named<updates::sgd_momentum>(), named<updates::adam>(),
-    named<updates::radam>(),    named<updates::ralamb>(),       named<updates::lars>(),
-    named<updates::novograd>(), named<updates::lookahead>(),
-};
 
 /// Runs body(element) on the elements of this block's chunk, which it may change where `write`.
 template <bool write, class Body>
@@ -87,12 +65,6 @@ __global__ void loss_scale_kernel(updates::LossScaleRule rule, float* scale, flo
 }
 
 }  // namespace
-
-const UpdateKernels* find_update(std::string_view name) {
-  for (const Named& update : kUpdates)
-    if (update.name == name) return &update.kernels;
-  return nullptr;
-}
 
 void gradient_norm(const GradientLaunch& l, double max_norm, ClipResult* result) {
   if (l.chunks > 0) launch(norm_kernel, unsigned(l.chunks), kUpdateThreads, l, max_norm, result);

@@ -1,6 +1,5 @@
-#include "weft/optim/lookahead.h"
+#include "weft/optim/optimizers/lookahead.h"
 
-#include "weft/kernels/updates/lookahead.h"
 #include "weft/optim/multi_tensor.h"
 
 namespace weft::optim {
@@ -32,10 +31,10 @@ void Lookahead::step() {
                                 : options_.back());  // groups added to the inner optimizer meanwhile
   inner_->step();
   for (size_t g = 0; g < groups_.size(); ++g)
-    MultiTensor::run<kernels::updates::lookahead>(
+    MultiTensor::run(
         *this, g, [] {},
         [this, g](size_t i, auto type) {
-          using Update = kernels::updates::lookahead<decltype(type)>;
+          using Update = updates::lookahead<decltype(type)>;
           const LookaheadOptions& o = options_[g];
           const int64_t t = count(inner_->groups_[g].entries[i].updates);
           std::optional<Update> work;
