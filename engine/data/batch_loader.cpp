@@ -3,6 +3,7 @@
 #include "weft/engine/data/device_batch.h"
 #include "weft/engine/data/resident.h"
 #include "weft/engine/data/uploading.h"
+#include "weft/kernels/cuda/augment.h"
 
 namespace weft::data {
 
@@ -22,15 +23,23 @@ DeviceBatch empty_batch(const LoaderOptions& options, const BatchOptions& gpu, i
   return batch;
 }
 
-std::vector<Mix> decide_mix(const BatchOptions& gpu, int64_t epoch, int64_t batch, int64_t n) {
+std::vector<Mix> decide_mix(const BatchOptions& gpu, int64_t epoch, int64_t batch, int64_t n, int side) {
   std::vector<Mix> mix(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) mix[size_t(i)].partner = i;
   gpu.mixup(epoch, batch, mix);
-  for (const Mix& m : mix)
+  for (const Mix& m : mix) {
     check(m.partner >= 0 && m.partner < n, "mixup: partner ", m.partner, " is not among the ", n,
           " pictures of the batch");
+    const auto& [top, left, height, width] = m.cut;
+    check(height == 0 || gpu.cutmix, "mixup: a box is cut, which BatchOptions::cutmix must announce");
+    check(height >= 0 && width >= 0 && top >= 0 && left >= 0 && height <= side - top && width <= side - left,
+          "mixup: a box of ", width, " x ", height, " at (", left, ", ", top,
+          ") does not lie in a picture of ", side, " x ", side);
+  }
   return mix;
 }
+
+kernels::cuda::MixView view_of(const Mix& mix) { return {mix.weight, int32_t(mix.partner), mix.cut}; }
 
 std::unique_ptr<BatchLoader> make_batches(const ImageDataset& dataset, const LoaderOptions& options,
                                           Device device, const BatchOptions& batch_options) {

@@ -13,9 +13,12 @@
 namespace weft::data {
 
 /// How picture i of a batch is mixed with another one: weight * itself + (1 - weight) * picture `partner`.
+/// With a `cut` that is not empty it is the partner there and itself elsewhere; weight is then its share of
+/// the target alone.
 struct Mix {
   float weight = 1;
   int64_t partner = 0;
+  kernels::PixelBox cut = {};
 };
 
 struct BatchOptions {
@@ -23,10 +26,11 @@ struct BatchOptions {
   int channels = 3;          ///< of the images: 3, or 4 or 8, of which those after the first three are zero
   /// Full batches are all in the same tensors, each overwriting the one before. Needed for captured steps.
   bool fixed_buffers = false;
-  /// Decides how the pictures of batch `batch` of `epoch` are mixed (Zhang et al., "mixup: Beyond Empirical
-  /// Risk Minimization", ICLR 2018): fills in `mix`, one element a picture. A function of its arguments, as a
+  /// Decides how the pictures of batch `batch` of `epoch` are mixed, by draw_mixup() or draw_cutmix() of
+  /// mixing.h or otherwise: fills in `mix`, one element a picture. A function of its arguments, as a
   /// batch may be prepared and then not given out. Where empty nothing is mixed.
   std::function<void(int64_t epoch, int64_t batch, std::span<Mix> mix)> mixup = {};
+  bool cutmix = false;  ///< `mixup` may cut boxes
   /// The most that the decoded pictures may take of the GPU's memory; -1 is half of what is free now.
   int64_t resident_bytes = -1;
 };
@@ -74,7 +78,7 @@ std::unique_ptr<BatchLoader> make_batches(const ImageDataset& dataset, const Loa
                                           Device device, const BatchOptions& batch_options = {});
 
 /// images f32 [N, H, W, 3]: weight * image + (1 - weight) * partner; targets f32 [N, classes]: weight on the
-/// image's class, the rest on the partner's.
+/// image's class, the rest on the partner's. Boxes are cut as Mix says.
 DeviceBatch mixup(const Batch& batch, std::span<const Mix> mix, int64_t classes);
 
 }  // namespace weft::data

@@ -1,4 +1,5 @@
 // BatchLoader on the CPU.
+#include <algorithm>
 #include <utility>
 
 #include "weft/engine/data/device_batch.h"
@@ -30,8 +31,8 @@ class CpuBatches : public BatchLoader {
     std::optional<Batch> batch = std::exchange(ahead_, std::nullopt);
     if (!batch) return std::nullopt;
     if (!batch_options_.mixup) return DeviceBatch{batch->images, batch->labels, {}};
-    const std::vector<Mix> mix =
-        decide_mix(batch_options_, loader_.epoch(), loader_.position() - 1, batch->images.size(0));
+    const std::vector<Mix> mix = decide_mix(batch_options_, loader_.epoch(), loader_.position() - 1,
+                                            batch->images.size(0), loader_.options().size);
     return mixup(*batch, mix, int64_t(loader_.dataset().classes().size()));
   }
   int64_t position() const override { return loader_.position() - (ahead_ ? 1 : 0); }
@@ -50,6 +51,16 @@ class CpuBatches : public BatchLoader {
   bool ended_ = false;          // the epoch
 };
 
+/// out = a, and b in the box, for pictures of 3 channels.
+void cut_box(const kernels::PixelBox& box, int64_t width, const float* a, const float* b, float* out,
+             int64_t numel) {
+  std::copy_n(a, numel, out);
+  for (int64_t row = box.top; row < box.top + box.height; ++row) {
+    const int64_t start = (row * width + box.left) * 3;
+    std::copy_n(b + start, int64_t{box.width} * 3, out + start);
+  }
+}
+
 }  // namespace
 
 DeviceBatch mixup(const Batch& batch, std::span<const Mix> mix, int64_t classes) {
@@ -60,6 +71,10 @@ DeviceBatch mixup(const Batch& batch, std::span<const Mix> mix, int64_t classes)
   kernels::parallel_for(n, [&](int64_t i) {
     const Mix& m = mix[size_t(i)];
     const float *a = x + i * pixels, *b = x + m.partner * pixels;
+    if (m.cut.height > 0) {
+      cut_box(m.cut, batch.images.size(2), a, b, y + i * pixels, pixels);
+      return;
+    }
     for (int64_t p = 0; p < pixels; ++p) y[i * pixels + p] = m.weight * a[p] + (1 - m.weight) * b[p];
   });
   const int64_t* label = batch.labels.data<int64_t>();

@@ -118,7 +118,7 @@ struct ImageLoader::State {
       if (!picture) picture = decoded(i, encoded);
       const Image& image = picture->image;
       const ResizePlan plan = plan_picture(options, picture->size, {image.height, image.width}, epoch, i);
-      resize_by_plan(image, plan, options.size, options.size, options.normalize, out);
+      prepare_picture(options, image, plan, epoch, i, out);
       return true;
     } catch (const OutOfMemoryError&) {
       throw;

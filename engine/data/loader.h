@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "weft/engine/data/augment.h"
 #include "weft/engine/data/dataset.h"
 #include "weft/engine/data/transforms.h"
 #include "weft/engine/tensor.h"
@@ -15,12 +16,14 @@
 namespace weft::data {
 
 struct LoaderOptions {
-  int size = 128;           ///< side of the square pictures
-  int batch_size = 64;      ///< pictures in a batch; the last one of an epoch may have fewer
-  bool train = true;        ///< shuffle, random crop and flip; else in order, resize and centre crop
-  double min_scale = 0.35;  ///< training: the least share of a picture's area in a crop
-  bool flip = true;         ///< training: mirror every other picture
-  int resize = 0;           ///< validation: the short side before the crop of `size`; 0 is `size`
+  int size = 128;              ///< side of the square pictures
+  int batch_size = 64;         ///< pictures in a batch; the last one of an epoch may have fewer
+  bool train = true;           ///< shuffle, random crop and flip; else in order, resize and centre crop
+  double min_scale = 0.35;     ///< training: the least share of a picture's area in a crop
+  bool flip = true;            ///< training: mirror every other picture
+  ColorJitter jitter = {};     ///< training: random changes of the colours
+  RandomErasing erasing = {};  ///< training: random boxes without a picture
+  int resize = 0;              ///< validation: the short side before the crop of `size`; 0 is `size`
   uint64_t seed = 42;
   int threads = 1;         ///< threads that prepare batches
   int prefetch = 2;        ///< batches kept ready for each thread

@@ -56,6 +56,44 @@ ResizePlan plan_picture(const LoaderOptions& options, ImageSize full, ImageSize 
   return crop_plan(decoded, crop.box, options.size, options.size, crop.flip && options.flip);
 }
 
+bool retouches(const LoaderOptions& options) {
+  return options.train && (options.jitter.any() || options.erasing.p > 0);
+}
+
+kernels::Retouch plan_retouch(const LoaderOptions& options, int64_t epoch, int64_t index) {
+  kernels::Retouch view;
+  if (options.jitter.any()) view.jitter = draw_jitter(options.jitter, options.seed, epoch, index);
+  if (options.erasing.p > 0)
+    view.erased = draw_erasing(options.erasing, {options.size, options.size}, options.seed, epoch, index);
+  return view;
+}
+
+std::array<float, 3> erased_color(const LoaderOptions& options) {
+  if (options.erasing.fill == ErasingFill::mean) return {0, 0, 0};
+  const auto& [mean, std] = options.normalize;
+  return {-mean[0] / std[0], -mean[1] / std[1], -mean[2] / std[2]};
+}
+
+void prepare_picture(const LoaderOptions& options, const Image& image, const ResizePlan& plan, int64_t epoch,
+                     int64_t index, float* out) {
+  const int size = options.size;
+  if (!retouches(options)) return resize_by_plan(image, plan, size, size, options.normalize, out);
+  const kernels::Retouch view = plan_retouch(options, epoch, index);
+  if (options.jitter.any()) {
+    resize_by_plan(image, plan, size, size, {{0, 0, 0}, {1, 1, 1}}, out);
+    apply_jitter(view.jitter, int64_t{size} * size, out);
+    const auto& [mean, std] = options.normalize;
+    for (int64_t i = 0; i < int64_t{size} * size; ++i)
+      for (size_t c = 0; c < 3; ++c) out[3 * i + int64_t(c)] = (out[3 * i + int64_t(c)] - mean[c]) / std[c];
+  } else {
+    resize_by_plan(image, plan, size, size, options.normalize, out);
+  }
+  const std::array<float, 3> fill = erased_color(options);
+  for (int y = view.erased.top; y < view.erased.top + view.erased.height; ++y)
+    for (int x = view.erased.left; x < view.erased.left + view.erased.width; ++x)
+      std::copy_n(fill.data(), 3, out + (int64_t{y} * size + x) * 3);
+}
+
 int64_t check_options(LoaderOptions& options, int64_t n) {
   check(options.size >= 1 && options.size <= 8192, "loader: size is ", options.size,
         ", but must be 1 to 8192");
@@ -68,6 +106,8 @@ int64_t check_options(LoaderOptions& options, int64_t n) {
   if (options.resize == 0) options.resize = options.size;
   check(options.resize >= options.size, "loader: resize is ", options.resize,
         ", but must be at least the size ", options.size);
+  check_options(options.jitter);
+  check_options(options.erasing);
   for (float s : options.normalize.std) check(s > 0, "loader: normalize.std is ", s, ", but must be above 0");
   const int64_t size = options.batch_size;
   const int64_t batches = options.drop_last ? n / size : (n + size - 1) / size;

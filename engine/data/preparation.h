@@ -2,6 +2,7 @@
 // API.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <span>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "weft/engine/data/loader.h"
+#include "weft/kernels/retouch.h"
 
 namespace weft::data {
 
@@ -47,6 +49,16 @@ PictureSizes picture_sizes(const LoaderOptions& options, std::span<const uint8_t
 /// What is made of picture `index` in an epoch: the random crop, or the middle.
 ResizePlan plan_picture(const LoaderOptions& options, ImageSize full, ImageSize decoded, int64_t epoch,
                         int64_t index);
+
+/// Whether training changes colours or erases boxes.
+bool retouches(const LoaderOptions& options);
+/// What is done to picture `index` in an epoch besides.
+kernels::Retouch plan_retouch(const LoaderOptions& options, int64_t epoch, int64_t index);
+/// What erased pixels become, normalised.
+std::array<float, 3> erased_color(const LoaderOptions& options);
+/// Crops as planned, changes the colours, normalises and erases; writes size * size * 3 floats.
+void prepare_picture(const LoaderOptions& options, const Image& image, const ResizePlan& plan, int64_t epoch,
+                     int64_t index, float* out);
 
 /// Throws Error for options that make no sense, or make no batch of n pictures; puts in defaults. Returns the
 /// batches of an epoch.

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <utility>
 
 #include "weft/engine/data/device_batch.h"
 #include "weft/engine/data/preparation.h"
@@ -33,14 +34,20 @@ struct Place {
   int64_t bytes() const { return (int64_t(pitch()) * decoded.height + 15) / 16 * 16; }
 };
 
-// What a step uploads for a batch of n: descriptors, indices of pictures, and how they are mixed.
+// What a step uploads for a batch of n: descriptors, indices of pictures, how they are mixed and retouched.
 struct Layout {
-  int64_t index, mix, bytes;
+  int64_t index, mix, retouch, bytes;
   explicit Layout(int64_t n)
       : index(n * int64_t(sizeof(cuda::PictureView))),
         mix(index + n * int64_t(sizeof(int64_t))),
-        bytes(mix + n * int64_t(sizeof(cuda::MixView))) {}
+        retouch(mix + n * int64_t(sizeof(cuda::MixView))),
+        bytes(retouch + n * int64_t(sizeof(kernels::Retouch))) {}
 };
+
+template <class T>
+void put(char* to, int64_t i, const T& value) {
+  std::memcpy(to + i * int64_t(sizeof value), &value, sizeof value);
+}
 
 cuda::ResizeAxis axis_of(const ResizeRange& range) {
   cuda::ResizeAxis axis;
@@ -64,6 +71,7 @@ struct ResidentLoader::State {
   std::map<int64_t, std::string> skipped;  // reason by index of the picture
   std::mutex skipping;
   Tensor pixels, labels, descriptors;
+  Tensor stage;  // f32 [batch_size, size, size, 3], where batches are not made in one go
   DeviceBatch fixed;
 
   int64_t epoch = -1, given = 0;
@@ -136,6 +144,8 @@ struct ResidentLoader::State {
     labels = Tensor::from(all, {dataset.size()}).to(Device::cuda);
     const Layout layout(options.batch_size);
     descriptors = Tensor::empty({layout.bytes}, DType::u8, Device::cuda);
+    if (retouches(options) || gpu.cutmix)
+      stage = Tensor::empty({options.batch_size, options.size, options.size, 3}, DType::f32, Device::cuda);
     if (gpu.fixed_buffers) fixed = empty_batch(options, gpu, classes(), options.batch_size);
   }
 
@@ -180,7 +190,6 @@ struct ResidentLoader::State {
           n, " was launched; ask next_size()");
     const Layout layout(n);
     char* to = static_cast<char*>(staging);
-    int64_t mix_at = layout.mix;
     for (int64_t k = 0; k < n; ++k) {
       const int64_t i = list[size_t(k)];
       const Place& place = places[size_t(i)];
@@ -191,17 +200,43 @@ struct ResidentLoader::State {
       view.flip = plan.flip;
       view.rows = axis_of(plan.rows);
       view.columns = axis_of(plan.columns);
-      std::memcpy(to + k * int64_t(sizeof view), &view, sizeof view);
-      std::memcpy(to + layout.index + k * int64_t(sizeof i), &i, sizeof i);
+      put(to, k, view);
+      put(to + layout.index, k, i);
+      if (retouches(options)) put(to + layout.retouch, k, plan_retouch(options, epoch, i));
     }
     if (gpu.mixup) {
-      for (const Mix& m : decide_mix(gpu, epoch, given, n)) {
-        const cuda::MixView view{m.weight, int32_t(m.partner)};
-        std::memcpy(to + mix_at, &view, sizeof view);
-        mix_at += int64_t(sizeof view);
-      }
+      const std::vector<Mix> mix = decide_mix(gpu, epoch, given, n, options.size);
+      for (int64_t k = 0; k < n; ++k) put(to + layout.mix, k, view_of(mix[size_t(k)]));
     }
     ++given;
+  }
+
+  // The crops alone, then what is done to each picture, then how they are mixed.
+  void make_in_stages(cuda::AugmentArgs args, const cuda::PictureView* views, const kernels::Retouch* retouch,
+                      const Tensor& images) {
+    const cuda::MixView* mix = std::exchange(args.mix, nullptr);
+    const int channels = std::exchange(args.channels, 3);
+    float* x = stage.data<float>();
+    if (retouches(options)) {
+      cuda::RetouchArgs finish;
+      finish.n = args.n, finish.size = args.size;
+      const std::array<float, 3> fill = erased_color(options);
+      for (size_t c = 0; c < 3; ++c) {
+        finish.scale[c] = 255 * args.scale[c], finish.shift[c] = args.shift[c], finish.fill[c] = fill[c];
+        args.scale[c] = 1.0f / 255, args.shift[c] = 0;
+      }
+      cuda::augment(args, views, pixels.data<uint8_t>(), x);
+      cuda::retouch(finish, retouch, x);
+    } else {
+      cuda::augment(args, views, pixels.data<uint8_t>(), x);
+    }
+    const int64_t area = int64_t{args.size} * args.size;
+    with_images(images, [&](auto* out) {
+      if (channels == 3)
+        cuda::mixup(args.n, area * 3, mix, x, out);
+      else
+        cuda::mixup_padded(args.n, area, channels, mix, x, out);
+    });
   }
 
   // Starts, or records, the work that makes the next batch.
@@ -216,7 +251,12 @@ struct ResidentLoader::State {
     args.n = n, args.size = s->options.size, args.channels = s->gpu.channels, args.mix = mix;
     const auto& [mean, std] = s->options.normalize;
     for (size_t c = 0; c < 3; ++c) args.scale[c] = 1 / (255 * std[c]), args.shift[c] = -mean[c] / std[c];
-    with_images(batch.images, [&](auto* out) { cuda::augment(args, views, s->pixels.data<uint8_t>(), out); });
+    if (s->stage.defined())
+      s->make_in_stages(args, views, reinterpret_cast<const kernels::Retouch*>(base + layout.retouch),
+                        batch.images);
+    else
+      with_images(batch.images,
+                  [&](auto* out) { cuda::augment(args, views, s->pixels.data<uint8_t>(), out); });
     cuda::gather_labels(n, s->labels.data<int64_t>(), index, batch.labels.data<int64_t>());
     if (mix)
       cuda::mix_targets(n, s->classes(), mix, batch.labels.data<int64_t>(), batch.targets.data<float>());

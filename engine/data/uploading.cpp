@@ -73,8 +73,8 @@ struct UploadingLoader::State {
       std::memcpy(to, batch->labels.raw(), size_t(batch->labels.bytes()));
       if (gpu.mixup) {
         char* mix = to + layout.mix;
-        for (const Mix& m : decide_mix(gpu, loader.epoch(), position - 1, n)) {
-          const cuda::MixView view{m.weight, int32_t(m.partner)};
+        for (const Mix& m : decide_mix(gpu, loader.epoch(), position - 1, n, loader.options().size)) {
+          const cuda::MixView view = view_of(m);
           std::memcpy(mix, &view, sizeof view);
           mix += sizeof view;
         }

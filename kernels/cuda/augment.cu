@@ -1,5 +1,8 @@
 #include "weft/kernels/cuda/augment.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "weft/kernels/cuda/device.h"
 
 namespace weft::kernels::cuda {
@@ -150,30 +153,43 @@ __global__ void __launch_bounds__(3 * kColumns, 3)
 
 __device__ MixView mix_of(const MixView* mix, int64_t i) { return mix ? mix[i] : MixView{1, int32_t(i)}; }
 
+/// Whether a pixel of a picture of `side` columns is the partner's.
+__device__ bool is_cut(const MixView& m, int64_t pixel, int side) {
+  const int y = int(pixel / side);
+  return m.cut.holds(y, int(pixel - int64_t(y) * side));
+}
+
 /// Blocks walk a row in steps of the grid's width; N elements a thread.
 template <class From, class To, int N>
 __global__ void mixup_kernel(int64_t row, const MixView* __restrict__ mix, const From* __restrict__ x,
-                             To* __restrict__ y, unsigned blocks_per_row) {
+                             To* __restrict__ y, unsigned blocks_per_row, int side) {
   const int64_t i = blockIdx.x / blocks_per_row;
   const MixView m = mix_of(mix, i);
   const float rest = 1 - m.weight;
+  const bool cut = m.cut.height > 0;
   const auto* a = reinterpret_cast<const Pack<From, N>*>(x + i * row);
   const auto* b = reinterpret_cast<const Pack<From, N>*>(x + m.partner * row);
   auto* to = reinterpret_cast<Pack<To, N>*>(y + i * row);
   const int64_t packs = row / N, step = int64_t(blocks_per_row) * blockDim.x;
   for (int64_t p = int64_t(blockIdx.x % blocks_per_row) * blockDim.x + threadIdx.x; p < packs; p += step) {
-    const Pack<From, N> u = a[p], v = rest == 0 ? u : b[p];
+    const Pack<From, N> u = a[p], v = rest == 0 && !cut ? u : b[p];
     Pack<To, N> w;
 #pragma unroll
-    for (int k = 0; k < N; ++k)
-      w.v[k] = To(rest == 0 ? float(u.v[k]) : fmaf(m.weight, float(u.v[k]), rest * float(v.v[k])));
+    for (int k = 0; k < N; ++k) {
+      const float one = float(u.v[k]), other = float(v.v[k]);
+      if (cut)
+        w.v[k] = To(is_cut(m, (p * N + k) / 3, side) ? other : one);
+      else
+        w.v[k] = To(rest == 0 ? one : fmaf(m.weight, one, rest * other));
+    }
     to[p] = w;
   }
 }
 
 template <class To>
-__global__ void mixup_padded_kernel(int64_t n, int64_t pixels, int channels, const MixView* __restrict__ mix,
-                                    const float* __restrict__ x, To* __restrict__ y) {
+__global__ void mixup_padded_kernel(int64_t n, int64_t pixels, int channels, int side,
+                                    const MixView* __restrict__ mix, const float* __restrict__ x,
+                                    To* __restrict__ y) {
   const int64_t step = int64_t(gridDim.x) * blockDim.x;
   for (int64_t e = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; e < n * pixels * channels; e += step) {
     const int64_t pixel = e / channels, i = pixel / pixels;
@@ -182,8 +198,11 @@ __global__ void mixup_padded_kernel(int64_t n, int64_t pixels, int channels, con
     if (c < 3) {
       const MixView m = mix_of(mix, i);
       value = x[pixel * 3 + c];
-      if (m.weight != 1)
-        value = fmaf(m.weight, value, (1 - m.weight) * x[(pixel + (m.partner - i) * pixels) * 3 + c]);
+      const int64_t other = (pixel + (m.partner - i) * pixels) * 3 + c;
+      if (m.cut.height > 0)
+        value = is_cut(m, pixel - i * pixels, side) ? x[other] : value;
+      else if (m.weight != 1)
+        value = fmaf(m.weight, value, (1 - m.weight) * x[other]);
     }
     y[e] = To(value);
   }
@@ -205,11 +224,15 @@ __global__ void mix_targets_kernel(int64_t n, int64_t classes, const MixView* __
   }
 }
 
+/// The side of a square picture, in which a box may be cut.
+int side_of(int64_t pixels) { return std::max(int(std::lround(std::sqrt(double(pixels)))), 1); }
+
 template <class From, class To, int N>
 void start_mixup(int64_t n, int64_t row, const MixView* mix, const From* x, To* y) {
   constexpr int threads = 256;
   const unsigned blocks = blocks_for(row / N, threads * 2, (int64_t{1} << 30) / n);
-  launch(mixup_kernel<From, To, N>, dim3(unsigned(n) * blocks), dim3(threads), row, mix, x, y, blocks);
+  launch(mixup_kernel<From, To, N>, dim3(unsigned(n) * blocks), dim3(threads), row, mix, x, y, blocks,
+         side_of(row / 3));
 }
 
 }  // namespace
@@ -241,7 +264,7 @@ template <class To>
 void mixup_padded(int64_t n, int64_t pixels, int channels, const MixView* mix, const float* x, To* y) {
   if (n * pixels > 0)
     launch(mixup_padded_kernel<To>, dim3(blocks_for(n * pixels * channels, 256, 16 * multiprocessors())),
-           dim3(256), n, pixels, channels, mix, x, y);
+           dim3(256), n, pixels, channels, side_of(pixels), mix, x, y);
 }
 
 void gather_labels(int64_t n, const int64_t* labels, const int64_t* index, int64_t* y) {

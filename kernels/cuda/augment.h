@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "weft/kernels/half.h"
+#include "weft/kernels/retouch.h"
 
 namespace weft::kernels::cuda {
 
@@ -25,10 +26,12 @@ struct PictureView {
   ResizeAxis rows, columns;
 };
 
-/// How picture i of a batch is mixed: weight * itself + (1 - weight) * picture `partner`.
+/// How picture i of a batch is mixed: weight * itself + (1 - weight) * picture `partner`; or, with a box, it
+/// is the partner in the box and itself elsewhere, and weight is its share of the target only.
 struct MixView {
   float weight = 1;
   int32_t partner = 0;
+  PixelBox cut = {};
 };
 
 struct AugmentArgs {
@@ -41,18 +44,30 @@ struct AugmentArgs {
 };
 
 /// out[i] [size, size, channels] = picture pictures[i] of RGB bytes, cropped, resized, mirrored, normalised
-/// and mixed with another of the batch. The filter is that of resize_crop (engine/data/transforms.h).
-/// Pictures and pixels (aligned to 4 bytes) in the device's memory. T is float, bf16 or f16.
+/// and mixed with another of the batch (boxes are not cut here). The filter is that of resize_crop
+/// (engine/data/transforms.h). Pictures and pixels (aligned to 4 bytes) in the device's memory. T is float,
+/// bf16 or f16.
 template <class T>
 void augment(const AugmentArgs& args, const PictureView* pictures, const uint8_t* pixels, T* out);
 
 /// y[i] = mix[i].weight * x[i] + (1 - mix[i].weight) * x[mix[i].partner], for n rows of `row` elements; y = x
 /// where `mix` is null. x and y may not overlap. From one of float, bf16 and f16 to the same, or from float.
+/// Where boxes are cut the rows are square pictures of 3 channels.
 template <class From, class To>
 void mixup(int64_t n, int64_t row, const MixView* mix, const From* x, To* y);
 /// The same for n pictures x [pixels, 3] that become y [pixels, channels]; channels above 3 hold zeros.
 template <class To>
 void mixup_padded(int64_t n, int64_t pixels, int channels, const MixView* mix, const float* x, To* y);
+
+struct RetouchArgs {
+  int64_t n = 0;  ///< pictures
+  int size = 0;   ///< their sides
+  float scale[3] = {1, 1, 1}, shift[3] = {0, 0, 0};
+  float fill[3] = {0, 0, 0};  ///< what erased pixels become
+};
+/// pictures f32 [n, size, size, 3] of values from 0 to 1 become jittered value * scale + shift, and `fill`
+/// where they are erased.
+void retouch(const RetouchArgs& args, const Retouch* views, float* pictures);
 
 /// y[i] = labels[index[i]], and labels[i] where `index` is null.
 void gather_labels(int64_t n, const int64_t* labels, const int64_t* index, int64_t* y);

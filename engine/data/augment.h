@@ -1,0 +1,50 @@
+// Random changes of single pictures in training, apart from the crop: colours, and boxes without a picture.
+#pragma once
+
+#include <cstdint>
+
+#include "weft/engine/data/image.h"
+#include "weft/kernels/retouch.h"
+
+namespace weft::data {
+
+using kernels::PixelBox;
+
+/// How far colours are changed, as torchvision's ColorJitter: each picture gets factors for brightness,
+/// contrast and saturation uniform in [max(0, 1 - x), 1 + x], and a shift of the hue uniform in [-hue, hue]
+/// turns, in an order of its own. 0 leaves that property alone.
+struct ColorJitter {
+  double brightness = 0, contrast = 0, saturation = 0;
+  double hue = 0;  ///< at most 0.5
+  bool any() const { return brightness > 0 || contrast > 0 || saturation > 0 || hue > 0; }
+};
+
+/// Mean: 0 after normalisation, which is the mean colour that it subtracts, and what torchvision's default
+/// does behind a Normalize.
+enum class ErasingFill { mean, black };
+
+/// Random erasing (Zhong et al., "Random Erasing Data Augmentation", 2017) as torchvision's RandomErasing,
+/// with its defaults but for p: with probability p a box of a random share of the picture's area and of a
+/// random ratio height / width (its logarithm uniform) is filled; ten tries to find one that is smaller than
+/// the picture in both directions.
+struct RandomErasing {
+  double p = 0;
+  double min_area = 0.02, max_area = 0.33;
+  double min_ratio = 0.3, max_ratio = 3.3;
+  ErasingFill fill = ErasingFill::mean;
+};
+
+/// Throw Error for values that make no sense.
+void check_options(const ColorJitter& jitter);
+void check_options(const RandomErasing& erasing);
+
+/// What becomes of picture `index` in an epoch: pure functions of their arguments (Philox).
+kernels::ColorJitterFactors draw_jitter(const ColorJitter& jitter, uint64_t seed, int64_t epoch,
+                                        int64_t index);
+PixelBox draw_erasing(const RandomErasing& erasing, ImageSize size, uint64_t seed, int64_t epoch,
+                      int64_t index);
+
+/// Changes `pixels` RGB pixels of values from 0 to 1 in place, as kernels/color_jitter.h says.
+void apply_jitter(const kernels::ColorJitterFactors& factors, int64_t pixels, float* rgb);
+
+}  // namespace weft::data
