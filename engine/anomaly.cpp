@@ -49,6 +49,9 @@ DetectAnomaly::~DetectAnomaly() { tracing = outer_; }
 
 DetectAnomaly* DetectAnomaly::current() { return tracing; }
 
+DetectAnomaly::Pause::Pause() : suspended_(std::exchange(tracing, nullptr)) {}
+DetectAnomaly::Pause::~Pause() { tracing = suspended_; }
+
 int64_t DetectAnomaly::first_bad(const Tensor& t) const {
   if (!is_floating(t.dtype())) return -1;
   check(t.device() == Device::cpu || !kernels::cuda::capturing(),

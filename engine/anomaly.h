@@ -40,6 +40,17 @@ class DetectAnomaly {
 
   /// The one of this thread, or null.
   static DetectAnomaly* current();
+  /// Suspends it while it lives: for an op that is made of others, so that the message names the whole.
+  class Pause {
+   public:
+    Pause();
+    ~Pause();
+    Pause(const Pause&) = delete;
+    Pause& operator=(const Pause&) = delete;
+
+   private:
+    DetectAnomaly* suspended_;
+  };
 
   // --- for the tape ---
   void check_outputs(std::string_view op, const std::vector<Tensor>& inputs,

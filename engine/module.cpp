@@ -32,9 +32,55 @@ Tensor Module::forward(const Tensor&) {
 }
 
 Tensor Module::operator()(const Tensor& x) {
-  const ScopeName scope(name_);
-  if (recompute_ && training_) return checkpoint([this](const Tensor& in) { return forward(in); }, x);
-  return forward(x);
+  return call(x, [this](const Tensor& in) {
+    if (recompute_ && training_)
+      return checkpoint([this](const Tensor& again) { return forward(again); }, in);
+    return forward(in);
+  });
+}
+
+namespace {
+/// y = x, with a backward that `pass` has a look at: gives the gradient to go on with, or undefined for the
+/// same.
+Tensor watched(const Tensor& x, std::function<Tensor(const Tensor& grad)> pass) {
+  const Tensor y = x.detach();
+  record("backward_hook", {x}, {y},
+         [pass = std::move(pass)](BackwardContext& c) {
+           const Tensor other = pass(c.grad_output());
+           c.set(0, other.defined() ? other : c.grad_output());
+         },
+         {.double_backward = true});
+  return y;
+}
+}  // namespace
+
+Tensor Module::call_hooked(const Tensor& x, const std::function<Tensor(const Tensor&)>& compute) {
+  Tensor in = x;
+  hooks_->forward_pre.each([&](const ForwardPreHook& hook) {
+    if (const Tensor other = hook(*this, in); other.defined()) in = other;
+  });
+  const bool watch = !hooks_->backward.empty() && Tape::current(), input_wanted = watch && recording({&in});
+  const auto grad_output = std::make_shared<Tensor>();  // from the output's place in backward to the input's
+  const auto run_backward = [this](Tensor grad_input, const Tensor& of_output) {
+    hooks_->backward.each([&](const BackwardHook& hook) {
+      if (const Tensor other = hook(*this, grad_input, of_output); other.defined()) grad_input = other;
+    });
+    return grad_input;
+  };
+  if (input_wanted)
+    in = watched(in, [=](const Tensor& g) { return run_backward(g, std::exchange(*grad_output, {})); });
+  Tensor y = compute(in);
+  hooks_->forward.each([&](const ForwardHook& hook) {
+    if (const Tensor other = hook(*this, in, y); other.defined()) y = other;
+  });
+  if (!watch || !recording({&y})) return y;
+  return watched(y, [=](const Tensor& g) {
+    if (input_wanted)
+      *grad_output = g;
+    else
+      run_backward({}, g);
+    return Tensor();
+  });
 }
 
 Tensor Module::register_parameter(std::string_view name, Tensor value) {

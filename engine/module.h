@@ -2,11 +2,14 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "weft/engine/hooks.h"
 #include "weft/engine/safetensors.h"
+#include "weft/engine/tape.h"
 #include "weft/engine/tensor.h"
 
 namespace weft {
@@ -16,6 +19,19 @@ struct Parameter {
   std::string name;
   Tensor tensor;
 };
+
+class Module;
+
+/// Called before a module's forward with its input. What it returns takes the input's place; undefined:
+/// nothing.
+using ForwardPreHook = std::function<Tensor(Module& module, const Tensor& input)>;
+/// Called after a module's forward. What it returns takes the output's place; undefined: nothing.
+using ForwardHook = std::function<Tensor(Module& module, const Tensor& input, const Tensor& output)>;
+/// Called in backward when the gradient of a module's input has been computed, with that of its output. What
+/// it returns takes the place of the input's; undefined: nothing. grad_input is undefined where the input
+/// wants no gradient (images); then the hook is called as backward enters the module.
+using BackwardHook =
+    std::function<Tensor(Module& module, const Tensor& grad_input, const Tensor& grad_output)>;
 
 /// Base of all layers and models. Members register themselves with their parent as they are constructed:
 ///
@@ -63,6 +79,19 @@ class Module {
   /// on.
   void recompute(bool on = true) { recompute_ = on; }
   void zero_grad();
+
+  /// Hooks, as in PyTorch. They are called where the module is called, module(x); forward(x) alone calls
+  /// none. Several are called in the order in which they came. In a recomputed module those of the modules
+  /// inside are called in both runs. The module must live until the tape has been walked back.
+  RemovableHandle register_forward_pre_hook(ForwardPreHook hook) {
+    return hooks().forward_pre.add(std::move(hook));
+  }
+  RemovableHandle register_forward_hook(ForwardHook hook) { return hooks().forward.add(std::move(hook)); }
+  /// The gradients are those of this call, before they are added to others of the same tensor.
+  RemovableHandle register_full_backward_hook(BackwardHook hook) {
+    return hooks().backward.add(std::move(hook));
+  }
+
   /// Converts all parameters and buffers (f64 for gradient checks).
   void to(DType dtype);
   /// Moves all parameters and buffers. Optimizers are to be made after that.
@@ -82,8 +111,25 @@ class Module {
   Tensor register_parameter(std::string_view name, Tensor value);
   /// Registers state that is saved but not trained.
   Tensor register_buffer(std::string_view name, Tensor value);
+  /// compute(x) with the module's name on the tape and with its hooks: what an operator() is made of. For
+  /// classes that declare one with more arguments; compute is given x, or what a hook has put in its place.
+  template <class Compute>
+  Tensor call(const Tensor& x, Compute&& compute) {
+    const ScopeName scope(name_);
+    return hooks_ ? call_hooked(x, compute) : compute(x);
+  }
 
  private:
+  struct Hooks {
+    HookList<ForwardPreHook> forward_pre;
+    HookList<ForwardHook> forward;
+    HookList<BackwardHook> backward;
+  };
+  Hooks& hooks() {
+    if (!hooks_) hooks_ = std::make_unique<Hooks>();
+    return *hooks_;
+  }
+  Tensor call_hooked(const Tensor& x, const std::function<Tensor(const Tensor&)>& compute);
   struct Entry {
     std::string name;
     Tensor tensor;
@@ -95,6 +141,7 @@ class Module {
   std::string name_;
   Module* parent_ = nullptr;
   bool training_ = true, recompute_ = false;
+  std::unique_ptr<Hooks> hooks_;  // null until there is one
   std::vector<Entry> entries_;
   std::vector<Child> children_;
 };

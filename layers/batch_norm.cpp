@@ -19,8 +19,9 @@ Tensor BatchNorm2d::forward(const Tensor& x, const Tensor& residual, const Chann
 }
 
 Tensor BatchNorm2d::operator()(const Tensor& x, const Tensor& residual, const ChannelStats& stats) {
-  ScopeName scope(name());
-  return forward(x, residual, stats);
+  return call(x, [&](const Tensor& in) {
+    return forward(in, residual, in.raw() == x.raw() ? stats : ChannelStats{});  // a hook may have changed it
+  });
 }
 
 std::string BatchNorm2d::description() const {

@@ -1,5 +1,6 @@
 #include "weft/engine/ops/matmul.h"
 
+#include "weft/engine/anomaly.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
 
@@ -85,6 +86,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   Tensor y = multiply("linear", x.view({rows, x.size(-1)}), w, false, true);
   if (bias.defined()) {
     const NoGrad quiet;
+    const DetectAnomaly::Pause pause;
     y = add(y, ops::compute_copy("linear", bias, x));
   }
   y = y.view(shape);
