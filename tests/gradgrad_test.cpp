@@ -246,6 +246,28 @@ TEST_CASE("a checkpoint: what it runs again is recorded") {
       CHECK(plain[k].at(i) == doctest::Approx(again[k].at(i)).epsilon(1e-12));
 }
 
+TEST_CASE("grad through a checkpoint, of what it is asked for only") {
+  const Tensor x = normal({2, 3}).set_requires_grad(), w = normal({3, 3}).set_requires_grad();
+  const auto block = [&](const Tensor& t) { return square(matmul(weft::tanh(t), w)); };
+  const auto gradients = [&](bool again, const Inputs& of) {
+    Tape tape;
+    const Tensor h = x * 2.0, y = sum(again ? checkpoint(block, h) : block(h));
+    Inputs g = tape.grad(y, of, {.retain_graph = true});
+    for (const Tensor& t : tape.grad(y, of)) g.push_back(t);  // the same once more
+    return g;
+  };
+  for (const Inputs& of : {Inputs{x}, Inputs{w}, Inputs{x, w}}) {
+    const Inputs plain = gradients(false, of), again = gradients(true, of);
+    REQUIRE(plain.size() == again.size());
+    for (size_t i = 0; i < plain.size(); ++i) {
+      CHECK(plain[i].to_vector<double>() == again[i].to_vector<double>());
+      CHECK(plain[i].to_vector<double>() == plain[i % of.size()].to_vector<double>());
+    }
+    CHECK(!x.grad().defined());
+    CHECK(!w.grad().defined());
+  }
+}
+
 TEST_CASE("derivatives of any order") {
   const Tensor x = scalar(0.7);
   Tape tape;

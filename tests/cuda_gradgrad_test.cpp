@@ -1,0 +1,96 @@
+// Gradients of gradients on a GPU (an emulated one, or a real one: cuda_gradgrad_test_gpu) against the
+// reference loops in f64, in mixed precision too; and tracing of NaN there.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "support/device_arrays.h"
+#include "support/errors.h"
+#include "weft/kernels/cuda.h"
+#include "weft/weft.h"
+
+using namespace weft;
+
+namespace {
+
+double distance(const Tensor& a, const Tensor& b) {
+  REQUIRE(a.shape() == b.shape());
+  const auto x = a.to(Device::cpu).to(DType::f64).to_vector<double>(), y = b.to_vector<double>();
+  double difference = 0, norm = 1e-30;
+  for (size_t i = 0; i < x.size(); ++i) {
+    difference += (x[i] - y[i]) * (x[i] - y[i]);
+    norm += y[i] * y[i];
+  }
+  return std::sqrt(difference / norm);
+}
+
+/// A bit of everything: convolution with bias, fused batch norm with a residual, both pools, narrow and
+/// concat, softmax, cross entropy. `compute` is the type of the activations.
+Tensor loss(const std::vector<Tensor>& v, DType compute) {
+  const Tensor x = cast(v[0], compute);
+  const Tensor mean = Tensor::zeros({4}, v[1].dtype()).to(x.device()),
+               var = Tensor::ones({4}, v[1].dtype()).to(x.device());
+  Tensor y = conv2d(x, v[1], v[2], {.padding = 1});
+  y = batch_norm(y, v[3], v[4], mean, var, true, {.activation = Activation::mish}, silu(y));
+  y = concat({max_pool2d(y, {.kernel = 3, .stride = 2, .padding = 1}), avg_pool2d(y, {.ceil_mode = true})},
+             -1);
+  y = concat({narrow(y, 3, 0, 3), softmax(narrow(y, 3, 3, 5) / 2.0)}, -1);
+  y = linear(global_avg_pool(y), v[5]);
+  return cross_entropy(y, Tensor::from<int64_t>({2, 0}, {2}).to(x.device()), {.label_smoothing = 0.1});
+}
+
+struct Second {
+  HvpResult hvp;
+  std::vector<Tensor> penalty;  // gradients of a penalty on the slope along x
+};
+
+Second second(const std::vector<Tensor>& v, const std::vector<Tensor>& along, DType compute) {
+  Second s{hvp([&] { return loss(v, compute); }, v, along), {}};
+  Tape tape;
+  const Tensor slope = tape.grad(loss(v, compute), {v[0]}, {.create_graph = true})[0];
+  s.penalty = tape.grad(sum(square(slope)), v, {.materialize_grads = true});
+  return s;
+}
+
+}  // namespace
+
+TEST_CASE("second derivatives on the GPU are those of the reference") {
+  Generator generator(9);
+  const Shape shapes[] = {{2, 5, 6, 3}, {4, 3, 3, 3}, {4}, {4}, {4}, {3, 8}};
+  std::vector<Tensor> wide, along_wide;
+  for (const Shape& s : shapes) {
+    wide.push_back(Tensor::normal(s, 0, 0.5, generator).to(DType::f64).set_requires_grad());
+    along_wide.push_back(Tensor::normal(s, 0, 1, generator).to(DType::f64));
+  }
+  const Second expected = second(wide, along_wide, DType::f64);
+  const bool tf32 = kernels::cuda::allow_tf32();
+  kernels::cuda::set_allow_tf32(false);
+  for (const auto& [compute, tolerance] :
+       {std::pair{DType::f32, 1e-4}, {DType::f16, 3e-2}, {DType::bf16, 2e-1}}) {
+    CAPTURE(compute);
+    std::vector<Tensor> v, along;
+    for (size_t i = 0; i < wide.size(); ++i) {
+      v.push_back(wide[i].detach().to(DType::f32).to(Device::cuda).set_requires_grad());
+      along.push_back(along_wide[i].to(DType::f32).to(Device::cuda));
+    }
+    const Second got = second(v, along, compute);
+    for (size_t i = 0; i < v.size(); ++i) {
+      CAPTURE(i);
+      CHECK(got.hvp.product[i].dtype() == DType::f32);
+      CHECK(distance(got.hvp.gradient[i], expected.hvp.gradient[i]) < tolerance);
+      CHECK(distance(got.hvp.product[i], expected.hvp.product[i]) < tolerance);
+      CHECK(distance(got.penalty[i], expected.penalty[i]) < tolerance);
+    }
+  }
+  kernels::cuda::set_allow_tf32(tf32);
+}
+
+TEST_CASE("NaN is traced on the GPU") {
+  Tensor x = Tensor::ones({3, 4});
+  x.data<float>()[9] = std::numeric_limits<float>::quiet_NaN();
+  const Tensor y = x.to(Device::cuda);
+  const DetectAnomaly tracing({.step = 4});
+  CHECK_ERROR(relu(y), "step 4: forward of relu: output 0 f32 [3, 4] has nan at [2, 1], sample 2");
+  CHECK_ERROR(relu(y.to(DType::bf16)), "output 0 bf16 [3, 4] has nan");
+}
