@@ -1,5 +1,6 @@
 // All optimizers, schedules and gradient clipping, in one include.
 #pragma once
+#include "weft/optim/centralize.h"
 #include "weft/optim/clip.h"
 #include "weft/optim/grad_scaler.h"
 #include "weft/optim/optimizer_list.h"

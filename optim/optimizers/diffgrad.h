@@ -1,0 +1,119 @@
+// DiffGrad: Adam whose step is smaller where the gradient changes little.
+#pragma once
+
+#include <array>
+#include <cmath>
+
+#include "weft/kernels/updates/vector_math.h"
+#include "weft/optim/formula_optimizer.h"
+
+namespace weft::optim {
+
+/// The friction coefficient of DiffGrad, with d = previous gradient - gradient.
+enum class Friction : uint8_t {
+  absolute,   ///< sigmoid(|d|): the paper; version 0 of over9000's code
+  with_sign,  ///< sigmoid(d): version 1
+  wide,       ///< 9 sigmoid(|d| / 2) - 4: version 2
+};
+
+struct DiffGradOptions {
+  double lr = 1e-3;
+  std::array<double, 2> betas = {0.9, 0.999};
+  double eps = 1e-8;
+  double weight_decay = 0;  ///< lambda, added to the gradient
+  Friction friction = Friction::absolute;
+  bool aliased =
+      false;  ///< the published code's: from the second update on the previous gradient is this one
+};
+
+namespace updates {
+
+template <class T>
+struct diffgrad {
+  static constexpr const char* kName = "diffgrad";
+  static constexpr int kSlots = 3;
+  T step, eps, l2;                 // step: lr sqrt(1 - beta2^t) / (1 - beta1^t)
+  T beta1, fresh1, beta2, fresh2;  // fresh: 1 - beta
+  T slope, span, offset;           // the coefficient: span sigmoid(slope d) + offset, |d| where `absolute`
+  bool absolute, aliased;
+
+  WEFT_HD void operator()(T& p, T g, T& m, T& v, T& previous) const {
+    const T d = g + l2 * p;
+    m = beta1 * m + fresh1 * d;
+    v = beta2 * v + fresh2 * d * d;
+    const T change = (aliased ? d : previous) - d, size = change < 0 ? -change : change;
+    const T friction =
+        span / (1 + kernels::updates::vector_exp(-slope * (absolute ? size : change))) + offset;
+    previous = d;
+    p -= step * friction * m / (kernels::math::sqrt(v) + eps);
+  }
+};
+
+}  // namespace updates
+
+/// diffgrad: DiffGrad (Dubey et al. 2019, https://arxiv.org/abs/1909.11015).
+///
+///   g <- g + lambda p,  xi = sigmoid(|g_(t-1) - g_t|), g_0 = 0
+///   m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
+///   p <- p - lr sqrt(1 - beta2^t) / (1 - beta1^t) * xi m / (sqrt(v) + eps)
+///
+/// Slots: "exp_avg" (m), "exp_avg_sq" (v), "previous_grad".
+class DiffGrad : public FormulaOptimizer<DiffGrad, DiffGradOptions> {
+ public:
+  using FormulaOptimizer::FormulaOptimizer;
+  static constexpr const char* kName = "diffgrad";
+  static std::vector<Slot> state_slots(const Options&) {
+    return {{"exp_avg"}, {"exp_avg_sq"}, {"previous_grad"}};
+  }
+
+  template <class T>
+  static updates::diffgrad<T> formula(const Options& o, int64_t t) {
+    const bool wide = o.friction == Friction::wide;
+    const double root = std::sqrt(1 - std::pow(o.betas[1], double(t)));
+    return {.step = T(o.lr * root / (1 - std::pow(o.betas[0], double(t)))),
+            .eps = T(o.eps),
+            .l2 = T(o.weight_decay),
+            .beta1 = T(o.betas[0]),
+            .fresh1 = T(1 - o.betas[0]),
+            .beta2 = T(o.betas[1]),
+            .fresh2 = T(1 - o.betas[1]),
+            .slope = T(wide ? 0.5 : 1),
+            .span = T(wide ? 9 : 1),
+            .offset = T(wide ? -4 : 0),
+            .absolute = o.friction != Friction::with_sign,
+            .aliased = o.aliased && t > 1};
+  }
+};
+
+inline std::unique_ptr<Optimizer> make_diffgrad(const DecayGroups& groups, const Hyper& hyper) {
+  return two_groups<DiffGrad>(groups, hyper);
+}
+
+/// diffgrad-v1: DiffGrad with the sign kept, version 1 of https://github.com/mgrankin/over9000, diffgrad.py
+/// (from lessw2020's), as intended.
+///
+///   xi = sigmoid(g_(t-1) - g_t)
+inline std::unique_ptr<Optimizer> make_diffgrad_v1(const DecayGroups& groups, const Hyper& hyper) {
+  return two_groups<DiffGrad>(groups, hyper, {.friction = Friction::with_sign});
+}
+
+/// diffgrad-v2: DiffGrad with a wider range, version 2 of https://github.com/mgrankin/over9000,
+/// diffgrad.py, as intended.
+///
+///   xi = 9 sigmoid(|g_(t-1) - g_t| / 2) - 4
+inline std::unique_ptr<Optimizer> make_diffgrad_v2(const DecayGroups& groups, const Hyper& hyper) {
+  return two_groups<DiffGrad>(groups, hyper, {.friction = Friction::wide});
+}
+
+/// diffgrad-published: DiffGrad as https://github.com/mgrankin/over9000, diffgrad.py (version 1), computed
+/// it; the alias is in the authors' https://github.com/shivram1987/diffGrad too.
+///
+///   xi = sigmoid(-g_1) in the first update, then 1/2: Adam at half the rate
+///
+/// What the code keeps as the previous gradient is the buffer that the next gradient is written into, so from
+/// the second update on their difference is 0. The row "DiffGrad" of over9000's table was made with it.
+inline std::unique_ptr<Optimizer> make_diffgrad_published(const DecayGroups& groups, const Hyper& hyper) {
+  return two_groups<DiffGrad>(groups, hyper, {.friction = Friction::with_sign, .aliased = true});
+}
+
+}  // namespace weft::optim
