@@ -1,6 +1,7 @@
 // Everything but the image readers (weft/engine/data/data.h), in one include.
 #pragma once
 #include "weft/engine/anomaly.h"
+#include "weft/engine/batches.h"
 #include "weft/engine/checkpoint.h"
 #include "weft/engine/error.h"
 #include "weft/engine/functional.h"
@@ -26,5 +27,6 @@
 #include "weft/engine/safetensors.h"
 #include "weft/engine/tape.h"
 #include "weft/engine/tensor.h"
+#include "weft/engine/tensor_batches.h"
 #include "weft/kernels/convolution.h"
 #include "weft/kernels/parallel.h"

@@ -1,4 +1,4 @@
-// All optimizers, schedules and gradient clipping, in one include.
+// All optimizers, schedules, gradient clipping and the training loop, in one include.
 #pragma once
 #include "weft/optim/centralize.h"
 #include "weft/optim/clip.h"
@@ -6,3 +6,4 @@
 #include "weft/optim/optimizer_list.h"
 #include "weft/optim/registry.h"
 #include "weft/optim/schedule.h"
+#include "weft/optim/training/trainer.h"

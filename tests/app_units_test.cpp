@@ -167,7 +167,7 @@ TEST_CASE("mixup mixes images and labels with the same weights") {
   }
   std::vector<data::Mix> mix(static_cast<size_t>(n));
   draw_mixup(0.4, 99, mix);
-  const data::DeviceBatch mixed = data::mixup({images, labels}, mix, classes);
+  const DeviceBatch mixed = data::mixup({images, labels}, mix, classes);
   for (int64_t i = 0; i < n; ++i) {
     double total = 0, pixel = 0;
     for (int64_t c = 0; c < classes; ++c) {
@@ -177,7 +177,7 @@ TEST_CASE("mixup mixes images and labels with the same weights") {
     CHECK(total == doctest::Approx(1));
     CHECK(double(mixed.targets.data<float>()[i * classes + i]) >= 0.5);
     for (int64_t p = 0; p < 18; ++p)
-      CHECK(double(mixed.images.data<float>()[i * 18 + p]) == doctest::Approx(pixel));
+      CHECK(double(mixed.x.data<float>()[i * 18 + p]) == doctest::Approx(pixel));
   }
 }
 

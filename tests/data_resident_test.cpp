@@ -93,11 +93,10 @@ void compare_rest(ImageLoader& cpu, BatchLoader& gpu, int channels = 3, double r
     const auto batch = gpu.next();
     REQUIRE(batch);
     CHECK(gpu.position() == cpu.position());
-    CHECK(batch->images.device() == Device::cuda);
-    CHECK(batch->images.shape() == Shape{n, wanted->images.size(1), wanted->images.size(2), channels});
-    CHECK(labels_of(batch->labels) == wanted->labels.to_vector<int64_t>());
-    CHECK(distance(three_of(floats(batch->images), channels), wanted->images.to_vector<float>(), relative) <
-          1e-5);
+    CHECK(batch->x.device() == Device::cuda);
+    CHECK(batch->x.shape() == Shape{n, wanted->images.size(1), wanted->images.size(2), channels});
+    CHECK(labels_of(batch->y) == wanted->labels.to_vector<int64_t>());
+    CHECK(distance(three_of(floats(batch->x), channels), wanted->images.to_vector<float>(), relative) < 1e-5);
     CHECK(!batch->targets.defined());
   }
   CHECK(gpu.next_size() == 0);
@@ -180,8 +179,8 @@ TEST_CASE("batches stay what they are while others are made") {
       for (const DeviceBatch& batch : batches) {
         const auto wanted = cpu.next();
         REQUIRE(wanted);
-        CHECK(labels_of(batch.labels) == wanted->labels.to_vector<int64_t>());
-        CHECK(distance(floats(batch.images), wanted->images.to_vector<float>()) < 1e-5);
+        CHECK(labels_of(batch.y) == wanted->labels.to_vector<int64_t>());
+        CHECK(distance(floats(batch.x), wanted->images.to_vector<float>()) < 1e-5);
       }
       CHECK(!cpu.next());
     }
@@ -203,7 +202,7 @@ TEST_CASE("16-bit images, and more channels") {
         ImageLoader cpu(set, options);
         const auto gpu = make(kind, set, options, {.dtype = dtype, .channels = channels});
         gpu->begin_epoch(0);
-        CHECK(gpu->next()->images.dtype() == dtype);
+        CHECK(gpu->next()->x.dtype() == dtype);
         compare(cpu, *gpu, 1, 0, channels, dtype == DType::bf16 ? 0x1p-8 : dtype == DType::f16 ? 0x1p-11 : 0);
       }
 }
@@ -314,7 +313,7 @@ TEST_CASE("mixup") {
         const auto [images, targets] = mixed(cpu);
         const auto batch = gpu->next();
         REQUIRE(batch);
-        CHECK(distance(three_of(floats(batch->images), channels), images) < 1e-5);
+        CHECK(distance(three_of(floats(batch->x), channels), images) < 1e-5);
         CHECK(distance(floats(batch->targets), targets) < 1e-6);
       }
       const auto wrong =
@@ -334,10 +333,10 @@ TEST_CASE("fixed buffers are the same tensors each time") {
     const auto gpu = make(kind, set, options, {.fixed_buffers = true});
     gpu->begin_epoch(0);
     const auto first = gpu->next(), second = gpu->next(), last = gpu->next();
-    CHECK(first->images.is(second->images));
-    CHECK(first->labels.is(second->labels));
-    CHECK(!first->images.is(last->images));
-    CHECK(last->labels.numel() == 4);
+    CHECK(first->x.is(second->x));
+    CHECK(first->y.is(second->y));
+    CHECK(!first->x.is(last->x));
+    CHECK(last->y.numel() == 4);
     compare(cpu, *gpu, 1);
   }
 }
@@ -355,7 +354,7 @@ TEST_CASE("a captured step gets the batches of the epochs one by one") {
     gpu->begin_epoch(0);
     const auto graph = cuda::capture([&] {
       const auto batch = gpu->next();
-      cuda::copy(images.raw(), batch->images.raw(), images.bytes());
+      cuda::copy(images.raw(), batch->x.raw(), images.bytes());
       cuda::copy(targets.raw(), batch->targets.raw(), targets.bytes());
     });
     CHECK(gpu->position() == 0);
@@ -375,7 +374,7 @@ TEST_CASE("a captured step gets the batches of the epochs one by one") {
           CHECK_ERROR(gpu->feed(), "cannot be fed");
           const auto batch = gpu->next();
           ++short_ones;
-          CHECK(distance(floats(batch->images), wanted_images, 0x1p-8) < 1e-5);
+          CHECK(distance(floats(batch->x), wanted_images, 0x1p-8) < 1e-5);
           CHECK(distance(floats(batch->targets), wanted_targets) < 1e-6);
         }
         CHECK(gpu->position() == cpu.position());

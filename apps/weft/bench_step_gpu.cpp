@@ -9,10 +9,11 @@
 #include "weft/apps/weft/bench_gpu.h"
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/names.h"
-#include "weft/apps/weft/train_step.h"
+#include "weft/engine/ops/loss.h"
 #include "weft/engine/random.h"
 #include "weft/layers/summary.h"
 #include "weft/optim/registry.h"
+#include "weft/optim/training/train_step.h"
 
 namespace weft::app {
 namespace {
@@ -20,31 +21,28 @@ namespace {
 namespace cuda = kernels::cuda;
 
 /// The same random batch again and again.
-class RandomBatch : public data::BatchLoader {
+class RandomBatch : public Batches {
  public:
-  RandomBatch(int64_t batch, int64_t size, DType dtype) : dataset_("train", {"class"}, {}) {
-    options_.batch_size = int(batch), options_.size = int(size);
-    batch_.images = random_on_gpu({batch, size, size, 3}, dtype);
+  RandomBatch(int64_t batch, int64_t size, DType dtype) : size_(batch) {
+    batch_.x = random_on_gpu({batch, size, size, 3}, dtype);
     std::vector<int64_t> labels(size_t(batch), 0);
     for (size_t i = 0; i < labels.size(); ++i) labels[i] = int64_t(i % 10);
-    batch_.labels = Tensor::from(labels, {batch}).to(Device::cuda);
+    batch_.y = Tensor::from(labels, {batch}).to(Device::cuda);
   }
 
   int64_t batches() const override { return 1; }
-  const data::ImageDataset& dataset() const override { return dataset_; }
-  const data::LoaderOptions& options() const override { return options_; }
+  int64_t batch_size() const override { return size_; }
   void begin_epoch(int64_t, int64_t) override {}
-  std::optional<data::DeviceBatch> next() override { return batch_; }
+  std::optional<DeviceBatch> next() override { return batch_; }
   int64_t position() const override { return 0; }
   int64_t epoch() const override { return 0; }
-  std::vector<data::Skipped> skipped() const override { return {}; }
-  int64_t next_size() override { return options_.batch_size; }
+  int64_t next_size() override { return size_; }
+  bool fixed_buffers() const override { return true; }
   void feed() override {}
 
  private:
-  data::ImageDataset dataset_;
-  data::LoaderOptions options_;
-  data::DeviceBatch batch_;
+  int64_t size_;
+  DeviceBatch batch_;
 };
 
 /// One combination of what the sweep lists, and what was measured of it.
@@ -62,7 +60,7 @@ struct GpuStepCase {
   int64_t multiply_adds = 0;  // of an image, forward
   std::unique_ptr<optim::Optimizer> optimizer;
   RandomBatch batch;
-  TrainStep step;
+  training::TrainStep step;
   size_t peak_bytes = 0;
   std::vector<double> seconds = {};  // of a step, each the mean of some in a row
   double host_seconds = 0;           // that the CPU spent on launching them, all together
@@ -83,10 +81,8 @@ GpuStepCase::GpuStepCase(const BenchFlags& flags, const std::string& activation,
                  optim::make_optimizer(flags.optimizer, optim::split_decay(model->parameters())))),
       batch(batch, size, flags.place.dtype),
       step(*model, *optimizer,
-           {.device = Device::cuda,
-            .dtype = flags.place.dtype,
-            .label_smoothing = 0.1,
-            .capture = flags.place.capture}) {
+           [](const Tensor& x, const Tensor& y) { return cross_entropy(x, y, {.label_smoothing = 0.1}); },
+           {.dtype = flags.place.dtype, .capture = flags.place.capture}) {
   // Finds plans for the convolutions, captures, and runs what was captured some times.
   constexpr int kWarmup = 6;
   reset_peak_memory(Device::cuda);
@@ -118,7 +114,7 @@ nlohmann::json row_of(GpuStepCase& c, const GpuStepCase& first, double gemm_rate
                       const BenchFlags& flags) {
   const double middle = c.step_seconds(), least = *std::min_element(c.seconds.begin(), c.seconds.end()),
                rate = c.flops() / middle;
-  const StepTotals totals = c.step.take_totals();
+  const training::StepTotals totals = c.step.take_totals();
   nlohmann::json row = gpu_fields(flags);
   row.update({{"bench", "step"},
               {"model", flags.model},
@@ -146,7 +142,7 @@ nlohmann::json row_of(GpuStepCase& c, const GpuStepCase& first, double gemm_rate
               {"graph_nodes", c.step.graph_nodes()},
               {"peak_memory_bytes", c.peak_bytes},
               {"peak_memory_megabytes", double(c.peak_bytes) * 1e-6},
-              {"loss", totals.loss / totals.images}});
+              {"loss", totals.loss / totals.samples}});
   return row;
 }
 

@@ -57,11 +57,11 @@ void write_config(const RunFolder& folder, const TrainConfig& config) {
   write_file(folder.config(), json.dump(2) + "\n");
 }
 
-void write_metrics(const RunFolder& folder, const std::vector<EpochMetrics>& rows) {
+void write_metrics(const RunFolder& folder, const std::vector<training::EpochResult>& rows) {
   std::string csv = "epoch,train_loss,val_loss,val_accuracy,lr,seconds,images_per_second\n";
-  for (const EpochMetrics& r : rows)
-    csv += fmt::format("{},{:.6f},{:.6f},{:.6f},{:.6g},{:.3f},{:.3f}\n", r.epoch, r.train_loss, r.val_loss,
-                       r.val_accuracy, r.lr, r.seconds, r.images_per_second);
+  for (const training::EpochResult& r : rows)
+    csv += fmt::format("{},{:.6f},{:.6f},{:.6f},{:.6g},{:.3f},{:.3f}\n", r.epoch, r.train_loss, r.valid_loss,
+                       r.metrics.at(0), r.lr, r.seconds, r.samples_per_second);
   write_file(folder.metrics(), csv);
 }
 

@@ -8,19 +8,9 @@
 #include <vector>
 
 #include "weft/apps/weft/config.h"
+#include "weft/optim/training/checkpoint.h"
 
 namespace weft::app {
-
-/// One line of metrics.csv. Losses and accuracy are means over images; accuracy is a share (0 to 1).
-struct EpochMetrics {
-  int64_t epoch = 0;      ///< from 1
-  double train_loss = 0;  ///< with label smoothing and mixup, as optimised
-  double val_loss = 0;    ///< plain cross entropy
-  double val_accuracy = 0;
-  double lr = 0;                 ///< of the epoch's last step
-  double seconds = 0;            ///< training alone, without validation and saving
-  double images_per_second = 0;  ///< training images / seconds
-};
 
 /// Names of the files in a run's folder.
 struct RunFolder {
@@ -46,7 +36,8 @@ void remove_run(const RunFolder& folder);
 RunFolder default_run_folder();
 
 void write_config(const RunFolder& folder, const TrainConfig& config);
-void write_metrics(const RunFolder& folder, const std::vector<EpochMetrics>& rows);
+/// A line for each epoch; `metrics` of the results begins with the accuracy.
+void write_metrics(const RunFolder& folder, const std::vector<training::EpochResult>& rows);
 void write_summary(const RunFolder& folder, const nlohmann::json& summary);
 nlohmann::json read_summary(const RunFolder& folder);
 

@@ -3,17 +3,13 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
-#include <numeric>
+#include <nlohmann/json.hpp>
 
-#include "weft/apps/weft/evaluation.h"
 #include "weft/apps/weft/interrupt.h"
 #include "weft/apps/weft/memory.h"
 #include "weft/apps/weft/mixup.h"
 #include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/names.h"
-#include "weft/apps/weft/train_step.h"
 #include "weft/apps/weft/version.h"
 #include "weft/engine/random.h"
 #include "weft/kernels/cuda.h"
@@ -21,6 +17,7 @@
 #include "weft/kernels/parallel.h"
 #include "weft/kernels/philox.h"
 #include "weft/optim/registry.h"
+#include "weft/optim/training/trainer.h"
 
 namespace weft::app {
 
@@ -28,13 +25,7 @@ using nlohmann::json;
 
 namespace {
 
-constexpr int64_t kLookEvery = 16;             // steps on a GPU between two looks at the loss
 constexpr uint64_t kMixupStream = 0x6d697875;  // "mixu": apart from the other streams of the seed
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 ModelInfo info_of(const TrainConfig& c, const DataSource& data) {
   return {.model = c.model,
@@ -93,23 +84,42 @@ data::BatchOptions batch_options(const TrainConfig& c, bool train, int64_t steps
   return o;
 }
 
-bool all_finite(const Module& model) {
-  for (const Parameter& p : model.parameters()) {
-    for (float v : p.tensor.to_vector<float>())
-      if (!std::isfinite(v)) return false;
-  }
-  return true;
-}
-
 /// Of all that the GPU's programs have taken; weft gives nothing back before its end.
 int64_t gpu_memory_in_use() {
   return kernels::cuda::device_info().memory_bytes - kernels::cuda::free_memory();
 }
 
-class Trainer {
+/// Throws where the checkpoint at `path`, with that metadata, is of a run with other settings or classes.
+void check_same_run(const std::string& path, const training::Metadata& metadata, const TrainConfig& config,
+                    const std::vector<std::string>& classes) {
+  const auto text = [&](const char* key) {
+    const auto found = metadata.find(key);
+    return found == metadata.end() ? std::string() : found->second;
+  };
+  try {
+    TrainConfig saved;
+    from_json(json::parse(text("config")), path, saved);
+    saved.data = config.data;  // the folder may have moved; the classes below must still agree
+    const std::vector<std::string> differing = differing_flags(saved, config);
+    if (!differing.empty()) {
+      std::string flags;
+      for (const std::string& flag : differing) flags += (flags.empty() ? "" : ", ") + flag;
+      fail(path, ": the checkpoint is of a run with other settings than this folder's config.json (", flags,
+           "); put the files of one run together, or start anew");
+    }
+    check(json::parse(text("classes")) == json(classes), path,
+          ": the checkpoint is of a run with other classes than the data have now");
+  } catch (const json::exception&) {
+    fail(path, ": the checkpoint is damaged (its state cannot be read)");
+  }
+}
+
+/// One run: the settings become a model, loaders and a training::Trainer; its callbacks write files and tell
+/// how it goes.
+class Run {
  public:
-  Trainer(const TrainConfig& config, const DataSource& data, const RunFolder& folder,
-          const TrainerOptions& options, Progress& progress)
+  Run(const TrainConfig& config, const DataSource& data, const RunFolder& folder,
+      const TrainerOptions& options, Progress& progress)
       : config_(config),
         folder_(folder),
         options_(options),
@@ -131,41 +141,27 @@ class Trainer {
                                           .sqrmom = config.sqrmom,
                                           .eps = config.eps,
                                           .wd = config.wd})),
-        schedule_(optim::make_schedule(config.schedule, {.anneal_start = config.anneal_start})),
-        step_(*model_, *optimizer_,
-              {.device = device_,
-               .dtype = parse_precision(config.precision),
-               .label_smoothing = config.label_smoothing,
-               .capture = !options.eager}) {
-    label_map_.resize(info_.classes.size());
-    std::iota(label_map_.begin(), label_map_.end(), int64_t{0});
-  }
+        trainer_(*model_, *optimizer_, *train_loader_, *val_loader_, trainer_options()) {}
 
   std::optional<json> run();
 
  private:
+  training::TrainerOptions trainer_options();
   void start();
-  bool train_epoch();
-  bool train_batch();
-  void take_totals();
-  bool validate_epoch();
-  void save();
-  bool should_stop() const;
+  void after_step();
+  void after_epoch(const training::EpochResult& row);
+  void after_checkpoint();
   void show_step();
-  void show_epoch(const EpochMetrics& row);
   json summary() const;
-  [[noreturn]] void fail_not_finite(const char* what, double value) const;
 
   const char* kernel_set() const { return device_ == Device::cuda ? "cuda" : kernels::cpu().name; }
-  int64_t steps_per_epoch() const { return train_loader_->batches(); }
   /// What `images` of all pictures may take of the cache; nothing where none is seen twice.
   int64_t cache_share(int64_t images) const {
     if (config_.epochs == 1) return 0;
     const int64_t bytes = options_.cache_bytes < 0 ? default_cache_bytes() : options_.cache_bytes;
     return int64_t(double(bytes) * double(images) / double(all_images_));
   }
-  int64_t total_steps() const { return config_.epochs * steps_per_epoch(); }
-  int64_t classes() const { return int64_t(info_.classes.size()); }
+  int64_t total_steps() const { return config_.epochs * train_loader_->batches(); }
 
   const TrainConfig& config_;
   const RunFolder& folder_;
@@ -177,37 +173,54 @@ class Trainer {
   std::unique_ptr<data::BatchLoader> train_loader_, val_loader_;
   std::unique_ptr<Module> model_;
   std::unique_ptr<optim::Optimizer> optimizer_;
-  optim::Schedule schedule_;
-  TrainStep step_;
-  std::vector<int64_t> label_map_;  // of validation: both splits number the classes alike
-  RunState state_;
+  training::Trainer trainer_;
   bool model_written_ = false;     // in this session
   double validation_seconds_ = 0;  // of the last validation, to say how long the rest will take
-  Clock::time_point session_ = Clock::now();
-  double earlier_seconds_ = 0;  // of the sessions before this one
 };
 
-void Trainer::start() {
+/// What of the settings the training loop must know.
+training::TrainerOptions Run::trainer_options() {
+  using training::Trainer;
+  return {
+      .label_smoothing = config_.label_smoothing,
+      .schedule = optim::make_schedule(config_.schedule, {.anneal_start = config_.anneal_start}),
+      .precision = parse_precision(config_.precision),
+      .capture = !options_.eager,
+      .checkpoint = folder_.checkpoint(),
+      .checkpoint_steps = options_.checkpoint_steps,
+      .metadata = {{"config", to_json(config_).dump()}, {"classes", json(info_.classes).dump()}},
+      .check_metadata =
+          [this](const training::Metadata& metadata) {
+            check_same_run(folder_.checkpoint(), metadata, config_, info_.classes);
+          },
+      .callbacks = {{.on_step = [this](Trainer&) { after_step(); },
+                     .on_evaluate_batch =
+                         [this](Trainer& trainer, int64_t done) {
+                           progress_.note("validating", done, val_loader_->batches());
+                           if (interrupted() != 0) trainer.stop();
+                         },
+                     .on_evaluate =
+                         [this](Trainer&, const training::Evaluation& e) { validation_seconds_ = e.seconds; },
+                     .on_epoch = [this](Trainer&, const training::EpochResult& row) { after_epoch(row); },
+                     .on_checkpoint = [this](Trainer&) { after_checkpoint(); }}}};
+}
+
+void Run::start() {
   if (options_.resume && std::filesystem::exists(folder_.checkpoint())) {
-    StateDict scaling;
-    state_ = load_checkpoint(folder_.checkpoint(), config_, info_.classes, *model_, *optimizer_, scaling);
-    step_.load_state_dict(scaling);
-    check(state_.batch <= steps_per_epoch(), folder_.checkpoint(),
-          ": the run had more batches in an epoch than the data make now");
-    default_generator().set_state(state_.random_seed, state_.random_count);
-    earlier_seconds_ = state_.total_seconds;
+    trainer_.load_checkpoint(folder_.checkpoint());
   } else {
     write_config(folder_, config_);
   }
-  write_metrics(folder_, state_.metrics);
+  write_metrics(folder_, trainer_.history());
+  const int64_t step = trainer_.state().step, classes = int64_t(info_.classes.size());
   const json about = {{"event", "start"},
                       {"model", config_.model},
                       {"parameters", model_->num_parameters()},
-                      {"classes", classes()},
+                      {"classes", classes},
                       {"train_images", train_loader_->dataset().size()},
                       {"val_images", val_loader_->dataset().size()},
                       {"steps", total_steps()},
-                      {"step", state_.step},
+                      {"step", step},
                       {"relabelled_images", relabelled_},
                       {"threads", num_threads()},
                       {"kernels", kernel_set()},
@@ -218,174 +231,82 @@ void Trainer::start() {
       "batch {}; {} threads, {} kernels",
       config_.model, config_.activation, config_.sa ? ", attention" : "",
       double(model_->num_parameters()) * 1e-6, train_loader_->dataset().size(), val_loader_->dataset().size(),
-      classes(), config_.size, config_.batch_size, num_threads(), kernel_set()));
+      classes, config_.size, config_.batch_size, num_threads(), kernel_set()));
   if (!config_.noisy_labels.empty())
     progress_.line(fmt::format("{} of {} training labels are others in {}", relabelled_,
                                train_loader_->dataset().size(), config_.noisy_labels));
-  if (state_.step > 0) progress_.line(fmt::format("going on at step {} of {}", state_.step, total_steps()));
+  if (step > 0) progress_.line(fmt::format("going on at step {} of {}", step, total_steps()));
 }
 
-bool Trainer::should_stop() const {
-  return interrupted() || (options_.stop_after_steps > 0 && state_.step >= options_.stop_after_steps);
+void Run::after_step() {
+  const training::TrainingState& state = trainer_.state();
+  if (state.samples > 0) show_step();
+  if (interrupted() != 0 || (options_.stop_after_steps > 0 && state.step >= options_.stop_after_steps))
+    trainer_.stop();
 }
 
-void Trainer::fail_not_finite(const char* what, double value) const {
-  const bool saved = std::filesystem::exists(folder_.checkpoint());
-  fail(what, " is ", value, " at step ", state_.step + 1, " (epoch ", state_.epoch, ", batch ",
-       state_.batch + 1, " of ", steps_per_epoch(), "): training diverged; try a lower --lr (it was ",
-       config_.lr, "). ",
-       saved ? "The last good checkpoint is kept: " + folder_.checkpoint() : "There was no checkpoint yet");
-}
-
-bool Trainer::train_batch() {
-  // Batches without a single good picture are passed over; the schedule counts them all the same.
-  const auto place = [&] { return (state_.epoch - 1) * steps_per_epoch() + train_loader_->position(); };
-  if (train_loader_->next_size() == 0) return train_loader_->next().has_value();  // the end, or an error
-  state_.batch = train_loader_->position();
-  state_.step = place();
-  schedule_.apply(*optimizer_, state_.step, total_steps());
-  step_(*train_loader_);
-  state_.lr = optimizer_->lr(0);
-  // Looking at a GPU's sums waits for it.
-  if (device_ == Device::cpu || state_.step % kLookEvery == 0) take_totals();
-  state_.batch = train_loader_->position();
-  state_.step = place();
-  return true;
-}
-
-void Trainer::take_totals() {
-  const StepTotals totals = step_.take_totals();
-  if (!totals.finite) fail_not_finite("the loss", std::nan(""));
-  state_.loss_sum += totals.loss;
-  state_.correct += int64_t(totals.correct);  // under mixup: of the image with the larger weight
-  state_.images += int64_t(totals.images);
-}
-
-bool Trainer::train_epoch() {
-  if (state_.batch == steps_per_epoch()) return true;  // stopped between training and validation
-  const double before = state_.seconds;
-  const Clock::time_point start = Clock::now();
-  model_->train();
-  train_loader_->begin_epoch(state_.epoch - 1, state_.batch);
-  double saving = 0;
-  while (train_batch()) {
-    state_.seconds = before + seconds_since(start) - saving;
-    if (state_.images > 0) show_step();
-    if (should_stop()) {
-      save();
-      return false;
-    }
-    if (options_.checkpoint_steps > 0 && state_.step % options_.checkpoint_steps == 0) {
-      const Clock::time_point begun = Clock::now();
-      save();
-      saving += seconds_since(begun);
-    }
-  }
-  take_totals();
-  state_.seconds = before + seconds_since(start) - saving;
-  state_.batch = steps_per_epoch();
-  state_.step = state_.epoch * steps_per_epoch();
-  state_.skipped = std::max(state_.skipped, int64_t(train_loader_->skipped().size()));
-  return true;
-}
-
-bool Trainer::validate_epoch() {
-  const Clock::time_point start = Clock::now();
-  const auto result = evaluate(*model_, *val_loader_, label_map_, classes(), [&](int64_t done) {
-    progress_.note("validating", done, val_loader_->batches());
-    return interrupted() == 0;
-  });
-  if (!result) {
-    save();
-    return false;
-  }
-  validation_seconds_ = seconds_since(start);
-  if (!std::isfinite(result->loss)) fail_not_finite("the validation loss", result->loss);
-  const double images = double(std::max<int64_t>(state_.images, 1));
-  const EpochMetrics row{
-      .epoch = state_.epoch,
-      .train_loss = state_.loss_sum / images,
-      .val_loss = result->loss,
-      .val_accuracy = result->accuracy,
-      .lr = state_.lr,
-      .seconds = state_.seconds,
-      .images_per_second = state_.seconds > 0 ? double(state_.images) / state_.seconds : 0};
-  show_epoch(row);
-  state_.metrics.push_back(row);
-  state_.total_train_seconds += state_.seconds;
-  state_.total_images += state_.images;
-  ++state_.epoch;
-  state_.batch = state_.images = state_.correct = 0;
-  state_.loss_sum = state_.seconds = 0;
-  save();
-  save_model(folder_.model(), *model_, info_);
-  model_written_ = true;
-  write_metrics(folder_, state_.metrics);
-  return true;
-}
-
-void Trainer::save() {
-  take_totals();
-  // A checkpoint that cannot be trained on must not take the place of one that can.
-  if (!all_finite(*model_)) fail_not_finite("a weight", std::nan(""));
-  state_.random_seed = default_generator().seed();
-  state_.random_count = default_generator().count();
-  state_.total_seconds = earlier_seconds_ + seconds_since(session_);
-  const StateDict scaling = step_.state_dict();
-  save_checkpoint(folder_.checkpoint(), config_, info_.classes, *model_, *optimizer_, scaling, state_);
-}
-
-void Trainer::show_step() {
-  const double images = double(state_.images), rate = images / std::max(state_.seconds, 1e-9);
-  const double step_seconds = state_.seconds / double(std::max<int64_t>(state_.batch, 1));
-  progress_.step({.epoch = state_.epoch,
+void Run::show_step() {
+  const training::TrainingState& state = trainer_.state();
+  const double images = double(state.samples), rate = images / std::max(state.seconds, 1e-9);
+  const double step_seconds = state.seconds / double(std::max<int64_t>(state.batch, 1));
+  progress_.step({.epoch = state.epoch,
                   .epochs = config_.epochs,
-                  .step = state_.batch,
-                  .steps = steps_per_epoch(),
-                  .loss = state_.loss_sum / images,
-                  .accuracy = double(state_.correct) / images,
+                  .step = state.batch,
+                  .steps = train_loader_->batches(),
+                  .loss = state.loss_sum / images,
+                  .accuracy = double(state.correct) / images,
                   .images_per_second = rate,
-                  .seconds_left = double(total_steps() - state_.step) * step_seconds +
-                                  double(config_.epochs - state_.epoch + 1) * validation_seconds_});
+                  .seconds_left = double(total_steps() - state.step) * step_seconds +
+                                  double(config_.epochs - state.epoch + 1) * validation_seconds_});
 }
 
-void Trainer::show_epoch(const EpochMetrics& row) {
+void Run::after_epoch(const training::EpochResult& row) {
+  const double accuracy = row.metrics.at(0);
   progress_.line(
       fmt::format("epoch {}/{}  train loss {:.4f}  val loss {:.4f}  val accuracy {:.2f} %  lr {:.2e}  {}  "
                   "{:.1f} images/s",
-                  row.epoch, config_.epochs, row.train_loss, row.val_loss, 100 * row.val_accuracy, row.lr,
-                  format_duration(row.seconds), row.images_per_second));
+                  row.epoch, config_.epochs, row.train_loss, row.valid_loss, 100 * accuracy, row.lr,
+                  format_duration(row.seconds), row.samples_per_second));
   progress_.event({{"event", "epoch"},
                    {"epoch", row.epoch},
                    {"train_loss", row.train_loss},
-                   {"val_loss", row.val_loss},
-                   {"val_accuracy", row.val_accuracy},
+                   {"val_loss", row.valid_loss},
+                   {"val_accuracy", accuracy},
                    {"lr", row.lr},
                    {"seconds", row.seconds},
-                   {"images_per_second", row.images_per_second}});
+                   {"images_per_second", row.samples_per_second}});
 }
 
-json Trainer::summary() const {
+void Run::after_checkpoint() {
+  if (trainer_.state().batch != 0) return;  // in the middle of an epoch
+  save_model(folder_.model(), *model_, info_);
+  model_written_ = true;
+  write_metrics(folder_, trainer_.history());
+}
+
+json Run::summary() const {
+  const training::TrainingState& state = trainer_.state();
+  const training::EpochResult& last = state.history.back();
   const auto best =
-      std::max_element(state_.metrics.begin(), state_.metrics.end(),
-                       [](const auto& a, const auto& b) { return a.val_accuracy < b.val_accuracy; });
-  return {{"final_val_accuracy", state_.metrics.back().val_accuracy},
-          {"best_val_accuracy", best->val_accuracy},
+      std::max_element(state.history.begin(), state.history.end(),
+                       [](const auto& a, const auto& b) { return a.metrics.at(0) < b.metrics.at(0); });
+  return {{"final_val_accuracy", last.metrics.at(0)},
+          {"best_val_accuracy", best->metrics.at(0)},
           {"best_epoch", best->epoch},
-          {"final_val_loss", state_.metrics.back().val_loss},
-          {"final_train_loss", state_.metrics.back().train_loss},
+          {"final_val_loss", last.valid_loss},
+          {"final_train_loss", last.train_loss},
           {"parameters", model_->num_parameters()},
           {"epochs", config_.epochs},
           {"steps", total_steps()},
-          {"seconds", earlier_seconds_ + seconds_since(session_)},
-          {"train_seconds", state_.total_train_seconds},
+          {"seconds", trainer_.total_seconds()},
+          {"train_seconds", state.total_train_seconds},
           {"images_per_second",
-           state_.total_train_seconds > 0 ? double(state_.total_images) / state_.total_train_seconds : 0.0},
+           state.total_train_seconds > 0 ? double(state.total_samples) / state.total_train_seconds : 0.0},
           {"peak_memory_bytes", peak_memory_bytes()},
           {"gpu_memory_bytes", device_ == Device::cuda ? gpu_memory_in_use() : 0},
           {"device", config_.device},
           {"device_name", device_ == Device::cuda ? kernels::cuda::device_info().name : "cpu"},
-          {"skipped_images", state_.skipped + int64_t(val_loader_->skipped().size())},
+          {"skipped_images", state.skipped + int64_t(val_loader_->skipped().size())},
           {"seed", config_.seed},
           {"threads", num_threads()},
           {"kernels", kernel_set()},
@@ -393,14 +314,17 @@ json Trainer::summary() const {
           {"compiler", __VERSION__}};
 }
 
-std::optional<json> Trainer::run() {
+std::optional<json> Run::run() {
   start();
-  if (state_.epoch > config_.epochs && std::filesystem::exists(folder_.summary())) {
+  if (trainer_.state().epoch > config_.epochs && std::filesystem::exists(folder_.summary())) {
     progress_.line("the run had ended; nothing is left to do");
     return read_summary(folder_);
   }
-  while (state_.epoch <= config_.epochs)
-    if (!train_epoch() || !validate_epoch()) return std::nullopt;
+  try {
+    if (!trainer_.fit(config_.epochs)) return std::nullopt;
+  } catch (const training::DivergedError& e) {
+    fail(e.where, ": training diverged; try a lower --lr (it was ", config_.lr, "). ", e.kept);
+  }
   if (!model_written_)
     save_model(folder_.model(), *model_, info_);  // stopped right after the last checkpoint
   const json result = summary();
@@ -413,7 +337,7 @@ std::optional<json> Trainer::run() {
 
 std::optional<json> train_run(const TrainConfig& config, const DataSource& data, const RunFolder& folder,
                               const TrainerOptions& options, Progress& progress) {
-  return Trainer(config, data, folder, options, progress).run();
+  return Run(config, data, folder, options, progress).run();
 }
 
 }  // namespace weft::app

@@ -3,7 +3,6 @@
 
 #include <optional>
 
-#include "weft/apps/weft/checkpoint.h"
 #include "weft/apps/weft/config.h"
 #include "weft/apps/weft/data_source.h"
 #include "weft/apps/weft/progress.h"

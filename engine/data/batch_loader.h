@@ -4,10 +4,9 @@
 
 #include <functional>
 #include <memory>
-#include <optional>
 #include <span>
-#include <vector>
 
+#include "weft/engine/batches.h"
 #include "weft/engine/data/loader.h"
 
 namespace weft::data {
@@ -35,41 +34,15 @@ struct BatchOptions {
   int64_t resident_bytes = -1;
 };
 
-/// All on one device.
-struct DeviceBatch {
-  Tensor images;   ///< [N, size, size, channels], normalised
-  Tensor labels;   ///< i64 [N]; of a mixed picture, that of the picture itself
-  Tensor targets;  ///< f32 [N, classes] with mixup: the weights of the classes; else undefined
-};
-
 /// ImageLoader with batches on a device of choice: the same pictures, crops and labels in the same order, so
 /// read there what is said of epochs, resuming and pictures that cannot be decoded. Images that a GPU made
-/// differ from ImageLoader's by the rounding of floats.
-///
-/// A captured step asks for its batch within the capture, and gets the fixed buffers then, while the epoch
-/// does not move. From there on each batch takes feed() and one launch of the graph, in the place of next():
-///
-///     if (loader.next_size() == batch_size) loader.feed(), graph->launch();
-///     else if (auto batch = loader.next()) ...  // a short batch, or the end of the epoch
-class BatchLoader {
+/// differ from ImageLoader's by the rounding of floats. Labels y are i64 [N]; of a mixed picture, that of the
+/// picture itself. Targets are f32 [N, classes] with mixup: the weights of the classes.
+class BatchLoader : public Batches {
  public:
-  virtual ~BatchLoader() = default;
-
-  virtual int64_t batches() const = 0;
   virtual const ImageDataset& dataset() const = 0;
   virtual const LoaderOptions& options() const = 0;
-
-  virtual void begin_epoch(int64_t epoch, int64_t first_batch = 0) = 0;
-  virtual std::optional<DeviceBatch> next() = 0;
-  virtual int64_t position() const = 0;
-  virtual int64_t epoch() const = 0;
-  virtual std::vector<Skipped> skipped() const = 0;
-
-  /// Pictures of the batch that comes next; 0 where next() will end the epoch, or throw.
-  virtual int64_t next_size() = 0;
-  /// Prepares one launch of a graph in which next() was captured: the batch that comes next, which must be a
-  /// full one.
-  virtual void feed() = 0;
+  int64_t batch_size() const override { return options().batch_size; }
 };
 
 /// Batches on `device`: on a GPU a ResidentLoader where the pictures fit into its memory, else an

@@ -42,7 +42,6 @@ class CpuBatches : public BatchLoader {
     if (!ahead_ && !ended_) ended_ = !(ahead_ = loader_.next());
     return ahead_ ? ahead_->images.size(0) : 0;
   }
-  void feed() override { fail("feed: steps on the CPU are not captured"); }
 
  private:
   ImageLoader loader_;
@@ -67,7 +66,7 @@ DeviceBatch mixup(const Batch& batch, std::span<const Mix> mix, int64_t classes)
   const int64_t n = batch.images.size(0), pixels = batch.images.numel() / n;
   DeviceBatch out{Tensor::empty(batch.images.shape()), batch.labels, Tensor::zeros({n, classes})};
   const float* x = batch.images.data<float>();
-  float* y = out.images.data<float>();
+  float* y = out.x.data<float>();
   kernels::parallel_for(n, [&](int64_t i) {
     const Mix& m = mix[size_t(i)];
     const float *a = x + i * pixels, *b = x + m.partner * pixels;

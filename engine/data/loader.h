@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "weft/engine/batches.h"
 #include "weft/engine/data/augment.h"
 #include "weft/engine/data/dataset.h"
 #include "weft/engine/data/transforms.h"
@@ -42,11 +43,6 @@ struct LoaderOptions {
 struct Batch {
   Tensor images;  ///< f32 [N, size, size, 3], normalised
   Tensor labels;  ///< i64 [N]
-};
-
-/// A picture that was left out.
-struct Skipped {
-  std::string name, reason;
 };
 
 /// Gives out the batches of an epoch in order. Order, crops and flips depend on (seed, epoch, position)

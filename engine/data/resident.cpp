@@ -253,13 +253,11 @@ struct ResidentLoader::State {
     for (size_t c = 0; c < 3; ++c) args.scale[c] = 1 / (255 * std[c]), args.shift[c] = -mean[c] / std[c];
     if (s->stage.defined())
       s->make_in_stages(args, views, reinterpret_cast<const kernels::Retouch*>(base + layout.retouch),
-                        batch.images);
+                        batch.x);
     else
-      with_images(batch.images,
-                  [&](auto* out) { cuda::augment(args, views, s->pixels.data<uint8_t>(), out); });
-    cuda::gather_labels(n, s->labels.data<int64_t>(), index, batch.labels.data<int64_t>());
-    if (mix)
-      cuda::mix_targets(n, s->classes(), mix, batch.labels.data<int64_t>(), batch.targets.data<float>());
+      with_images(batch.x, [&](auto* out) { cuda::augment(args, views, s->pixels.data<uint8_t>(), out); });
+    cuda::gather_labels(n, s->labels.data<int64_t>(), index, batch.y.data<int64_t>());
+    if (mix) cuda::mix_targets(n, s->classes(), mix, batch.y.data<int64_t>(), batch.targets.data<float>());
   }
 };
 
@@ -282,6 +280,7 @@ int64_t ResidentLoader::resident_bytes() const { return state_->fits ? state_->b
 int64_t ResidentLoader::batches() const { return state_->batches; }
 const ImageDataset& ResidentLoader::dataset() const { return state_->dataset; }
 const LoaderOptions& ResidentLoader::options() const { return state_->options; }
+bool ResidentLoader::fixed_buffers() const { return state_->gpu.fixed_buffers; }
 int64_t ResidentLoader::position() const { return state_->given; }
 int64_t ResidentLoader::epoch() const { return state_->epoch; }
 

@@ -34,6 +34,7 @@ class ResidentLoader : public BatchLoader {
   int64_t epoch() const override;
   std::vector<Skipped> skipped() const override;
   int64_t next_size() override;
+  bool fixed_buffers() const override;
   /// Each launch itself asks for the next batch, so this has only checks to make.
   void feed() override;
 

@@ -93,14 +93,14 @@ struct UploadingLoader::State {
     const char* from = static_cast<const char*>(uploader.receive());
     const auto* mix = gpu.mixup ? reinterpret_cast<const cuda::MixView*>(from + layout.mix) : nullptr;
     const auto* images = reinterpret_cast<const float*>(from + layout.images);
-    with_images(batch.images, [&](auto* out) {
+    with_images(batch.x, [&](auto* out) {
       if (gpu.channels == 3)
         cuda::mixup(n, pixels() * 3, mix, images, out);
       else
         cuda::mixup_padded(n, pixels(), gpu.channels, mix, images, out);
     });
-    cuda::copy(batch.labels.raw(), from, batch.labels.bytes());
-    if (mix) cuda::mix_targets(n, classes(), mix, batch.labels.data<int64_t>(), batch.targets.data<float>());
+    cuda::copy(batch.y.raw(), from, batch.y.bytes());
+    if (mix) cuda::mix_targets(n, classes(), mix, batch.y.data<int64_t>(), batch.targets.data<float>());
     uploader.done();
     coming = 0;
     given = coming_position;
@@ -114,6 +114,7 @@ UploadingLoader::~UploadingLoader() = default;
 int64_t UploadingLoader::batches() const { return state_->loader.batches(); }
 const ImageDataset& UploadingLoader::dataset() const { return state_->loader.dataset(); }
 const LoaderOptions& UploadingLoader::options() const { return state_->loader.options(); }
+bool UploadingLoader::fixed_buffers() const { return state_->gpu.fixed_buffers; }
 int64_t UploadingLoader::position() const { return state_->given; }
 int64_t UploadingLoader::epoch() const { return state_->loader.epoch(); }
 std::vector<Skipped> UploadingLoader::skipped() const { return state_->loader.skipped(); }

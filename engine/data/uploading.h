@@ -22,6 +22,7 @@ class UploadingLoader : public BatchLoader {
   int64_t epoch() const override;
   std::vector<Skipped> skipped() const override;
   int64_t next_size() override;
+  bool fixed_buffers() const override;
   void feed() override;
 
  private:

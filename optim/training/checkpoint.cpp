@@ -1,0 +1,146 @@
+#include "weft/optim/training/checkpoint.h"
+
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "weft/engine/safetensors.h"
+
+namespace weft::training {
+
+using nlohmann::json;
+
+namespace {
+
+constexpr const char* kFormat = "weft checkpoint 1";
+const std::string kModel = "model.", kOptimizer = "optimizer.", kScaling = "scaling.";
+
+/// JSON has no infinity and no NaN; both become null and come back as NaN.
+double number(const json& value) {
+  return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
+}
+
+// The one list of what is saved of a TrainingState, for both directions.
+template <class State, class Visit>
+void visit_state(State& s, Visit&& visit) {
+  visit("epoch", s.epoch), visit("batch", s.batch), visit("step", s.step);
+  visit("random_seed", s.random_seed), visit("random_count", s.random_count);
+  visit("loss_sum", s.loss_sum), visit("images", s.samples), visit("correct", s.correct);
+  visit("seconds", s.seconds), visit("lr", s.lr), visit("skipped", s.skipped);
+  visit("total_seconds", s.total_seconds), visit("total_train_seconds", s.total_train_seconds);
+  visit("total_images", s.total_samples);
+}
+
+/// A row of the history: the metrics stand between the validation loss and the rest.
+json to_json(const EpochResult& r) {
+  json row = {r.epoch, r.train_loss, r.valid_loss};
+  for (double metric : r.metrics) row.push_back(metric);
+  for (double value : {r.lr, r.seconds, r.samples_per_second}) row.push_back(value);
+  return row;
+}
+
+EpochResult result_from(const json& row) {
+  constexpr size_t kBefore = 3, kBehind = 3;
+  check(row.size() >= kBefore + kBehind, "a row of the history is too short");
+  const size_t metrics = row.size() - kBehind;
+  EpochResult r{.epoch = row.at(0).get<int64_t>(),
+                .train_loss = number(row.at(1)),
+                .valid_loss = number(row.at(2)),
+                .lr = number(row.at(metrics)),
+                .seconds = number(row.at(metrics + 1)),
+                .samples_per_second = number(row.at(metrics + 2))};
+  for (size_t i = kBefore; i < metrics; ++i) r.metrics.push_back(number(row.at(i)));
+  return r;
+}
+
+json to_json(const TrainingState& state) {
+  json out;
+  visit_state(state, [&](const char* key, const auto& value) { out[key] = value; });
+  out["metrics"] = json::array();
+  for (const EpochResult& r : state.history) out["metrics"].push_back(to_json(r));
+  return out;
+}
+
+TrainingState state_from(const json& in) {
+  TrainingState state;
+  visit_state(state, [&](const char* key, auto& value) {
+    if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, double>)
+      value = number(in.at(key));
+    else
+      value = in.at(key).get<std::remove_reference_t<decltype(value)>>();
+  });
+  for (const json& row : in.at("metrics")) state.history.push_back(result_from(row));
+  check(state.epoch >= 1 && state.batch >= 0 && state.step >= 0, "a count is negative");
+  return state;
+}
+
+StateDict with_prefix(const std::string& prefix, StateDict dict) {
+  for (auto& [name, tensor] : dict) name = prefix + name;
+  return dict;
+}
+
+StateDict part(const StateDict& all, const std::string& prefix) {
+  StateDict out;
+  for (const auto& [name, tensor] : all)
+    if (name.rfind(prefix, 0) == 0) out.emplace_back(name.substr(prefix.size()), tensor);
+  return out;
+}
+
+StateDict copy_of(StateDict dict) {
+  for (auto& [name, tensor] : dict) tensor = tensor.clone();
+  return dict;
+}
+
+}  // namespace
+
+void save_checkpoint(const std::string& path, const Module& module, const optim::Optimizer& optimizer,
+                     const StateDict& scaling, const TrainingState& state, const Metadata& metadata) {
+  StateDict all = with_prefix(kModel, module.state_dict());
+  for (auto& entry : with_prefix(kOptimizer, optimizer.state_dict())) all.push_back(std::move(entry));
+  for (auto& entry : with_prefix(kScaling, scaling)) all.push_back(std::move(entry));
+  Metadata texts = metadata;
+  texts["format"] = kFormat;
+  json all_of_state = to_json(state);
+  all_of_state["optimizer"] = optimizer.name();
+  texts["state"] = all_of_state.dump();
+  save_safetensors(path, all, texts);
+}
+
+TrainingState load_checkpoint(const std::string& path, Module& module, optim::Optimizer& optimizer,
+                              TrainStep& step, int64_t batches,
+                              const std::function<void(const Metadata&)>& fits) {
+  Metadata metadata;
+  const StateDict all = load_safetensors(path, &metadata);
+  check(metadata["format"] == kFormat, path, ": not a checkpoint of training (its format is \"",
+        metadata["format"], "\", expected \"", kFormat, "\")");
+  if (fits) fits(metadata);
+  TrainingState state;
+  std::string optimizer_name;
+  try {
+    const json parsed = json::parse(metadata["state"]);
+    state = state_from(parsed);
+    optimizer_name = parsed.value("optimizer", optimizer.name());
+  } catch (const std::exception&) {
+    fail(path, ": the checkpoint is damaged (its state cannot be read)");
+  }
+  check(optimizer_name == optimizer.name(), path, ": does not fit this run: the optimizer was ",
+        optimizer_name, ", now it is ", optimizer.name());
+  check(state.batch <= batches, path, ": the run had more batches in an epoch than the data make now");
+  const StateDict model_before = copy_of(module.state_dict()),
+                  optimizer_before = copy_of(optimizer.state_dict());
+  try {
+    module.load_state_dict(part(all, kModel));
+    try {
+      optimizer.load_state_dict(part(all, kOptimizer));
+      step.load_state_dict(part(all, kScaling));
+    } catch (const Error&) {
+      module.load_state_dict(model_before);
+      optimizer.load_state_dict(optimizer_before);
+      throw;
+    }
+  } catch (const Error& e) {
+    fail(path, ": does not fit this run: ", e.what());
+  }
+  return state;
+}
+
+}  // namespace weft::training

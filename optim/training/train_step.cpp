@@ -1,0 +1,157 @@
+#include "weft/optim/training/train_step.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "weft/engine/ops/elementwise.h"
+#include "weft/engine/ops/reduce.h"
+#include "weft/engine/tape.h"
+#include "weft/kernels/cuda/metrics.h"
+#include "weft/optim/clip.h"
+#include "weft/optim/training/rows.h"
+
+namespace weft::training {
+namespace {
+
+/// The first brings plans and workspaces, the second finds the memory pool filled.
+constexpr int64_t kEagerSteps = 2;
+
+void check_batch(const DeviceBatch& batch, Device device) {
+  check(batch.x.size(0) == batch.y.size(0), "trainer: a batch has x ", batch.x.shape(), " but y ",
+        batch.y.shape(), "; both must have the same number of samples");
+  check(batch.x.device() == device, "trainer: the batch is on ", batch.x.device(), " and the module on ",
+        device);
+}
+
+}  // namespace
+
+TrainStep::TrainStep(Module& module, optim::Optimizer& optimizer, Loss loss, const TrainStepOptions& options)
+    : module_(module),
+      optimizer_(optimizer),
+      loss_(std::move(loss)),
+      options_(options),
+      device_(device_of(module)),
+      totals_(Tensor::zeros({4}, DType::f64, device_)),
+      pool_(device_) {
+  check(options.accumulate >= 1, "trainer: accumulate is ", options.accumulate, "; it must be 1 or more");
+  check(std::isfinite(options.clip_grad_norm) && options.clip_grad_norm >= 0, "trainer: clip_grad_norm is ",
+        options.clip_grad_norm, "; it must be above 0, or 0 for no limit");
+  check(!is_half(options.dtype) || device_ == Device::cuda, "trainer: precision ", options.dtype,
+        " needs the module on a GPU; the CPU trains in f32 and f64");
+  if (options.dtype == DType::f16) scaler_.emplace(device_);
+  if (is_half(options.dtype)) copies_.emplace(module, options.dtype);
+}
+
+TrainStep::~TrainStep() = default;
+
+/// On the CPU what kernels::cuda::accumulate_metrics does on a GPU.
+void TrainStep::add_totals(const Tensor& prediction, const Tensor& y, const Tensor& loss) {
+  const int64_t n = y.size(0);
+  labels_ = are_labels(prediction, y);
+  if (device_ == Device::cuda) {
+    // It counts right answers too: for what has no labels they mean nothing.
+    const Tensor logits = labels_ ? prediction : prediction.view({n, prediction.numel() / n});
+    const Tensor labels = labels_ ? y : Tensor::zeros({n}, DType::i64, device_);
+    kernels::cuda::accumulate_metrics(logits.size(0), logits.size(1), logits.data<float>(),
+                                      labels.data<int64_t>(), loss.data<float>(), totals_.data<double>());
+    return;
+  }
+  double* t = totals_.data<double>();
+  t[0] += loss.item() * double(n);
+  if (labels_) {
+    const Tensor predicted = argmax(prediction);
+    const int64_t *guess = predicted.data<int64_t>(), *label = y.data<int64_t>();
+    for (int64_t i = 0; i < n; ++i) t[1] += guess[i] == label[i];
+  }
+  t[2] += double(n);
+  if (!std::isfinite(loss.item())) t[3] = 1;
+}
+
+/// Adds the gradients of the batch's loss times `share`. False, and then nothing was added, where the loss is
+/// seen not to be finite.
+bool TrainStep::add_gradients(const DeviceBatch& batch, double share) {
+  std::optional<WeightCopies::Use> use;
+  if (copies_) use.emplace(*copies_);
+  Tape tape;
+  Tensor prediction = module_(input_of(batch.x, options_.dtype));
+  if (is_half(prediction.dtype())) prediction = cast(prediction, DType::f32);
+  Tensor loss = loss_(prediction, batch.targets.defined() ? batch.targets : batch.y);
+  check(loss.defined() && loss.numel() == 1, "trainer: the loss must be one number, the mean over the batch");
+  add_totals(prediction.detach(), batch.y, loss);
+  if (device_ == Device::cpu && !std::isfinite(loss.item())) return false;
+  if (share != 1) loss = affine(loss, share);
+  prediction = {};
+  tape.backward(scaler_ ? scaler_->scale(loss) : loss);
+  return true;
+}
+
+void TrainStep::work(const DeviceBatch& batch) {
+  check_batch(batch, device_);
+  const int64_t n = batch.x.size(0), parts = std::min(options_.accumulate, n);
+  for (int64_t part = 0; part < parts; ++part) {
+    const int64_t begin = n * part / parts, count = n * (part + 1) / parts - begin;
+    const DeviceBatch piece{rows(batch.x, begin, count), rows(batch.y, begin, count),
+                            batch.targets.defined() ? rows(batch.targets, begin, count) : Tensor()};
+    if (!add_gradients(piece, parts == 1 ? 1 : double(count) / double(n))) {
+      optimizer_.zero_grad();
+      return;
+    }
+  }
+  if (options_.clip_grad_norm > 0) {
+    if (scaler_) scaler_->unscale_(optimizer_);
+    optim::clip_grad_norm_async_(optimizer_.parameters(), options_.clip_grad_norm);
+  }
+  if (scaler_) {
+    scaler_->step(optimizer_);
+    scaler_->update();
+  } else {
+    optimizer_.step();
+  }
+  optimizer_.zero_grad();
+}
+
+bool TrainStep::operator()(Batches& batches) {
+  const bool capture = options_.capture && device_ == Device::cuda && batches.fixed_buffers();
+  if (!capture || batches.next_size() != batches.batch_size()) {
+    const auto batch = batches.next();
+    if (batch) work(*batch);
+    return batch.has_value();
+  }
+  if (!graph_) {
+    const MemoryPool::Use use(pool_);  // and never again, for now the graph's work may be in all of it
+    if (eager_steps_ < kEagerSteps) {
+      ++eager_steps_;
+      work(*batches.next());
+      return true;
+    }
+    graph_ = kernels::cuda::capture([&] { work(*batches.next()); });
+  }
+  batches.feed();
+  graph_->launch();
+  return true;
+}
+
+StepTotals TrainStep::take_totals() {
+  const std::vector<double> t = totals_.to_vector<double>();
+  totals_.fill(0);
+  return {.loss = t[0],
+          .correct = labels_ ? t[1] : std::numeric_limits<double>::quiet_NaN(),
+          .samples = t[2],
+          .finite = t[3] == 0};
+}
+
+StateDict TrainStep::state_dict() {
+  if (!scaler_) return {};
+  scaler_->settle(optimizer_);
+  return scaler_->state_dict();
+}
+
+void TrainStep::load_state_dict(const StateDict& dict) {
+  if (scaler_)
+    scaler_->load_state_dict(dict);
+  else
+    check(dict.empty(), "train step: there is a state of loss scaling, but this precision has none");
+}
+
+}  // namespace weft::training
