@@ -1,0 +1,182 @@
+// The Trainer on a GPU (an emulated one, or a real one: cuda_trainer_test_gpu): the CPU's training but for
+// rounding; captured steps give the bits of single launches; going on gives the bits of running through.
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "weft/weft.h"
+
+using namespace weft;
+using training::Trainer;
+
+namespace {
+
+Tensor squared_error(const Tensor& prediction, const Tensor& target) { return mse_loss(prediction, target); }
+
+struct Net : Module {
+  Linear hidden{*this, "hidden", 6, 16};
+  BatchNorm2d bn{*this, "bn", 16, {.activation = Activation::mish}};
+  Linear head{*this, "head", 16, 3};
+  Tensor forward(const Tensor& x) override {
+    const Tensor h = hidden(x);
+    return head(reshape(bn(reshape(h, {h.size(0), 1, 1, 16})), {h.size(0), 16}));
+  }
+};
+
+/// Three classes by the largest of the first three features.
+struct Features {
+  Tensor x, y;
+  explicit Features(int64_t n, uint64_t seed) {
+    Generator generator(seed);
+    x = Tensor::normal({n, 6}, 0, 1, generator);
+    y = Tensor::zeros({n}, DType::i64);
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t c = 1; c < 3; ++c)
+        if (x.at(6 * i + c) > x.at(6 * i + y.data<int64_t>()[i])) y.data<int64_t>()[i] = c;
+  }
+};
+
+DeviceBatch soften(DeviceBatch batch, int64_t, int64_t index) {
+  const int64_t n = batch.y.numel();
+  batch.targets = Tensor::full({n, 3}, 0.01 * double(index % 4));
+  for (int64_t i = 0; i < n; ++i)
+    batch.targets.data<float>()[3 * i + batch.y.data<int64_t>()[i]] += 1 - 0.03f * float(index % 4);
+  return batch;
+}
+
+struct Result {
+  std::vector<float> weights;
+  double loss, valid_loss, accuracy;
+  bool captured;
+  bool operator==(const Result& o) const {
+    return weights == o.weights && loss == o.loss && valid_loss == o.valid_loss && accuracy == o.accuracy;
+  }
+};
+
+/// Trains four epochs of five batches and a shorter one; where `stop` > 0 in two sessions.
+Result trained(Device device, training::TrainerOptions options = {}, int64_t stop = 0) {
+  const Features train_data(46, 1), valid_data(20, 2);
+  const std::string file =
+      (std::filesystem::temp_directory_path() / concat("weft-cuda-trainer-", getpid())).string();
+  options.schedule = optim::flat_cosine();
+  options.checkpoint = file;
+  Result result;
+  for (const bool first : {true, false}) {
+    if (first && stop == 0) continue;
+    manual_seed(4);
+    Net net;
+    net.to(device);
+    optim::Ranger optimizer(net.parameters(), {.lr = 2e-2});
+    TensorBatches train(train_data.x, train_data.y, {.batch_size = 8, .device = device, .transform = soften}),
+        valid(valid_data.x, valid_data.y, {.batch_size = 8, .shuffle = false, .device = device});
+    training::TrainerOptions o = options;
+    if (first)
+      o.callbacks.push_back({.on_step = [stop](Trainer& t) {
+        if (t.state().step == stop) t.stop();
+      }});
+    Trainer trainer(net, optimizer, train, valid, o);
+    if (!first && stop > 0) trainer.load_checkpoint(file);
+    CHECK(trainer.fit(4) == !first);
+    if (first) continue;
+    CHECK(trainer.history().size() == 4);
+    const auto& last = trainer.history().back();
+    result.loss = last.train_loss, result.valid_loss = last.valid_loss, result.accuracy = last.metrics.at(0);
+    result.captured = trainer.captured();
+    for (const auto& [name, t] : net.state_dict())
+      if (t.dtype() == DType::f32)
+        for (float v : t.to_vector<float>()) result.weights.push_back(v);
+  }
+  std::filesystem::remove(file);
+  return result;
+}
+
+double distance(const Result& a, const Result& b) {
+  REQUIRE(a.weights.size() == b.weights.size());
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < a.weights.size(); ++i) {
+    difference += std::pow(double(a.weights[i]) - double(b.weights[i]), 2);
+    norm += std::pow(double(b.weights[i]), 2);
+  }
+  return std::sqrt(difference / norm);
+}
+
+}  // namespace
+
+TEST_CASE("the GPU trains as the CPU does, captured or not, to the same bits") {
+  kernels::cuda::set_allow_tf32(false);
+  for (const training::TrainerOptions& options :
+       {training::TrainerOptions{}, training::TrainerOptions{.clip_grad_norm = 0.5, .accumulate = 3}}) {
+    const Result cpu = trained(Device::cpu, options), captured = trained(Device::cuda, options);
+    training::TrainerOptions single = options;
+    single.capture = false;
+    const Result eager = trained(Device::cuda, single);
+    CHECK(captured.captured);
+    CHECK(!eager.captured);
+    CHECK(captured == eager);
+    CHECK(distance(captured, cpu) < 1e-3);
+    CHECK(captured.loss == doctest::Approx(cpu.loss).epsilon(1e-3));
+    CHECK(captured.valid_loss == doctest::Approx(cpu.valid_loss).epsilon(1e-3));
+    CHECK(captured.accuracy == doctest::Approx(cpu.accuracy));
+  }
+}
+
+TEST_CASE("16 bits: captured is eager, and near f32") {
+  const Result full = trained(Device::cuda);
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    const Result captured = trained(Device::cuda, {.precision = dtype, .clip_grad_norm = 5}),
+                 eager = trained(Device::cuda, {.precision = dtype, .clip_grad_norm = 5, .capture = false});
+    CHECK(captured == eager);
+    CHECK(captured.loss == doctest::Approx(full.loss).epsilon(0.1));
+    CHECK(!(captured == full));
+  }
+}
+
+TEST_CASE("stopped after a step it goes on to the same bits") {
+  for (const DType dtype : {DType::f32, DType::f16}) {
+    const Result through = trained(Device::cuda, {.precision = dtype});
+    for (const int64_t stop : {1, 6, 11, 15}) {
+      CAPTURE(stop);
+      CHECK(trained(Device::cuda, {.precision = dtype}, stop) == through);
+    }
+  }
+}
+
+TEST_CASE("a regression, whose targets are no labels") {
+  struct Line : Module {
+    Linear map{*this, "map", 6, 2};
+    Tensor forward(const Tensor& x) override { return map(x); }
+  };
+  const Features data(40, 3);
+  double last = 0;
+  for (const Device device : {Device::cpu, Device::cuda}) {
+    manual_seed(6);
+    Line line;
+    line.to(device);
+    optim::Adam optimizer(line.parameters(), {.lr = 5e-2});
+    const Tensor y = Tensor::from(data.x.to_vector<float>(), {40, 6});
+    Tensor two = Tensor::empty({40, 2});
+    for (int64_t i = 0; i < 40; ++i)
+      for (int64_t k = 0; k < 2; ++k) two.data<float>()[2 * i + k] = float(y.at(6 * i + k) - y.at(6 * i + 4));
+    TensorBatches batches(data.x, two, {.batch_size = 10, .device = device});
+    Trainer trainer(line, optimizer, batches, {.loss = squared_error});
+    trainer.fit(15);
+    CHECK(trainer.captured() == (device == Device::cuda));
+    CHECK(trainer.history().back().train_loss < 0.5 * trainer.history().front().train_loss);
+    if (device == Device::cuda)
+      CHECK(trainer.history().back().train_loss == doctest::Approx(last).epsilon(1e-3));
+    last = trainer.history().back().train_loss;
+  }
+}
+
+TEST_CASE("a loss that is not finite is seen within some steps") {
+  const Features data(40, 3);
+  manual_seed(6);
+  Net net;
+  net.to(Device::cuda);
+  optim::SGD optimizer(net.parameters(), {.lr = 1e30});
+  TensorBatches batches(data.x, data.y, {.batch_size = 10, .device = Device::cuda});
+  Trainer trainer(net, optimizer, batches);
+  CHECK_THROWS_AS(trainer.fit(20), training::DivergedError);
+}
