@@ -100,14 +100,19 @@ TEST_CASE("help and version") {
     CHECK(weft_run({name, "--help"}).code == 0);
   }
   const std::string train = weft_run({"train", "--help"}).out;
-  for (const char* flag :
-       {"--data",        "--out",          "--model",           "--activation", "--sa",
-        "--sym",         "--size",         "--epochs",          "--batch-size", "--optimizer",
-        "--lr",          "--mom",          "--sqrmom",          "--eps",        "--wd",
-        "--schedule",    "--anneal-start", "--label-smoothing", "--min-scale",  "--mixup",
-        "--runs",        "--seed",         "--threads",         "--device",     "--precision",
-        "--resume",      "--config",       "--noisy-labels",    "--quiet",      "--json",
-        "--cache-bytes", "--recompute"})
+  for (const char* flag : {"--data",         "--out",          "--model",
+                           "--activation",   "--sa",           "--sym",
+                           "--size",         "--epochs",       "--batch-size",
+                           "--optimizer",    "--lr",           "--mom",
+                           "--sqrmom",       "--eps",          "--wd",
+                           "--schedule",     "--anneal-start", "--label-smoothing",
+                           "--min-scale",    "--mixup",        "--runs",
+                           "--seed",         "--threads",      "--device",
+                           "--precision",    "--resume",       "--config",
+                           "--noisy-labels", "--quiet",        "--json",
+                           "--cache-bytes",  "--recompute",    "--loss",
+                           "--focal-gamma",  "--cutmix",       "--erase",
+                           "--jitter",       "--no-flip"})
     CHECK_MESSAGE(has(train, flag), flag);
   CHECK(has(weft_run({"--version"}).out, "weft "));
 }

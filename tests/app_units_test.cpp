@@ -7,14 +7,16 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "weft/apps/weft/augmentation.h"
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/config.h"
 #include "weft/apps/weft/conv_tuning.h"
 #include "weft/apps/weft/fetch.h"
+#include "weft/apps/weft/losses.h"
 #include "weft/apps/weft/memory.h"
-#include "weft/apps/weft/mixup.h"
 #include "weft/apps/weft/process.h"
 #include "weft/apps/weft/sha256.h"
+#include "weft/engine/data/mixing.h"
 #include "weft/engine/file.h"
 #include "weft/engine/ops/conv.h"
 #include "weft/kernels/convolution.h"
@@ -142,7 +144,7 @@ TEST_CASE("available memory is the least that the kernel and the control groups 
 TEST_CASE("mixup weights follow max(w, 1 - w) of a Beta distribution") {
   for (double alpha : {0.2, 1.0, 4.0}) {
     const int64_t n = 20'000;
-    const std::vector<float> w = mixup_weights(alpha, n, 7);
+    const std::vector<float> w = data::mixup_weights(alpha, n, 7);
     double sum_of_squares = 0;
     for (float v : w) {
       REQUIRE(v >= 0.5f);
@@ -152,8 +154,8 @@ TEST_CASE("mixup weights follow max(w, 1 - w) of a Beta distribution") {
     // The spread around 1/2 is not changed by the max: the variance of Beta(a, a), 1 / (4 (2a + 1)). Its
     // standard error is below 1 % at this n.
     CHECK(sum_of_squares / double(n) == doctest::Approx(1 / (4 * (2 * alpha + 1))).epsilon(0.05));
-    CHECK(w == mixup_weights(alpha, n, 7));
-    CHECK(w != mixup_weights(alpha, n, 8));
+    CHECK(w == data::mixup_weights(alpha, n, 7));
+    CHECK(w != data::mixup_weights(alpha, n, 8));
   }
 }
 
@@ -166,7 +168,7 @@ TEST_CASE("mixup mixes images and labels with the same weights") {
       images.data<float>()[i * 18 + p] = float(1 << i);  // an image tells who is in it
   }
   std::vector<data::Mix> mix(static_cast<size_t>(n));
-  draw_mixup(0.4, 99, mix);
+  data::draw_mixup(0.4, 99, mix);
   const DeviceBatch mixed = data::mixup({images, labels}, mix, classes);
   for (int64_t i = 0; i < n; ++i) {
     double total = 0, pixel = 0;
@@ -202,6 +204,71 @@ TEST_CASE("settings survive JSON, and bad files are named with the key") {
   CHECK(error(nlohmann::json::array()).find("some.json") != std::string::npos);
 }
 
+TEST_CASE("mixing of a run: mixup, CutMix, or either by batch") {
+  TrainConfig c;
+  data::BatchOptions none;
+  set_mixing(c, 10, none);
+  CHECK_FALSE(none.mixup);
+  const auto cut_batches = [&](double mixup, double cutmix) {
+    c.mixup = mixup, c.cutmix = cutmix;
+    data::BatchOptions options;
+    set_mixing(c, 10, options);
+    CHECK(options.cutmix == (cutmix > 0));
+    int cut = 0;
+    for (int64_t batch = 0; batch < 10; ++batch)
+      for (int64_t epoch = 0; epoch < 20; ++epoch) {
+        std::vector<data::Mix> mix(8), again(8);
+        options.mixup(epoch, batch, mix);
+        options.mixup(epoch, batch, again);
+        bool any = false;
+        for (size_t i = 0; i < mix.size(); ++i) {
+          any |= mix[i].cut.height > 0;
+          CHECK(mix[i].weight == again[i].weight);
+        }
+        cut += any;
+      }
+    return cut;
+  };
+  CHECK(cut_batches(0.4, 0) == 0);
+  CHECK(cut_batches(0, 1) == 200);
+  const int either = cut_batches(0.4, 1);
+  CHECK(either > 70);
+  CHECK(either < 130);
+  data::LoaderOptions loader;
+  c.jitter = "0.1,0.2,0.3,0.4", c.erase = 0.25, c.flip = false, c.min_scale = 0.5;
+  set_augmentation(c, loader);
+  CHECK(loader.jitter.saturation == 0.3);
+  CHECK(loader.jitter.hue == 0.4);
+  CHECK(loader.erasing.p == 0.25);
+  CHECK_FALSE(loader.flip);
+  CHECK(loader.min_scale == 0.5);
+}
+
+TEST_CASE("training losses by name: smoothed labels and mixed targets") {
+  const Tensor logits = Tensor::from<float>({1, -2, 0.5, 0, 3, -1}, {2, 3}),
+               labels = Tensor::from<int64_t>({2, 0}, {2}),
+               hot = Tensor::from<float>({0, 0, 1, 1, 0, 0}, {2, 3});
+  for (const std::string& name : loss_names()) {
+    CAPTURE(name);
+    TrainConfig c;
+    c.loss = name, c.label_smoothing = 0.1;
+    const auto loss = training_loss(c);
+    CHECK(loss(logits, labels).item() == doctest::Approx(loss(logits, hot).item()).epsilon(1e-6));
+  }
+  TrainConfig focal;
+  focal.loss = "focal", focal.focal_gamma = 0;
+  CHECK(training_loss(focal)(logits, labels).item() ==
+        doctest::Approx(training_loss(TrainConfig{})(logits, labels).item()).epsilon(1e-6));
+  TrainConfig bce;
+  bce.loss = "bce";
+  double wanted = 0;
+  for (int i = 0; i < 6; ++i) {
+    const double x = double(logits.data<float>()[i]), t = 0.9 * double(hot.data<float>()[i]) + 0.1 / 3;
+    wanted += std::log1p(std::exp(x)) - t * x;
+  }
+  CHECK(training_loss(bce)(logits, labels).item() == doctest::Approx(wanted / 6).epsilon(1e-6));
+}
+
 TEST_CASE("validate refuses what no run can have, by flag") {
   const auto error = [](auto change) {
     TrainConfig c;
@@ -223,6 +290,14 @@ TEST_CASE("validate refuses what no run can have, by flag") {
   CHECK(error([](TrainConfig& c) { c.mom = 1; }).find("--mom") == 0);
   CHECK(error([](TrainConfig& c) { c.min_scale = 0; }).find("--min-scale") == 0);
   CHECK(error([](TrainConfig& c) { c.label_smoothing = 1; }).find("--label-smoothing") == 0);
+  CHECK(error([](TrainConfig& c) { c.loss = "hinge"; }).find("--loss") == 0);
+  CHECK(error([](TrainConfig& c) { c.focal_gamma = -1; }).find("--focal-gamma") == 0);
+  CHECK(error([](TrainConfig& c) { c.cutmix = -1; }).find("--cutmix") == 0);
+  CHECK(error([](TrainConfig& c) { c.erase = 1.5; }).find("--erase") == 0);
+  for (const char* jitter :
+       {"1", "1,1,1", "1,1,1,0.1,1", "1,1,1,0.6", "-1,0,0,0", "a,b,c,d", "1,1,1,", "nan,0,0,0"})
+    CHECK(error([=](TrainConfig& c) { c.jitter = jitter; }).find("--jitter") == 0);
+  CHECK(error([](TrainConfig& c) { c.jitter = "0.4,0.4,0.4,0.1"; }) == "");
   CHECK(error([](TrainConfig& c) { c.valid_resize = 64; }).find("--valid-resize") == 0);
   CHECK(error([](TrainConfig& c) { c.noisy_labels = "table.csv"; }).find("--noisy-labels") == 0);
   CHECK(error([](TrainConfig& c) { c.device = "gpu"; }).find("--device") == 0);

@@ -1,4 +1,5 @@
-// Gradients of all losses against finite differences, in f64 within a chain of ops; extremes; errors.
+// First and second derivatives of all losses against finite differences, in f64 within a chain of ops;
+// extremes; errors.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -27,7 +28,8 @@ void check_gradients(size_t wanted, const std::function<Tensor(const Inputs&)>& 
     for (size_t i = 0; i < wanted; ++i) scaled[i] = affine(leaves[i], 1.25, 0.01);
     return mish(affine(f(scaled), 0.5));
   };
-  for (const GradcheckResult& result : {gradcheck(f, inputs), gradcheck(chain, inputs)})
+  for (const GradcheckResult& result : {gradcheck(f, inputs), gradcheck(chain, inputs),
+                                        gradgradcheck(f, inputs), gradgradcheck(chain, inputs)})
     CHECK_MESSAGE(result.ok, result.message);
 }
 

@@ -6,7 +6,9 @@
 #include <nlohmann/json.hpp>
 #include <type_traits>
 
+#include "weft/apps/weft/augmentation.h"
 #include "weft/apps/weft/command.h"
+#include "weft/apps/weft/losses.h"
 #include "weft/apps/weft/names.h"
 #include "weft/engine/device.h"
 #include "weft/engine/file.h"
@@ -100,6 +102,7 @@ void validate(const TrainConfig& c) {
   require_known("--model", c.model, model_names());
   require_known("--activation", c.activation, activation_names());
   require_known("--optimizer", c.optimizer, optimizer_names());
+  require_known("--loss", c.loss, loss_names());
   require_known("--schedule", c.schedule, schedule_names());
   require_device(c.device);
   require_precision(c.precision, c.device);
@@ -121,6 +124,10 @@ void validate(const TrainConfig& c) {
           "at least 0 and below 1");
   require(finite(c.min_scale, 0, 1) && c.min_scale > 0, "min_scale", c.min_scale, "above 0 and at most 1");
   require(finite(c.mixup, 0, 100), "mixup", c.mixup, "0 to 100");
+  require(finite(c.cutmix, 0, 100), "cutmix", c.cutmix, "0 to 100");
+  require(finite(c.erase, 0, 1), "erase", c.erase, "0 to 1");
+  require(finite(c.focal_gamma, 0, 100), "focal_gamma", c.focal_gamma, "0 to 100");
+  parse_jitter(c.jitter);
   require(c.runs >= 1 && c.runs <= 10'000, "runs", c.runs, "1 to 10000");
   if (c.exact && c.tune) usage_error("--tune has nothing to choose from with --exact; leave one of them out");
   const size_t colon = c.noisy_labels.rfind(':');

@@ -22,7 +22,12 @@ struct TrainConfig {
   std::string optimizer = "ranger";
   double lr = 4e-3, mom = 0.95, sqrmom = 0.99, eps = 1e-6, wd = 1e-2;
   std::string schedule = "flat-cosine";
-  double anneal_start = 0.72, label_smoothing = 0.1, min_scale = 0.35, mixup = 0;
+  double anneal_start = 0.72;
+  std::string loss = "cross-entropy";
+  double focal_gamma = 2, label_smoothing = 0.1;
+  double min_scale = 0.35, mixup = 0, cutmix = 0, erase = 0;
+  std::string jitter;  ///< "B,C,S,H", or empty
+  bool flip = true;
   int64_t runs = 1;
   uint64_t seed = 42;
   std::string device = "cpu", precision = "fp32";
@@ -37,8 +42,10 @@ struct TrainConfig {
 /// the key with dashes for underscores.
 template <class Config, class Visit>
 void visit_settings(Config& c, Visit&& visit) {
-  visit("data", c.data,
-        "folder with train/CLASS/* and val/CLASS/*, a .tgz of one, or the name of a fetched set");
+  visit(
+      "data", c.data,
+      "folder with train/CLASS/* and val/CLASS/*, or with MNIST's or CIFAR-10's files, a .tgz of one, or the "
+      "name of a fetched set");
   visit("model", c.model, "mxresnet18|34|50|101|152 or xresnet18|34|50|101|152");
   visit("activation", c.activation, "activation function [mish; relu for xresnet*]");
   visit("sa", c.sa, "self-attention in the first stage");
@@ -56,9 +63,17 @@ void visit_settings(Config& c, Visit&& visit) {
   visit("wd", c.wd, "weight decay, not on biases and norm layers");
   visit("schedule", c.schedule, "flat-cosine|one-cycle|cosine|constant");
   visit("anneal_start", c.anneal_start, "flat-cosine: share of the steps before the rate falls");
+  visit("loss", c.loss, "cross-entropy, bce (a yes or no for each class) or focal; of training alone");
+  visit("focal_gamma", c.focal_gamma, "focal: how much examples count less that are right already");
   visit("label_smoothing", c.label_smoothing, "label smoothing of the training loss");
   visit("min_scale", c.min_scale, "smallest share of an image's area that a random crop keeps");
+  visit("flip", c.flip, "mirror every other training image");
+  visit("jitter", c.jitter,
+        "B,C,S,H: change brightness, contrast, saturation and hue at random, as 0.4,0.4,0.4,0.1");
+  visit("erase", c.erase, "probability that a random box of a training image is erased");
   visit("mixup", c.mixup, "mix pairs of images with weights from Beta(A, A); 0 means none");
+  visit("cutmix", c.cutmix,
+        "put boxes of images into others, shares from Beta(A, A); with --mixup either, by batch");
   visit("runs", c.runs, "repeat with seeds SEED, SEED + 1, ..., each in a sub-folder run-K");
   visit("seed", c.seed, "seed of everything random");
   visit("device", c.device, "cpu, or cuda[:i] for the NVIDIA GPU of that number");

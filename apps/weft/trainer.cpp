@@ -5,17 +5,18 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "weft/apps/weft/augmentation.h"
 #include "weft/apps/weft/interrupt.h"
+#include "weft/apps/weft/losses.h"
 #include "weft/apps/weft/memory.h"
-#include "weft/apps/weft/mixup.h"
 #include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/names.h"
 #include "weft/apps/weft/version.h"
+#include "weft/engine/ops/loss.h"
 #include "weft/engine/random.h"
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/kernels.h"
 #include "weft/kernels/parallel.h"
-#include "weft/kernels/philox.h"
 #include "weft/optim/registry.h"
 #include "weft/optim/training/trainer.h"
 
@@ -24,8 +25,6 @@ namespace weft::app {
 using nlohmann::json;
 
 namespace {
-
-constexpr uint64_t kMixupStream = 0x6d697875;  // "mixu": apart from the other streams of the seed
 
 ModelInfo info_of(const TrainConfig& c, const DataSource& data) {
   return {.model = c.model,
@@ -48,7 +47,7 @@ data::LoaderOptions loader_options(const TrainConfig& c, bool train, int64_t cac
   o.size = int(c.size);
   o.batch_size = int(c.batch_size);
   o.train = o.drop_last = train;
-  o.min_scale = c.min_scale;
+  if (train) set_augmentation(c, o);
   o.resize = int(c.valid_resize);
   o.seed = c.seed;
   o.threads = loader_threads();
@@ -70,17 +69,11 @@ std::unique_ptr<Module> seeded_model(const TrainConfig& c, const ModelInfo& info
   return model;
 }
 
-/// Mixup for the loader: a pure function of the seed and the place of the batch in the run.
 data::BatchOptions batch_options(const TrainConfig& c, bool train, int64_t steps_per_epoch) {
   data::BatchOptions o;
   o.dtype = parse_precision(c.precision);
   o.fixed_buffers = true;
-  if (!train || c.mixup <= 0) return o;
-  o.mixup = [seed = c.seed, alpha = c.mixup, steps_per_epoch](int64_t epoch, int64_t batch,
-                                                              std::span<data::Mix> mix) {
-    const auto w = kernels::philox(seed, uint64_t(epoch * steps_per_epoch + batch), kMixupStream);
-    draw_mixup(alpha, uint64_t(w[0]) << 32 | w[1], mix);
-  };
+  if (train) set_mixing(c, steps_per_epoch, o);
   return o;
 }
 
@@ -182,7 +175,9 @@ class Run {
 training::TrainerOptions Run::trainer_options() {
   using training::Trainer;
   return {
-      .label_smoothing = config_.label_smoothing,
+      .loss = training_loss(config_),
+      .valid_loss = [](const Tensor& logits, const Tensor& labels) { return cross_entropy(logits, labels); },
+      .metrics = {training::accuracy()},
       .schedule = optim::make_schedule(config_.schedule, {.anneal_start = config_.anneal_start}),
       .precision = parse_precision(config_.precision),
       .capture = !options_.eager,
