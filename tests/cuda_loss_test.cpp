@@ -6,6 +6,8 @@
 #include <functional>
 
 #include "support/device_arrays.h"
+#include "weft/engine/allocator.h"
+#include "weft/kernels/cuda.h"
 #include "weft/weft.h"
 
 using namespace weft;
@@ -88,4 +90,36 @@ void compare(const Case& c, DType dtype, double tolerance) {
 TEST_CASE("losses and their gradients on a GPU") {
   for (const Case& c : cases())
     for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) compare(c, dtype, 1e-5);
+}
+
+TEST_CASE("losses within a captured step, the same bits as outside") {
+  Generator generator(5);
+  const Tensor labels = Tensor::from<int64_t>({4, 0, 10, 4, 7, 1}, {6}).to(Device::cuda),
+               weight = Tensor::uniform({11}, 0.5, 2, generator).to(Device::cuda),
+               target = softmax(Tensor::normal({6, 11}, 0, 2, generator)).to(Device::cuda);
+  for (const Case& c : cases()) {
+    CAPTURE(c.name);
+    const Tensor x = Tensor::normal({6, 11}, 0, 2, generator).to(Device::cuda);
+    x.set_requires_grad(true);
+    const Tensor loss_out = Tensor::zeros({66}, DType::f32, Device::cuda),
+                 grad_out = Tensor::zeros({6, 11}, DType::f32, Device::cuda);
+    const auto step = [&] {
+      Tape tape;
+      const Tensor loss = c.f({x, target, labels, weight});
+      kernels::cuda::copy(loss_out.raw(), loss.raw(), loss.bytes());
+      tape.backward(sum(loss));
+      kernels::cuda::copy(grad_out.raw(), x.grad().raw(), grad_out.bytes());
+      x.zero_grad();
+    };
+    const MemoryPool pool(Device::cuda);
+    const MemoryPool::Use use(pool);
+    step();
+    step();
+    const auto loss = loss_out.to_vector<float>(), grad = grad_out.to_vector<float>();
+    const auto graph = kernels::cuda::capture(step);
+    loss_out.fill(0), grad_out.fill(0);
+    graph->launch();
+    CHECK(loss_out.to_vector<float>() == loss);
+    CHECK(grad_out.to_vector<float>() == grad);
+  }
 }

@@ -103,8 +103,8 @@ ClassTargets::ClassTargets(const char* op, const Tensor& x, const Tensor& target
     const auto ignored = options.ignore_index;
     Tensor hot = one_hot_rows(op, target, classes, ignored).to(x.dtype());
     if (ignored && *ignored >= 0 && *ignored < classes) {
-      const Tensor kept = one_hot(Tensor::full({}, double(*ignored), DType::i64), classes, x.dtype());
-      hot = mul(hot, affine(kept, -1, 1).to(x.device()));
+      const Tensor label = Tensor::full({}, double(*ignored), DType::i64, x.device());
+      hot = mul(hot, affine(one_hot(label, classes, x.dtype()), -1, 1));
     }
     total = sum(weight.defined() ? mul(hot, weight) : hot);
     t = hot;
