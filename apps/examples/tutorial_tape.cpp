@@ -182,7 +182,7 @@ struct Curve : Module {
   Tensor forward(const Tensor& x) override { return out(weft::tanh(hidden(x))); }
 };
 
-void training() {
+void training_loop() {
   manual_seed(7);
   Curve net;
   optim::Adam optimizer(net.parameters(), {.lr = 1e-2f});
@@ -210,5 +210,5 @@ int main() {
   rules();
   watched();
   own_op();
-  training();
+  training_loop();
 }
