@@ -38,11 +38,13 @@ class FormulaOptimizer : public GroupedOptimizer<OptionsT> {
     this->add_group(parameters, options);
   }
   const char* name() const override { return Self::kName; }
-  bool by_element() const override {
-    if constexpr (requires { Self::template formula<float>(Options{}, int64_t(1)); })
-      return kernels::updates::sums_of<decltype(Self::template formula<float>(Options{}, int64_t(1)))>() == 0;
-    else
-      return true;
+  bool by_element() const override { return moved_again() == 0; }
+  int moved_again() const override {
+    if constexpr (requires { Self::template formula<float>(Options{}, int64_t(1)); }) {
+      using U = decltype(Self::template formula<float>(Options{}, int64_t(1)));
+      return kernels::updates::advances_first<U>() ? U::kSlots + 1 : kernels::updates::sums_of<U>();
+    }
+    return 0;
   }
 
  protected:

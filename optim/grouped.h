@@ -95,10 +95,10 @@ class GroupedOptimizer : public Optimizer {
 
   template <class O>
   static auto& momentum_of(O& options) {
-    if constexpr (kAdamLike)
-      return options.betas[0];
-    else
+    if constexpr (kMomentum)
       return options.momentum;
+    else
+      return options.betas[0];
   }
   void change(size_t group, double Options::*member, double value) {
     Options changed = options(group);

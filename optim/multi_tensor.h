@@ -146,7 +146,8 @@ class MultiTensor {
 
   /// Counts an update of each parameter that has a gradient and runs a formula on it: make(options, t, T())
   /// gives it as a U<T>, T float or double, from the group's options and the parameter's number of updates,
-  /// this one included. Counts a step of the optimizer with its last group.
+  /// this one included; a fourth argument would be its place in the group. Counts a step of the optimizer
+  /// with its last group.
   template <class Opt, class Make>
   static void step(Opt& optimizer, size_t group, Make make) {
     const auto begin = [&optimizer, group] {
@@ -156,7 +157,11 @@ class MultiTensor {
       if (optimizer.before_update_) optimizer.before_update_(group, i);
       Entry& entry = optimizer.groups_[group].entries[i];
       const int64_t t = ++*entry.updates.template data<int64_t>();
-      return std::optional(make(optimizer.options(group), t, type));
+      if constexpr (std::is_invocable_v<Make, decltype(optimizer.options(group)), int64_t, decltype(type),
+                                        size_t>)
+        return std::optional(make(optimizer.options(group), t, type, i));
+      else
+        return std::optional(make(optimizer.options(group), t, type));
     });
   }
 
@@ -164,9 +169,13 @@ class MultiTensor {
   /// optional U<T>, gives one. `make` is called serially, after begin(). In a captured step both are called
   /// again before each launch: what they refer to must live as long.
   template <class Begin, class Make>
-  static void run(Optimizer& optimizer, size_t g, const Begin& begin, const Make& make) {
+  static void run(Optimizer& optimizer, size_t group, const Begin& begin, const Make& make) {
+    run(optimizer, optimizer.groups_[group], begin, make);
+  }
+  /// The same on a group that `optimizer` keeps elsewhere.
+  template <class Begin, class Make>
+  static void run(const Optimizer& optimizer, Group& group, const Begin& begin, const Make& make) {
     using Works = Work<formula_of<Make, float>, formula_of<Make, double>>;
-    Group& group = optimizer.groups_[g];
     if (group.gpu_memory.defined())
       return run_on_gpu<formula_of<Make, float>>(group, optimizer.skip_, begin, make);
     begin();

@@ -70,6 +70,8 @@ class Optimizer {
   virtual void set_weight_decay(size_t group, double weight_decay) = 0;
   /// Whether an element's update depends on no other element, so that a tensor is updated as its pieces are.
   virtual bool by_element() const = 0;
+  /// How many tensors of a parameter's size a step must move a second time, because norms of them come first.
+  virtual int moved_again() const { return 0; }
 
   /// All that a resumed run needs: "step", and for each parameter "<path>/step" and "<path>/<slot>" with
   /// PyTorch's slot names

@@ -15,11 +15,12 @@
 namespace weft::app {
 namespace {
 
-/// Bytes that a step cannot do without: parameters and state are read and written, gradients are read.
-/// Lookahead's slow weights are touched only every k-th step and not counted.
+/// Bytes that a step cannot do without: parameters and state are read and written, gradients are read, and
+/// some of them again where norms come first. Lookahead's slow weights are touched only every k-th step and
+/// not counted.
 int64_t bytes_moved(const optim::Optimizer& optimizer) {
   int64_t bytes = 0;
-  for (const Parameter& p : optimizer.parameters()) bytes += 3 * p.tensor.bytes();
+  for (const Parameter& p : optimizer.parameters()) bytes += (3 + optimizer.moved_again()) * p.tensor.bytes();
   for (const auto& [name, tensor] : optimizer.state_dict())
     if (!name.ends_with("/slow_buffer")) bytes += 2 * tensor.bytes();
   return bytes;

@@ -92,7 +92,7 @@ struct ChunkState {
 };
 
 template <class U>
-__global__ void __launch_bounds__(kUpdateThreads) update_kernel(UpdateLaunch launch) {
+__global__ void __launch_bounds__(kUpdateThreads, U::kSlots > 3 ? 2 : 3) update_kernel(UpdateLaunch launch) {
   if (launch.skip && *launch.skip != 0) return;
   const ChunkPlace place = find_chunk(launch.tensors, launch.first);
   const auto& record = static_cast<const UpdateRecord<U>*>(launch.records)[place.tensor];

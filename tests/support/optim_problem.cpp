@@ -85,6 +85,26 @@ Tensor Problem::flat() const {
   return Tensor::from(values, {int64_t(values.size())});
 }
 
+std::string trajectory_difference(const Problem& problem, optim::Optimizer& optimizer, const Tensor& stored,
+                                  const golden::Tolerance& tolerance, const optim::Schedule* schedule) {
+  const int64_t steps[] = {0, 1, 2, 5, 6, 7, 10, 50, 100}, n = stored.size(1);
+  check(stored.size(0) == int64_t(std::size(steps)), "a stored trajectory has ", stored.size(0), " rows");
+  int64_t row = 0;
+  for (int64_t t = 0; t <= 100; ++t) {
+    if (t > 0) {
+      if (schedule) schedule->apply(optimizer, t - 1, 100);
+      problem.set_gradients(t);
+      optimizer.step();
+    }
+    if (t != steps[row]) continue;
+    const double* data = stored.data<double>() + row++ * n;
+    const std::string difference =
+        golden::difference(problem.flat(), Tensor::from(std::vector<double>(data, data + n), {n}), tolerance);
+    if (!difference.empty()) return concat("after step ", t, ": ", difference);
+  }
+  return "";
+}
+
 NamedOptimizer registered(const std::string& name, const optim::Hyper& hyper) {
   return named(name, [name, hyper](const Parameters& first, const Parameters& second) {
     return slow_second(optim::make_optimizer(name, {first, second}, hyper), second);
@@ -111,6 +131,13 @@ const std::vector<NamedOptimizer>& all_optimizers() {
         {"novograd averaging",
          of<NovoGrad>(NovoGradOptions{
              .lr = 0.02, .weight_decay = 0.01, .grad_averaging = true, .restart_at_zero = true})},
+        {"rmsprop plain", of<RMSprop>(RMSpropOptions{.lr = 0.02, .weight_decay = 0.01})},
+        {"adagrad decaying",
+         of<Adagrad>(AdagradOptions{
+             .lr = 0.2, .lr_decay = 0.1, .weight_decay = 0.01, .initial_accumulator_value = 0.5})},
+        {"muon original",
+         of<Muon>(MuonOptions{
+             .lr = 0.05, .momentum = 0.8, .nesterov = false, .ns_steps = 3, .adamw_lr_factor = 0.1})},
         {"lars everywhere",
          of<LARS>(LARSOptions{.lr = 0.5, .weight_decay = 0.01, .trust_coefficient = 0.02})},
         {"lars clip",

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "support/golden.h"
 #include "weft/optim/optim.h"
 
 namespace weft::testing {
@@ -39,6 +40,12 @@ struct NamedOptimizer {
 
 /// The optimizer of that name with these numbers.
 NamedOptimizer registered(const std::string& name, const optim::Hyper& hyper);
+
+/// What separates 100 steps on the problem from a stored trajectory, of the golden files, beyond the
+/// tolerance; nothing where they agree.
+std::string trajectory_difference(const Problem& problem, optim::Optimizer& optimizer, const Tensor& stored,
+                                  const golden::Tolerance& tolerance,
+                                  const optim::Schedule* schedule = nullptr);
 
 /// Every name of the registry, and forms with code of their own that no name reaches.
 const std::vector<NamedOptimizer>& all_optimizers();
