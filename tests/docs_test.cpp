@@ -1,6 +1,6 @@
 // The documentation can't rot: C++ that it quotes must stand in the file it names, and quoted output must be
 // what the program prints. A fenced block is preceded by one of these lines:
-//   <!-- code: apps/examples/tutorial_tape.cpp -->    before ```cpp
+//   <!-- code: apps/examples/tutorial_tape.cpp -->    before ```cpp, or before ```diff for what that adds
 //   <!-- output: tutorial_tape -->                    before ```text, the name of a program of apps/examples
 #include <doctest/doctest.h>
 
@@ -82,6 +82,15 @@ std::vector<Block> all_blocks() {
   return all;
 }
 
+/// What a diff adds.
+std::vector<std::string> added_lines(const std::vector<std::string>& diff) {
+  std::vector<std::string> added;
+  for (const std::string& line : diff)
+    if (line[0] == '+' && line.compare(0, 3, "+++") != 0 && !trimmed(line.substr(1)).empty())
+      added.push_back(trimmed(line.substr(1)));
+  return added;
+}
+
 bool contains(const std::vector<std::string>& text, const std::vector<std::string>& part) {
   return std::search(text.begin(), text.end(), part.begin(), part.end()) != text.end();
 }
@@ -91,14 +100,15 @@ bool contains(const std::vector<std::string>& text, const std::vector<std::strin
 TEST_CASE("quoted C++ stands in the source it names") {
   int checked = 0;
   for (const Block& block : all_blocks()) {
-    if (block.language != "cpp") continue;
+    if (block.language != "cpp" && block.language != "diff") continue;
     const std::string where = block.document + ":" + std::to_string(block.line);
     REQUIRE_MESSAGE(block.source.compare(0, 6, "code: ") == 0, where,
                     ": C++ without a line `<!-- code: FILE -->`");
     std::ifstream in(kRoot / block.source.substr(6));
     REQUIRE_MESSAGE(in.good(), where, ": no file ", block.source.substr(6));
-    CHECK_MESSAGE(contains(lines_of(in), block.lines), where, ": not in ", block.source.substr(6),
-                  " as quoted");
+    const auto quoted = block.language == "diff" ? added_lines(block.lines) : block.lines;
+    CHECK(!quoted.empty());
+    CHECK_MESSAGE(contains(lines_of(in), quoted), where, ": not in ", block.source.substr(6), " as quoted");
     ++checked;
   }
   CHECK(checked >= 10);
