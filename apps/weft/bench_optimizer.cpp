@@ -60,7 +60,7 @@ int bench_optimizer(const BenchFlags& flags) {
              {"share_of_copy", "of copy", 8, 2}},
             flags.json);
   rows.text(
-      fmt::format("{:.2f} M parameters of {}, {}; memory copy {:.1f} GB/s",
+      fmt::format("{:.2f} M parameters of {}, {}; memory copy {:.1f} GB/s; muon is bound by products",
                   double(model->num_parameters()) * 1e-6, flags.model,
                   gpu ? kernels::cuda::device_info().name + (flags.place.capture ? ", captured" : ", eager")
                       : fmt::format("{} threads", num_threads()),
