@@ -93,7 +93,7 @@ void DetectAnomaly::check_outputs(std::string_view op, const std::vector<Tensor>
     if (shape.ndim() > 0) message += concat(", sample ", bad / (outputs[i].numel() / shape[0]));
     for (size_t k = 0; k < inputs.size(); ++k)
       message += concat("; input ", k, " ", inputs[k].defined() ? describe(inputs[k]) : "none");
-    fail(message);
+    throw AnomalyError(message);
   }
 }
 
@@ -107,7 +107,7 @@ void DetectAnomaly::check_gradient(std::string_view op, std::string_view scope, 
   for (size_t k = 0; k < grad_outputs.size(); ++k)
     message += concat("; gradient of output ", k, " ",
                       grad_outputs[k].defined() ? describe(grad_outputs[k]) : "handed over");
-  fail(message);
+  throw AnomalyError(message);
 }
 
 }  // namespace weft

@@ -12,9 +12,16 @@
 #include <string_view>
 #include <vector>
 
+#include "weft/engine/error.h"
 #include "weft/engine/tensor.h"
 
 namespace weft {
+
+/// What DetectAnomaly throws.
+class AnomalyError : public Error {
+ public:
+  using Error::Error;
+};
 
 struct DetectAnomalyOptions {
   int64_t step = -1;     ///< of the training, for the message; negative: not mentioned
@@ -22,12 +29,12 @@ struct DetectAnomalyOptions {
 };
 
 /// While it lives, the results of every op on this thread and every gradient that backward computes are
-/// looked at, and the first that is NaN or infinite throws an Error. It names the pass (forward or backward),
-/// the op, the layer (path of the scope), the step, the element, the sample (its index in dimension 0), and
-/// which inputs (in backward: incoming gradients) were bad already. As torch.autograd.detect_anomaly, and
-/// without a tape too. Each op then costs one more pass over its results, on a GPU also a copy to the CPU, so
-/// a captured step can't be traced. With none alive the tape asks once for each op. They nest: the inner one
-/// counts.
+/// looked at, and the first that is NaN or infinite throws an AnomalyError. It names the pass (forward or
+/// backward), the op, the layer (path of the scope), the step, the element, the sample (its index in
+/// dimension 0), and which inputs (in backward: incoming gradients) were bad already. As
+/// torch.autograd.detect_anomaly, and without a tape too. Each op then costs one more pass over its results,
+/// on a GPU also a copy to the CPU, so a captured step can't be traced. With none alive the tape asks once
+/// for each op. They nest: the inner one counts.
 class DetectAnomaly {
  public:
   explicit DetectAnomaly(const DetectAnomalyOptions& options = {});
