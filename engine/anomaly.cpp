@@ -75,7 +75,8 @@ std::string DetectAnomaly::describe(const Tensor& t) const {
   if (!is_floating(t.dtype())) return kind;
   const int64_t bad = first_bad(t);
   if (bad < 0) return kind + (options_.infinity ? " finite" : " without NaN");
-  return concat(kind, " has ", t.at(bad), " at ", position(t.shape(), bad));
+  const double v = t.at(bad);
+  return concat(kind, " has ", std::isnan(v) ? std::abs(v) : v, " at ", position(t.shape(), bad));
 }
 
 std::string DetectAnomaly::step() const {

@@ -393,6 +393,31 @@ TEST_CASE("a loss that is not finite ends it, and the last checkpoint stays") {
   CHECK(read_file(file.path) == before);
 }
 
+TEST_CASE("trace_nan names the op and the layer in which a step went wrong, and changes nothing else") {
+  const auto weights = [](bool trace) {
+    Setup s;
+    s.trainer({.trace_nan = trace}).fit(1);
+    return s.net->head.weight.to_vector<float>();
+  };
+  CHECK(weights(false) == weights(true));
+
+  Setup s;
+  Trainer trainer = s.trainer({.trace_nan = true, .callbacks = {{.on_step = [&](Trainer& t) {
+                                                    if (t.state().step == 3)
+                                                      s.net->head.weight.data<float>()[1] = NAN;
+                                                  }}}});
+  try {
+    trainer.fit(3);
+    FAIL("did not throw");
+  } catch (const training::DivergedError& e) {
+    const std::string text = e.what();
+    for (const char* part : {"step 4: forward of linear in head: output 0", "; input 0", " finite; input 1",
+                             "training diverged"})
+      CHECK_MESSAGE(text.find(part) != std::string::npos, text);
+  }
+  CHECK_THROWS_AS(s.trainer({.precision = DType::f16, .trace_nan = true}), Error);
+}
+
 TEST_CASE("what cannot be trained is refused") {
   Setup s;
   const auto refused = [&](const training::TrainerOptions& options, const char* part) {

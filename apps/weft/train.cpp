@@ -229,6 +229,10 @@ void add_train(CLI::App& weft, Action& action) {
   command->add_flag(
       "--eager", flags->trainer.eager,
       "on a GPU: start each kernel by itself, not whole steps as a captured graph (the same bits)");
+  command->add_flag(
+      "--trace-nan", flags->trainer.trace_nan,
+      "look at every result and gradient, and name the op, layer and sample of the first that is "
+      "not finite (slow)");
   command->add_option("--stop-after-steps", flags->trainer.stop_after_steps)
       ->check(CLI::NonNegativeNumber)
       ->group("");

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "weft/engine/anomaly.h"
 #include "weft/engine/ops/loss.h"
 #include "weft/engine/random.h"
 #include "weft/optim/training/rows.h"
@@ -51,10 +52,13 @@ Trainer::Trainer(Module& module, optim::Optimizer& optimizer, Batches& train, Ba
             {.dtype = options.precision,
              .clip_grad_norm = options.clip_grad_norm,
              .accumulate = options.accumulate,
-             .capture = options.capture}) {
+             .capture = options.capture && !options.trace_nan}) {
   check(train.batches() > 0, "trainer: the training data make no batch");
   check(options.checkpoint_steps >= 0, "trainer: checkpoint_steps is ", options.checkpoint_steps,
         "; it must not be negative");
+  check(!options.trace_nan || options.precision != DType::f16,
+        "trainer: trace_nan does not go with f16, where scaled gradients overflow and the step is left out; "
+        "use bf16 or f32");
   check(options.checkpoint_steps == 0 || !options.checkpoint.empty(),
         "trainer: checkpoint_steps needs a file, `checkpoint`");
   check(std::isfinite(options.label_smoothing) && options.label_smoothing >= 0 && options.label_smoothing < 1,
@@ -73,12 +77,26 @@ Trainer::Trainer(Module& module, optim::Optimizer& optimizer, Batches& train, Ba
 double Trainer::total_seconds() const { return earlier_seconds_ + seconds_since(session_); }
 
 void Trainer::fail_not_finite(const char* what, double value) const {
+  fail_diverged(concat(what, " is ", value, " at step ", state_.step + 1, " (epoch ", state_.epoch,
+                       ", batch ", state_.batch + 1, " of ", steps_per_epoch(), ")"));
+}
+
+void Trainer::fail_diverged(const std::string& where) const {
   const bool saved = !options_.checkpoint.empty() && std::filesystem::exists(options_.checkpoint);
   throw DivergedError(
-      concat(what, " is ", value, " at step ", state_.step + 1, " (epoch ", state_.epoch, ", batch ",
-             state_.batch + 1, " of ", steps_per_epoch(), ")"),
-      concat("try a lower learning rate (it was ", optimizer_.initial_lr(0), ")"),
+      where, concat("try a lower learning rate (it was ", optimizer_.initial_lr(0), ")"),
       saved ? "The last good checkpoint is kept: " + options_.checkpoint : "There was no checkpoint yet");
+}
+
+void Trainer::take_step() {
+  std::optional<DetectAnomaly> tracing;
+  if (options_.trace_nan) tracing.emplace(DetectAnomalyOptions{.step = state_.step + 1});
+  try {
+    step_(train_);
+  } catch (const AnomalyError& e) {
+    optimizer_.zero_grad();
+    fail_diverged(e.what());
+  }
 }
 
 bool Trainer::train_batch() {
@@ -88,7 +106,7 @@ bool Trainer::train_batch() {
   state_.batch = train_.position();
   state_.step = place();
   options_.schedule.apply(optimizer_, state_.step, total_steps());
-  step_(train_);
+  take_step();
   state_.lr = optimizer_.lr(0);
   // Looking at a GPU's sums waits for it.
   if (device_ == Device::cpu || state_.step % kLookEvery == 0) take_totals();

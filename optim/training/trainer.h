@@ -50,9 +50,12 @@ struct TrainerOptions {
   optim::Schedule schedule = optim::constant();
   DType precision =
       DType::f32;  ///< of activations; see TrainStepOptions::dtype. A module in f64 computes in f64
-  double clip_grad_norm = 0;     ///< see TrainStepOptions
-  int64_t accumulate = 1;        ///< see TrainStepOptions
-  bool capture = true;           ///< see TrainStepOptions
+  double clip_grad_norm = 0;  ///< see TrainStepOptions
+  int64_t accumulate = 1;     ///< see TrainStepOptions
+  bool capture = true;        ///< see TrainStepOptions
+  /// Looks at all results and gradients of each step, and names the first that is not finite; see
+  /// DetectAnomaly. Slow, without capture, and not with f16, whose scaled gradients may overflow.
+  bool trace_nan = false;
   std::string checkpoint = {};   ///< a file that is written after each epoch and when stopped; empty: none
   int64_t checkpoint_steps = 0;  ///< write it also every so many steps; 0: not
   Metadata metadata = {};        ///< texts of one's own in that file
@@ -135,7 +138,9 @@ class Trainer {
   EvaluateOptions evaluate_options() const;
   void take_totals();
   void save();
+  void take_step();
   [[noreturn]] void fail_not_finite(const char* what, double value) const;
+  [[noreturn]] void fail_diverged(const std::string& where) const;
   template <class... Args>
   void call(std::function<void(Trainer&, Args...)> Callbacks::*which, std::type_identity_t<Args>... args) {
     for (const Callbacks& c : options_.callbacks)
