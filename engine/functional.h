@@ -16,7 +16,7 @@ struct HvpResult {
 };
 
 /// The product of the Hessian H of f with a vector v, without H: the gradient of (gradient of f) . v, which
-/// costs about three times what the gradient does. `f` computes a scalar from `parameters`, which must be
+/// costs about four times what the gradient does. `f` computes a scalar from `parameters`, which must be
 /// leaves (those of a network, say), or have set_requires_grad(); `v` has a tensor for each, of its shape and
 /// dtype. Changes nobody's grad(). Where f has side effects (running statistics of batch norm), they happen
 /// once. A parameter on which f depends linearly, or not at all, gives zeros. Error where an op has no second

@@ -322,7 +322,7 @@ TEST_CASE("a diverging run stops, names the step and keeps the last good checkpo
       for (float v : tensor.to_vector<float>()) CHECK(std::isfinite(v));
   check_error(weft_run({"train", "--resume", at("diverged"), "--quiet"}), 1, {"step 2"});
   check_error(weft_run({"train", "--resume", at("diverged"), "--quiet", "--trace-nan"}), 1,
-              {"step 2: forward of batch_norm in stem.0.bn: output 0", "sample", "--lr"});
+              {"step 2: forward of ", " in stem.0.", ", sample ", "--lr"});
 }
 
 TEST_CASE("a disk or folder that cannot be written to") {
