@@ -8,6 +8,7 @@
 
 #include "weft/kernels/activation.h"
 #include "weft/kernels/cuda/activations.h"
+#include "weft/kernels/cuda/channels.h"
 #include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/families.h"
 #include "weft/kernels/cuda/reduction.h"
@@ -15,97 +16,6 @@
 
 namespace weft::kernels::cuda {
 namespace {
-
-/// How [rows, channels] is spread: a block has `lanes` threads side by side, with one group of neighbouring
-/// channels each, and `lane_rows` such rows of threads. blockIdx.x counts the slices of lanes * width
-/// channels, blockIdx.y the blocks that share the rows of a slice.
-struct Tiling {
-  int64_t rows, channels, groups;
-  int lanes, lane_rows;
-  unsigned slices, row_blocks;
-
-  dim3 grid() const { return dim3(slices, row_blocks); }
-  dim3 block() const { return dim3(unsigned(lanes * lane_rows)); }
-};
-
-// Threads of a block, and blocks that a multiprocessor shall hold at once.
-constexpr int kReduceThreads = 256, kReduceBlocks = 2;  // leaves 128 registers a thread
-constexpr int kApplyThreads = 256, kApplyBlocks = 3;    // 80
-constexpr int kMaxSlices = 1024;                        // that share their rows among blocks
-
-/// About as many blocks as run at once, where each thread gets `min_rows` rows or more, and a row of threads
-/// has at most `max_lanes`.
-Tiling tiling(int64_t rows, int64_t channels, int width, int64_t max_lanes, int threads, int blocks,
-              int min_rows) {
-  Tiling t{};
-  t.rows = rows;
-  t.channels = channels;
-  t.groups = channels / width;
-  const int64_t slices = (t.groups + max_lanes - 1) / max_lanes;
-  t.slices = unsigned(slices);
-  t.lanes = int((t.groups + slices - 1) / slices);
-  t.lane_rows = threads / t.lanes;
-  const int64_t limit = slices > kMaxSlices ? 1 : int64_t(multiprocessors()) * blocks / slices;
-  t.row_blocks = blocks_for(rows, int64_t(t.lane_rows) * min_rows, std::max<int64_t>(1, limit));
-  return t;
-}
-
-/// A thread's place in the tiling.
-template <int V>
-struct Place {
-  int lane, lane_row;
-  int64_t group, channel;     // held in range where the slice hangs over the last channel
-  int64_t count;              // rows
-  int64_t first, last, step;  // offsets of the first and the last row, from row to row
-
-  __device__ explicit Place(const Tiling& t) {
-    lane = int(threadIdx.x) % t.lanes;
-    lane_row = int(threadIdx.x) / t.lanes;
-    group = int64_t(blockIdx.x) * t.lanes + lane;
-    const bool active = group < t.groups;
-    channel = (active ? group : t.groups - 1) * V;
-    const int64_t row = int64_t(blockIdx.y) * t.lane_rows + lane_row;
-    const int64_t rows_apart = int64_t(gridDim.y) * t.lane_rows;
-    count = active && row < t.rows ? (t.rows - row - 1) / rows_apart + 1 : 0;
-    step = rows_apart * t.channels;
-    first = row * t.channels + channel;
-    last = first + (count - 1) * step;
-  }
-  __device__ bool active(const Tiling& t) const { return group < t.groups; }
-};
-
-template <int N>
-using Rows = std::integral_constant<int, N>;
-
-/// f(offset, Rows<U>) for U rows at once, `step` apart, then f(offset, Rows<1>) for each that is left.
-template <int U, class F>
-__device__ inline void for_rows(int64_t count, int64_t offset, int64_t step, F&& f) {
-  for (; count >= U; count -= U, offset += U * step) f(offset, Rows<U>{});
-  for (; count > 0; --count, offset += step) f(offset, Rows<1>{});
-}
-
-/// V floats, in loads of up to four.
-template <int V>
-__device__ inline void load_floats(const float* p, float (&to)[V]) {
-  constexpr int Q = V < 4 ? V : 4;
-#pragma unroll
-  for (int i = 0; i < V; i += Q) {
-    const Pack<float, Q> four = load<Q>(p + i);
-#pragma unroll
-    for (int j = 0; j < Q; ++j) to[i + j] = four.v[j];
-  }
-}
-template <int V>
-__device__ inline void store_floats(float* p, const float (&from)[V]) {
-  constexpr int Q = V < 4 ? V : 4;
-#pragma unroll
-  for (int i = 0; i < V; i += Q) {
-    Pack<float, Q> four;
-#pragma unroll
-    for (int j = 0; j < Q; ++j) four.v[j] = from[i + j];
-    store<Q>(p + i, four);
-  }
-}
 
 /// Whether a kernel adds a residual, and writes g in the backward: known when it is compiled (both, or
 /// neither), or seen as it runs.
@@ -484,15 +394,6 @@ void choose(const BatchNormArgs<T>& a, bool wide, bool hot, F&& f) {
   });
 }
 
-// 128 bytes side by side, as a rule, which are a whole line: the partial results of a slice are read by one
-// block alone, while the others have nothing left to do, so a slice must not be wide.
-Tiling reduce_tiling(int64_t rows, int64_t channels, int width) {
-  return tiling(rows, channels, width, width == 1 ? 64 : 8, kReduceThreads, kReduceBlocks, 2);
-}
-// 512 bytes side by side.
-Tiling apply_tiling(int64_t rows, int64_t channels, int width) {
-  return tiling(rows, channels, width, width == 1 ? 128 : 32, kApplyThreads, kApplyBlocks, 1);
-}
 float* partials(const Tiling& t) {
   return static_cast<float*>(scratch(int64_t(sizeof(float)) * 2 * t.row_blocks * t.channels));
 }
