@@ -1,6 +1,7 @@
 # `cmake --install`: the library, its public headers under include/weft, and the package that find_package(weft) finds.
 # The tests compile each header of the same list alone.
-set(header_folders kernels kernels/activations kernels/updates engine engine/ops layers optim optim/optimizers optim/training)
+set(header_folders kernels kernels/activations kernels/activations/learned kernels/activations/random kernels/updates
+  engine engine/ops layers optim optim/optimizers optim/training)
 if(WEFT_DATA)
   list(APPEND header_folders engine/data)
 endif()

@@ -1,19 +1,39 @@
 #include "weft/kernels/activation.h"
 
+#include <array>
 #include <iterator>
+#include <limits>
 
 #include "weft/kernels/activation_descriptions.h"
 #include "weft/kernels/activation_list.h"
 #include "weft/kernels/kernels.h"
 
 namespace weft {
+namespace {
+
+template <class A>
+std::span<const LearnedParameter> parameters_of() {
+  constexpr size_t n = std::size(A::names);
+  static_assert(n == std::size(A::starts) && n <= kMostLearnedParameters);
+  static const auto list = [] {
+    std::array<LearnedParameter, n> made;
+    for (size_t i = 0; i < n; ++i) made[i] = {A::names[i], A::starts[i]};
+    return made;
+  }();
+  return list;
+}
+
+#define WEFT_FOR_ALL_ACTIVATIONS(X) \
+  WEFT_FOR_EACH_ACTIVATION(X) WEFT_FOR_EACH_LEARNED_ACTIVATION(X) WEFT_FOR_EACH_RANDOM_ACTIVATION(X)
+
+}  // namespace
 
 std::string_view activation_name(Activation act) {
   switch (act) {
 #define WEFT_CASE(name)  \
   case Activation::name: \
     return #name;
-    WEFT_FOR_EACH_ACTIVATION(WEFT_CASE)
+    WEFT_FOR_ALL_ACTIVATIONS(WEFT_CASE)
 #undef WEFT_CASE
   }
   return "unknown";
@@ -22,7 +42,7 @@ std::string_view activation_name(Activation act) {
 std::optional<Activation> find_activation(std::string_view name) {
 #define WEFT_CASE(entry) \
   if (name == #entry) return Activation::entry;
-  WEFT_FOR_EACH_ACTIVATION(WEFT_CASE)
+  WEFT_FOR_ALL_ACTIVATIONS(WEFT_CASE)
 #undef WEFT_CASE
   return std::nullopt;
 }
@@ -34,12 +54,25 @@ double activation_default_param(Activation act) {
     return kernels::activations::name::param;
     WEFT_FOR_EACH_ACTIVATION(WEFT_CASE)
 #undef WEFT_CASE
+    default:
+      return 0;
   }
-  return 0;
+}
+
+std::span<const LearnedParameter> activation_parameters(Activation act) {
+  switch (act) {
+#define WEFT_CASE(name)  \
+  case Activation::name: \
+    return parameters_of<kernels::activations::name>();
+    WEFT_FOR_EACH_LEARNED_ACTIVATION(WEFT_CASE)
+#undef WEFT_CASE
+    default:
+      return {};
+  }
 }
 
 double activation_value(Activation act, double x, std::optional<double> param) {
-  double y;
+  double y = std::numeric_limits<double>::quiet_NaN();
   kernels::reference<double>().activation(act, param.value_or(activation_default_param(act)), 1, &x, &y);
   return y;
 }
@@ -58,7 +91,7 @@ double activation_curvature(Activation act, double x, std::optional<double> para
 
 std::string_view activation_description(Activation act) {
   static constexpr std::string_view kDescriptions[] = {WEFT_ACTIVATION_DESCRIPTIONS};
-  static_assert(std::size(kDescriptions) == kActivationCount);
+  static_assert(std::size(kDescriptions) == kAllActivationCount);
   return kDescriptions[size_t(act)];
 }
 

@@ -92,6 +92,15 @@ struct BatchNormArgs {
   Wide<T> param = 0;  // the activation's parameter (slope, alpha), see kernels/activation.h
 };
 
+/// A learned activation of x viewed as [rows, channels], its parameters given for each channel.
+template <class T>
+struct LearnedActivationArgs {
+  Activation activation = Activation::identity;  // one of the learned
+  int64_t rows = 0, channels = 0;
+  const T* x = nullptr;                                    // [rows, channels]
+  const Wide<T>* parameters[kMostLearnedParameters] = {};  // [channels] each, as many as it has
+};
+
 /// Cross entropy of logits against labels, smoothed on the way, or against probabilities, smoothed already.
 template <class T>
 struct CrossEntropyArgs {
@@ -130,6 +139,17 @@ struct KernelTable {
   /// y[i] = keep(i) ? x[i] / (1 - p) : 0, keep(i) drawn from Philox stream `key` at position i: the same key
   /// gives the same mask, so the backward is this kernel on dy. y may be x. 0 <= p < 1.
   void (*dropout)(int64_t n, double p, uint64_t key, const T* x, T* y);
+
+  /// y = f(x; parameters of x's channel); y may be a.x.
+  void (*learned_activation)(const LearnedActivationArgs<T>& a, T* y);
+  /// dx = dy * df/dx, and gradients[k][c] = the sum over the rows of dy * df/dparameter k: as many pointers
+  /// to [channels] as there are parameters. dx may be dy.
+  void (*learned_activation_backward)(const LearnedActivationArgs<T>& a, const T* dy, T* dx,
+                                      Wide<T>* const* gradients);
+  /// out[i] = x[i] > 0 ? in[i] : s(i) * in[i], s(i) drawn from U(lower, upper), Philox stream `key` at
+  /// position i: the same key gives the same slopes, so forward is this kernel with in = x, and backward that
+  /// with in = dy. out may be in.
+  void (*rrelu)(int64_t n, double lower, double upper, uint64_t key, const T* x, const T* in, T* out);
 
   // --- reductions
   // --------------------------------------------------------------------------------------------------

@@ -28,6 +28,11 @@ constexpr double uniform_double(uint32_t a, uint32_t b) {
   return double((uint64_t(a) << 21) ^ (uint64_t(b) >> 11)) * 0x1p-53;
 }
 
+/// Position i of the stream `key`: uniform in [0, 1).
+inline float uniform_at(uint64_t key, int64_t i) {
+  return uniform_float(philox(key, uint64_t(i) >> 2)[size_t(i & 3)]);
+}
+
 /// Position i of the dropout stream `key`: true with probability 1 - p.
 inline bool dropout_keep(uint64_t key, int64_t i, double p) {
   return double(philox(key, uint64_t(i) >> 2)[i & 3]) >= p * 0x1p32;

@@ -5,17 +5,22 @@
 namespace weft {
 
 BatchNorm2d::BatchNorm2d(Module& parent, std::string_view name, int64_t channels,
-                         const BatchNormOptions& options)
+                         const BatchNormOptions& options, Generator& generator)
     : Module(parent, name), options_(options) {
   check(channels > 0, "BatchNorm2d ", name, ": ", channels, " channels; there must be at least one");
   weight = register_parameter("weight", Tensor::ones({channels}));
   bias = register_parameter("bias", Tensor::zeros({channels}));
   running_mean = register_buffer("running_mean", Tensor::zeros({channels}));
   running_var = register_buffer("running_var", Tensor::ones({channels}));
+  if (!is_fixed(options.activation))
+    act.emplace(*this, "act", options.activation, options.activation_param, channels, generator);
 }
 
 Tensor BatchNorm2d::forward(const Tensor& x, const Tensor& residual, const ChannelStats& stats) {
-  return batch_norm(x, weight, bias, running_mean, running_var, training(), options_, residual, stats);
+  BatchNormOptions fused = options_;
+  if (act) fused.activation = Activation::identity;
+  const Tensor y = batch_norm(x, weight, bias, running_mean, running_var, training(), fused, residual, stats);
+  return act ? (*act)(y) : y;
 }
 
 Tensor BatchNorm2d::operator()(const Tensor& x, const Tensor& residual, const ChannelStats& stats) {

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <optional>
+
 #include "weft/engine/module.h"
 #include "weft/engine/ops/batch_norm.h"
+#include "weft/layers/activation.h"
 
 namespace weft {
 
@@ -9,11 +12,14 @@ namespace weft {
 ///   y = activation((x - mean) / sqrt(var + eps) * weight + bias (+ residual))
 /// x, residual [..., C]; parameters weight (starts at 1) and bias (0), buffers running_mean (0) and
 /// running_var (1), each [C]. In training the batch's mean and variance are used and the running ones follow;
-/// in evaluation the running ones are used.
+/// in evaluation the running ones are used. An activation that learns parameters or draws is a child module,
+/// `act`, and takes a pass of its own.
 class BatchNorm2d : public Module {
  public:
-  /// Options: momentum .1, eps 1e-5, activation (none), activation_param.
-  BatchNorm2d(Module& parent, std::string_view name, int64_t channels, const BatchNormOptions& options = {});
+  /// Options: momentum .1, eps 1e-5, activation (none), activation_param. `generator` is for activations that
+  /// draw, and must outlive the layer then.
+  BatchNorm2d(Module& parent, std::string_view name, int64_t channels, const BatchNormOptions& options = {},
+              Generator& generator = default_generator());
 
   Tensor forward(const Tensor& x) override { return forward(x, Tensor()); }
   /// `stats`: those of x, where known (see batch_norm()).
@@ -24,6 +30,7 @@ class BatchNorm2d : public Module {
   const BatchNormOptions& options() const { return options_; }
 
   Tensor weight, bias, running_mean, running_var;
+  std::optional<ActivationLayer> act;  ///< where the activation is not fused
 
  private:
   BatchNormOptions options_;

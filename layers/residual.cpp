@@ -1,6 +1,5 @@
 #include "weft/layers/residual.h"
 
-#include "weft/engine/ops/activation.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/layers/init.h"
 
@@ -39,24 +38,26 @@ ConvBn::ConvBn(Module& parent, std::string_view name, int64_t in_channels, int64
     : Module(parent, name),
       conv(*this, "conv", in_channels, out_channels, same(options.kernel, options.stride), generator),
       bn(*this, "bn", out_channels,
-         {.activation = options.activation, .activation_param = options.activation_param}) {}
+         {.activation = options.activation, .activation_param = options.activation_param}, generator) {}
 
 ResBlock::ResBlock(Module& parent, std::string_view name, int64_t in, int64_t hidden,
                    const ResBlockOptions& o, Generator& generator)
     : Module(parent, name),
       conv1(*this, "conv1", in, hidden, o.expansion == 1 ? same(3, o.stride) : same(1), generator),
-      bn1(*this, "bn1", hidden, activated(o)),
+      bn1(*this, "bn1", hidden, activated(o), generator),
       conv2(*this, "conv2", hidden, hidden, o.expansion == 1 ? same(3) : same(3, o.stride), generator),
-      bn2(*this, "bn2", hidden, o.expansion == 1 ? last(o) : activated(o)),
+      bn2(*this, "bn2", hidden, o.expansion == 1 ? last(o) : activated(o), generator),
       options_(checked(o, name)) {
   const int64_t out = hidden * o.expansion;
   if (o.expansion != 1) {
     conv3.emplace(*this, "conv3", hidden, out, same(1), generator);
-    bn3.emplace(*this, "bn3", out, last(o));
+    bn3.emplace(*this, "bn3", out, last(o), generator);
   }
   init::zeros_(bn3 ? bn3->weight : bn2.weight);
-  if (o.self_attention)
+  if (o.self_attention) {
     attention.emplace(*this, "attention", out, SelfAttentionOptions{.symmetric = o.symmetric}, generator);
+    act.emplace(*this, "act", o.activation, o.activation_param, out, generator);
+  }
   if (o.stride != 1) pool.emplace(*this, "pool", Pool2dOptions{.kernel = 2, .ceil_mode = true});
   if (in != out) shortcut.emplace(*this, "shortcut", in, out, ConvBnOptions{.kernel = 1}, generator);
 }
@@ -71,7 +72,7 @@ Tensor ResBlock::forward(const Tensor& x) {
   if (shortcut) side = (*shortcut)(side);
   if (!attention) return conv_bn(last_conv, last_bn, y, side);
   y = (*attention)(conv_bn(last_conv, last_bn, y));
-  return activation(y + side, options_.activation, options_.activation_param);
+  return (*act)(y + side);
 }
 
 std::string ResBlock::description() const {

@@ -63,6 +63,7 @@ class ResBlock : public Module {
   std::optional<Conv2d> conv3;  ///< bottleneck only
   std::optional<BatchNorm2d> bn3;
   std::optional<SimpleSelfAttention> attention;
+  std::optional<ActivationLayer> act;  ///< the last one, where attention comes before it
   std::optional<AvgPool2d> pool;
   std::optional<ConvBn> shortcut;
 

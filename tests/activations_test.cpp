@@ -298,8 +298,9 @@ Found on_gpu(Activation act, double x, double param) {
             kernels::math::curvature<kernels::activations::name>(at, p).v};
     WEFT_FOR_EACH_ACTIVATION(WEFT_TEST_CASE)
 #undef WEFT_TEST_CASE
+    default:
+      return {};
   }
-  return {};
 }
 
 template <class Body>

@@ -7,6 +7,10 @@ namespace weft {
 
 // y = f(x): dx = dy f'(x).
 Tensor activation(const Tensor& x, Activation act, std::optional<double> param) {
+  check(is_fixed(act), "activation: ", activation_name(act),
+        is_learned(act) ? " has learned parameters; call learned_activation() with them, or use "
+                        : " draws random numbers; call rrelu(), or use ",
+        "ActivationLayer, which ", is_learned(act) ? "owns them" : "knows its generator");
   if (act == Activation::identity) return x;
   const double p = param.value_or(activation_default_param(act));
   const char* name = activation_name(act).data();
@@ -61,7 +65,8 @@ Tensor ops::activation_backward(Activation act, double param, const Tensor& x, c
 Activation activation_by_name(std::string_view name) {
   if (const auto act = find_activation(name == "swish" ? "silu" : name)) return *act;
   std::string names;
-  for (int i = 0; i < kActivationCount; ++i) names += concat(i ? ", " : "", activation_name(Activation(i)));
+  for (int i = 0; i < kAllActivationCount; ++i)
+    names += concat(i ? ", " : "", activation_name(Activation(i)));
   fail("unknown activation \"", name, "\"; known: ", names, ", swish");
 }
 

@@ -9,7 +9,7 @@
 
 namespace weft {
 
-/// Any activation; `param` is its slope or alpha (default: that of its file).
+/// Any fixed activation; `param` is its slope or alpha (default: that of its file).
 Tensor activation(const Tensor& x, Activation act, std::optional<double> param = {});
 /// The activation of that name ("swish" and "silu" are the same); throws Error listing the names if there is
 /// none.

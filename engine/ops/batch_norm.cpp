@@ -98,6 +98,8 @@ void recorded_backward(BackwardContext& c, const Tensor& x, const Tensor& w, con
 Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
                   const Tensor& running_var, bool training, const BatchNormOptions& o, const Tensor& residual,
                   const ChannelStats& stats) {
+  check(is_fixed(o.activation), "batch_norm: ", activation_name(o.activation),
+        " is no function of x alone and can't be fused; use BatchNorm2d, which applies it by itself");
   check_operands(
       x, residual,
       {{"weight", &weight}, {"bias", &bias}, {"running_mean", &running_mean}, {"running_var", &running_var}});

@@ -10,7 +10,7 @@ namespace weft {
 struct BatchNormOptions {
   double momentum = 0.1;  ///< running = (1 - momentum) running + momentum batch, as PyTorch
   double eps = 1e-5;
-  Activation activation = Activation::identity;  ///< applied in the same pass
+  Activation activation = Activation::identity;  ///< applied in the same pass; one of the fixed
   std::optional<double> activation_param = {};
 };
 

@@ -11,7 +11,7 @@ namespace {
 #else
 #define WEFT_OUT_OF_LINE
 #endif
-/// The second derivative of the activation `act`.
+/// The second derivative of the fixed activation `act`.
 WEFT_HD WEFT_OUT_OF_LINE float curvature(Activation act, float x, float param) {
   switch (act) {
 #define WEFT_CASE(name)  \
@@ -19,8 +19,9 @@ WEFT_HD WEFT_OUT_OF_LINE float curvature(Activation act, float x, float param) {
     return math::curvature<activations::name>(x, param);
     WEFT_FOR_EACH_ACTIVATION(WEFT_CASE)
 #undef WEFT_CASE
+    default:
+      return 0;
   }
-  return 0;
 }
 #undef WEFT_OUT_OF_LINE
 

@@ -22,16 +22,22 @@ namespace weft::kernels::cuda {
   case Activation::name: \
     return activations::name::WEFT_PART(x, param);
 #define WEFT_PART forward
-/// Value and slope of the activation `act`.
+/// Value and slope of the fixed activation `act`.
 WEFT_HD WEFT_OUT_OF_LINE inline float activation_forward(Activation act, float x, float param) {
-  switch (act) { WEFT_FOR_EACH_ACTIVATION(WEFT_CASE) }
-  return x;
+  switch (act) {
+    WEFT_FOR_EACH_ACTIVATION(WEFT_CASE)
+    default:
+      return x;
+  }
 }
 #undef WEFT_PART
 #define WEFT_PART derivative
 WEFT_HD WEFT_OUT_OF_LINE inline float activation_derivative(Activation act, float x, float param) {
-  switch (act) { WEFT_FOR_EACH_ACTIVATION(WEFT_CASE) }
-  return 1;
+  switch (act) {
+    WEFT_FOR_EACH_ACTIVATION(WEFT_CASE)
+    default:
+      return 1;
+  }
 }
 #undef WEFT_PART
 #undef WEFT_CASE

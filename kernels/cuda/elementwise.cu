@@ -1,6 +1,7 @@
-// unary, binary, affine, choose_backward and dropout. The op is looked up once a thread, outside of the loop
-// over its elements: a branch that all threads take alike costs nothing beside the memory, and one kernel
-// serves all ops.
+// unary, binary, affine, choose_backward, dropout and rrelu. The op is looked up once a thread, outside of
+// the loop over its elements: a branch that all threads take alike costs nothing beside the memory, and one
+// kernel serves all ops.
+#include "weft/kernels/activations/random/rrelu.h"
 #include "weft/kernels/cuda/activation_table.h"
 #include "weft/kernels/cuda/families.h"
 #include "weft/kernels/cuda/map.h"
@@ -135,6 +136,24 @@ struct ChooseBackward {
   }
 };
 
+/// The words of the stream `key` at positions i to i + N.
+template <int N>
+__device__ inline void draw(uint64_t key, int64_t i, uint32_t (&drawn)[N]) {
+  const uint64_t counter = uint64_t(i) >> 2;
+  if constexpr (N == 1) {
+    const auto words = philox(key, counter);
+    const int at = int(i & 3);
+    drawn[0] = at == 0 ? words[0] : at == 1 ? words[1] : at == 2 ? words[2] : words[3];
+  } else {
+#pragma unroll
+    for (int group = 0; group < N / 4; ++group) {
+      const auto words = philox(key, counter + unsigned(group));
+#pragma unroll
+      for (int j = 0; j < 4; ++j) drawn[4 * group + j] = words[size_t(j)];
+    }
+  }
+}
+
 /// Keeps where the random word is at least `least`.
 struct Dropout {
   uint64_t key;
@@ -142,23 +161,22 @@ struct Dropout {
   float scale;
   template <int N>
   __device__ void operator()(int64_t i, const float (&x)[1][N], float (&y)[1][N]) const {
-    const uint64_t counter = uint64_t(i) >> 2;
-    if constexpr (N == 1) {
-      const auto words = philox(key, counter);
-      const int at = int(i & 3);
-      const uint32_t word = at == 0 ? words[0] : at == 1 ? words[1] : at == 2 ? words[2] : words[3];
-      y[0][0] = word >= least ? x[0][0] * scale : 0.0f;
-    } else {
-#pragma unroll
-      for (int group = 0; group < N / 4; ++group) {
-        const auto words = philox(key, counter + unsigned(group));
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const int at = 4 * group + j;
-          y[0][at] = words[size_t(j)] >= least ? x[0][at] * scale : 0.0f;
-        }
-      }
-    }
+    uint32_t drawn[N];
+    draw(key, i, drawn);
+    WEFT_EACH(j) y[0][j] = drawn[j] >= least ? x[0][j] * scale : 0.0f;
+  }
+};
+
+/// x, in -> out
+struct RandomSlope {
+  uint64_t key;
+  float low, range;
+  template <int N>
+  __device__ void operator()(int64_t i, const float (&in)[2][N], float (&out)[1][N]) const {
+    uint32_t drawn[N];
+    draw(key, i, drawn);
+    WEFT_EACH(j)
+    out[0][j] = in[1][j] * activations::rrelu::slope(in[0][j], low, range, uniform_float(drawn[j]));
   }
 };
 
@@ -282,6 +300,11 @@ void dropout(int64_t n, double p, uint64_t key, const T* x, T* y) {
   map<1, 1, T>(n, {{x}, {y}}, Dropout{key, uint32_t(least), float(1 / (1 - p))});
 }
 
+template <class T>
+void rrelu(int64_t n, double lower, double upper, uint64_t key, const T* x, const T* in, T* out) {
+  map<2, 1, T>(n, {{x, in}, {out}}, RandomSlope{key, float(lower), float(upper - lower)});
+}
+
 }  // namespace
 
 template <class T>
@@ -292,6 +315,7 @@ void set_elementwise(KernelTable<T>& table) {
   table.affine = affine<T>;
   table.choose_backward = choose_backward<T>;
   table.dropout = dropout<T>;
+  table.rrelu = rrelu<T>;
   set_activation(table);
 }
 

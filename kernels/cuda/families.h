@@ -7,7 +7,9 @@
 namespace weft::kernels::cuda {
 
 template <class T>
-void set_elementwise(KernelTable<T>& table);  // unary .. dropout
+void set_elementwise(KernelTable<T>& table);  // unary .. dropout, rrelu
+template <class T>
+void set_learned_activation(KernelTable<T>& table);
 template <class T>
 void set_reduce(KernelTable<T>& table);  // reduce, argmax
 template <class T>

@@ -9,6 +9,7 @@ const KernelTable<T>& table() {
     KernelTable<T> t{};
     t.name = "cuda";
     set_elementwise(t);
+    set_learned_activation(t);
     set_reduce(t);
     set_gemm(t);
     set_conv2d(t);

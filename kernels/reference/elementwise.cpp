@@ -129,6 +129,12 @@ void dropout(int64_t n, double p, uint64_t key, const T* x, T* y) {
 }
 
 template <class T>
+void rrelu(int64_t n, double lower, double upper, uint64_t key, const T* x, const T* in, T* out) {
+  for (int64_t i = 0; i < n; ++i)
+    out[i] = in[i] * activations::rrelu::slope(x[i], T(lower), T(upper - lower), T(uniform_at(key, i)));
+}
+
+template <class T>
 void choose_backward(int64_t n, const T* a, const T* b, const T* y, const T* dy, T* da, T* db) {
   for (int64_t i = 0; i < n; ++i) {
     const bool tie = a[i] == b[i], first = y[i] == a[i];
@@ -150,6 +156,7 @@ void set_elementwise(KernelTable<T>& table) {
   table.activation_backward = activation_backward<T>;
   table.activation_curvature = activation_curvature<T>;
   table.dropout = dropout<T>;
+  table.rrelu = rrelu<T>;
 }
 
 template void set_elementwise(KernelTable<float>&);

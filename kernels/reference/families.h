@@ -13,6 +13,8 @@ namespace weft::kernels::plain {
 template <class T>
 void set_elementwise(KernelTable<T>& table);
 template <class T>
+void set_learned_activation(KernelTable<T>& table);
+template <class T>
 void set_reduce(KernelTable<T>& table);
 template <class T>
 void set_gemm(KernelTable<T>& table);
@@ -36,7 +38,7 @@ T minimum(T a, T b) {
   return a < b || a != a ? a : b;
 }
 
-/// Calls f with the activation's struct, so that the choice is made once and not at every element.
+/// Calls f with the struct of a fixed activation, so that the choice is made once and not at every element.
 template <class F>
 void with_activation(Activation act, F&& f) {
   switch (act) {
@@ -45,6 +47,8 @@ void with_activation(Activation act, F&& f) {
     return f(activations::name{});
     WEFT_FOR_EACH_ACTIVATION(WEFT_CASE)
 #undef WEFT_CASE
+    default:
+      return;
   }
 }
 

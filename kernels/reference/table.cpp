@@ -8,6 +8,7 @@ const KernelTable<T>& reference() {
     KernelTable<T> t{};
     t.name = "reference";
     plain::set_elementwise(t);
+    plain::set_learned_activation(t);
     plain::set_reduce(t);
     plain::set_gemm(t);
     plain::set_conv2d(t);

@@ -7,7 +7,7 @@
 
 namespace weft::kernels::WEFT_ISA {
 
-/// Calls f with the activation's struct.
+/// Calls f with the struct of a fixed activation.
 template <class F>
 WEFT_INLINE void with_activation(Activation act, F f) {
   switch (act) {
@@ -17,6 +17,8 @@ WEFT_INLINE void with_activation(Activation act, F f) {
     return;
     WEFT_FOR_EACH_ACTIVATION(WEFT_CASE)
 #undef WEFT_CASE
+    default:
+      return;
   }
 }
 

@@ -1,3 +1,4 @@
+#include "weft/kernels/activations/random/rrelu.h"
 #include "weft/kernels/cpu/isa/kernels.h"
 #include "weft/kernels/cpu/isa/loops.h"
 #include "weft/kernels/cpu/isa/vec_math.h"
@@ -70,6 +71,24 @@ WEFT_INLINE void philox_block(uint64_t key, uint64_t first, uint32_t* words) {
 #endif
 }
 
+/// Calls body(access, i, words) for the vectors of [0, n), words being those of the stream `key` at positions
+/// i, i + 1, ... F must be a lambda of the calling file.
+template <class F>
+void parallel_drawn(int64_t n, uint64_t key, F body) {
+  parallel_ranges(n, kGrain, [=](int64_t begin, int64_t end) {
+    constexpr int64_t kWords = 4 * kCounters, kBlock = 8 * kWords;
+    for (int64_t i = begin; i < end; i += kBlock) {
+      alignas(4 * kWidth) uint32_t words[kBlock];
+      for (int64_t j = 0; j < kBlock; j += kWords) philox_block(key, uint64_t(i + j) >> 2, words + j);
+      each_vector(0, smaller(kBlock, end - i), [&](auto at, int64_t j) {
+        WordLanes drawn;
+        std::memcpy(&drawn, words + j, sizeof drawn);
+        body(at, i + j, drawn);
+      });
+    }
+  });
+}
+
 }  // namespace
 
 void unary(Unary op, int64_t n, const float* x, float* y) {
@@ -124,18 +143,18 @@ void dropout(int64_t n, double p, uint64_t key, const float* x, float* y) {
   if (least > 0xffffffffu) return map(n, x, y, [](Vec) { return Vec(0.0f); });
   const float scale = float(1 / (1 - p));
   const uint32_t threshold = uint32_t(least);
-  parallel_ranges(n, kGrain, [=](int64_t begin, int64_t end) {
-    constexpr int64_t kWords = 4 * kCounters, kBlock = 8 * kWords;
-    for (int64_t i = begin; i < end; i += kBlock) {
-      alignas(4 * kWidth) uint32_t words[kBlock];
-      for (int64_t j = 0; j < kBlock; j += kWords) philox_block(key, uint64_t(i + j) >> 2, words + j);
-      each_vector(0, smaller(kBlock, end - i), [&](auto at, int64_t j) {
-        WordLanes drawn;
-        std::memcpy(&drawn, words + j, sizeof drawn);
-        const Mask keep{IntLanes(drawn >= threshold - WordLanes{})};
-        at.store(select(keep, at.load(x + i + j) * Vec(scale), Vec(0.0f)), y + i + j);
-      });
-    }
+  parallel_drawn(n, key, [=](auto at, int64_t i, WordLanes drawn) {
+    const Mask keep{IntLanes(drawn >= threshold - WordLanes{})};
+    at.store(select(keep, at.load(x + i) * Vec(scale), Vec(0.0f)), y + i);
+  });
+}
+
+void rrelu(int64_t n, double lower, double upper, uint64_t key, const float* x, const float* in, float* out) {
+  const float low = float(lower), range = float(upper - lower);
+  parallel_drawn(n, key, [=](auto at, int64_t i, WordLanes drawn) {
+    // As uniform_float() of philox.h: 24 bits.
+    const Vec u = Vec(__builtin_convertvector(IntLanes(drawn >> 8), FloatLanes)) * Vec(0x1p-24f);
+    at.store(at.load(in + i) * activations::rrelu::slope(at.load(x + i), Vec(low), Vec(range), u), out + i);
   });
 }
 

@@ -1,0 +1,127 @@
+#include "weft/engine/ops/learned_activation.h"
+
+#include <numeric>
+
+#include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/learned_activation_recorded.h"
+
+namespace weft {
+namespace {
+
+/// How x is viewed: its last dimension is the channels. Where all parameters are one for all, any view does,
+/// and rows of some whole vectors are fast.
+int64_t channels_of(const Tensor& x, const std::vector<Tensor>& parameters) {
+  for (const Tensor& p : parameters)
+    if (p.numel() != 1) return x.size(-1);
+  constexpr int64_t kRow = 256, kShort = 16;
+  const int64_t row = std::gcd(x.numel(), kRow);
+  return x.ndim() == 0 || row >= kShort ? row : x.size(-1);
+}
+
+/// A value for each channel.
+Tensor spread(const Tensor& parameter, int64_t channels) {
+  if (parameter.numel() == channels) return parameter;
+  Tensor all = ops::empty({channels}, parameter);
+  kernels::Broadcast shape;  // the larger of it and itself
+  shape.ndim = 1, shape.size[0] = channels;
+  dispatch("learned_activation", parameter, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.binary(kernels::Binary::maximum, shape, parameter.data<T>(), parameter.data<T>(), all.data<T>());
+  });
+  return all;
+}
+
+/// The gradient of a parameter of that shape from those of the channels: their sum where it is one for all.
+Tensor gather(const Tensor& of_channels, const Shape& shape) {
+  if (of_channels.shape() == shape) return of_channels;
+  Tensor sum = ops::empty(shape, of_channels);
+  dispatch("learned_activation", of_channels, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.reduce(kernels::Reduce::sum, 1, of_channels.numel(), 1, of_channels.data<T>(), sum.data<T>());
+  });
+  return sum;
+}
+
+void check_parameters(const Tensor& x, Activation act, const std::vector<Tensor>& parameters) {
+  const std::string_view name = activation_name(act);
+  const auto known = activation_parameters(act);
+  check(is_learned(act), "learned_activation: ", name, " has no learned parameters; use activation()");
+  check(parameters.size() == known.size(), name, ": ", parameters.size(), " parameters were given, it has ",
+        known.size());
+  for (size_t i = 0; i < known.size(); ++i) {
+    const Tensor& p = parameters[i];
+    check(p.defined(), name, ": ", known[i].name, " is undefined");
+    check(p.numel() == 1 || (x.ndim() > 0 && p.shape() == Shape{x.size(-1)}), name, ": ", known[i].name,
+          " has shape ", p.shape(), " but the input is ", x.shape(),
+          "; it must have one element, or one for each channel, which are last");
+    check(p.dtype() == ops::wide_dtype(x.dtype()), name, ": ", known[i].name, " is ", p.dtype(),
+          " but beside an input of ", x.dtype(), " it must be ", ops::wide_dtype(x.dtype()));
+    ops::check_same_device(name.data(), x, p);
+  }
+}
+
+template <class Table>
+auto arguments(const Table&, Activation act, const Tensor& x, const std::vector<Tensor>& parameters) {
+  using T = kernel_type<Table>;
+  kernels::LearnedActivationArgs<T> a;
+  a.activation = act, a.channels = parameters[0].numel(), a.rows = x.numel() / a.channels;
+  a.x = x.data<T>();
+  for (size_t i = 0; i < parameters.size(); ++i) a.parameters[i] = parameters[i].data<kernels::Wide<T>>();
+  return a;
+}
+
+}  // namespace
+
+// y = f(x; p): dx = dy df/dx, dp = sum over the rows of dy df/dp; where one p is for all channels, over these
+// too.
+Tensor learned_activation(const Tensor& x, Activation act, const std::vector<Tensor>& parameters) {
+  check_parameters(x, act, parameters);
+  const char* name = activation_name(act).data();
+  Tensor y = ops::empty_like(x);
+  std::vector<Tensor> inputs{x}, each;
+  bool keep = recording({&x});
+  for (const Tensor& p : parameters) inputs.push_back(p), keep = keep || recording({&p});
+  if (x.numel() > 0) {
+    const int64_t channels = channels_of(x, parameters);
+    for (const Tensor& p : parameters) each.push_back(spread(p.detach(), channels));
+    dispatch(name, x, [&](const auto& k) {
+      k.learned_activation(arguments(k, act, x, each), y.data<kernel_type<decltype(k)>>());
+    });
+  }
+  const auto backward = [=](BackwardContext& c) {
+    if (x.numel() == 0) {
+      for (size_t i = 0; i < parameters.size(); ++i)
+        c.set(int(i) + 1, Tensor::zeros(parameters[i].shape(), parameters[i].dtype(), x.device()));
+      return c.set(0, c.grad_output());
+    }
+    if (c.create_graph()) return ops::learned_activation_recorded(c, act, x, parameters);
+    const Tensor& dy = c.grad_output();
+    Tensor dx = dy.unique() ? dy : ops::empty_like(x);  // nobody else looks at dy: overwrite it
+    std::vector<Tensor> gradients;
+    for (const Tensor& p : each) gradients.push_back(ops::empty_like(p));
+    dispatch(name, x, [&](const auto& k) {
+      using T = kernel_type<decltype(k)>;
+      kernels::Wide<T>* to[kMostLearnedParameters] = {};
+      for (size_t i = 0; i < gradients.size(); ++i) to[i] = gradients[i].data<kernels::Wide<T>>();
+      k.learned_activation_backward(arguments(k, act, x, each), dy.data<T>(), dx.data<T>(), to);
+    });
+    c.set(0, std::move(dx));
+    for (size_t i = 0; i < gradients.size(); ++i)
+      c.set(int(i) + 1, gather(gradients[i], parameters[i].shape()));
+  };
+  record(name, inputs, {y}, keep ? BackwardFunction(backward) : BackwardFunction(),
+         {.double_backward = true});
+  return y;
+}
+
+Tensor prelu(const Tensor& x, const Tensor& weight) {
+  return learned_activation(x, Activation::prelu, {weight});
+}
+Tensor swish_beta(const Tensor& x, const Tensor& beta) {
+  return learned_activation(x, Activation::swish_beta, {beta});
+}
+Tensor srelu(const Tensor& x, const Tensor& t_r, const Tensor& a_r, const Tensor& t_l, const Tensor& a_l) {
+  return learned_activation(x, Activation::srelu, {t_r, a_r, t_l, a_l});
+}
+
+}  // namespace weft

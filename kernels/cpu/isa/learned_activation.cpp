@@ -1,0 +1,118 @@
+// Activations with learned parameters over [rows, channels], in strips of a few vectors of channels down a
+// block of rows, so that what belongs to a channel stays in registers. Sums over rows are taken over fixed
+// parts of the rows and merged in their order.
+#include "weft/kernels/activation_list.h"
+#include "weft/kernels/cpu/isa/kernels.h"
+#include "weft/kernels/cpu/isa/scratch.h"
+#include "weft/kernels/cpu/isa/strips.h"
+#include "weft/kernels/cpu/isa/vec_math.h"
+
+namespace weft::kernels::WEFT_ISA {
+namespace {
+
+// The most parts that are summed apart, and the least elements worth a part.
+constexpr int64_t kMostParts = 64, kLeastPart = 16 << 10;
+
+template <class A>
+constexpr int kCount = int(sizeof(A::starts) / sizeof(double));
+
+/// Calls f with the struct of a learned activation.
+template <class F>
+WEFT_INLINE void with_learned_activation(Activation act, F f) {
+  switch (act) {
+#define WEFT_CASE(name)     \
+  case Activation::name:    \
+    f(activations::name{}); \
+    return;
+    WEFT_FOR_EACH_LEARNED_ACTIVATION(WEFT_CASE)
+#undef WEFT_CASE
+    default:
+      return;
+  }
+}
+
+/// The parameters of a vector of channels.
+template <int count>
+struct Parameters {
+  Vec p[count];
+  template <class At>
+  WEFT_INLINE void load(const LearnedActivationArgs<float>& a, At at, int64_t c) {
+#pragma GCC unroll 4
+    for (int k = 0; k < count; ++k) p[k] = at.load(a.parameters[k] + c);
+  }
+};
+
+}  // namespace
+
+void learned_activation(const LearnedActivationArgs<float>& args, float* y) {
+  with_learned_activation(args.activation, [&]<class A>(A) {
+    const LearnedActivationArgs<float> a = args;
+    parallel_ranges(a.rows, rows_per_task(a.channels), [=](int64_t begin, int64_t end) {
+      each_strip(begin, end, a.channels,
+                 [=]<int n>(Strip<n>, auto at, int64_t first, int64_t last, int64_t c) {
+                   Parameters<kCount<A>> of[n];
+#pragma GCC unroll 4
+                   for (int v = 0; v < n; ++v) of[v].load(a, at, c + v * kWidth);
+                   for (int64_t r = first; r < last; ++r)
+#pragma GCC unroll 4
+                     for (int v = 0; v < n; ++v) {
+                       const int64_t i = r * a.channels + c + v * kWidth;
+                       at.store(A::forward(at.load(a.x + i), of[v].p), y + i);
+                     }
+                 });
+    });
+  });
+}
+
+void learned_activation_backward(const LearnedActivationArgs<float>& args, const float* dy, float* dx,
+                                 float* const* gradients) {
+  const int64_t rows = args.rows, channels = args.channels;
+  const int64_t parts = larger(1, smaller(smaller(kMostParts, rows), rows * channels / kLeastPart));
+  with_learned_activation(args.activation, [&]<class A>(A) {
+    constexpr int count = kCount<A>;
+    const Scratch scratch(parts * count * channels);
+    float* sums = scratch.get();
+    parallel_for(parts, [&](int64_t part) {
+      const LearnedActivationArgs<float> a = args;
+      float* of_part = sums + part * count * channels;
+      for (int64_t i = 0; i < count * channels; ++i) of_part[i] = 0;
+      each_strip(part * rows / parts, (part + 1) * rows / parts, channels,
+                 [=]<int n>(Strip<n>, auto at, int64_t first, int64_t last, int64_t c) {
+                   Parameters<count> of[n];
+                   Vec total[n][count];
+#pragma GCC unroll 4
+                   for (int v = 0; v < n; ++v) {
+                     of[v].load(a, at, c + v * kWidth);
+#pragma GCC unroll 4
+                     for (int k = 0; k < count; ++k) total[v][k] = Vec(0.0f);
+                   }
+                   for (int64_t r = first; r < last; ++r)
+#pragma GCC unroll 4
+                     for (int v = 0; v < n; ++v) {
+                       const int64_t i = r * channels + c + v * kWidth;
+                       const Vec x = at.load(a.x + i), g = at.load(dy + i);
+                       Vec d[count];
+                       A::gradients(x, of[v].p, d);
+#pragma GCC unroll 4
+                       for (int k = 0; k < count; ++k) total[v][k] = fma(g, d[k], total[v][k]);
+                       at.store(g * A::derivative(x, of[v].p), dx + i);
+                     }
+#pragma GCC unroll 4
+                   for (int v = 0; v < n; ++v)
+#pragma GCC unroll 4
+                     for (int k = 0; k < count; ++k) {
+                       float* to = of_part + k * channels + c + v * kWidth;
+                       at.store(at.load(to) + total[v][k], to);
+                     }
+                 });
+    });
+    for (int k = 0; k < count; ++k)
+      for (int64_t c = 0; c < channels; ++c) {
+        double sum = 0;
+        for (int64_t part = 0; part < parts; ++part) sum += double(sums[(part * count + k) * channels + c]);
+        gradients[k][c] = float(sum);
+      }
+  });
+}
+
+}  // namespace weft::kernels::WEFT_ISA
