@@ -448,7 +448,9 @@ TEST_CASE("lab lists the activations") {
     CHECK(row.at("description").get<std::string>().rfind(row.at("name").get<std::string>() + "(x) = ", 0) ==
           0);
   }
-  CHECK(count == weft::kActivationCount);
+  CHECK(count == weft::kAllActivationCount);
+  CHECK(has(lines.out, R"("learned":{"weight":0.25},"name":"prelu")"));
+  CHECK(has(text.out, "[t_r learned, from 1]"));
   check_error(weft_run({"lab", "activations"}), 2, {"--list"});
 }
 

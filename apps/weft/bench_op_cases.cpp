@@ -8,6 +8,7 @@
 #include "weft/engine/ops/loss.h"
 #include "weft/engine/ops/matmul.h"
 #include "weft/engine/ops/reduce.h"
+#include "weft/layers/activation.h"
 #include "weft/layers/self_attention.h"
 
 namespace weft::app {
@@ -98,6 +99,28 @@ void add_reductions(std::vector<Plain>& list, const Shape& image) {
       {"reduce", "amax of channels", {image}, n, 2 * n, [](const Tensors& x) { return amax(x[0], {3}); }});
 }
 
+/// An activation that learns or draws, as a layer.
+struct LayerOfActivation : Module {
+  LayerOfActivation(Activation act, int64_t channels) : layer(*this, "act", act, {}, channels) {}
+  ActivationLayer layer;
+};
+
+OpCase activation_case(Activation act, const Shape& image, const BenchPlace& place) {
+  const double n = double(image.numel()) * double(size_of(place.dtype));
+  return {.family = "activation",
+          .op = std::string(activation_name(act)),
+          .shape = text_of(image),
+          .passes = {{"forward", 2 * n}, {"backward", 3 * n}},
+          .prepare = [act, image, place] {
+            const auto module = std::make_shared<LayerOfActivation>(act, image[-1]);
+            module->to(place.device);
+            BenchPlace own = place;
+            own.capture = own.capture && !is_random(act);  // which refuses to be captured
+            return run_of(
+                {image}, [module](const Tensors& x) { return module->layer(x[0]); }, own, module.get());
+          }};
+}
+
 /// SimpleSelfAttention alone.
 struct Attention : Module {
   explicit Attention(int64_t channels) : layer(*this, "attention", channels) {}
@@ -136,6 +159,8 @@ std::vector<OpCase> plain_cases(const Shape& image, const Shape& stage, const Be
 
   const double element = double(size_of(place.dtype));
   std::vector<OpCase> cases{attention_case(stage, place)};
+  for (int i = kActivationCount; i < kAllActivationCount; ++i)
+    cases.push_back(activation_case(Activation(i), image, place));
   for (const Plain& p : list) {
     std::string shapes;
     for (const Shape& shape : p.inputs) shapes += (shapes.empty() ? "" : ", ") + text_of(shape);

@@ -22,6 +22,7 @@ Shape with_batch(Shape shape, int64_t batch) {
 struct Found {
   double in, out, index;
   bool residual, activation, gpu;
+  bool apart = false;  // the activation is a pass of its own, beside what `activation` says
 };
 
 /// How a kind of layer is measured: bytes of forward and backward.
@@ -42,12 +43,15 @@ double none(const Found&) { return 0; }
 
 /// Batch norm reads x (and the residual) and writes y. On a GPU nothing stays on the chip between a pass that
 /// sums and one that needs the sums, so x is read for the statistics too.
-double norm_forward(const Found& f) { return ((f.residual ? 3 : 2) + (f.gpu ? 1 : 0)) * f.in; }
+double norm_forward(const Found& f) {
+  return ((f.residual ? 3 : 2) + (f.gpu ? 1 : 0) + (f.apart ? 2 : 0)) * f.in;
+}
 /// It reads x and dy (and the residual) and writes dx (and its gradient); on a GPU the second pass reads two
 /// of these again (if there is a residual's gradient, that one).
 double norm_backward(const Found& f) {
-  if (!f.gpu) return (f.residual ? 5 : 3) * f.in;
-  return (f.residual && f.activation ? 7 : 5) * f.in;
+  const double apart = f.apart ? 3 * f.in : 0;
+  if (!f.gpu) return apart + (f.residual ? 5 : 3) * f.in;
+  return apart + (f.residual && f.activation ? 7 : 5) * f.in;
 }
 
 // Max pooling writes and reads an index beside each output.
@@ -94,8 +98,9 @@ std::vector<OpCase> layer_cases(Module& model, int64_t batch, int64_t size, cons
                       .out = element * double(output.numel()),
                       .index = kIndex * double(output.numel()),
                       .residual = residual,
-                      .activation = norm && norm->options().activation != Activation::identity,
-                      .gpu = place.gpu()};
+                      .activation = norm && !norm->act && norm->options().activation != Activation::identity,
+                      .gpu = place.gpu(),
+                      .apart = norm && norm->act};
     OpCase c{.family = kind->family,
              .op = kind->op,
              .shape = text_of(input),

@@ -9,6 +9,7 @@
 #include "weft/apps/weft/bench_gpu.h"
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/names.h"
+#include "weft/engine/ops/activation.h"
 #include "weft/engine/ops/loss.h"
 #include "weft/engine/random.h"
 #include "weft/layers/summary.h"
@@ -82,7 +83,8 @@ GpuStepCase::GpuStepCase(const BenchFlags& flags, const std::string& activation,
       batch(batch, size, flags.place.dtype),
       step(*model, *optimizer,
            [](const Tensor& x, const Tensor& y) { return cross_entropy(x, y, {.label_smoothing = 0.1}); },
-           {.dtype = flags.place.dtype, .capture = flags.place.capture}) {
+           {.dtype = flags.place.dtype,
+            .capture = flags.place.capture && !is_random(activation_by_name(activation))}) {
   // Finds plans for the convolutions, captures, and runs what was captured some times.
   constexpr int kWarmup = 6;
   reset_peak_memory(Device::cuda);

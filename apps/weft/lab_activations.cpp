@@ -12,14 +12,20 @@ namespace weft::app {
 namespace {
 
 int list_activations(bool json_lines) {
-  for (int i = 0; i < kActivationCount; ++i) {
+  for (int i = 0; i < kAllActivationCount; ++i) {
     const auto act = Activation(i);
     const std::string_view name = activation_name(act), text = activation_description(act);
     const double param = activation_default_param(act);
+    nlohmann::json row{{"name", name}, {"parameter", param}, {"description", text}};
+    std::string remark = param == 0 ? "" : fmt::format(" [parameter {}]", param);
+    for (const LearnedParameter& p : activation_parameters(act)) {
+      row["learned"][std::string(p.name)] = p.start;
+      remark += fmt::format(" [{} learned, from {}]", p.name, p.start);
+    }
     if (json_lines)
-      fmt::print("{}\n", nlohmann::json{{"name", name}, {"parameter", param}, {"description", text}}.dump());
+      fmt::print("{}\n", row.dump());
     else
-      fmt::print("{}{}\n", text, param == 0 ? "" : fmt::format(" [parameter {}]", param));
+      fmt::print("{}{}\n", text, remark);
   }
   return kDone;
 }

@@ -15,7 +15,7 @@ std::vector<std::string> schedule_names() { return optim::schedule_names(); }
 
 std::vector<std::string> activation_names() {
   std::vector<std::string> names;
-  for (int i = 0; i < kActivationCount; ++i) names.emplace_back(activation_name(Activation(i)));
+  for (int i = 0; i < kAllActivationCount; ++i) names.emplace_back(activation_name(Activation(i)));
   return names;
 }
 
