@@ -31,8 +31,8 @@ struct XResNetOptions {
 ///   stages  four of ResBlocks, 64, 128, 256, 512 hidden channels; all but the first start with stride 2
 ///   avgpool, head   mean over the image, Linear
 ///
-/// An activation that draws (rrelu) goes on drawing from `generator` in training, which must outlive the model
-/// then; one that learns adds parameters (stem.0.bn.act.weight).
+/// An activation that draws (rrelu) goes on drawing from `generator` in training, which must outlive the
+/// model then; one that learns adds parameters (stem.0.bn.act.weight).
 ///
 /// Weights of convolutions and of the head start with kaiming_normal_ (fan_in, gain sqrt(2)), biases at 0.
 /// Names: stem.0.conv.weight, stages.0.1.conv2.weight, stages.1.0.shortcut.bn.bias,
