@@ -101,6 +101,35 @@ struct LearnedActivationArgs {
   const Wide<T>* parameters[kMostLearnedParameters] = {};  // [channels] each, as many as it has
 };
 
+/// What group norm works on: x viewed as [batch, pixels, groups, channels / groups]. Each image and group has
+/// a mean and an inverse standard deviation of its own. Layer norm is one pixel and one group, instance norm a
+/// group for each channel.
+template <class T>
+struct GroupNormArgs {
+  int64_t batch = 0, pixels = 0, groups = 1, channels = 0;
+  const T* x = nullptr;             // [batch, pixels, channels]
+  const Wide<T>* weight = nullptr;  // [channels] or null: all 1
+  const Wide<T>* bias = nullptr;    // [channels] or null: all 0
+
+  int64_t width() const { return channels / groups; }
+};
+
+/// Softmax over the keys that a mask leaves: x viewed as [batch, heads, rows, cols].
+template <class T>
+struct MaskedSoftmaxArgs {
+  int64_t batch = 1, heads = 1, rows = 0, cols = 0;
+  const T* x = nullptr;
+  Wide<T> scale = 1;
+  /// Added to scale x, or null: element (b, h, r, c) is mask[b batch_stride + h head_stride + r row_stride +
+  /// c], each stride 0 or a multiple of cols. Where it is -inf, x is not looked at.
+  const Wide<T>* mask = nullptr;
+  int64_t batch_stride = 0, head_stride = 0, row_stride = 0;
+  bool causal = false;  ///< row r sees the columns c <= r alone
+
+  /// Columns that row r sees.
+  int64_t seen(int64_t r) const { return causal && r + 1 < cols ? r + 1 : cols; }
+};
+
 /// Cross entropy of logits against labels, smoothed on the way, or against probabilities, smoothed already.
 template <class T>
 struct CrossEntropyArgs {
@@ -205,11 +234,35 @@ struct KernelTable {
   void (*batch_norm_backward_input)(const BatchNormArgs<T>& a, const T* dy, const Wide<T>* dweight,
                                     const Wide<T>* dbias, bool training, T* dx);
 
+  // --- group norm
+  // --------------------------------------------------------------------------------------------------
+  /// y = (x - mean) * rstd * weight + bias, rstd = 1 / sqrt(var + eps) with the biased variance (two-pass or
+  /// as accurate); mean, rstd: [batch, groups].
+  void (*group_norm_forward)(const GroupNormArgs<T>& a, double eps, T* y, Wide<T>* mean, Wide<T>* rstd);
+  /// dbias = sum dy, dweight = sum dy * xhat over all but the channels (each may be null), and where dx is
+  /// not null, with g = dy * weight: dx = rstd * (g - mean of g - xhat * mean of g xhat), the means over the
+  /// group. dx may be dy.
+  void (*group_norm_backward)(const GroupNormArgs<T>& a, const Wide<T>* mean, const Wide<T>* rstd,
+                              const T* dy, T* dx, Wide<T>* dweight, Wide<T>* dbias);
+
+  // --- embedding
+  // ---------------------------------------------------------------------------------------------------
+  /// y[i] = table[index[i]], i < count; table: [entries, width]. An index outside of the table gives NaN.
+  void (*embedding_forward)(int64_t count, int64_t entries, int64_t width, const T* table,
+                            const int64_t* index, T* y);
+  /// dtable[e] = sum of dy[i] over the i with index[i] = e, in their order; 0 for e = padding. An index
+  /// outside of the table counts nothing.
+  void (*embedding_backward)(int64_t count, int64_t entries, int64_t width, const T* dy, const int64_t* index,
+                             int64_t padding, T* dtable);
+
   // --- softmax and loss
   // --------------------------------------------------------------------------------------------
   /// Row-wise over x: [rows, cols], with the row maximum subtracted. y may be x.
   void (*softmax)(int64_t rows, int64_t cols, const T* x, T* y);
   void (*log_softmax)(int64_t rows, int64_t cols, const T* x, T* y);
+  /// Softmax of scale x + mask over the columns that are left, 0 in the others; a row with nothing left is 0.
+  /// y may be x. Its backward is softmax_backward, times scale.
+  void (*masked_softmax)(const MaskedSoftmaxArgs<T>& a, T* y);
   /// dx from the op's output y; dx may be dy.
   void (*softmax_backward)(int64_t rows, int64_t cols, const T* y, const T* dy, T* dx);
   void (*log_softmax_backward)(int64_t rows, int64_t cols, const T* y, const T* dy, T* dx);

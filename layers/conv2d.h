@@ -18,6 +18,7 @@ struct Conv2dLayerOptions {
 /// is kaiming_uniform_ with a = sqrt(5).)
 class Conv2d : public Module {
  public:
+  using Options = Conv2dLayerOptions;
   Conv2d(Module& parent, std::string_view name, int64_t in_channels, int64_t out_channels,
          const Conv2dLayerOptions& options = {}, Generator& generator = default_generator());
 

@@ -12,6 +12,7 @@ struct LinearOptions {
 /// Both start as in PyTorch: uniform in +-1 / sqrt(in).
 class Linear : public Module {
  public:
+  using Options = LinearOptions;
   Linear(Module& parent, std::string_view name, int64_t in_features, int64_t out_features,
          const LinearOptions& options = {}, Generator& generator = default_generator());
 

@@ -1,12 +1,9 @@
 #include "weft/layers/self_attention.h"
 
-#include <algorithm>
-#include <cmath>
 
-#include "weft/engine/checkpoint.h"
+#include "weft/engine/ops/attention.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/matmul.h"
-#include "weft/engine/ops/reduce.h"
 #include "weft/engine/ops/shape.h"
 #include "weft/engine/tape.h"
 #include "weft/layers/init.h"
@@ -14,12 +11,11 @@
 namespace weft {
 namespace {
 
-/// Overwrites `unit` with x / max(|x|, 1e-12).
-void assign_normalized(const Tensor& unit, const Tensor& x) {
-  const Tensor norm = sqrt(sum(square(x)));
-  const Tensor least = Tensor::full({}, 1e-12, x.dtype(), x.device());
-  unit.copy_from((x / maximum(norm, least)).view(unit.shape()));
-}
+/// For what is made and then made anew: draws nothing from the user's generator.
+struct Unused {
+  Generator generator;
+  Generator& operator*() { return generator; }
+};
 
 Tensor identity_matrix(int64_t n, DType dtype) {
   Tensor eye = Tensor::zeros({n, n});
@@ -31,32 +27,11 @@ Tensor identity_matrix(int64_t n, DType dtype) {
 
 SpectralLinear::SpectralLinear(Module& parent, std::string_view name, int64_t in_features,
                                int64_t out_features, Generator& generator)
-    : Module(parent, name) {
-  check(in_features > 0 && out_features > 0, "SpectralLinear ", name, ": ", in_features, " inputs and ",
-        out_features, " outputs; both must be positive");
-  weight = register_parameter(
-      "weight", init::kaiming_normal_(Tensor::empty({out_features, in_features}), {}, generator));
-  u = register_buffer("u", Tensor::empty({out_features}));
-  v = register_buffer("v", Tensor::empty({in_features}));
-  for (const Tensor& unit : {u, v}) assign_normalized(unit, Tensor::normal(unit.shape(), 0, 1, generator));
+    : SpectralNorm<Linear>(parent, name, in_features, out_features, {.bias = false}, *Unused()) {
+  init::kaiming_normal_(weight, {}, generator);
+  const auto [left, right] = detail::spectral_start(weight.shape(), false, generator);
+  u.copy_from(left), v.copy_from(right);
 }
-
-Tensor SpectralLinear::normalized_weight() {
-  const Shape u_column{weight.size(0), 1}, v_column{weight.size(1), 1};
-  // Copies, because the next forward overwrites u and v, maybe before this one's backward has used them.
-  const auto [u_now, v_now] = once([&] {
-    if (training()) {
-      const NoGrad no_grad;
-      assign_normalized(v, matmul(weight, u.view(u_column), {.transpose_a = true}));
-      assign_normalized(u, matmul(weight, v.view(v_column)));
-    }
-    return std::pair(u.clone().view(u_column), v.clone().view(v_column));
-  });
-  const Tensor sigma = sum(u_now * matmul(weight, v_now));
-  return weight / sigma;
-}
-
-Tensor SpectralLinear::forward(const Tensor& x) { return linear(x, normalized_weight()); }
 
 std::string SpectralLinear::description() const {
   return concat("SpectralLinear(", weight.size(1), ", ", weight.size(0), ")");
@@ -97,5 +72,24 @@ Tensor SimpleSelfAttention::forward(const Tensor& x) {
 std::string SimpleSelfAttention::description() const {
   return concat("SimpleSelfAttention(", conv.weight.size(0), options_.symmetric ? ", symmetric)" : ")");
 }
+
+SelfAttention::SelfAttention(Module& parent, std::string_view name, int64_t channels, Generator& generator)
+    : Module(parent, name),
+      gamma(register_parameter("gamma", Tensor::zeros({1}))),
+      query(*this, "query", channels, channels / 8, generator),
+      key(*this, "key", channels, channels / 8, generator),
+      value(*this, "value", channels, channels, generator) {}
+
+Tensor SelfAttention::forward(const Tensor& x) {
+  const int64_t channels = value.weight.size(0);
+  check(x.ndim() >= 3 && x.size(-1) == channels, "SelfAttention: x has shape ", x.shape(),
+        " but [N, H, W, C] with C = ", channels, " is expected");
+  const Tensor pixels = reshape(x, {x.size(0), x.shape().numel(1, x.ndim() - 1), channels});
+  // The softmax is over the pixels that f sees, so what is called key here asks and the query answers.
+  const Tensor seen = scaled_dot_product_attention(key(pixels), query(pixels), value(pixels), {.scale = 1.0});
+  return reshape(pixels + seen * cast(gamma, x.dtype()), {x.shape().begin(), x.shape().end()});
+}
+
+std::string SelfAttention::description() const { return concat("SelfAttention(", value.weight.size(0), ")"); }
 
 }  // namespace weft

@@ -1,28 +1,16 @@
 #pragma once
 
-#include "weft/engine/module.h"
+#include "weft/layers/parametrizations.h"
 
 namespace weft {
 
-/// A linear map without bias whose weight is divided by (an estimate of) its largest singular value, so that
-/// it never stretches a vector (Miyato et al., 2018, arXiv 1802.05957): x [..., in] -> [..., out].
-///
-/// As in torch.nn.utils.spectral_norm: each forward in training does one step of the power iteration
-///   v = W^T u / |W^T u|,  u = W v / |W v|
-/// on the buffers u [out] and v [in], then divides W by sigma = u^T W v, in which u and v count as constants
-/// for the gradient. In evaluation u and v stay as they are. The weight [out, in] starts with
-/// kaiming_normal_.
-class SpectralLinear : public Module {
+/// SpectralNorm<Linear> without bias, whose weight [out, in] starts with kaiming_normal_: x [..., in] -> [...,
+/// out]. State: weight, u [out], v [in].
+class SpectralLinear : public SpectralNorm<Linear> {
  public:
   SpectralLinear(Module& parent, std::string_view name, int64_t in_features, int64_t out_features,
                  Generator& generator = default_generator());
-
-  Tensor forward(const Tensor& x) override;
-  /// W / sigma, after a step of the power iteration where the module is in training.
-  Tensor normalized_weight();
   std::string description() const override;
-
-  Tensor weight, u, v;
 };
 
 struct SelfAttentionOptions {
@@ -51,6 +39,24 @@ class SimpleSelfAttention : public Module {
  private:
   SelfAttentionOptions options_;
   Tensor identity_;  // of the last input's dtype and device
+};
+
+/// Self-attention of images as in SAGAN (Zhang et al., 2018, arXiv 1805.08318, section 3), and fast.ai's layer
+/// of this name: with f, g, h three SpectralLinear of each pixel,
+///   y_j = x_j + gamma sum_i softmax_i(f(x_i) . g(x_j)) h(x_i)
+/// x, y: [N, H, W, C] (or [N, L, C]), C at least 8. Parameters gamma [1], which starts at 0, query.weight (f)
+/// and key.weight (g) [C / 8, C], value.weight (h) [C, C], and the buffers u and v of each. Costs grow with the
+/// square of the number of pixels.
+class SelfAttention : public Module {
+ public:
+  SelfAttention(Module& parent, std::string_view name, int64_t channels,
+                Generator& generator = default_generator());
+
+  Tensor forward(const Tensor& x) override;
+  std::string description() const override;
+
+  Tensor gamma;
+  SpectralLinear query, key, value;
 };
 
 }  // namespace weft

@@ -78,29 +78,6 @@ __device__ inline void for_rows(int64_t count, int64_t offset, int64_t step, F&&
   for (; count > 0; --count, offset += step) f(offset, Rows<1>{});
 }
 
-/// V floats, in loads of up to four.
-template <int V>
-__device__ inline void load_floats(const float* p, float (&to)[V]) {
-  constexpr int Q = V < 4 ? V : 4;
-#pragma unroll
-  for (int i = 0; i < V; i += Q) {
-    const Pack<float, Q> four = load<Q>(p + i);
-#pragma unroll
-    for (int j = 0; j < Q; ++j) to[i + j] = four.v[j];
-  }
-}
-template <int V>
-__device__ inline void store_floats(float* p, const float (&from)[V]) {
-  constexpr int Q = V < 4 ? V : 4;
-#pragma unroll
-  for (int i = 0; i < V; i += Q) {
-    Pack<float, Q> four;
-#pragma unroll
-    for (int j = 0; j < Q; ++j) four.v[j] = from[i + j];
-    store<Q>(p + i, four);
-  }
-}
-
 // 128 bytes side by side, as a rule, which are a whole line: the partial results of a slice are read by one
 // block alone, while the others have nothing left to do, so a slice must not be wide.
 inline Tiling reduce_tiling(int64_t rows, int64_t channels, int width) {

@@ -5,59 +5,11 @@
 
 #include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/families.h"
-#include "weft/kernels/cuda/reduction.h"
+#include "weft/kernels/cuda/team.h"
 #include "weft/kernels/cuda/wide.h"
 
 namespace weft::kernels::cuda {
 namespace {
-
-constexpr int kThreads = 256, kWarps = kThreads / kWarp;
-constexpr int64_t kLongRow = 4096;
-
-/// The threads that make a row: one of the block's warps, or all of them.
-template <bool kBlock>
-struct Team {
-  static constexpr int size = kBlock ? kThreads : kWarp;
-  static constexpr int per_block = kBlock ? 1 : kWarps;
-
-  static __device__ int thread() { return kBlock ? int(threadIdx.x) : int(threadIdx.x) % kWarp; }
-  static __device__ int64_t first_row() {
-    return int64_t(blockIdx.x) * per_block + (kBlock ? 0 : threadIdx.x / kWarp);
-  }
-  static __device__ int64_t rows_apart() { return int64_t(gridDim.x) * per_block; }
-
-  /// The sum or maximum over the team, in all its threads.
-  static __device__ float sum(float v) {
-    v = warp_sum(v);
-    if constexpr (kBlock) {
-      float all = 0;
-      over_warps(v, [&](float other) { all += other; });
-      return all;
-    }
-    return v;
-  }
-  static __device__ float max(float v) {
-    v = warp_max(v);
-    if constexpr (kBlock) over_warps(v, [&](float other) { v = other > v ? other : v; });
-    return v;
-  }
-
- private:
-  template <class F>
-  static __device__ void over_warps(float v, F&& f) {
-    __shared__ float room[kWarps];
-    __syncthreads();  // all have read what was here before
-    if (threadIdx.x % kWarp == 0) room[threadIdx.x / kWarp] = v;
-    __syncthreads();
-    for (int warp = 0; warp < kWarps; ++warp) f(room[warp]);
-  }
-};
-
-/// Calls f(column) for the team's columns of a row, each the first of V.
-template <class TeamT, int V, class F>
-__device__ inline void for_columns(int64_t cols, F&& f) {
-  for (int64_t c = int64_t(TeamT::thread()) * V; c < cols; c += TeamT::size * V) f(c);
-}
 
 /// For a row x: its maximum and the sum of exp(x - maximum). NaN as in the reference: a NaN makes the sum
 /// NaN.
@@ -98,6 +50,56 @@ __global__ void __launch_bounds__(kThreads, 4) forward_kernel(int64_t rows, int6
 #pragma unroll
       for (int j = 0; j < V; ++j) v[j] = kLog ? v[j] - maximum - last : expf(v[j] - maximum) * last;
       store(to + c, from_floats<T>(v));
+    });
+  }
+}
+
+/// z of V neighbouring columns: what the softmax is taken of, -inf in the columns that row r doesn't see.
+template <class T, int V>
+__device__ inline void masked(const MaskedSoftmaxArgs<T>& a, const T* x, const float* mask, int64_t seen,
+                              int64_t c, float (&z)[V]) {
+  constexpr float inf = std::numeric_limits<float>::infinity();
+  to_floats(load<V>(x + c), z);
+  float m[V] = {};
+  if (mask) load_floats(mask + c, m);
+#pragma unroll
+  for (int j = 0; j < V; ++j) z[j] = c + j >= seen || m[j] == -inf ? -inf : fmaf(z[j], a.scale, m[j]);
+}
+
+template <class T, int V, bool kBlock>
+__global__ void __launch_bounds__(kThreads, 4) masked_kernel(MaskedSoftmaxArgs<T> a, T* y) {
+  using TeamT = Team<kBlock>;
+  constexpr float inf = std::numeric_limits<float>::infinity();
+  for (int64_t row = TeamT::first_row(); row < a.batch * a.heads * a.rows; row += TeamT::rows_apart()) {
+    const int64_t plane = row / a.rows, r = row - plane * a.rows, seen = a.seen(r);
+    const T* x = a.x + row * a.cols;
+    const float* mask = a.mask ? a.mask + plane / a.heads * a.batch_stride +
+                                     plane % a.heads * a.head_stride + r * a.row_stride
+                               : nullptr;
+    float maximum = -inf, any = 0, sum = 0;
+    for_columns<TeamT, V>(a.cols, [&](int64_t c) {
+      float z[V];
+      masked<T, V>(a, x, mask, seen, c, z);
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        maximum = z[j] > maximum ? z[j] : maximum;
+        any = z[j] != -inf ? 1 : any;  // a NaN too
+      }
+    });
+    maximum = TeamT::max(maximum), any = TeamT::max(any);
+    for_columns<TeamT, V>(a.cols, [&](int64_t c) {
+      float z[V];
+      masked<T, V>(a, x, mask, seen, c, z);
+#pragma unroll
+      for (int j = 0; j < V; ++j) sum += expf(z[j] - maximum);
+    });
+    const float share = 1 / TeamT::sum(sum);
+    for_columns<TeamT, V>(a.cols, [&](int64_t c) {
+      float z[V];
+      masked<T, V>(a, x, mask, seen, c, z);
+#pragma unroll
+      for (int j = 0; j < V; ++j) z[j] = any == 0 ? 0 : expf(z[j] - maximum) * share;
+      store(y + row * a.cols + c, from_floats<T>(z));
     });
   }
 }
@@ -230,24 +232,20 @@ __global__ void __launch_bounds__(kThreads, 4)
 
 // --- table entries ---
 
-template <int V, bool kBlock>
-struct Choice {};
-
-/// Calls f(blocks, Choice): wide loads where the columns and pointers allow, a block for each long row.
-template <class T, class F>
-void choose(int64_t rows, int64_t cols, std::initializer_list<const void*> pointers, F&& f) {
-  const unsigned blocks = blocks_for(rows, cols < kLongRow ? kWarps : 1, 4 * multiprocessors());
-  if (cols % kWide<T> != 0 || !aligned(pointers))
-    cols < kLongRow ? f(blocks, Choice<1, false>{}) : f(blocks, Choice<1, true>{});
-  else
-    cols < kLongRow ? f(blocks, Choice<kWide<T>, false>{}) : f(blocks, Choice<kWide<T>, true>{});
-}
-
 template <class T, bool kLog>
 void forward(int64_t rows, int64_t cols, const T* x, T* y) {
   if (rows == 0 || cols == 0) return;
   choose<T>(rows, cols, {x, y}, [&]<int V, bool kBlock>(unsigned blocks, Choice<V, kBlock>) {
     launch(forward_kernel<T, V, kBlock, kLog>, blocks, kThreads, rows, cols, x, y);
+  });
+}
+
+template <class T>
+void masked_softmax(const MaskedSoftmaxArgs<T>& a, T* y) {
+  const int64_t rows = a.batch * a.heads * a.rows;
+  if (rows == 0 || a.cols == 0) return;
+  choose<T>(rows, a.cols, {a.x, y, a.mask}, [&]<int V, bool kBlock>(unsigned blocks, Choice<V, kBlock>) {
+    launch(masked_kernel<T, V, kBlock>, blocks, kThreads, a, y);
   });
 }
 
@@ -287,6 +285,7 @@ template <class T>
 void set_softmax(KernelTable<T>& table) {
   table.softmax = forward<T, false>;
   table.log_softmax = forward<T, true>;
+  table.masked_softmax = masked_softmax<T>;
   table.softmax_backward = backward<T, false>;
   table.log_softmax_backward = backward<T, true>;
   table.cross_entropy_forward = cross_entropy_forward<T>;

@@ -15,6 +15,8 @@ const KernelTable<T>& table() {
     set_conv2d(t);
     set_pool(t);
     set_batch_norm(t);
+    set_group_norm(t);
+    set_embedding(t);
     set_softmax(t);
     return t;
   }();

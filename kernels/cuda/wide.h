@@ -82,4 +82,27 @@ __device__ inline Pack<T, V> from_floats(const float (&from)[V]) {
   return to;
 }
 
+/// V floats, in loads of up to four.
+template <int V>
+__device__ inline void load_floats(const float* p, float (&to)[V]) {
+  constexpr int Q = V < 4 ? V : 4;
+#pragma unroll
+  for (int i = 0; i < V; i += Q) {
+    const Pack<float, Q> four = load<Q>(p + i);
+#pragma unroll
+    for (int j = 0; j < Q; ++j) to[i + j] = four.v[j];
+  }
+}
+template <int V>
+__device__ inline void store_floats(float* p, const float (&from)[V]) {
+  constexpr int Q = V < 4 ? V : 4;
+#pragma unroll
+  for (int i = 0; i < V; i += Q) {
+    Pack<float, Q> four;
+#pragma unroll
+    for (int j = 0; j < Q; ++j) four.v[j] = from[i + j];
+    store<Q>(p + i, four);
+  }
+}
+
 }  // namespace weft::kernels::cuda

@@ -25,6 +25,10 @@ void set_pool(KernelTable<T>& table);
 template <class T>
 void set_batch_norm(KernelTable<T>& table);
 template <class T>
+void set_group_norm(KernelTable<T>& table);
+template <class T>
+void set_embedding(KernelTable<T>& table);
+template <class T>
 void set_softmax(KernelTable<T>& table);
 
 /// The larger of two; NaN if either is.

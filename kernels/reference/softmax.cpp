@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "weft/kernels/reference/families.h"
 
@@ -30,6 +31,24 @@ void log_softmax(int64_t rows, int64_t cols, const T* x, T* y) {
   for (int64_t r = 0; r < rows; ++r, x += cols, y += cols) {
     const RowSum row(x, cols);
     for (int64_t j = 0; j < cols; ++j) y[j] = T(double(x[j]) - row.max - std::log(row.sum));
+  }
+}
+
+template <class T>
+void masked_softmax(const MaskedSoftmaxArgs<T>& a, T* y) {
+  constexpr double inf = std::numeric_limits<double>::infinity();
+  for (int64_t row = 0; row < a.batch * a.heads * a.rows; ++row) {
+    const int64_t r = row % a.rows, head = row / a.rows % a.heads, image = row / a.rows / a.heads;
+    const T* x = a.x + row * a.cols;
+    const T* mask = a.mask ? a.mask + image * a.batch_stride + head * a.head_stride + r * a.row_stride : nullptr;
+    std::vector<double> z(size_t(a.cols), -inf);
+    for (int64_t c = 0; c < a.seen(r); ++c)
+      if (!mask || double(mask[c]) != -inf)
+        z[size_t(c)] = double(x[c]) * double(a.scale) + (mask ? double(mask[c]) : 0);
+    const RowSum sum(z.data(), a.cols);
+    const bool any = std::any_of(z.begin(), z.end(), [](double v) { return v != -inf; });
+    for (int64_t c = 0; c < a.cols; ++c)
+      y[row * a.cols + c] = any ? T(std::exp(z[size_t(c)] - sum.max) / sum.sum) : T(0);
   }
 }
 
@@ -92,6 +111,7 @@ template <class T>
 void set_softmax(KernelTable<T>& table) {
   table.softmax = softmax<T>;
   table.log_softmax = log_softmax<T>;
+  table.masked_softmax = masked_softmax<T>;
   table.softmax_backward = softmax_backward<T>;
   table.log_softmax_backward = log_softmax_backward<T>;
   table.cross_entropy_forward = cross_entropy_forward<T>;

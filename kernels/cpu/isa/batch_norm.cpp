@@ -11,20 +11,6 @@
 namespace weft::kernels::WEFT_ISA {
 namespace {
 
-// The most parts that are summed apart, and the least elements worth a part.
-constexpr int64_t kMostParts = 64, kLeastPart = 16 << 10;
-
-struct Parts {
-  int64_t rows, count;  // all rows, parts
-  Parts(int64_t all_rows, int64_t channels)
-      : rows(all_rows), count(larger(1, smaller(smaller(kMostParts, rows), rows * channels / kLeastPart))) {}
-  int64_t begin(int64_t part) const { return part * rows / count; }
-};
-
-void clear(float* p, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) p[i] = 0;
-}
-
 /// What the kernels below need of a vector of channels.
 struct Channel {
   Vec mean, scale, bias;

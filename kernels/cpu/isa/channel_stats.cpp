@@ -8,10 +8,6 @@ namespace {
 // Bytes of x that the second pass over a block finds in the cache.
 constexpr int64_t kBlockBytes = 64 << 10, kLeastBlock = 32;
 
-void clear(float* p, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) p[i] = 0;
-}
-
 }  // namespace
 
 StatsParts::StatsParts(int64_t parts, int64_t channels)

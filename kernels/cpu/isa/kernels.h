@@ -43,8 +43,16 @@ void batch_norm_backward_reduce(const BatchNormArgs<float>& a, const float* dy, 
                                 float* dbias);
 void batch_norm_backward_input(const BatchNormArgs<float>& a, const float* dy, const float* dweight,
                                const float* dbias, bool training, float* dx);
+void group_norm_forward(const GroupNormArgs<float>& a, double eps, float* y, float* mean, float* rstd);
+void group_norm_backward(const GroupNormArgs<float>& a, const float* mean, const float* rstd, const float* dy,
+                         float* dx, float* dweight, float* dbias);
+void embedding_forward(int64_t count, int64_t entries, int64_t width, const float* table,
+                       const int64_t* index, float* y);
+void embedding_backward(int64_t count, int64_t entries, int64_t width, const float* dy, const int64_t* index,
+                        int64_t padding, float* dtable);
 void softmax(int64_t rows, int64_t cols, const float* x, float* y);
 void log_softmax(int64_t rows, int64_t cols, const float* x, float* y);
+void masked_softmax(const MaskedSoftmaxArgs<float>& a, float* y);
 void softmax_backward(int64_t rows, int64_t cols, const float* y, const float* dy, float* dx);
 void log_softmax_backward(int64_t rows, int64_t cols, const float* y, const float* dy, float* dx);
 

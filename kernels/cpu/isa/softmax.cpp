@@ -74,6 +74,42 @@ void log_softmax(int64_t rows, int64_t cols, const float* x, float* y) {
   });
 }
 
+void masked_softmax(const MaskedSoftmaxArgs<float>& args, float* y) {
+  constexpr float inf = __builtin_inff();
+  each_row(args.batch * args.heads * args.rows, args.cols, [=](int64_t start) {
+    const MaskedSoftmaxArgs<float> a = args;
+    const int64_t row = start / a.cols, r = row % a.rows, plane = row / a.rows, n = a.seen(r);
+    const float* from = a.x + start;
+    float* to = y + start;
+    const Vec scale(a.scale);
+    if (a.mask) {
+      const float* mask = a.mask + plane / a.heads * a.batch_stride + plane % a.heads * a.head_stride +
+                          r * a.row_stride;
+      each_vector(0, n, [=](auto at, int64_t i) {
+        const Vec m = at.load(mask + i);
+        at.store(select(m == Vec(-inf), m, fma(at.load(from + i), scale, m)), to + i);
+      });
+    } else {
+      each_vector(0, n, [=](auto at, int64_t i) { at.store(at.load(from + i) * scale, to + i); });
+    }
+    for (int64_t i = n; i < a.cols; ++i) to[i] = 0;
+    const float most = row_max(to, n);
+    if (most == -inf) {  // nothing is left, or NaN alone
+      bool nothing = true;
+      for (int64_t i = 0; i < n; ++i) nothing = nothing && to[i] == -inf;
+      for (int64_t i = 0; i < a.cols; ++i) to[i] = nothing ? 0 : __builtin_nanf("");
+      return;
+    }
+    const float sum = row_sum(n, [=](auto at, int64_t i) {
+      const Vec e = exp(at.load(to + i) - Vec(most));
+      at.store(e, to + i);
+      return e;
+    });
+    const Vec share(1.0f / sum);
+    each_vector(0, n, [=](auto at, int64_t i) { at.store(at.load(to + i) * share, to + i); });
+  });
+}
+
 void softmax_backward(int64_t rows, int64_t cols, const float* y, const float* dy, float* dx) {
   each_row(rows, cols, [=](int64_t row) {
     const float *out = y + row, *g = dy + row;

@@ -29,4 +29,19 @@ WEFT_INLINE void each_strip(int64_t begin, int64_t end, int64_t channels, F f) {
   }
 }
 
+// The most parts that are summed apart, and the least elements worth a part.
+constexpr int64_t kMostParts = 64, kLeastPart = 16 << 10;
+
+/// Rows cut into parts by their size.
+struct Parts {
+  int64_t rows, count;  // all rows, parts
+  Parts(int64_t all_rows, int64_t channels, int64_t most = kMostParts)
+      : rows(all_rows), count(larger(1, smaller(smaller(most, rows), rows * channels / kLeastPart))) {}
+  int64_t begin(int64_t part) const { return part * rows / count; }
+};
+
+inline void clear(float* p, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = 0;
+}
+
 }  // namespace weft::kernels::WEFT_ISA

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <optional>
+
+#include "weft/engine/tensor.h"
+
+namespace weft {
+
+struct EmbeddingOptions {
+  /// The entry that gets no gradient, negative ones counted from the end. Default: none.
+  std::optional<int64_t> padding_idx = {};
+};
+
+/// Rows of a table by their index: index i64 [...], weight [entries, width] -> [..., width]. Its gradient adds
+/// the rows of equal indices up in their order, so it has the same bits for any number of threads. On the CPU
+/// an index outside of the table is an Error; on a GPU indices are not looked at, and such a row is NaN.
+Tensor embedding(const Tensor& index, const Tensor& weight, const EmbeddingOptions& options = {});
+
+}  // namespace weft

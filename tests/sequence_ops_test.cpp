@@ -1,0 +1,243 @@
+// Ops for sequences and normalisation: gradients in f64 on odd shapes, edges, errors.
+#include <cmath>
+
+#include "support/errors.h"
+#include "support/gradients.h"
+#include "weft/weft.h"
+
+using namespace weft;
+using namespace weft::test;
+
+namespace {
+
+Tensor f32(const Shape& s) { return Tensor::ones(s); }
+Tensor f64(const Shape& s) { return Tensor::ones(s, DType::f64); }
+Tensor i64(const Shape& s) { return Tensor::zeros(s, DType::i64); }
+
+Tensor part(const Inputs& in, size_t i) { return i < in.size() ? in[i] : Tensor(); }
+
+double largest_difference(const Tensor& a, const Tensor& b) {
+  REQUIRE(a.shape() == b.shape());
+  double d = 0;
+  for (int64_t i = 0; i < a.numel(); ++i) d = std::max(d, std::abs(a.at(i) - b.at(i)));
+  return d;
+}
+
+}  // namespace
+
+TEST_CASE("layer, group and instance norm: gradients") {
+  for (const auto& [shape, normalized] : {std::pair{Shape{3, 5}, 1}, {Shape{2, 3, 4}, 2}, {Shape{7, 1}, 1}}) {
+    CAPTURE(shape.to_string());
+    std::vector<int64_t> last;
+    for (int i = shape.ndim() - normalized; i < shape.ndim(); ++i) last.push_back(shape[i]);
+    const Shape size{std::span<const int64_t>(last)};
+    const Function f = [&](const Inputs& in) { return layer_norm(in[0], last, part(in, 1), part(in, 2), 1e-2); };
+    for (const Inputs& inputs : {Inputs{normal(shape)}, Inputs{normal(shape), normal(size)},
+                                 Inputs{normal(shape), normal(size), normal(size)}})
+      check_gradients(f, inputs);
+  }
+  for (const auto& [shape, groups] :
+       {std::pair{Shape{2, 3, 2, 6}, 3}, {Shape{2, 5, 4}, 1}, {Shape{3, 7, 3}, 3}, {Shape{4, 6}, 2}}) {
+    CAPTURE(shape.to_string());
+    const Shape channels{shape[-1]};
+    const Function f = [&](const Inputs& in) { return group_norm(in[0], groups, part(in, 1), part(in, 2), 1e-2); };
+    check_gradients(f, {normal(shape), normal(channels), normal(channels)});
+    check_gradients(f, {normal(shape)});
+  }
+  check_gradients([](const Inputs& in) { return instance_norm(in[0], in[1], in[2], 1e-2); },
+                  {normal({2, 3, 4, 3}), normal({3}), normal({3})});
+  // A bias without a weight.
+  check_gradients([](const Inputs& in) { return group_norm(in[0], 2, {}, in[1], 1e-2); },
+                  {normal({2, 3, 4}), normal({4})});
+}
+
+TEST_CASE("layer norm: one op says the same as the other") {
+  const Tensor x = normal({3, 5, 7, 6});
+  CHECK(largest_difference(instance_norm(x), group_norm(x, 6)) == 0);
+  CHECK(largest_difference(group_norm(x, 1), layer_norm(x, {5, 7, 6})) < 1e-12);
+  // An offset of the input, however large, is taken off.
+  const Tensor f = x.to(DType::f32), far = affine(f, 1, 1000);
+  CHECK(largest_difference(layer_norm(f, {6}), layer_norm(far, {6})) < 2e-3);
+  Tensor y = f.clone();
+  y.data<float>()[0] = NAN;
+  const Tensor z = group_norm(y, 2);
+  CHECK(std::isnan(z.at(1)));
+  CHECK(std::isfinite(z.at(3)));
+}
+
+TEST_CASE("embedding: gradients, padding, indices kept for backward") {
+  const Tensor index = Tensor::from<int64_t>({3, 0, 3, 1, 4, 3}, {2, 3});
+  for (const std::optional<int64_t> padding : {std::optional<int64_t>(), std::optional<int64_t>(-2)}) {
+    if (!padding) check_gradients([&](const Inputs& in) { return embedding(index, in[0]); }, {normal({5, 3})});
+    const Tensor weight = normal({5, 3}).set_requires_grad();
+    Tape tape;
+    const Tensor own = index.clone();
+    const Tensor y = embedding(own, weight, {.padding_idx = padding});
+    own.fill(0);  // the caller's batch may change
+    CHECK(y.shape() == Shape{2, 3, 3});
+    tape.backward(sum(y));
+    const double expected[] = {1, 1, 0, padding ? 0.0 : 3.0, 1};
+    for (int64_t e = 0; e < 5; ++e) CHECK(weight.grad().at(e * 3) == expected[e]);
+  }
+  CHECK(embedding(i64({0, 2}), f32({3, 4})).shape() == Shape{0, 2, 4});
+}
+
+TEST_CASE("transposed convolutions and conv1d: gradients") {
+  const ConvTransposeOptions options[] = {{},
+                                          {.stride = 2, .padding = 1, .output_padding = 1},
+                                          {.stride = 3, .padding = 1, .output_padding = 2, .dilation = 2, .groups = 2}};
+  for (const ConvTransposeOptions& o : options) {
+    check_gradients([&](const Inputs& in) { return conv_transpose2d(in[0], in[1], in[2], o); },
+                    {normal({2, 3, 2, 2}), normal({2, 2, 3, 4 / o.groups}), normal({4})});
+    check_gradients([&](const Inputs& in) { return conv_transpose1d(in[0], in[1], {}, o); },
+                    {normal({2, 3, 2}), normal({2, 3, 4 / o.groups})});
+  }
+  check_gradients(
+      [&](const Inputs& in) {
+        return conv1d(in[0], in[1], in[2], {.stride = 2, .padding = 3, .dilation = 2, .groups = 2});
+      },
+      {normal({2, 5, 4}), normal({6, 3, 2}), normal({6})});
+}
+
+TEST_CASE("conv_transpose2d in f32 is the input's gradient of conv2d") {
+  const Tensor w = normal({8, 3, 3, 16}).to(DType::f32), x = normal({2, 7, 5, 8}).to(DType::f32);
+  const Tensor image = Tensor::zeros({2, 13, 9, 16}).set_requires_grad();
+  Tape tape;
+  const Tensor y = conv2d(image, w, {}, {.stride = 2, .padding = 1});
+  REQUIRE(y.shape() == x.shape());
+  tape.backward(y, x);
+  CHECK(largest_difference(conv_transpose2d(x, w, {}, {.stride = 2, .padding = 1}), image.grad()) == 0);
+}
+
+TEST_CASE("narrow, split, stack and pad") {
+  check_gradients([](const Inputs& in) { return narrow(in[0], 1, 1, 2); }, {normal({2, 4, 3})});
+  check_gradients([](const Inputs& in) { return narrow(in[0], -1, 2, 1); }, {normal({2, 3})});
+  check_gradients([](const Inputs& in) { return stack(in, 1); }, {normal({2, 3}), normal({2, 3})});
+  check_gradients([](const Inputs& in) { return stack({in[0], in[1]}, -1); }, {normal({3}), normal({3})});
+  check_gradients([](const Inputs& in) { return pad(in[0], {1, 0, 0, 2}); }, {normal({2, 3, 2})});
+  check_gradients([](const Inputs& in) { return split(in[0], 2, 1).back(); }, {normal({2, 5})});
+  const Tensor x = Tensor::from<float>({1, 2, 3, 4, 5, 6}, {2, 3});
+  CHECK(narrow(x, 1, 1, 2).to_vector<float>() == std::vector<float>{2, 3, 5, 6});
+  CHECK(narrow(x, 0, 2, 0).shape() == Shape{0, 3});
+  CHECK(stack({x, x}, 0).shape() == Shape{2, 2, 3});
+  CHECK(pad(x, {1, 1}).to_vector<float>() == std::vector<float>{0, 1, 2, 3, 0, 0, 4, 5, 6, 0});
+  const auto pieces = split(x, 2, 1);
+  REQUIRE(pieces.size() == 2);
+  CHECK(pieces[1].to_vector<float>() == std::vector<float>{3, 6});
+}
+
+TEST_CASE("masked softmax and attention: gradients") {
+  const Tensor padding = Tensor::from<uint8_t>({0, 1, 0, 0, 0, 0, 1, 1}, {2, 4});
+  Tensor added = normal({3, 4});
+  added.data<double>()[1] = -INFINITY;
+  const AttentionMask masks[] = {{}, {.is_causal = true}, {.key_padding_mask = padding}, {.attn_mask = added},
+                                 {.attn_mask = added, .key_padding_mask = padding, .is_causal = true}};
+  for (const AttentionMask& mask : masks) {
+    check_gradients([&](const Inputs& in) { return masked_softmax(in[0], mask, 0.7); }, {normal({2, 3, 4})});
+    check_gradients(
+        [&](const Inputs& in) {
+          Generator same(3);
+          return scaled_dot_product_attention(in[0], in[1], in[2],
+                                              {.mask = mask, .dropout_p = 0.3, .generator = &same});
+        },
+        {normal({2, 2, 3, 5}), normal({2, 2, 4, 5}), normal({2, 2, 4, 3})});
+  }
+  const Tensor x = normal({3, 5});
+  CHECK(largest_difference(masked_softmax(x), softmax(x)) < 1e-15);
+}
+
+TEST_CASE("attention: a query with nothing left gives 0 and has no gradient, keys left out may hold anything") {
+  const Tensor padding = Tensor::from<uint8_t>({1, 1, 1, 0, 1, 0}, {2, 3});
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const Tensor q = normal({2, 1, 2, 4}).to(dtype).set_requires_grad(), k = normal({2, 1, 3, 4}).to(dtype),
+                 v = normal({2, 1, 3, 2}).to(dtype);
+    Tensor weights;
+    Tape tape;
+    const Tensor y =
+        scaled_dot_product_attention(q, k, v, {.mask = {.key_padding_mask = padding}}, &weights);
+    for (int64_t i = 0; i < 4; ++i) CHECK(y.at(i) == 0);
+    CHECK(weights.shape() == Shape{2, 1, 2, 3});
+    CHECK(weights.at(7) == 0);
+    CHECK(weights.at(6) + weights.at(8) == doctest::Approx(1));
+    tape.backward(sum(y));
+    for (int64_t i = 0; i < 8; ++i) CHECK(q.grad().at(i) == 0);
+    for (int64_t i = 8; i < 16; ++i) CHECK(std::isfinite(q.grad().at(i)));
+  }
+  Tensor x = f32({2, 3});
+  x.data<float>()[1] = NAN, x.data<float>()[2] = INFINITY;
+  const Tensor y = masked_softmax(x, {.is_causal = true});
+  CHECK(y.at(0) == 1);
+  CHECK(std::isnan(y.at(3)) == false);
+  CHECK(y.at(3) == doctest::Approx(0.5));
+}
+
+TEST_CASE("the same bits for any number of threads") {
+  const int before = num_threads();
+  const Tensor x = normal({40, 33, 96}).to(DType::f32), w = normal({96}).to(DType::f32),
+               table = normal({300, 96}).to(DType::f32);
+  Tensor index = Tensor::empty({4000}, DType::i64);
+  for (int64_t i = 0; i < 4000; ++i) index.data<int64_t>()[i] = i * i % 300;
+  const auto run = [&] {
+    for (const Tensor& t : {x, w, table}) t.set_requires_grad().zero_grad();
+    Tape tape;
+    tape.backward(sum(square(layer_norm(x, {96}, w, w))) + sum(square(group_norm(x, 4, w, w))) +
+                  sum(square(embedding(index, table))));
+    std::vector<float> all;
+    for (const Tensor& t : {x, w, table})
+      for (float v : t.grad().to_vector<float>()) all.push_back(v);
+    return all;
+  };
+  set_num_threads(1);
+  const std::vector<float> one = run();
+  set_num_threads(5);
+  CHECK(run() == one);
+  set_num_threads(before);
+}
+
+TEST_CASE("errors name the op, what it was given and the mend") {
+  CHECK_ERROR(layer_norm(f32({2, 3}), {4}), "layer_norm: the last sizes of the input [2, 3] must be the normalized_shape [4]");
+  CHECK_ERROR(layer_norm(f32({3}), {2, 3}), "normalized_shape [2, 3]");
+  CHECK_ERROR(layer_norm(f32({2, 3}), {}), "normalized_shape []");
+  CHECK_ERROR(layer_norm(f32({0, 3}), {3}), "[0, 3]");
+  CHECK_ERROR(layer_norm(f32({2, 3}), {3}, f32({2})), "layer_norm: weight has shape [2]");
+  CHECK_ERROR(layer_norm(f32({2, 3}), {3}, f32({3}), f64({3})), "bias is f64 but beside an input of f32");
+  CHECK_ERROR(group_norm(f32({2, 3, 6}), 4), "group_norm: 6 channels of the input [2, 3, 6] can't be split into 4 groups");
+  CHECK_ERROR(group_norm(f32({2, 3, 6}), 0), "0 groups");
+  CHECK_ERROR(group_norm(f32({6}), 2), "expected a non-empty input [N, ..., C]");
+  CHECK_ERROR(group_norm(i64({2, 6}), 2), "dtype i64");
+  CHECK_ERROR(instance_norm(f32({2, 6})), "more than one element per sample and channel");
+  CHECK_ERROR(embedding(f32({2}), f32({3, 4})), "embedding: the indices are f32 [2]; they must be i64");
+  CHECK_ERROR(embedding(i64({2}), f32({3})), "expected a weight [entries, width]");
+  CHECK_ERROR(embedding(Tensor::full({2}, 3, DType::i64), f32({3, 4})),
+              "embedding: index 3 at position 0 of [2] is not one of the 3 entries of the weight [3, 4]");
+  CHECK_ERROR(embedding(Tensor::full({2}, -1, DType::i64), f32({3, 4})), "index -1");
+  CHECK_ERROR(embedding(i64({2}), f32({3, 4}), {.padding_idx = 3}), "padding_idx 3");
+  CHECK_ERROR(conv_transpose2d(f32({1, 4, 4, 3}), f32({4, 3, 3, 2})),
+              "conv_transpose2d: input has 3 channels but weight [4, 3, 3, 2] expects 4");
+  CHECK_ERROR(conv_transpose2d(f32({4, 4, 3}), f32({3, 3, 3, 2})), "expected input and weight [N, H, W, C]");
+  CHECK_ERROR(conv_transpose2d(f32({1, 4, 4, 3}), f32({3, 3, 3, 2}), {}, {.output_padding = 1}),
+              "output_padding 1 must be at least 0 and smaller than the stride 1");
+  CHECK_ERROR(conv_transpose2d(f32({1, 1, 1, 3}), f32({3, 1, 1, 2}), {}, {.padding = 1}), "leaves nothing");
+  CHECK_ERROR(conv_transpose2d(f32({1, 4, 4, 3}), f32({3, 3, 3, 2}), f32({3})), "bias [3] does not fit");
+  CHECK_ERROR(conv_transpose2d(f32({1, 4, 4, 3}), f32({3, 3, 3, 2}), {}, {.groups = 2}), "3 input channels can't be split");
+  CHECK_ERROR(conv_transpose1d(f32({1, 4, 4, 3}), f32({3, 3, 2})), "expected input and weight [N, L, C]");
+  CHECK_ERROR(conv1d(f32({1, 4, 4, 3}), f32({3, 3, 2})), "conv1d: expected input [N, L, C]");
+  CHECK_ERROR(conv1d(f32({1, 4, 3}), f32({3, 3, 3}), {}, {.padding = -1}), "-1");
+  CHECK_ERROR(narrow(f32({2, 3}), 1, 2, 2), "narrow: 2 elements from 2 on are not in dimension 1 of shape [2, 3]");
+  CHECK_ERROR(narrow(f32({2, 3}), 2, 0, 1), "out of range");
+  CHECK_ERROR(narrow(f32({2, 3}), 0, INT64_MAX, INT64_MAX), "narrow");
+  CHECK_ERROR(stack({}), "stack: no tensors");
+  CHECK_ERROR(stack({f32({2}), f32({3})}), "stack: shapes [2] and [3] differ");
+  CHECK_ERROR(stack({f32({2})}, 2), "dimension 2");
+  CHECK_ERROR(split(f32({2}), 0), "split: pieces of 0");
+  CHECK_ERROR(pad(f32({2}), {1}), "pad: 1 sizes given");
+  CHECK_ERROR(pad(f32({2}), {0, -1}), "must not be negative");
+  CHECK_ERROR(masked_softmax(f32({2})), "expected scores [L, S]");
+  CHECK_ERROR(masked_softmax(f32({2, 3}), {.attn_mask = f32({2, 4})}), "attn_mask [2, 4] does not fit scores [2, 3]");
+  CHECK_ERROR(masked_softmax(f32({2, 3}), {.attn_mask = i64({2, 3})}), "attn_mask is i64");
+  CHECK_ERROR(masked_softmax(f32({4, 2, 3}), {.key_padding_mask = Tensor::zeros({4, 2}, DType::u8)}),
+              "expected u8 [4, 3]");
+  CHECK_ERROR(scaled_dot_product_attention(f32({1, 2, 3}), f32({1, 2, 4}), f32({1, 2, 4})),
+              "scaled_dot_product_attention: q [1, 2, 3], k [1, 2, 4]");
+  CHECK_ERROR(scaled_dot_product_attention(f32({2, 3}), f32({2, 3}), f32({2, 3})), "don't fit");
+}
