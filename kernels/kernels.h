@@ -111,7 +111,7 @@ struct GroupNormArgs {
   const Wide<T>* weight = nullptr;  // [channels] or null: all 1
   const Wide<T>* bias = nullptr;    // [channels] or null: all 0
 
-  int64_t width() const { return channels / groups; }
+  constexpr int64_t width() const { return channels / groups; }
 };
 
 /// Softmax over the keys that a mask leaves: x viewed as [batch, heads, rows, cols].
@@ -127,7 +127,7 @@ struct MaskedSoftmaxArgs {
   bool causal = false;  ///< row r sees the columns c <= r alone
 
   /// Columns that row r sees.
-  int64_t seen(int64_t r) const { return causal && r + 1 < cols ? r + 1 : cols; }
+  constexpr int64_t seen(int64_t r) const { return causal && r + 1 < cols ? r + 1 : cols; }
 };
 
 /// Cross entropy of logits against labels, smoothed on the way, or against probabilities, smoothed already.

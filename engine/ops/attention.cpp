@@ -6,6 +6,7 @@
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
 #include "weft/engine/ops/matmul.h"
+#include "weft/engine/ops/reduce.h"
 #include "weft/engine/ops/shape.h"
 
 namespace weft {
@@ -76,8 +77,9 @@ Tensor masked_softmax(const Tensor& x, const AttentionMask& how, double scale) {
     k.masked_softmax(a, y.data<T>());
   });
   record(
-      "masked_softmax", {x}, {y}, !recording({&x}) ? BackwardFunction() : [=, y = y.detach()](BackwardContext& c) {
+      "masked_softmax", {x}, {y}, !recording({&x}) ? BackwardFunction() : [=](BackwardContext& c) {
         const Tensor& dy = c.grad_output();
+        if (c.create_graph()) return c.set(0, affine(y * (dy - sum(y * dy, {-1}, true)), scale));
         const Tensor dx = dy.unique() ? dy : ops::empty_like(y);
         const int64_t cols = y.size(-1);
         dispatch("masked_softmax", y, [&](const auto& k) {
@@ -87,7 +89,8 @@ Tensor masked_softmax(const Tensor& x, const AttentionMask& how, double scale) {
           if (scale != 1) k.affine(dx.numel(), W(scale), W(0), dx.data<T>(), dx.data<T>());
         });
         c.set(0, dx);
-      });
+      },
+      {.double_backward = true});
   return y;
 }
 

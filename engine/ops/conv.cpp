@@ -1,5 +1,6 @@
 #include "weft/engine/ops/conv.h"
 
+#include "weft/engine/ops/conv_passes.h"
 #include "weft/engine/ops/helpers.h"
 
 namespace weft {
@@ -44,19 +45,15 @@ Tensor workspace(const Table& k, const Conv2dParams& p, ConvPass pass, Device de
   return Tensor::empty({k.conv2d_workspace(p, pass)}, DType::u8, device);
 }
 
-// A convolution, its gradient with respect to the input and that with respect to the weight are three
-// products of two among x, w and dy. Each is linear in both, and their gradients are the other two: the three
-// functions call each other.
-Tensor forward(const Conv2dParams& p, const Tensor& x, const Tensor& w);
-Tensor backward_input(const Conv2dParams& p, const Tensor& dy, const Tensor& w);
-Tensor backward_weight(const Conv2dParams& p, const Tensor& x, const Tensor& dy);
-
 RecordOptions counted(const Conv2dParams& p) {
   return {.multiply_adds = p.multiply_adds(), .double_backward = true};
 }
 
-/// Without bias: what the other two need of conv2d().
-Tensor forward(const Conv2dParams& p, const Tensor& x, const Tensor& w) {
+}  // namespace
+
+namespace ops {
+
+Tensor conv2d_forward(const Conv2dParams& p, const Tensor& x, const Tensor& w) {
   Tensor y = ops::empty({p.batch, p.out_h(), p.out_w(), p.out_c}, x);
   dispatch("conv2d", x, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
@@ -66,14 +63,14 @@ Tensor forward(const Conv2dParams& p, const Tensor& x, const Tensor& w) {
   record(
       "conv2d", {x, w}, {y},
       [=](BackwardContext& c) {
-        if (c.needs(0)) c.set(0, backward_input(p, c.grad_output(), w));
-        if (c.needs(1)) c.set(1, backward_weight(p, x, c.grad_output()));
+        if (c.needs(0)) c.set(0, conv2d_backward_input(p, c.grad_output(), w));
+        if (c.needs(1)) c.set(1, conv2d_backward_weight(p, x, c.grad_output()));
       },
       counted(p));
   return y;
 }
 
-Tensor backward_input(const Conv2dParams& p, const Tensor& dy, const Tensor& w) {
+Tensor conv2d_backward_input(const Conv2dParams& p, const Tensor& dy, const Tensor& w, const char* name) {
   Tensor dx = ops::empty({p.batch, p.in_h, p.in_w, p.in_c}, dy);
   dispatch("conv2d", dy, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
@@ -81,16 +78,16 @@ Tensor backward_input(const Conv2dParams& p, const Tensor& dy, const Tensor& w) 
                             workspace(k, p, ConvPass::backward_input, dy.device()).raw());
   });
   record(
-      "conv2d_backward_input", {dy, w}, {dx},
+      name, {dy, w}, {dx},
       [=](BackwardContext& c) {
-        if (c.needs(0)) c.set(0, forward(p, c.grad_output(), w));
-        if (c.needs(1)) c.set(1, backward_weight(p, c.grad_output(), dy));
+        if (c.needs(0)) c.set(0, conv2d_forward(p, c.grad_output(), w));
+        if (c.needs(1)) c.set(1, conv2d_backward_weight(p, c.grad_output(), dy));
       },
       counted(p));
   return dx;
 }
 
-Tensor backward_weight(const Conv2dParams& p, const Tensor& x, const Tensor& dy) {
+Tensor conv2d_backward_weight(const Conv2dParams& p, const Tensor& x, const Tensor& dy) {
   Tensor dw = ops::empty({p.out_c, p.kernel_h, p.kernel_w, p.in_c / p.groups}, dy);
   dispatch("conv2d", dy, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
@@ -100,14 +97,14 @@ Tensor backward_weight(const Conv2dParams& p, const Tensor& x, const Tensor& dy)
   record(
       "conv2d_backward_weight", {x, dy}, {dw},
       [=](BackwardContext& c) {
-        if (c.needs(0)) c.set(0, backward_input(p, dy, c.grad_output()));
-        if (c.needs(1)) c.set(1, forward(p, x, c.grad_output()));
+        if (c.needs(0)) c.set(0, conv2d_backward_input(p, dy, c.grad_output()));
+        if (c.needs(1)) c.set(1, conv2d_forward(p, x, c.grad_output()));
       },
       counted(p));
   return dw;
 }
 
-}  // namespace
+}  // namespace ops
 
 // y[n,oh,ow,oc] = bias[oc] + sum_{kh,kw,c} x[n, oh s - pad + kh d, ow s - pad + kw d, c] w[oc,kh,kw,c]
 // dx and dw are the transposed sums, a kernel each; dbias is the sum of dy over the images.
@@ -139,8 +136,8 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
   record("conv2d", {x, weight, bias}, {y},
          !recording({&x, &weight, &bias}) ? BackwardFunction() : [=](BackwardContext& c) {
            if (c.needs(2)) c.set(2, ops::sum_to(c.grad_output(), {p.out_c}));
-           if (c.needs(1)) c.set(1, backward_weight(p, x, c.grad_output()));
-           if (c.needs(0)) c.set(0, backward_input(p, c.grad_output(), ops::recorded_copy(c, weight, w)));
+           if (c.needs(1)) c.set(1, ops::conv2d_backward_weight(p, x, c.grad_output()));
+           if (c.needs(0)) c.set(0, ops::conv2d_backward_input(p, c.grad_output(), ops::recorded_copy(c, weight, w)));
          },
          {.detail = detail, .multiply_adds = p.multiply_adds(), .double_backward = true});
   return y;

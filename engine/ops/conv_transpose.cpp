@@ -1,5 +1,6 @@
 #include "weft/engine/ops/conv_transpose.h"
 
+#include "weft/engine/ops/conv_passes.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
 #include "weft/engine/ops/shape.h"
@@ -9,7 +10,6 @@ namespace weft {
 namespace {
 
 using kernels::Conv2dParams;
-using kernels::ConvPass;
 
 /// The size of the output along one axis.
 int64_t output_size(const char* op, int64_t in, int64_t kernel, const ConvTransposeOptions& o) {
@@ -39,47 +39,12 @@ void check_operands(const char* op, const char* expected, int ndim, const Tensor
   check(x.numel() > 0 && w.numel() > 0, op, ": empty input ", x.shape(), " or weight ", w.shape());
 }
 
-/// Runs one pass of the convolution p with scratch memory: f(kernel table, its memory).
-template <class F>
-void run(const char* op, const Conv2dParams& p, ConvPass pass, const Tensor& x, F&& f) {
-  dispatch(op, x, [&](const auto& k) {
-    const Tensor scratch = Tensor::empty({k.conv2d_workspace(p, pass)}, DType::u8, x.device());
-    f(k, scratch.raw());
-  });
-}
-
-// With conv(y) the convolution p that would lead from the output back to x's shape: y = conv's gradient of
-// its input at x, dx = conv(dy), dw = conv's gradient of its weight at dy and x.
+// With the convolution p that would lead from the output back to x's shape, this is its input's gradient at x.
 Tensor transposed(const char* op, const Conv2dParams& p, const Tensor& x, const Tensor& weight) {
-  const Tensor w = ops::compute_copy(op, weight, x);
-  const Tensor y = ops::empty({p.batch, p.in_h, p.in_w, p.in_c}, x);
-  run(op, p, ConvPass::backward_input, x, [&](const auto& k, void* scratch) {
-    using T = kernel_type<decltype(k)>;
-    k.conv2d_backward_input(p, x.data<T>(), w.data<T>(), y.data<T>(), scratch);
-  });
-  record(op, {x, weight}, {y},
-         !recording({&x, &weight}) ? BackwardFunction()
-                                   : [=, x = x.detach(), w = w.detach()](BackwardContext& c) {
-           const Tensor& dy = c.grad_output();
-           if (c.needs(0)) {
-             const Tensor dx = ops::empty_like(x);
-             run(op, p, ConvPass::forward, dy, [&](const auto& k, void* scratch) {
-               using T = kernel_type<decltype(k)>;
-               k.conv2d_forward(p, dy.data<T>(), w.data<T>(), nullptr, dx.data<T>(), scratch);
-             });
-             c.set(0, dx);
-           }
-           if (c.needs(1)) {
-             const Tensor dw = ops::empty_like(w);
-             run(op, p, ConvPass::backward_weight, dy, [&](const auto& k, void* scratch) {
-               using T = kernel_type<decltype(k)>;
-               k.conv2d_backward_weight(p, dy.data<T>(), x.data<T>(), dw.data<T>(), scratch);
-             });
-             c.set(1, dw);
-           }
-         },
-         {.multiply_adds = p.multiply_adds()});
-  return y;
+  const bool mixed = is_half(x.dtype()) && weight.dtype() == DType::f32;
+  const Tensor w = mixed ? cast(weight, x.dtype()) : weight;
+  ops::check_same_dtype(op, x, w);
+  return ops::conv2d_backward_input(p, x, w, op);
 }
 
 Tensor with_bias(const char* op, const Tensor& y, const Tensor& bias) {

@@ -1,8 +1,34 @@
 #include "weft/engine/ops/embedding.h"
 
+#include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
 
 namespace weft {
+
+namespace {
+
+/// The table's gradient. It is linear in dy: its own gradient is the table's rows again, 0 where nothing went.
+Tensor embedding_backward(const Tensor& index, const Shape& table, int64_t padding, const Tensor& dy) {
+  const Tensor dweight = ops::empty(table, dy);
+  dispatch("embedding", dy, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.embedding_backward(index.numel(), table[0], table[1], dy.data<T>(), index.data<int64_t>(), padding,
+                         dweight.data<T>());
+  });
+  record(
+      "embedding_backward", {dy}, {dweight},
+      [=](BackwardContext& c) {
+        const Tensor rows = embedding(index, c.grad_output());
+        if (padding < 0) return c.set(0, rows);
+        const Tensor kept = Tensor::ones({table[0], 1});
+        kept.data<float>()[padding] = 0;
+        c.set(0, rows * embedding(index, kept.to(dy.dtype()).to(dy.device())));
+      },
+      {.double_backward = true});
+  return dweight;
+}
+
+}  // namespace
 
 // y_i = weight[index_i]: dweight[e] = sum of dy_i over the i with index_i = e.
 Tensor embedding(const Tensor& index, const Tensor& weight, const EmbeddingOptions& options) {
@@ -28,19 +54,17 @@ Tensor embedding(const Tensor& index, const Tensor& weight, const EmbeddingOptio
     using T = kernel_type<decltype(k)>;
     k.embedding_forward(count, entries, width, weight.data<T>(), index.data<int64_t>(), y.data<T>());
   });
+  if (!recording({&weight})) {
+    record("embedding", {weight}, {y}, {});
+    return y;
+  }
   // A copy of the indices: the caller's batch may change before backward.
-  record("embedding", {weight}, {y},
-         !recording({&weight}) ? BackwardFunction()
-                               : [=, index = index.detach().clone(), table = weight.shape()](BackwardContext& c) {
-           const Tensor& dy = c.grad_output();
-           const Tensor dweight = ops::empty(table, dy);
-           dispatch("embedding", dy, [&](const auto& k) {
-             using T = kernel_type<decltype(k)>;
-             k.embedding_backward(count, entries, width, dy.data<T>(), index.data<int64_t>(), padding,
-                                  dweight.data<T>());
-           });
-           c.set(0, dweight);
-         });
+  record(
+      "embedding", {weight}, {y},
+      [=, index = index.detach().clone(), table = weight.shape()](BackwardContext& c) {
+        c.set(0, embedding_backward(index, table, padding, c.grad_output()));
+      },
+      {.double_backward = true});
   return y;
 }
 

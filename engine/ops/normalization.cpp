@@ -1,6 +1,8 @@
 #include "weft/engine/ops/normalization.h"
 
+#include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/reduce.h"
 
 namespace weft {
 namespace {
@@ -34,10 +36,28 @@ kernels::GroupNormArgs<T> arguments(const Partition& p, const Tensor& x, const T
 // With xhat = (x - mean) rstd, y = weight xhat + bias and g = dy weight:
 //   dbias = sum dy, dweight = sum dy xhat, dx = rstd (g - mean of g - xhat mean of g xhat),
 // the means over what the statistics are taken of.
+
+/// That in recorded ops.
+void recorded_backward(BackwardContext& c, const Partition& p, const Tensor& x, const Tensor& weight,
+                       const Shape& bias, double eps) {
+  const Shape shape{p.batch, p.pixels, p.groups, p.channels / p.groups}, channels{1, 1, shape[2], shape[3]};
+  const auto over_group = [](const Tensor& t) { return mean(t, {1, 3}, true); };
+  const Tensor dy = ops::view_as(c.grad_output(), shape), values = ops::view_as(x, shape);
+  const Tensor centred = values - over_group(values);
+  const Tensor rstd = reciprocal(sqrt(over_group(square(centred)) + eps)), xhat = centred * rstd;
+  if (c.needs(0)) {
+    const Tensor g = weight.defined() ? dy * ops::view_as(cast(weight, x.dtype()), channels) : dy;
+    const Tensor dx = rstd * (g - over_group(g) - xhat * over_group(g * xhat));
+    c.set(0, ops::view_as(dx, x.shape()));
+  }
+  if (c.needs(1)) c.set(1, ops::view_as(ops::sum_to(dy * xhat, channels), weight.shape()));
+  if (c.needs(2)) c.set(2, ops::view_as(ops::sum_to(dy, channels), bias));
+}
+
 Tensor normalize(const char* op, const Partition& p, const Tensor& x, const Tensor& weight,
                  const Tensor& bias, double eps) {
-  const Shape items{p.batch, p.groups};
-  const Tensor mean = Tensor::empty(items, ops::wide_dtype(x.dtype()), x.device());
+  const Tensor mean =
+      Tensor::empty({p.batch, p.groups}, ops::wide_dtype(x.dtype()), x.device());
   const Tensor rstd = ops::empty_like(mean);
   Tensor y = ops::empty_like(x);
   dispatch(op, x, [&](const auto& k) {
@@ -45,30 +65,27 @@ Tensor normalize(const char* op, const Partition& p, const Tensor& x, const Tens
     using W = wide_type<decltype(k)>;
     k.group_norm_forward(arguments<T>(p, x, weight, bias), eps, y.data<T>(), mean.data<W>(), rstd.data<W>());
   });
+  const Shape bias_shape = bias.defined() ? bias.shape() : Shape{};
+  const auto backward = [=](BackwardContext& c) {
+    if (c.create_graph()) return recorded_backward(c, p, x, weight, bias_shape, eps);
+    const Tensor& dy = c.grad_output();
+    const Tensor dx = !c.needs(0) ? Tensor() : dy.unique() ? dy : ops::empty_like(x);
+    const Tensor dw = c.needs(1) ? ops::empty({p.channels}, mean) : Tensor(),
+                 db = c.needs(2) ? ops::empty({p.channels}, mean) : Tensor();
+    dispatch(op, x, [&](const auto& k) {
+      using T = kernel_type<decltype(k)>;
+      using W = wide_type<decltype(k)>;
+      const auto data = [](const Tensor& t) { return t.defined() ? t.data<W>() : nullptr; };
+      k.group_norm_backward(arguments<T>(p, x, weight, Tensor()), mean.data<W>(), rstd.data<W>(),
+                            dy.data<T>(), dx.defined() ? dx.data<T>() : nullptr, data(dw), data(db));
+    });
+    if (dx.defined()) c.set(0, dx);
+    if (dw.defined()) c.set(1, dw.view(weight.shape()));
+    if (db.defined()) c.set(2, db.view(bias_shape));
+  };
   record(op, {x, weight, bias}, {y},
-         !recording({&x, &weight, &bias}) ? BackwardFunction()
-                                          : [=, x = x.detach(),
-                                             w = weight.defined() ? weight.detach() : Tensor(),
-                                             shape = bias.defined() ? bias.shape() : Shape{}](
-                                                BackwardContext& c) {
-           const Tensor& dy = c.grad_output();
-           const Tensor dx = !c.needs(0) ? Tensor() : dy.unique() ? dy : ops::empty_like(x);
-           const auto vector = [&](int input, const Shape& shape) {
-             return c.needs(input) ? ops::empty(shape, mean) : Tensor();
-           };
-           const Shape channels{p.channels};
-           const Tensor dw = vector(1, channels), db = vector(2, channels);
-           dispatch(op, x, [&](const auto& k) {
-             using T = kernel_type<decltype(k)>;
-             using W = wide_type<decltype(k)>;
-             const auto data = [](const Tensor& t) { return t.defined() ? t.data<W>() : nullptr; };
-             k.group_norm_backward(arguments<T>(p, x, w, Tensor()), mean.data<W>(), rstd.data<W>(),
-                                   dy.data<T>(), dx.defined() ? dx.data<T>() : nullptr, data(dw), data(db));
-           });
-           if (dx.defined()) c.set(0, dx);
-           if (dw.defined()) c.set(1, dw.view(w.shape()));
-           if (db.defined()) c.set(2, db.view(shape));
-         });
+         recording({&x, &weight, &bias}) ? BackwardFunction(backward) : BackwardFunction(),
+         {.double_backward = true});
   return y;
 }
 

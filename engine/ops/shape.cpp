@@ -124,7 +124,7 @@ Tensor permute(const Tensor& x, const std::vector<int>& order) {
 // again.
 Tensor narrow(const Tensor& x, int dim, int64_t start, int64_t length) {
   const int d = x.shape().index(dim);
-  check(start >= 0 && length >= 0 && start + length <= x.size(d), "narrow: ", length, " elements from ",
+  check(start >= 0 && length >= 0 && start <= x.size(d) - length, "narrow: ", length, " elements from ",
         start, " on are not in dimension ", dim, " of shape ", x.shape());
   Shape shape = x.shape();
   shape.set(d, length);

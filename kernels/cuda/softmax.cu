@@ -71,7 +71,8 @@ __global__ void __launch_bounds__(kThreads, 4) masked_kernel(MaskedSoftmaxArgs<T
   using TeamT = Team<kBlock>;
   constexpr float inf = std::numeric_limits<float>::infinity();
   for (int64_t row = TeamT::first_row(); row < a.batch * a.heads * a.rows; row += TeamT::rows_apart()) {
-    const int64_t plane = row / a.rows, r = row - plane * a.rows, seen = a.seen(r);
+    const int64_t plane = row / a.rows, r = row - plane * a.rows;
+    const int64_t seen = a.seen(r);
     const T* x = a.x + row * a.cols;
     const float* mask = a.mask ? a.mask + plane / a.heads * a.batch_stride +
                                      plane % a.heads * a.head_stride + r * a.row_stride

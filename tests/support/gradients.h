@@ -26,17 +26,19 @@ inline void expect_good(const Function& f, const Inputs& inputs) {
   CHECK_MESSAGE(result.ok, result.message);
 }
 
-/// Checks f with all inputs wanting a gradient, in the middle of a chain of ops, and with each of them alone.
+/// Checks f with all inputs wanting a gradient, in the middle of a chain of ops (there the gradient's gradient
+/// too), and with each of them alone.
 inline void check_gradients(const Function& f, const Inputs& inputs) {
   for (const Tensor& t : inputs) t.set_requires_grad();
   expect_good(f, inputs);
-  expect_good(
-      [&](const Inputs& leaves) {
-        Inputs scaled;
-        for (const Tensor& t : leaves) scaled.push_back(affine(t, 1.25));
-        return mish(affine(f(scaled), 0.5));
-      },
-      inputs);
+  const Function chain = [&](const Inputs& leaves) {
+    Inputs scaled;
+    for (const Tensor& t : leaves) scaled.push_back(affine(t, 1.25));
+    return mish(affine(f(scaled), 0.5));
+  };
+  expect_good(chain, inputs);
+  const GradcheckResult twice = gradgradcheck(chain, inputs);
+  CHECK_MESSAGE(twice.ok, twice.message);
   for (size_t k = 0; inputs.size() > 1 && k < inputs.size(); ++k) {
     CAPTURE(k);
     for (size_t i = 0; i < inputs.size(); ++i) inputs[i].set_requires_grad(i == k);
