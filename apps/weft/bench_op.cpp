@@ -98,7 +98,7 @@ struct Total {
 
 std::vector<std::string> op_families() {
   return {"conv",      "norm",        "activation", "pool",    "loss",    "matmul",
-          "attention", "elementwise", "reduce",     "dropout", "augment", "optimizer"};
+          "attention", "embedding", "elementwise", "reduce", "dropout", "augment", "optimizer"};
 }
 
 std::string text_of(const Shape& shape) {

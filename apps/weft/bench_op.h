@@ -56,6 +56,8 @@ std::vector<OpCase> layer_cases(Module& model, int64_t batch, int64_t size, cons
 /// Single ops on tensors of shape `image` and some of their own. Attention is at `stage`, the output shape of
 /// the first stage.
 std::vector<OpCase> plain_cases(const Shape& image, const Shape& stage, const BenchPlace& place);
+/// Layers for sequences and normalisation, the norms on tensors of shape `image` too. Part of plain_cases().
+std::vector<OpCase> sequence_cases(const Shape& image, const BenchPlace& place);
 /// Batches of pictures of that size made on the GPU.
 std::vector<OpCase> augment_cases(int64_t batch, int64_t size, const BenchPlace& place);
 

@@ -173,6 +173,7 @@ std::vector<OpCase> plain_cases(const Shape& image, const Shape& stage, const Be
                        return run_of(p.inputs, p.f, own);
                      }});
   }
+  for (OpCase& c : sequence_cases(image, place)) cases.push_back(std::move(c));
   return cases;
 }
 
