@@ -102,8 +102,8 @@ struct LearnedActivationArgs {
 };
 
 /// What group norm works on: x viewed as [batch, pixels, groups, channels / groups]. Each image and group has
-/// a mean and an inverse standard deviation of its own. Layer norm is one pixel and one group, instance norm a
-/// group for each channel.
+/// a mean and an inverse standard deviation of its own. Layer norm is one pixel and one group, instance norm
+/// a group for each channel.
 template <class T>
 struct GroupNormArgs {
   int64_t batch = 0, pixels = 0, groups = 1, channels = 0;

@@ -26,8 +26,8 @@ MultiheadAttention::MultiheadAttention(Module& parent, std::string_view name, in
                                        int64_t num_heads, const MultiheadAttentionOptions& o,
                                        Generator& generator)
     : Module(parent, name),
-      in_proj_weight(register_parameter(
-          "in_proj_weight", xavier(checked(name, embed_dim, num_heads, o.dropout), generator))),
+      in_proj_weight(register_parameter("in_proj_weight",
+                                        xavier(checked(name, embed_dim, num_heads, o.dropout), generator))),
       in_proj_bias(o.bias ? register_parameter("in_proj_bias", Tensor::zeros({3 * embed_dim})) : Tensor()),
       out_proj(*this, "out_proj", embed_dim, embed_dim, {.bias = o.bias}, generator),
       heads_(num_heads),
@@ -40,8 +40,7 @@ Tensor MultiheadAttention::project(const char* what, int which, const Tensor& x)
   const int64_t width = in_proj_weight.size(1);
   check(x.ndim() == 3 && x.size(2) == width, "MultiheadAttention: the ", what, " has shape ", x.shape(),
         " but [N, L, E] with E = ", width, " is expected");
-  const Tensor bias =
-      in_proj_bias.defined() ? narrow(in_proj_bias, 0, which * width, width) : Tensor();
+  const Tensor bias = in_proj_bias.defined() ? narrow(in_proj_bias, 0, which * width, width) : Tensor();
   const Tensor y = linear(x, narrow(in_proj_weight, 0, which * width, width), bias);
   return permute(reshape(y, {x.size(0), x.size(1), heads_, width / heads_}), {0, 2, 1, 3});
 }
@@ -50,11 +49,9 @@ Tensor MultiheadAttention::forward(const Tensor& query, const Tensor& key, const
                                    const AttentionMask& mask, Tensor* weights) {
   const AttentionOptions options{
       .mask = mask, .dropout_p = training() ? dropout_ : 0, .generator = &generator_};
-  const Tensor y =
-      scaled_dot_product_attention(project("query", 0, query), project("key", 1, key),
-                                   project("value", 2, value), options, weights);
-  return out_proj(
-      reshape(permute(y, {0, 2, 1, 3}), {query.size(0), query.size(1), in_proj_weight.size(1)}));
+  const Tensor y = scaled_dot_product_attention(project("query", 0, query), project("key", 1, key),
+                                                project("value", 2, value), options, weights);
+  return out_proj(reshape(permute(y, {0, 2, 1, 3}), {query.size(0), query.size(1), in_proj_weight.size(1)}));
 }
 
 Tensor MultiheadAttention::operator()(const Tensor& query, const Tensor& key, const Tensor& value,

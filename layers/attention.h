@@ -15,14 +15,16 @@ struct MultiheadAttentionOptions {
 /// batch_first: the query [N, L, E], key and value [N, S, E] are projected, cut into heads of E / num_heads
 /// channels, and what scaled_dot_product_attention() makes of these is projected once more: [N, L, E].
 ///
-/// Parameters as in PyTorch: in_proj_weight [3 E, E] (for query, key and value; xavier_uniform_), in_proj_bias
-/// [3 E] (0), out_proj.weight [E, E] (as Linear's) and out_proj.bias (0). Keys and values of other widths
-/// (kdim, vdim), bias_k, bias_v and zero_attn of PyTorch are not there. A query that the masks leave nothing
-/// to attends to 0, so that its output is out_proj's bias (PyTorch: NaN or that, depending on its path).
+/// Parameters as in PyTorch: in_proj_weight [3 E, E] (for query, key and value; xavier_uniform_),
+/// in_proj_bias [3 E] (0), out_proj.weight [E, E] (as Linear's) and out_proj.bias (0). Keys and values of
+/// other widths (kdim, vdim), bias_k, bias_v and zero_attn of PyTorch are not there. A query that the masks
+/// leave nothing to attends to 0, so that its output is out_proj's bias (PyTorch: NaN or that, depending on
+/// its path).
 class MultiheadAttention : public Module {
  public:
   MultiheadAttention(Module& parent, std::string_view name, int64_t embed_dim, int64_t num_heads,
-                     const MultiheadAttentionOptions& options = {}, Generator& generator = default_generator());
+                     const MultiheadAttentionOptions& options = {},
+                     Generator& generator = default_generator());
 
   /// Self-attention: query, key and value are x.
   Tensor forward(const Tensor& x) override { return forward(x, x, x); }

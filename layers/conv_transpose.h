@@ -13,8 +13,8 @@ struct ConvTransposeLayerOptions {
   bool bias = true;
 };
 
-/// conv_transpose2d() with a weight [in, KH, KW, out / groups] and a bias [out] of its own: x [N, H, W, in] ->
-/// [N, OH, OW, out]. Both start as in PyTorch: uniform in +-1 / sqrt(KH KW out / groups).
+/// conv_transpose2d() with a weight [in, KH, KW, out / groups] and a bias [out] of its own: x [N, H, W, in]
+/// -> [N, OH, OW, out]. Both start as in PyTorch: uniform in +-1 / sqrt(KH KW out / groups).
 class ConvTranspose2d : public Module {
  public:
   using Options = ConvTransposeLayerOptions;
@@ -48,8 +48,8 @@ class ConvTranspose1d : public Module {
   Options options_;
 };
 
-/// conv1d() with a weight [out, K, in / groups] and a bias [out] of its own: x [N, L, in] -> [N, OL, out]. Both
-/// start as in PyTorch: uniform in +-1 / sqrt(K in / groups).
+/// conv1d() with a weight [out, K, in / groups] and a bias [out] of its own: x [N, L, in] -> [N, OL, out].
+/// Both start as in PyTorch: uniform in +-1 / sqrt(K in / groups).
 class Conv1d : public Module {
  public:
   using Options = Conv2dLayerOptions;

@@ -38,7 +38,8 @@ struct GroupNormOptions {
   bool affine = true;  ///< whether there are weight and bias
 };
 
-/// group_norm() of x [N, ..., C] with C = num_channels. Parameters weight (starts at 1) and bias (0), [C] each.
+/// group_norm() of x [N, ..., C] with C = num_channels. Parameters weight (starts at 1) and bias (0), [C]
+/// each.
 class GroupNorm : public Module {
  public:
   GroupNorm(Module& parent, std::string_view name, int64_t num_groups, int64_t num_channels,
@@ -59,8 +60,8 @@ struct InstanceNormOptions {
   bool affine = false;  ///< whether there are weight and bias
 };
 
-/// instance_norm() of x [N, ..., C] with C = num_features: each channel of each sample for itself. Parameters,
-/// with affine, weight (starts at 1) and bias (0), [C] each.
+/// instance_norm() of x [N, ..., C] with C = num_features: each channel of each sample for itself.
+/// Parameters, with affine, weight (starts at 1) and bias (0), [C] each.
 class InstanceNorm2d : public Module {
  public:
   InstanceNorm2d(Module& parent, std::string_view name, int64_t num_features,

@@ -28,7 +28,8 @@ Shape matrix_of(const Shape& weight, bool outputs_last) {
 
 std::pair<Tensor, Tensor> spectral_start(const Shape& weight, bool outputs_last, Generator& generator) {
   const Shape matrix = matrix_of(weight, outputs_last);
-  const Tensor u = Tensor::empty({matrix[outputs_last ? 1 : 0]}), v = Tensor::empty({matrix[outputs_last ? 0 : 1]});
+  const Tensor u = Tensor::empty({matrix[outputs_last ? 1 : 0]}),
+               v = Tensor::empty({matrix[outputs_last ? 0 : 1]});
   for (const Tensor& unit : {u, v})
     assign_normalized(unit, Tensor::normal(unit.shape(), 0, 1, generator), 1e-12);
   return {u, v};

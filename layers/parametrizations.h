@@ -4,8 +4,8 @@
 //   WeightNorm<Linear> head{*this, "head", 64, 10};
 //
 // They go around any layer with a parameter `weight`, an Options type and the constructor (parent, name, in,
-// out, options, generator). Call them as what they are: through a reference to the plain layer only the virtual
-// forward(x) and operator()(x) use the computed weight.
+// out, options, generator). Call them as what they are: through a reference to the plain layer only the
+// virtual forward(x) and operator()(x) use the computed weight.
 #pragma once
 
 #include <utility>
@@ -26,7 +26,8 @@ namespace detail {
 /// Puts another tensor in a layer's place for its weight while it lives.
 class WeightInPlace {
  public:
-  WeightInPlace(Tensor& place, Tensor weight) : place_(place), own_(std::exchange(place, std::move(weight))) {}
+  WeightInPlace(Tensor& place, Tensor weight)
+      : place_(place), own_(std::exchange(place, std::move(weight))) {}
   ~WeightInPlace() { place_ = own_; }
   WeightInPlace(const WeightInPlace&) = delete;
   WeightInPlace& operator=(const WeightInPlace&) = delete;
@@ -63,8 +64,9 @@ Tensor weight_normalized(const Tensor& weight, const Tensor& g);
 ///   v = W^T u / |W^T u|,  u = W v / |W v|
 /// on the buffers u and v, then divides W by sigma = u^T W v, in which u and v count as constants for the
 /// gradient. In evaluation u and v stay as they are. State: weight (what is trained), u, v; PyTorch's are
-/// weight_orig, weight_u, weight_v, or parametrizations.weight.original, ...0._u, ...0._v. The columns of W are
-/// in the order of weft's layout, and v with them. (PyTorch's newer form also does 15 steps when it is made.)
+/// weight_orig, weight_u, weight_v, or parametrizations.weight.original, ...0._u, ...0._v. The columns of W
+/// are in the order of weft's layout, and v with them. (PyTorch's newer form also does 15 steps when it is
+/// made.)
 template <class Layer>
 class SpectralNorm : public Layer {
  public:
@@ -98,9 +100,10 @@ class SpectralNorm : public Layer {
 };
 
 /// A layer whose weight is g v / |v|, the norm over all but the first dimension (Salimans and Kingma, 2016,
-/// arXiv 1602.07868), as torch.nn.utils.weight_norm with dim 0. Parameters: weight, which is v, and g [out, 1,
-/// ...], which starts at |v|; PyTorch's are weight_v, weight_g, or parametrizations.weight.original1 and 0. (Of
-/// a transposed convolution the first dimension are the inputs, there as here.)
+/// arXiv 1602.07868), as torch.nn.utils.weight_norm with dim 0. Parameters: weight, which is v, and g [out,
+/// 1,
+/// ...], which starts at |v|; PyTorch's are weight_v, weight_g, or parametrizations.weight.original1 and 0.
+/// (Of a transposed convolution the first dimension are the inputs, there as here.)
 template <class Layer>
 class WeightNorm : public Layer {
  public:

@@ -24,8 +24,8 @@ class SinusoidalPositions : public Module {
   Tensor table_;  // for the length, width, dtype and device of the last input
 };
 
-/// Adds a learned vector for each place: x [N, L, E] with L up to max_length. Parameter weight [max_length, E],
-/// which starts with normal numbers of standard deviation 0.02.
+/// Adds a learned vector for each place: x [N, L, E] with L up to max_length. Parameter weight [max_length,
+/// E], which starts with normal numbers of standard deviation 0.02.
 class LearnedPositions : public Module {
  public:
   LearnedPositions(Module& parent, std::string_view name, int64_t max_length, int64_t channels,

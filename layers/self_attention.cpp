@@ -1,6 +1,5 @@
 #include "weft/layers/self_attention.h"
 
-
 #include "weft/engine/ops/attention.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/matmul.h"

@@ -4,8 +4,8 @@
 
 namespace weft {
 
-/// SpectralNorm<Linear> without bias, whose weight [out, in] starts with kaiming_normal_: x [..., in] -> [...,
-/// out]. State: weight, u [out], v [in].
+/// SpectralNorm<Linear> without bias, whose weight [out, in] starts with kaiming_normal_: x [..., in] ->
+/// [..., out]. State: weight, u [out], v [in].
 class SpectralLinear : public SpectralNorm<Linear> {
  public:
   SpectralLinear(Module& parent, std::string_view name, int64_t in_features, int64_t out_features,
@@ -41,12 +41,12 @@ class SimpleSelfAttention : public Module {
   Tensor identity_;  // of the last input's dtype and device
 };
 
-/// Self-attention of images as in SAGAN (Zhang et al., 2018, arXiv 1805.08318, section 3), and fast.ai's layer
-/// of this name: with f, g, h three SpectralLinear of each pixel,
+/// Self-attention of images as in SAGAN (Zhang et al., 2018, arXiv 1805.08318, section 3), and fast.ai's
+/// layer of this name: with f, g, h three SpectralLinear of each pixel,
 ///   y_j = x_j + gamma sum_i softmax_i(f(x_i) . g(x_j)) h(x_i)
 /// x, y: [N, H, W, C] (or [N, L, C]), C at least 8. Parameters gamma [1], which starts at 0, query.weight (f)
-/// and key.weight (g) [C / 8, C], value.weight (h) [C, C], and the buffers u and v of each. Costs grow with the
-/// square of the number of pixels.
+/// and key.weight (g) [C / 8, C], value.weight (h) [C, C], and the buffers u and v of each. Costs grow with
+/// the square of the number of pixels.
 class SelfAttention : public Module {
  public:
   SelfAttention(Module& parent, std::string_view name, int64_t channels,

@@ -4,8 +4,7 @@
 
 namespace weft {
 
-TokenTransformer::TokenTransformer(int64_t vocabulary, const TokenTransformerOptions& o,
-                                   Generator& generator)
+TokenTransformer::TokenTransformer(int64_t vocabulary, const TokenTransformerOptions& o, Generator& generator)
     : embedding(*this, "embedding", vocabulary, o.width, {}, generator),
       positions(*this, "positions", o.max_length, o.width, generator),
       dropout(*this, "dropout", o.dropout, generator),

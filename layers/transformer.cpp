@@ -44,17 +44,15 @@ Tensor TransformerEncoderLayer::operator()(const Tensor& x, const AttentionMask&
 }
 
 std::string TransformerEncoderLayer::description() const {
-  return concat("TransformerEncoderLayer(", linear1.weight.size(1), ", feed-forward ",
-                linear1.weight.size(0), ", ", activation_name(activation_),
-                norm_first_ ? ", norm first)" : ")");
+  return concat("TransformerEncoderLayer(", linear1.weight.size(1), ", feed-forward ", linear1.weight.size(0),
+                ", ", activation_name(activation_), norm_first_ ? ", norm first)" : ")");
 }
 
 TransformerEncoder::TransformerEncoder(Module& parent, std::string_view name, int64_t num_layers,
                                        int64_t d_model, int64_t nhead, const TransformerOptions& options,
                                        bool final_norm, Generator& generator)
     : Module(parent, name) {
-  check(num_layers > 0, "TransformerEncoder ", name, ": ", num_layers,
-        " layers; there must be at least one");
+  check(num_layers > 0, "TransformerEncoder ", name, ": ", num_layers, " layers; there must be at least one");
   for (int64_t i = 0; i < num_layers; ++i)
     list_.push_back(std::make_unique<TransformerEncoderLayer>(layers_, std::to_string(i), d_model, nhead,
                                                               options, generator));

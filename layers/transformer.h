@@ -24,10 +24,10 @@ struct TransformerOptions {
 /// One layer: x [N, L, d_model] -> the same shape.
 ///   norm_first false:  x = norm1(x + attention(x)),  x = norm2(x + feedforward(x))
 ///   norm_first true:   x = x + attention(norm1(x)),  x = x + feedforward(norm2(x))
-/// with feedforward(x) = linear2(activation(linear1(x))). In training dropout goes behind attention, activation
-/// and linear2, and on the attention weights. State as in PyTorch: self_attn.in_proj_weight, ...,
-/// linear1.weight, linear2.weight, norm1.weight, norm2.bias. All starts as the layers it is made of, PyTorch's
-/// too.
+/// with feedforward(x) = linear2(activation(linear1(x))). In training dropout goes behind attention,
+/// activation and linear2, and on the attention weights. State as in PyTorch: self_attn.in_proj_weight, ...,
+/// linear1.weight, linear2.weight, norm1.weight, norm2.bias. All starts as the layers it is made of,
+/// PyTorch's too.
 class TransformerEncoderLayer : public Module {
  public:
   TransformerEncoderLayer(Module& parent, std::string_view name, int64_t d_model, int64_t nhead,

@@ -10,9 +10,9 @@ namespace weft {
 
 VisionTransformer::VisionTransformer(const VisionTransformerOptions& o, Generator& generator)
     : patches(*this, "patches", o.in_channels, o.width, {.kernel = o.patch, .stride = o.patch}, generator),
-      class_token(o.class_token ? register_parameter(
-                                      "class_token", Tensor::normal({1, 1, o.width}, 0, 0.02, generator))
-                                : Tensor()),
+      class_token(o.class_token
+                      ? register_parameter("class_token", Tensor::normal({1, 1, o.width}, 0, 0.02, generator))
+                      : Tensor()),
       encoder(*this, "encoder", o.depth, o.width, o.heads,
               {.dim_feedforward = 4 * o.width,
                .dropout = o.dropout,
@@ -30,15 +30,14 @@ VisionTransformer::VisionTransformer(const VisionTransformerOptions& o, Generato
 
 Tensor VisionTransformer::forward(const Tensor& x) {
   check(x.ndim() == 4 && x.size(1) % patch_ == 0 && x.size(2) % patch_ == 0 && x.numel() > 0,
-        "VisionTransformer: x has shape ", x.shape(), "; expected [N, H, W, C] with H and W multiples of the patch ",
-        patch_);
+        "VisionTransformer: x has shape ", x.shape(),
+        "; expected [N, H, W, C] with H and W multiples of the patch ", patch_);
   const Tensor image = patches(x);
   const int64_t n = image.size(0), width = image.size(3);
   const Shape grid{image.size(1), image.size(2)};
   if (!(positions_.defined() && grid_ == grid && positions_.dtype() == image.dtype() &&
         positions_.device() == image.device())) {
-    positions_ =
-        sinusoidal_positions_2d(grid[0], grid[1], width).to(image.dtype()).to(image.device());
+    positions_ = sinusoidal_positions_2d(grid[0], grid[1], width).to(image.dtype()).to(image.device());
     grid_ = grid;
   }
   Tensor tokens = reshape(image, {n, grid.numel(), width}) + positions_;

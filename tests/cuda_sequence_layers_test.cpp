@@ -86,7 +86,8 @@ TEST_CASE("norms and convolutions") {
     compare([](Generator&) { return std::make_shared<Alone<InstanceNorm2d>>(16); }, image, plain, dtype);
     compare(
         [](Generator& r) {
-          return std::make_shared<Alone<ConvTranspose2d>>(16, 8, ConvTransposeLayerOptions{.stride = 2, .padding = 1}, r);
+          return std::make_shared<Alone<ConvTranspose2d>>(
+              16, 8, ConvTransposeLayerOptions{.stride = 2, .padding = 1}, r);
         },
         image, plain, dtype);
     compare(
@@ -94,8 +95,11 @@ TEST_CASE("norms and convolutions") {
           return std::make_shared<Alone<SpectralNorm<Conv2d>>>(16, 8, Conv2dLayerOptions{.kernel = 3}, r);
         },
         image, plain, dtype);
-    compare([](Generator& r) { return std::make_shared<Alone<Conv1d>>(8, 4, Conv2dLayerOptions{.padding = 2}, r); },
-            line, plain, dtype);
+    compare(
+        [](Generator& r) {
+          return std::make_shared<Alone<Conv1d>>(8, 4, Conv2dLayerOptions{.padding = 2}, r);
+        },
+        line, plain, dtype);
   }
 }
 
@@ -112,10 +116,12 @@ TEST_CASE("attention and transformers") {
     compare(
         [](Generator& r) {
           return std::make_shared<Alone<TransformerEncoderLayer>>(
-              8, 2, TransformerOptions{.dim_feedforward = 12, .dropout = 0, .activation = Activation::gelu}, r);
+              8, 2, TransformerOptions{.dim_feedforward = 12, .dropout = 0, .activation = Activation::gelu},
+              r);
         },
         x, masked, dtype);
-    const VisionTransformerOptions small{.patch = 4, .width = 16, .depth = 1, .heads = 2, .class_token = true};
+    const VisionTransformerOptions small{
+        .patch = 4, .width = 16, .depth = 1, .heads = 2, .class_token = true};
     compare(
         [&](Generator& r) {
           const auto net = std::make_shared<VisionTransformer>(small, r);
@@ -127,7 +133,8 @@ TEST_CASE("attention and transformers") {
   const Tensor tokens = Tensor::from<int64_t>({1, 3, 3, 0, 2, 4}, {2, 3});
   compare(
       [](Generator& r) {
-        return std::make_shared<TokenTransformer>(5, TokenTransformerOptions{.max_length = 4, .width = 8, .depth = 1, .heads = 2}, r);
+        return std::make_shared<TokenTransformer>(
+            5, TokenTransformerOptions{.max_length = 4, .width = 8, .depth = 1, .heads = 2}, r);
       },
       tokens, plain);
 }

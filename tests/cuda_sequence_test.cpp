@@ -15,15 +15,19 @@ struct NormShape {
   int64_t batch, pixels, groups, channels;
   int64_t numel() const { return batch * pixels * channels; }
 };
-// Rows of a warp and of a block, wide or not; groups of a sector and more; narrow ones, several blocks of them.
-const NormShape kShapes[] = {{1, 1, 1, 1},   {5, 1, 1, 24},  {9, 1, 1, 37},   {70, 1, 1, 64},
-                             {2, 1, 1, 5000}, {3, 1, 4, 32},  {2, 49, 4, 64},  {3, 9, 1, 16},
-                             {2, 300, 1, 24}, {2, 20, 8, 8},  {3, 17, 70, 70}, {2, 11, 9, 63}};
+// Rows of a warp and of a block, wide or not; groups of a sector and more; narrow ones, several blocks of
+// them.
+const NormShape kShapes[] = {{1, 1, 1, 1},    {5, 1, 1, 24}, {9, 1, 1, 37},   {70, 1, 1, 64},
+                             {2, 1, 1, 5000}, {3, 1, 4, 32}, {2, 49, 4, 64},  {3, 9, 1, 16},
+                             {2, 300, 1, 24}, {2, 20, 8, 8}, {3, 17, 70, 70}, {2, 11, 9, 63}};
 
 template <class F>
 void for_shapes(F&& f) {
   for (const NormShape& s : kShapes) {
-    CAPTURE(s.batch); CAPTURE(s.pixels); CAPTURE(s.groups); CAPTURE(s.channels);
+    CAPTURE(s.batch);
+    CAPTURE(s.pixels);
+    CAPTURE(s.groups);
+    CAPTURE(s.channels);
     f(s, 0);
   }
   f(NormShape{3, 1, 1, 64}, 1);
@@ -46,14 +50,16 @@ TEST_CASE_TEMPLATE("group norm, forward and backward", T, float, bf16, f16) {
   for_shapes([&](const NormShape& s, int64_t skip) {
     const int64_t n = s.numel(), items = s.batch * s.groups;
     const std::vector<T> x = random.normal<T>(n, 3, 2), dy = random.normal<T>(n);
-    const std::vector<float> weight = random.normal<float>(s.channels, 1), bias = random.normal<float>(s.channels);
+    const std::vector<float> weight = random.normal<float>(s.channels, 1),
+                             bias = random.normal<float>(s.channels);
     const std::vector<double> xd = to_double(x), dyd = to_double(dy), wd = to_double(weight),
                               bd = to_double(bias);
     for (const bool affine : {true, false}) {
       CAPTURE(affine);
       std::vector<double> y(x.size()), mean(static_cast<size_t>(items)), rstd(mean), dx(x.size()),
           dweight(weight.size()), dbias(weight.size());
-      const auto oracle = args<double>(s, xd.data(), affine ? wd.data() : nullptr, affine ? bd.data() : nullptr);
+      const auto oracle =
+          args<double>(s, xd.data(), affine ? wd.data() : nullptr, affine ? bd.data() : nullptr);
       // eps large enough that groups of one element are not a matter of rounding.
       reference<double>().group_norm_forward(oracle, 0.5, y.data(), mean.data(), rstd.data());
       reference<double>().group_norm_backward(oracle, mean.data(), rstd.data(), dyd.data(), dx.data(),
@@ -61,7 +67,8 @@ TEST_CASE_TEMPLATE("group norm, forward and backward", T, float, bf16, f16) {
       DeviceArray<T> x_d(x, skip), dy_d(dy, skip), y_d(n, skip), dx_d(n, skip);
       DeviceArray<float> weight_d(weight, skip), bias_d(bias, skip), mean_d(items), rstd_d(items),
           dweight_d(s.channels), dbias_d(s.channels), again(s.channels);
-      const auto a = args<T>(s, x_d.data(), affine ? weight_d.data() : nullptr, affine ? bias_d.data() : nullptr);
+      const auto a =
+          args<T>(s, x_d.data(), affine ? weight_d.data() : nullptr, affine ? bias_d.data() : nullptr);
       const auto& table = cuda::table<T>();
       table.group_norm_forward(a, 0.5, y_d.data(), mean_d.data(), rstd_d.data());
       CHECK(distance(y_d.host(), y) < kTolerance<T>);
@@ -86,7 +93,9 @@ TEST_CASE_TEMPLATE("embedding: rows by index, and their sums in order", T, float
   for (const int64_t width : {1, 5, 16, 300})
     for (const int64_t entries : {1, 9, 500})
       for (const int64_t count : {1, 3, 100}) {
-        CAPTURE(width); CAPTURE(entries); CAPTURE(count);
+        CAPTURE(width);
+        CAPTURE(entries);
+        CAPTURE(count);
         std::vector<int64_t> index;
         for (int64_t i = 0; i < count; ++i) index.push_back(random.below(entries + 2) - 1);
         const std::vector<T> table = random.normal<T>(entries * width), dy = random.normal<T>(count * width);
@@ -112,13 +121,19 @@ TEST_CASE_TEMPLATE("masked softmax", T, float, bf16, f16) {
   struct Form {
     bool mask, per_batch, per_head, per_row, causal;
   };
-  const Form forms[] = {{false, false, false, false, false}, {false, false, false, false, true},
-                        {true, true, false, false, false},   {true, false, false, true, false},
+  const Form forms[] = {{false, false, false, false, false},
+                        {false, false, false, false, true},
+                        {true, true, false, false, false},
+                        {true, false, false, true, false},
                         {true, true, true, true, true}};
   for (const auto& [rows, cols] : {std::pair{1, 1}, {5, 3}, {9, 40}, {33, 33}, {2, 4100}, {3, 4096}})
     for (const Form& f : forms) {
       const int64_t batch = cols > 1000 ? 1 : 3, heads = 2, n = batch * heads * rows * cols;
-      CAPTURE(rows); CAPTURE(cols); CAPTURE(f.mask); CAPTURE(f.causal); CAPTURE(f.per_row);
+      CAPTURE(rows);
+      CAPTURE(cols);
+      CAPTURE(f.mask);
+      CAPTURE(f.causal);
+      CAPTURE(f.per_row);
       std::vector<T> x = random.normal<T>(n, 0, 3);
       std::vector<float> mask = random.normal<float>(n);
       for (float& m : mask)

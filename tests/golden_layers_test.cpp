@@ -87,12 +87,11 @@ Ran run_encoder_layer(const Case& c) {
 }
 
 Ran run_encoder(const Case& c) {
-  const auto [root, layer] = layer_of<TransformerEncoder>(c, c["x"].dtype(), 2, 4, 2,
-                                                          TransformerOptions{.dim_feedforward = 5,
-                                                                             .dropout = 0,
-                                                                             .activation = Activation::gelu,
-                                                                             .norm_first = true},
-                                                          true);
+  const auto [root, layer] = layer_of<TransformerEncoder>(
+      c, c["x"].dtype(), 2, 4, 2,
+      TransformerOptions{
+          .dim_feedforward = 5, .dropout = 0, .activation = Activation::gelu, .norm_first = true},
+      true);
   return {layer->forward(c["x"], {.is_causal = true}), root};
 }
 
@@ -184,10 +183,9 @@ void compare_all(DType dtype) {
     for (const auto& [what, wanted] : c.expected()) {
       const std::string subject = what.substr(what.find('.') + 1);
       const Tensor of_layer = find(state, subject), source = of_layer.defined() ? of_layer : c[subject];
-      const Tensor result = what == "out"                 ? ran.out
-                            : what.rfind("grad.", 0) == 0 ? source.grad()
-                                                          : source;
-      const std::string off = golden::difference(result, wanted, tolerance(dtype, wanted.dtype(), ran.root != nullptr));
+      const Tensor result = what == "out" ? ran.out : what.rfind("grad.", 0) == 0 ? source.grad() : source;
+      const std::string off =
+          golden::difference(result, wanted, tolerance(dtype, wanted.dtype(), ran.root != nullptr));
       CHECK_MESSAGE(off.empty(), what, " ", off);
     }
   }

@@ -1,5 +1,5 @@
-// Group norm, embedding and the masked softmax on every instruction set of this machine, against the reference
-// loops in double.
+// Group norm, embedding and the masked softmax on every instruction set of this machine, against the
+// reference loops in double.
 #include <doctest/doctest.h>
 
 #include "support/kernel_tables.h"
@@ -17,9 +17,10 @@ struct NormShape {
 };
 // Rows (layer norm) short and long, with and without tails; groups of one channel, of few, of many; several
 // slices of channels, the last one short.
-const NormShape kShapes[] = {{1, 1, 1, 1},     {3, 1, 1, 5},     {7, 1, 1, 16},   {33, 1, 1, 100}, {700, 1, 1, 64},
-                             {3, 1, 1, 5000},  {2, 1, 1, 70000}, {5, 1, 3, 12},   {2, 9, 1, 7},    {3, 49, 4, 64},
-                             {2, 300, 8, 200}, {2, 35, 66, 66},  {1, 5, 3, 9},    {4, 64, 2, 150}, {9, 3, 70, 210}};
+const NormShape kShapes[] = {{1, 1, 1, 1},    {3, 1, 1, 5},    {7, 1, 1, 16},    {33, 1, 1, 100},
+                             {700, 1, 1, 64}, {3, 1, 1, 5000}, {2, 1, 1, 70000}, {5, 1, 3, 12},
+                             {2, 9, 1, 7},    {3, 49, 4, 64},  {2, 300, 8, 200}, {2, 35, 66, 66},
+                             {1, 5, 3, 9},    {4, 64, 2, 150}, {9, 3, 70, 210}};
 
 template <class T>
 GroupNormArgs<T> args(const NormShape& s, const std::vector<T>& x, const std::vector<T>* weight,
@@ -40,7 +41,11 @@ TEST_CASE("group norm, forward and backward") {
   for (const NormShape& s : kShapes)
     for (const bool affine : {true, false})
       for (const float centre : {0.0f, 200.0f}) {
-        CAPTURE(s.batch); CAPTURE(s.pixels); CAPTURE(s.groups); CAPTURE(s.channels); CAPTURE(affine);
+        CAPTURE(s.batch);
+        CAPTURE(s.pixels);
+        CAPTURE(s.groups);
+        CAPTURE(s.channels);
+        CAPTURE(affine);
         CAPTURE(centre);
         const int64_t n = s.numel(), items = s.batch * s.groups;
         const Floats x = random_floats(n, centre - 2, centre + 2), dy = random_floats(n),
@@ -75,7 +80,8 @@ TEST_CASE("group norm, forward and backward") {
               CHECK(excess(out[0], y, 1e-5 + rounding, 2e-6) <= 0);
               CHECK(excess(out[1], mean, 1e-7, 2 * kEps) <= 0);
               CHECK(excess(out[2], rstd, 1e-6, centre == 0 ? 2e-6 : 1e-4) <= 0);
-              for (const int i : {3, 6}) CHECK(excess(out[size_t(i)], dx, scale * (2e-5 + rounding), 1e-5) <= 0);
+              for (const int i : {3, 6})
+                CHECK(excess(out[size_t(i)], dx, scale * (2e-5 + rounding), 1e-5) <= 0);
               for (const int i : {4, 7}) CHECK(excess(out[size_t(i)], dweight, sums * 4, 1e-5) <= 0);
               CHECK(excess(out[5], dbias, sums, 2e-6) <= 0);
             });
@@ -85,7 +91,8 @@ TEST_CASE("group norm, forward and backward") {
 TEST_CASE("group norm: what is not finite stays in its group") {
   for (const NormShape& s : {NormShape{3, 1, 1, 37}, NormShape{2, 9, 4, 12}})
     for (const float bad : {kNaN, kInf}) {
-      CAPTURE(s.channels); CAPTURE(bad);
+      CAPTURE(s.channels);
+      CAPTURE(bad);
       const int64_t n = s.numel(), items = s.batch * s.groups;
       Floats x = random_floats(n);
       x[2] = bad;
@@ -109,7 +116,9 @@ TEST_CASE("embedding: rows by index, and their sums in order") {
   for (const int64_t width : {1, 3, 16, 37, 300})
     for (const int64_t entries : {1, 7, 1000}) {
       const int64_t size = pick(0, 90);
-      CAPTURE(width); CAPTURE(entries); CAPTURE(size);
+      CAPTURE(width);
+      CAPTURE(entries);
+      CAPTURE(size);
       std::vector<int64_t> index(count(size));
       for (int64_t& i : index) i = pick(-1, entries);  // some are outside
       const Floats table_f = random_floats(entries * width), dy = random_floats(size * width);
@@ -141,7 +150,11 @@ TEST_CASE("masked softmax: every form of mask, rows with nothing left") {
   for (const auto& [rows, cols] : {std::pair{1, 1}, {5, 3}, {7, 40}, {33, 33}, {4, 129}})
     for (const Form& f : forms) {
       const int64_t batch = 3, heads = 2, n = batch * heads * rows * cols;
-      CAPTURE(rows); CAPTURE(cols); CAPTURE(f.mask); CAPTURE(f.causal); CAPTURE(f.per_row);
+      CAPTURE(rows);
+      CAPTURE(cols);
+      CAPTURE(f.mask);
+      CAPTURE(f.causal);
+      CAPTURE(f.per_row);
       Floats x = random_floats(n, -5, 5);
       const int64_t row = f.per_row ? cols : 0, head = f.per_head ? (f.per_row ? rows : 1) * cols : 0,
                     image = f.per_batch ? (f.per_head ? heads : 1) * (f.per_row ? rows : 1) * cols : 0;
@@ -183,10 +196,11 @@ TEST_CASE("masked softmax: a NaN that is looked at makes its row NaN") {
     x[13] = kNaN;
     MaskedSoftmaxArgs<float> a;
     a.rows = 2, a.cols = 10, a.x = x.data();
-    each_table({20}, [&](const auto& table, auto& out) { table.masked_softmax(a, out[0].data()); },
-               [&](const auto& out) {
-                 CHECK(out[0][0] == doctest::Approx(other == 1 ? 0.1 : 0));
-                 for (int64_t i = 10; i < 20; ++i) CHECK(std::isnan(out[0][i]));
-               });
+    each_table(
+        {20}, [&](const auto& table, auto& out) { table.masked_softmax(a, out[0].data()); },
+        [&](const auto& out) {
+          CHECK(out[0][0] == doctest::Approx(other == 1 ? 0.1 : 0));
+          for (int64_t i = 10; i < 20; ++i) CHECK(std::isnan(out[0][i]));
+        });
   }
 }

@@ -1,5 +1,5 @@
-// Layers for sequences and normalisation: names of state, starts, modes, descriptions, files, errors; and that a
-// small transformer learns.
+// Layers for sequences and normalisation: names of state, starts, modes, descriptions, files, errors; and
+// that a small transformer learns.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -139,7 +139,8 @@ TEST_CASE("SpectralNorm: the largest singular value becomes 1, by steps in train
   const Tensor own = conv.weight;
   CHECK(largest_difference(plain(x), conv(x)) == 0);
   CHECK(conv.weight.is(own));
-  CHECK_ERROR(SpectralNorm<Linear>(root, "wrong", 2, 2, {}, g, {.n_power_iterations = 0}), "0 power iterations");
+  CHECK_ERROR(SpectralNorm<Linear>(root, "wrong", 2, 2, {}, g, {.n_power_iterations = 0}),
+              "0 power iterations");
   CHECK_ERROR(conv(Tensor::ones({2, 6, 6, 4})), "conv2d: input has 4 channels");
   CHECK(conv.weight.is(own));  // also behind an error
 }
@@ -156,9 +157,11 @@ TEST_CASE("SpectralNorm and WeightNorm: gradients, both ways on") {
     Module& layer = spectral ? static_cast<Module&>(one) : two;
     Inputs inputs{spectral ? normal({2, 3, 2, 2}) : normal({2, 4, 2})};
     for (const Parameter& p : layer.parameters()) inputs.push_back(p.tensor);
-    const GradcheckResult result = gradcheck([&](const Inputs& in) { return mish(layer(affine(in[0], 1.5))); }, inputs);
+    const GradcheckResult result =
+        gradcheck([&](const Inputs& in) { return mish(layer(affine(in[0], 1.5))); }, inputs);
     CHECK_MESSAGE(result.ok, result.message);
-    const GradcheckResult twice = gradgradcheck([&](const Inputs& in) { return mish(layer(affine(in[0], 1.5))); }, inputs);
+    const GradcheckResult twice =
+        gradgradcheck([&](const Inputs& in) { return mish(layer(affine(in[0], 1.5))); }, inputs);
     CHECK_MESSAGE(twice.ok, twice.message);
   }
   Module root;
@@ -174,8 +177,8 @@ TEST_CASE("SelfAttention: starts as the identity, gradients, errors") {
   Module root;
   Generator g(7);
   SelfAttention layer{root, "sa", 16, g};
-  CHECK(names_of(layer) == Names{"gamma", "query.weight", "query.u", "query.v", "key.weight", "key.u", "key.v",
-                                 "value.weight", "value.u", "value.v"});
+  CHECK(names_of(layer) == Names{"gamma", "query.weight", "query.u", "query.v", "key.weight", "key.u",
+                                 "key.v", "value.weight", "value.u", "value.v"});
   CHECK(layer.query.weight.shape() == Shape{2, 16});
   CHECK(layer.description() == "SelfAttention(16)");
   const Tensor x = Tensor::normal({2, 3, 2, 16}, 0, 1, g);
@@ -188,7 +191,8 @@ TEST_CASE("SelfAttention: starts as the identity, gradients, errors") {
   Inputs inputs{normal({1, 2, 2, 16})};
   for (const Parameter& p : layer.parameters()) inputs.push_back(p.tensor);
   inputs[0].set_requires_grad();
-  const GradcheckResult result = gradcheck([&](const Inputs& in) { return mish(layer(affine(in[0], 1.5))); }, inputs);
+  const GradcheckResult result =
+      gradcheck([&](const Inputs& in) { return mish(layer(affine(in[0], 1.5))); }, inputs);
   CHECK_MESSAGE(result.ok, result.message);
 }
 
@@ -241,10 +245,10 @@ TEST_CASE("TransformerEncoderLayer and TransformerEncoder: state, dropout, gradi
   Generator g(9);
   const TransformerOptions options{.dim_feedforward = 5, .dropout = 0.4};
   TransformerEncoderLayer layer{root, "layer", 4, 2, options, g};
-  CHECK(names_of(layer) ==
-        Names{"self_attn.in_proj_weight", "self_attn.in_proj_bias", "self_attn.out_proj.weight",
-              "self_attn.out_proj.bias", "linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias",
-              "norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"});
+  CHECK(names_of(layer) == Names{"self_attn.in_proj_weight", "self_attn.in_proj_bias",
+                                 "self_attn.out_proj.weight", "self_attn.out_proj.bias", "linear1.weight",
+                                 "linear1.bias", "linear2.weight", "linear2.bias", "norm1.weight",
+                                 "norm1.bias", "norm2.weight", "norm2.bias"});
   CHECK(layer.description() == "TransformerEncoderLayer(4, feed-forward 5, relu)");
   TransformerEncoder encoder{root, "encoder", 2, 4, 2, options, true, g};
   CHECK(names_of(encoder).front() == "layers.0.self_attn.in_proj_weight");
@@ -265,7 +269,9 @@ TEST_CASE("TransformerEncoderLayer and TransformerEncoder: state, dropout, gradi
   root.to(DType::f64);
   for (const bool norm_first : {false, true}) {
     Module other;
-    TransformerEncoderLayer one{other, "one", 4, 2, {.dim_feedforward = 3, .activation = Activation::gelu, .norm_first = norm_first}, g};
+    TransformerEncoderLayer one{
+        other, "one", 4, 2, {.dim_feedforward = 3, .activation = Activation::gelu, .norm_first = norm_first},
+        g};
     other.to(DType::f64);
     other.eval();
     Inputs inputs{normal({2, 3, 4})};
@@ -286,7 +292,8 @@ TEST_CASE("positions") {
   SinusoidalPositions fixed{root, "fixed"};
   CHECK(names_of(root) == Names{"learned.weight"});
   const Tensor x = Tensor::zeros({2, 3, 4});
-  CHECK(largest_difference(narrow(learned(x), 0, 1, 1), reshape(narrow(learned.weight, 0, 0, 3), {1, 3, 4})) == 0);
+  CHECK(largest_difference(narrow(learned(x), 0, 1, 1),
+                           reshape(narrow(learned.weight, 0, 0, 3), {1, 3, 4})) == 0);
   CHECK(fixed(x).at(4) == doctest::Approx(std::sin(1.0)));
   CHECK(fixed(x).at(5) == doctest::Approx(std::cos(1.0)));
   CHECK(fixed(Tensor::zeros({1, 6, 3})).shape() == Shape{1, 6, 3});
@@ -331,8 +338,9 @@ TEST_CASE("VisionTransformer: sizes, class token, state in files, errors") {
 
 TEST_CASE("TokenTransformer learns to add modulo 11 and to write a sequence backwards") {
   // Tokens: digits 0 .. 10, and 11 that asks.
-  const auto train = [](TokenTransformer& net, const std::function<std::pair<Tensor, Tensor>(Generator&)>& batch,
-                        int64_t first, int most) {
+  const auto train = [](TokenTransformer& net,
+                        const std::function<std::pair<Tensor, Tensor>(Generator&)>& batch, int64_t first,
+                        int most) {
     optim::Adam optimizer(net.parameters(), {.lr = 3e-3});
     Generator g(12);
     double right = 0;

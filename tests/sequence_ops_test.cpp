@@ -31,7 +31,9 @@ TEST_CASE("layer, group and instance norm: gradients") {
     std::vector<int64_t> last;
     for (int i = shape.ndim() - normalized; i < shape.ndim(); ++i) last.push_back(shape[i]);
     const Shape size{std::span<const int64_t>(last)};
-    const Function f = [&](const Inputs& in) { return layer_norm(in[0], last, part(in, 1), part(in, 2), 1e-2); };
+    const Function f = [&](const Inputs& in) {
+      return layer_norm(in[0], last, part(in, 1), part(in, 2), 1e-2);
+    };
     for (const Inputs& inputs : {Inputs{normal(shape)}, Inputs{normal(shape), normal(size)},
                                  Inputs{normal(shape), normal(size), normal(size)}})
       check_gradients(f, inputs);
@@ -40,7 +42,9 @@ TEST_CASE("layer, group and instance norm: gradients") {
        {std::pair{Shape{2, 3, 2, 6}, 3}, {Shape{2, 5, 4}, 1}, {Shape{3, 7, 3}, 3}, {Shape{4, 6}, 2}}) {
     CAPTURE(shape.to_string());
     const Shape channels{shape[-1]};
-    const Function f = [&](const Inputs& in) { return group_norm(in[0], groups, part(in, 1), part(in, 2), 1e-2); };
+    const Function f = [&](const Inputs& in) {
+      return group_norm(in[0], groups, part(in, 1), part(in, 2), 1e-2);
+    };
     check_gradients(f, {normal(shape), normal(channels), normal(channels)});
     check_gradients(f, {normal(shape)});
   }
@@ -68,7 +72,8 @@ TEST_CASE("layer norm: one op says the same as the other") {
 TEST_CASE("embedding: gradients, padding, indices kept for backward") {
   const Tensor index = Tensor::from<int64_t>({3, 0, 3, 1, 4, 3}, {2, 3});
   for (const std::optional<int64_t> padding : {std::optional<int64_t>(), std::optional<int64_t>(-2)}) {
-    if (!padding) check_gradients([&](const Inputs& in) { return embedding(index, in[0]); }, {normal({5, 3})});
+    if (!padding)
+      check_gradients([&](const Inputs& in) { return embedding(index, in[0]); }, {normal({5, 3})});
     const Tensor weight = normal({5, 3}).set_requires_grad();
     Tape tape;
     const Tensor own = index.clone();
@@ -83,9 +88,10 @@ TEST_CASE("embedding: gradients, padding, indices kept for backward") {
 }
 
 TEST_CASE("transposed convolutions and conv1d: gradients") {
-  const ConvTransposeOptions options[] = {{},
-                                          {.stride = 2, .padding = 1, .output_padding = 1},
-                                          {.stride = 3, .padding = 1, .output_padding = 2, .dilation = 2, .groups = 2}};
+  const ConvTransposeOptions options[] = {
+      {},
+      {.stride = 2, .padding = 1, .output_padding = 1},
+      {.stride = 3, .padding = 1, .output_padding = 2, .dilation = 2, .groups = 2}};
   for (const ConvTransposeOptions& o : options) {
     check_gradients([&](const Inputs& in) { return conv_transpose2d(in[0], in[1], in[2], o); },
                     {normal({2, 3, 2, 2}), normal({2, 2, 3, 4 / o.groups}), normal({4})});
@@ -131,7 +137,10 @@ TEST_CASE("masked softmax and attention: gradients") {
   const Tensor padding = Tensor::from<uint8_t>({0, 1, 0, 0, 0, 0, 1, 1}, {2, 4});
   Tensor added = normal({3, 4});
   added.data<double>()[1] = -INFINITY;
-  const AttentionMask masks[] = {{}, {.is_causal = true}, {.key_padding_mask = padding}, {.attn_mask = added},
+  const AttentionMask masks[] = {{},
+                                 {.is_causal = true},
+                                 {.key_padding_mask = padding},
+                                 {.attn_mask = added},
                                  {.attn_mask = added, .key_padding_mask = padding, .is_causal = true}};
   for (const AttentionMask& mask : masks) {
     check_gradients([&](const Inputs& in) { return masked_softmax(in[0], mask, 0.7); }, {normal({2, 3, 4})});
@@ -147,15 +156,15 @@ TEST_CASE("masked softmax and attention: gradients") {
   CHECK(largest_difference(masked_softmax(x), softmax(x)) < 1e-15);
 }
 
-TEST_CASE("attention: a query with nothing left gives 0 and has no gradient, keys left out may hold anything") {
+TEST_CASE(
+    "attention: a query with nothing left gives 0 and has no gradient, keys left out may hold anything") {
   const Tensor padding = Tensor::from<uint8_t>({1, 1, 1, 0, 1, 0}, {2, 3});
   for (const DType dtype : {DType::f32, DType::f64}) {
     const Tensor q = normal({2, 1, 2, 4}).to(dtype).set_requires_grad(), k = normal({2, 1, 3, 4}).to(dtype),
                  v = normal({2, 1, 3, 2}).to(dtype);
     Tensor weights;
     Tape tape;
-    const Tensor y =
-        scaled_dot_product_attention(q, k, v, {.mask = {.key_padding_mask = padding}}, &weights);
+    const Tensor y = scaled_dot_product_attention(q, k, v, {.mask = {.key_padding_mask = padding}}, &weights);
     for (int64_t i = 0; i < 4; ++i) CHECK(y.at(i) == 0);
     CHECK(weights.shape() == Shape{2, 1, 2, 3});
     CHECK(weights.at(7) == 0);
@@ -196,13 +205,15 @@ TEST_CASE("the same bits for any number of threads") {
 }
 
 TEST_CASE("errors name the op, what it was given and the mend") {
-  CHECK_ERROR(layer_norm(f32({2, 3}), {4}), "layer_norm: the last sizes of the input [2, 3] must be the normalized_shape [4]");
+  CHECK_ERROR(layer_norm(f32({2, 3}), {4}),
+              "layer_norm: the last sizes of the input [2, 3] must be the normalized_shape [4]");
   CHECK_ERROR(layer_norm(f32({3}), {2, 3}), "normalized_shape [2, 3]");
   CHECK_ERROR(layer_norm(f32({2, 3}), {}), "normalized_shape []");
   CHECK_ERROR(layer_norm(f32({0, 3}), {3}), "[0, 3]");
   CHECK_ERROR(layer_norm(f32({2, 3}), {3}, f32({2})), "layer_norm: weight has shape [2]");
   CHECK_ERROR(layer_norm(f32({2, 3}), {3}, f32({3}), f64({3})), "bias is f64 but beside an input of f32");
-  CHECK_ERROR(group_norm(f32({2, 3, 6}), 4), "group_norm: 6 channels of the input [2, 3, 6] can't be split into 4 groups");
+  CHECK_ERROR(group_norm(f32({2, 3, 6}), 4),
+              "group_norm: 6 channels of the input [2, 3, 6] can't be split into 4 groups");
   CHECK_ERROR(group_norm(f32({2, 3, 6}), 0), "0 groups");
   CHECK_ERROR(group_norm(f32({6}), 2), "expected a non-empty input [N, ..., C]");
   CHECK_ERROR(group_norm(i64({2, 6}), 2), "dtype i64");
@@ -220,11 +231,13 @@ TEST_CASE("errors name the op, what it was given and the mend") {
               "output_padding 1 must be at least 0 and smaller than the stride 1");
   CHECK_ERROR(conv_transpose2d(f32({1, 1, 1, 3}), f32({3, 1, 1, 2}), {}, {.padding = 1}), "leaves nothing");
   CHECK_ERROR(conv_transpose2d(f32({1, 4, 4, 3}), f32({3, 3, 3, 2}), f32({3})), "bias [3] does not fit");
-  CHECK_ERROR(conv_transpose2d(f32({1, 4, 4, 3}), f32({3, 3, 3, 2}), {}, {.groups = 2}), "3 input channels can't be split");
+  CHECK_ERROR(conv_transpose2d(f32({1, 4, 4, 3}), f32({3, 3, 3, 2}), {}, {.groups = 2}),
+              "3 input channels can't be split");
   CHECK_ERROR(conv_transpose1d(f32({1, 4, 4, 3}), f32({3, 3, 2})), "expected input and weight [N, L, C]");
   CHECK_ERROR(conv1d(f32({1, 4, 4, 3}), f32({3, 3, 2})), "conv1d: expected input [N, L, C]");
   CHECK_ERROR(conv1d(f32({1, 4, 3}), f32({3, 3, 3}), {}, {.padding = -1}), "-1");
-  CHECK_ERROR(narrow(f32({2, 3}), 1, 2, 2), "narrow: 2 elements from 2 on are not in dimension 1 of shape [2, 3]");
+  CHECK_ERROR(narrow(f32({2, 3}), 1, 2, 2),
+              "narrow: 2 elements from 2 on are not in dimension 1 of shape [2, 3]");
   CHECK_ERROR(narrow(f32({2, 3}), 2, 0, 1), "out of range");
   CHECK_ERROR(narrow(f32({2, 3}), 0, INT64_MAX, INT64_MAX), "narrow");
   CHECK_ERROR(stack({}), "stack: no tensors");
@@ -234,7 +247,8 @@ TEST_CASE("errors name the op, what it was given and the mend") {
   CHECK_ERROR(pad(f32({2}), {1}), "pad: 1 sizes given");
   CHECK_ERROR(pad(f32({2}), {0, -1}), "must not be negative");
   CHECK_ERROR(masked_softmax(f32({2})), "expected scores [L, S]");
-  CHECK_ERROR(masked_softmax(f32({2, 3}), {.attn_mask = f32({2, 4})}), "attn_mask [2, 4] does not fit scores [2, 3]");
+  CHECK_ERROR(masked_softmax(f32({2, 3}), {.attn_mask = f32({2, 4})}),
+              "attn_mask [2, 4] does not fit scores [2, 3]");
   CHECK_ERROR(masked_softmax(f32({2, 3}), {.attn_mask = i64({2, 3})}), "attn_mask is i64");
   CHECK_ERROR(masked_softmax(f32({4, 2, 3}), {.key_padding_mask = Tensor::zeros({4, 2}, DType::u8)}),
               "expected u8 [4, 3]");

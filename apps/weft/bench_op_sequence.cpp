@@ -20,8 +20,8 @@ struct Alone : Module {
   T layer;
 };
 
-/// forward, backward: elements that the pass must move (0: a matter of multiply-adds). `make` gives the layer's
-/// root and what it computes.
+/// forward, backward: elements that the pass must move (0: a matter of multiply-adds). `make` gives the
+/// layer's root and what it computes.
 struct Entry {
   std::string family, op;
   Shape input;
@@ -38,8 +38,8 @@ auto layer(Args... args) {
   };
 }
 
-/// Norms read x and write y, then read x and dy and write dx; on a GPU the sums for weight and bias are a pass
-/// of their own over x and dy.
+/// Norms read x and write y, then read x and dy and write dx; on a GPU the sums for weight and bias are a
+/// pass of their own over x and dy.
 Entry norm(const char* op, const Shape& x, bool affine, const BenchPlace& place,
            std::function<std::pair<std::shared_ptr<Module>, OpFunction>()> make) {
   const double n = double(x.numel());
@@ -50,7 +50,12 @@ Entry norm(const char* op, const Shape& x, bool affine, const BenchPlace& place,
 /// gradient is written, set to 0 before.
 Entry embedding_entry(int64_t tokens, int64_t entries, int64_t width, const BenchPlace& place) {
   const double rows = double(tokens * width), table = double(entries * width);
-  return {"embedding", "embedding", {tokens, width}, 2 * rows, rows + table, [=] {
+  return {"embedding",
+          "embedding",
+          {tokens, width},
+          2 * rows,
+          rows + table,
+          [=] {
             const auto root = std::make_shared<Alone<Embedding>>(entries, width);
             Tensor index = Tensor::empty({tokens}, DType::i64);
             for (int64_t i = 0; i < tokens; ++i) index.data<int64_t>()[i] = i * 7919 % entries;
@@ -88,7 +93,11 @@ std::vector<OpCase> sequence_cases(const Shape& image, const BenchPlace& place) 
       {"attention", "TransformerEncoderLayer", tokens, 0, 0,
        layer<TransformerEncoderLayer>(tokens[2], int64_t{4},
                                       TransformerOptions{.dim_feedforward = 4 * tokens[2], .dropout = 0})},
-      {"conv", "conv_transpose2d", {32, 16, 16, 128}, 0, 0,
+      {"conv",
+       "conv_transpose2d",
+       {32, 16, 16, 128},
+       0,
+       0,
        layer<ConvTranspose2d>(int64_t{128}, int64_t{64},
                               ConvTransposeLayerOptions{.kernel = 4, .stride = 2, .padding = 1})},
   };

@@ -112,7 +112,8 @@ Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tens
   const double scale = o.scale.value_or(1 / std::sqrt(double(width)));
   // In 16 bits the scores could overflow before they are scaled.
   const bool first = is_half(q.dtype());
-  const Tensor scores = whole(bmm(matrices(first ? affine(q, scale) : q), matrices(k), {.transpose_b = true}));
+  const Tensor scores =
+      whole(bmm(matrices(first ? affine(q, scale) : q), matrices(k), {.transpose_b = true}));
   Tensor w = masked_softmax(scores, o.mask, first ? 1 : scale);
   if (weights) *weights = w;
   if (o.dropout_p > 0) w = dropout(w, o.dropout_p, true, o.generator ? *o.generator : default_generator());

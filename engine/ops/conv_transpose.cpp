@@ -34,12 +34,13 @@ void check_operands(const char* op, const char* expected, int ndim, const Tensor
   check(w.size(0) % o.groups == 0, op, ": ", w.size(0), " input channels can't be split into ", o.groups,
         " groups");
   const int64_t out = w.size(-1) * o.groups;
-  check(!bias.defined() || bias.shape() == Shape{out}, op, ": bias ",
-        bias.defined() ? bias.shape() : Shape{}, " does not fit weight ", w.shape(), "; expected [", out, "]");
+  check(!bias.defined() || bias.shape() == Shape{out}, op, ": bias ", bias.defined() ? bias.shape() : Shape{},
+        " does not fit weight ", w.shape(), "; expected [", out, "]");
   check(x.numel() > 0 && w.numel() > 0, op, ": empty input ", x.shape(), " or weight ", w.shape());
 }
 
-// With the convolution p that would lead from the output back to x's shape, this is its input's gradient at x.
+// With the convolution p that would lead from the output back to x's shape, this is its input's gradient at
+// x.
 Tensor transposed(const char* op, const Conv2dParams& p, const Tensor& x, const Tensor& weight) {
   const bool mixed = is_half(x.dtype()) && weight.dtype() == DType::f32;
   const Tensor w = mixed ? cast(weight, x.dtype()) : weight;
@@ -55,9 +56,7 @@ Tensor with_bias(const char* op, const Tensor& y, const Tensor& bias) {
   return add(y, bias);
 }
 
-Tensor with_height(const Tensor& x) {
-  return reshape(x, {x.size(0), 1, x.size(1), x.size(2)});
-}
+Tensor with_height(const Tensor& x) { return reshape(x, {x.size(0), 1, x.size(1), x.size(2)}); }
 Tensor without_height(const Tensor& x) { return reshape(x, {x.size(0), x.size(2), x.size(3)}); }
 
 }  // namespace

@@ -7,7 +7,8 @@ namespace weft {
 
 namespace {
 
-/// The table's gradient. It is linear in dy: its own gradient is the table's rows again, 0 where nothing went.
+/// The table's gradient. It is linear in dy: its own gradient is the table's rows again, 0 where nothing
+/// went.
 Tensor embedding_backward(const Tensor& index, const Shape& table, int64_t padding, const Tensor& dy) {
   const Tensor dweight = ops::empty(table, dy);
   dispatch("embedding", dy, [&](const auto& k) {
@@ -15,16 +16,15 @@ Tensor embedding_backward(const Tensor& index, const Shape& table, int64_t paddi
     k.embedding_backward(index.numel(), table[0], table[1], dy.data<T>(), index.data<int64_t>(), padding,
                          dweight.data<T>());
   });
-  record(
-      "embedding_backward", {dy}, {dweight},
-      [=](BackwardContext& c) {
-        const Tensor rows = embedding(index, c.grad_output());
-        if (padding < 0) return c.set(0, rows);
-        const Tensor kept = Tensor::ones({table[0], 1});
-        kept.data<float>()[padding] = 0;
-        c.set(0, rows * embedding(index, kept.to(dy.dtype()).to(dy.device())));
-      },
-      {.double_backward = true});
+  record("embedding_backward", {dy}, {dweight},
+         [=](BackwardContext& c) {
+           const Tensor rows = embedding(index, c.grad_output());
+           if (padding < 0) return c.set(0, rows);
+           const Tensor kept = Tensor::ones({table[0], 1});
+           kept.data<float>()[padding] = 0;
+           c.set(0, rows * embedding(index, kept.to(dy.dtype()).to(dy.device())));
+         },
+         {.double_backward = true});
   return dweight;
 }
 
@@ -59,12 +59,11 @@ Tensor embedding(const Tensor& index, const Tensor& weight, const EmbeddingOptio
     return y;
   }
   // A copy of the indices: the caller's batch may change before backward.
-  record(
-      "embedding", {weight}, {y},
-      [=, index = index.detach().clone(), table = weight.shape()](BackwardContext& c) {
-        c.set(0, embedding_backward(index, table, padding, c.grad_output()));
-      },
-      {.double_backward = true});
+  record("embedding", {weight}, {y},
+         [=, index = index.detach().clone(), table = weight.shape()](BackwardContext& c) {
+           c.set(0, embedding_backward(index, table, padding, c.grad_output()));
+         },
+         {.double_backward = true});
   return y;
 }
 

@@ -14,8 +14,8 @@ struct Partition {
 
 void check_parameter(const char* op, const char* name, const Tensor& t, const Shape& shape, const Tensor& x) {
   if (!t.defined()) return;
-  check(t.shape() == shape, op, ": ", name, " has shape ", t.shape(), " but the input ", x.shape(),
-        " needs ", shape);
+  check(t.shape() == shape, op, ": ", name, " has shape ", t.shape(), " but the input ", x.shape(), " needs ",
+        shape);
   check(t.dtype() == ops::wide_dtype(x.dtype()), op, ": ", name, " is ", t.dtype(),
         " but beside an input of ", x.dtype(), " it must be ", ops::wide_dtype(x.dtype()));
   ops::check_same_device(op, x, t);
@@ -56,8 +56,7 @@ void recorded_backward(BackwardContext& c, const Partition& p, const Tensor& x, 
 
 Tensor normalize(const char* op, const Partition& p, const Tensor& x, const Tensor& weight,
                  const Tensor& bias, double eps) {
-  const Tensor mean =
-      Tensor::empty({p.batch, p.groups}, ops::wide_dtype(x.dtype()), x.device());
+  const Tensor mean = Tensor::empty({p.batch, p.groups}, ops::wide_dtype(x.dtype()), x.device());
   const Tensor rstd = ops::empty_like(mean);
   Tensor y = ops::empty_like(x);
   dispatch(op, x, [&](const auto& k) {
@@ -105,7 +104,8 @@ Tensor layer_norm(const Tensor& x, const std::vector<int64_t>& normalized_shape,
 }
 
 Tensor group_norm(const Tensor& x, int64_t num_groups, const Tensor& weight, const Tensor& bias, double eps) {
-  check(x.ndim() >= 2 && x.numel() > 0, "group_norm: expected a non-empty input [N, ..., C], got ", x.shape());
+  check(x.ndim() >= 2 && x.numel() > 0, "group_norm: expected a non-empty input [N, ..., C], got ",
+        x.shape());
   const int64_t channels = x.size(-1);
   check(num_groups >= 1 && channels % num_groups == 0, "group_norm: ", channels, " channels of the input ",
         x.shape(), " can't be split into ", num_groups, " groups");
@@ -116,9 +116,10 @@ Tensor group_norm(const Tensor& x, int64_t num_groups, const Tensor& weight, con
 }
 
 Tensor instance_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
-  check(x.ndim() >= 2 && x.numel() > x.size(0) * x.size(-1),
-        "instance_norm: expected an input [N, ..., C] with more than one element per sample and channel, got ",
-        x.shape());
+  check(
+      x.ndim() >= 2 && x.numel() > x.size(0) * x.size(-1),
+      "instance_norm: expected an input [N, ..., C] with more than one element per sample and channel, got ",
+      x.shape());
   const int64_t channels = x.size(-1);
   check_parameter("instance_norm", "weight", weight, {channels}, x);
   check_parameter("instance_norm", "bias", bias, {channels}, x);

@@ -12,9 +12,8 @@ namespace {
 using Warp = Team<false>;
 
 template <class T, int V>
-__global__ void __launch_bounds__(kThreads)
-    forward_kernel(int64_t count, int64_t entries, int64_t width, const T* table, const int64_t* index,
-                   T* y) {
+__global__ void __launch_bounds__(kThreads) forward_kernel(int64_t count, int64_t entries, int64_t width,
+                                                           const T* table, const int64_t* index, T* y) {
   for (int64_t i = Warp::first_row(); i < count; i += Warp::rows_apart()) {
     const int64_t entry = index[i];
     const bool known = entry >= 0 && entry < entries;

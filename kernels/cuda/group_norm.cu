@@ -217,9 +217,8 @@ __global__ void __launch_bounds__(kThreads)
       product = fmaf(g, (float(x[i]) - m) * s, product);
     });
     sum = at.sum(q, sum) * q.share, product = at.sum(q, product) * q.share;
-    at.for_pixels(q, [&](int64_t i) {
-      dx[i] = T(s * (float(dy[i]) * w - sum - (float(x[i]) - m) * s * product));
-    });
+    at.for_pixels(
+        q, [&](int64_t i) { dx[i] = T(s * (float(dy[i]) * w - sum - (float(x[i]) - m) * s * product)); });
   }
 }
 
@@ -300,8 +299,8 @@ void group_norm_forward(const GroupNormArgs<T>& a, double eps, T* y, float* mean
   if (a.batch * a.pixels * a.channels == 0) return;
   const Geometry q(a);
   if (narrow(a))
-    return launch(narrow_forward_kernel<T>, narrow_blocks(a), kThreads, q, a.x, a.weight, a.bias, eps, y, mean,
-                  rstd);
+    return launch(narrow_forward_kernel<T>, narrow_blocks(a), kThreads, q, a.x, a.weight, a.bias, eps, y,
+                  mean, rstd);
   with_team(a, {a.x, a.weight, a.bias, y}, [&]<int V, bool kBlock>(unsigned blocks, Choice<V, kBlock>) {
     launch(forward_kernel<T, V, kBlock>, blocks, kThreads, q, a.x, a.weight, a.bias, eps, y, mean, rstd);
   });
@@ -323,7 +322,8 @@ void group_norm_backward(const GroupNormArgs<T>& a, const float* mean, const flo
   }
   if (!dx || a.batch * a.pixels == 0) return;
   if (narrow(a))
-    return launch(narrow_backward_kernel<T>, narrow_blocks(a), kThreads, q, a.x, a.weight, mean, rstd, dy, dx);
+    return launch(narrow_backward_kernel<T>, narrow_blocks(a), kThreads, q, a.x, a.weight, mean, rstd, dy,
+                  dx);
   with_team(a, {a.x, a.weight, dy, dx}, [&]<int V, bool kBlock>(unsigned blocks, Choice<V, kBlock>) {
     launch(backward_kernel<T, V, kBlock>, blocks, kThreads, q, a.x, a.weight, mean, rstd, dy, dx);
   });

@@ -23,9 +23,8 @@ void group_norm_forward(const GroupNormArgs<T>& a, double eps, T* y, T* mean, T*
       double sum = 0, squares = 0;
       each_of_group(a, image, group, [&](int64_t i, int64_t) { sum += double(a.x[i]); });
       const double m = sum / n;
-      each_of_group(a, image, group, [&](int64_t i, int64_t) {
-        squares += (double(a.x[i]) - m) * (double(a.x[i]) - m);
-      });
+      each_of_group(a, image, group,
+                    [&](int64_t i, int64_t) { squares += (double(a.x[i]) - m) * (double(a.x[i]) - m); });
       const double r = 1 / std::sqrt(squares / n + eps);
       mean[image * a.groups + group] = T(m);
       rstd[image * a.groups + group] = T(r);
@@ -40,8 +39,7 @@ template <class T>
 void group_norm_backward(const GroupNormArgs<T>& a, const T* mean, const T* rstd, const T* dy, T* dx,
                          T* dweight, T* dbias) {
   const auto xhat = [&](int64_t i, int64_t image, int64_t group) {
-    return (double(a.x[i]) - double(mean[image * a.groups + group])) *
-           double(rstd[image * a.groups + group]);
+    return (double(a.x[i]) - double(mean[image * a.groups + group])) * double(rstd[image * a.groups + group]);
   };
   for (int64_t c = 0; c < a.channels; ++c) {
     double weight_sum = 0, bias_sum = 0;

@@ -26,8 +26,8 @@ inline void expect_good(const Function& f, const Inputs& inputs) {
   CHECK_MESSAGE(result.ok, result.message);
 }
 
-/// Checks f with all inputs wanting a gradient, in the middle of a chain of ops (there the gradient's gradient
-/// too), and with each of them alone.
+/// Checks f with all inputs wanting a gradient, in the middle of a chain of ops (there the gradient's
+/// gradient too), and with each of them alone.
 inline void check_gradients(const Function& f, const Inputs& inputs) {
   for (const Tensor& t : inputs) t.set_requires_grad();
   expect_good(f, inputs);

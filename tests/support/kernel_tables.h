@@ -82,9 +82,10 @@ double excess(const Guarded<float>& actual, const std::vector<T>& expected, doub
 
 /// Runs `body(table, outputs)` with 1, 2 and 7 threads on each SIMD table and checks that outputs are the
 /// same bits, then hands the last ones to `check`. Outputs are filled with NaN first.
-inline void each_table(const std::vector<int64_t>& sizes,
-                const std::function<void(const KernelTable<float>&, std::vector<Guarded<float>>&)>& body,
-                const std::function<void(const std::vector<Guarded<float>>&)>& check) {
+inline void each_table(
+    const std::vector<int64_t>& sizes,
+    const std::function<void(const KernelTable<float>&, std::vector<Guarded<float>>&)>& body,
+    const std::function<void(const std::vector<Guarded<float>>&)>& check) {
   const int threads = num_threads();
   for (const KernelTable<float>* table : kernels::all_cpu_tables()) {
     CAPTURE(std::string(table->name));

@@ -176,8 +176,7 @@ WEFT_INLINE void sum_columns(const Args& args, int64_t columns, float* a, float*
     for (int v = 0; v < n; ++v) sum_a[v] = sum_b[v] = Vec(0.0f);
     for (int64_t r = first; r < last; ++r)
 #pragma GCC unroll 4
-      for (int v = 0; v < n; ++v)
-        f(at, r * pitch + c + v * kWidth, c + v * kWidth, sum_a[v], sum_b[v]);
+      for (int v = 0; v < n; ++v) f(at, r * pitch + c + v * kWidth, c + v * kWidth, sum_a[v], sum_b[v]);
 #pragma GCC unroll 4
     for (int v = 0; v < n; ++v) {
       const int64_t k = c + v * kWidth;
