@@ -49,8 +49,8 @@ Tensor MultiheadAttention::forward(const Tensor& query, const Tensor& key, const
                                    const AttentionMask& mask, Tensor* weights) {
   const AttentionOptions options{
       .mask = mask, .dropout_p = training() ? dropout_ : 0, .generator = &generator_};
-  const Tensor y = scaled_dot_product_attention(project("query", 0, query), project("key", 1, key),
-                                                project("value", 2, value), options, weights);
+  const Tensor q = project("query", 0, query), k = project("key", 1, key), v = project("value", 2, value);
+  const Tensor y = scaled_dot_product_attention(q, k, v, options, weights);
   return out_proj(reshape(permute(y, {0, 2, 1, 3}), {query.size(0), query.size(1), in_proj_weight.size(1)}));
 }
 

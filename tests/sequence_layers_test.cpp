@@ -345,15 +345,18 @@ TEST_CASE("TokenTransformer learns to add modulo 11 and to write a sequence back
     Generator g(12);
     double right = 0;
     for (int step = 0; step < most && right < 0.995; ++step) {
-      const auto [tokens, targets] = batch(g);
-      const int64_t n = tokens.size(0), length = tokens.size(1) - first;
-      Tape tape;
-      const Tensor logits = reshape(narrow(net(tokens), 1, first, length), {n * length, 12});
-      tape.backward(cross_entropy(logits, targets));
-      optimizer.step();
-      optimizer.zero_grad();
+      {
+        const auto [tokens, targets] = batch(g);
+        const int64_t n = tokens.size(0), length = tokens.size(1) - first;
+        Tape tape;
+        const Tensor logits = reshape(narrow(net(tokens), 1, first, length), {n * length, 12});
+        tape.backward(cross_entropy(logits, targets));
+        optimizer.step();
+        optimizer.zero_grad();
+      }
       if (step % 20 != 19) continue;
       const auto [fresh, wanted] = batch(g);
+      const int64_t n = fresh.size(0), length = fresh.size(1) - first;
       const Tensor said = argmax(reshape(narrow(net(fresh), 1, first, length), {n * length, 12}));
       right = 0;
       for (int64_t i = 0; i < said.numel(); ++i)
