@@ -2,7 +2,6 @@
 
 #include "weft/engine/ops/matmul.h"
 #include "weft/engine/ops/shape.h"
-#include "weft/engine/tape.h"
 #include "weft/layers/init.h"
 
 namespace weft {
@@ -56,8 +55,7 @@ Tensor MultiheadAttention::forward(const Tensor& query, const Tensor& key, const
 
 Tensor MultiheadAttention::operator()(const Tensor& query, const Tensor& key, const Tensor& value,
                                       const AttentionMask& mask, Tensor* weights) {
-  const ScopeName scope(name());
-  return forward(query, key, value, mask, weights);
+  return call(query, [&](const Tensor& in) { return forward(in, key, value, mask, weights); });
 }
 
 std::string MultiheadAttention::description() const {

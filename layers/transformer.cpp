@@ -39,8 +39,7 @@ Tensor TransformerEncoderLayer::forward(const Tensor& x, const AttentionMask& ma
 }
 
 Tensor TransformerEncoderLayer::operator()(const Tensor& x, const AttentionMask& mask) {
-  const ScopeName scope(name());
-  return forward(x, mask);
+  return call(x, [&](const Tensor& in) { return forward(in, mask); });
 }
 
 std::string TransformerEncoderLayer::description() const {
@@ -71,8 +70,7 @@ Tensor TransformerEncoder::forward(const Tensor& x, const AttentionMask& mask) {
 }
 
 Tensor TransformerEncoder::operator()(const Tensor& x, const AttentionMask& mask) {
-  const ScopeName scope(name());
-  return forward(x, mask);
+  return call(x, [&](const Tensor& in) { return forward(in, mask); });
 }
 
 std::string TransformerEncoder::description() const {

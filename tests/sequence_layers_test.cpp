@@ -264,6 +264,13 @@ TEST_CASE("TransformerEncoderLayer and TransformerEncoder: state, dropout, gradi
   }
   root.eval();
   CHECK(largest_difference(encoder(x), encoder(x)) == 0);
+  int calls = 0;
+  const auto hook = layer.self_attn.register_forward_hook([&](Module&, const Tensor&, const Tensor&) {
+    ++calls;
+    return Tensor();
+  });
+  layer(x, {.is_causal = true});
+  CHECK(calls == 1);
   CHECK_ERROR(TransformerEncoder(root, "wrong", 0, 4, 2), "0 layers");
 
   root.to(DType::f64);
