@@ -10,12 +10,6 @@
 namespace weft {
 namespace {
 
-/// For what is made and then made anew: draws nothing from the user's generator.
-struct Unused {
-  Generator generator;
-  Generator& operator*() { return generator; }
-};
-
 Tensor identity_matrix(int64_t n, DType dtype) {
   Tensor eye = Tensor::zeros({n, n});
   for (int64_t i = 0; i < n; ++i) eye.data<float>()[i * n + i] = 1;
@@ -26,11 +20,17 @@ Tensor identity_matrix(int64_t n, DType dtype) {
 
 SpectralLinear::SpectralLinear(Module& parent, std::string_view name, int64_t in_features,
                                int64_t out_features, Generator& generator)
-    : SpectralNorm<Linear>(parent, name, in_features, out_features, {.bias = false}, *Unused()) {
-  init::kaiming_normal_(weight, {}, generator);
+    : Module(parent, name) {
+  check(in_features > 0 && out_features > 0, "SpectralLinear ", name, ": ", in_features, " inputs and ",
+        out_features, " outputs; both must be positive");
+  weight = register_parameter(
+      "weight", init::kaiming_normal_(Tensor::empty({out_features, in_features}), {}, generator));
   const auto [left, right] = detail::spectral_start(weight.shape(), false, generator);
-  u.copy_from(left), v.copy_from(right);
+  u = register_buffer("u", left);
+  v = register_buffer("v", right);
 }
+
+Tensor SpectralLinear::forward(const Tensor& x) { return linear(x, normalized_weight()); }
 
 std::string SpectralLinear::description() const {
   return concat("SpectralLinear(", weight.size(1), ", ", weight.size(0), ")");

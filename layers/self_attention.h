@@ -4,13 +4,20 @@
 
 namespace weft {
 
-/// SpectralNorm<Linear> without bias, whose weight [out, in] starts with kaiming_normal_: x [..., in] ->
-/// [..., out]. State: weight, u [out], v [in].
-class SpectralLinear : public SpectralNorm<Linear> {
+/// A linear map without bias under spectral normalisation, as SpectralNorm in parametrizations.h does it: x
+/// [..., in] -> [..., out]. The weight [out, in] starts with kaiming_normal_. State: weight, u [out], v [in].
+/// It is no Linear, so that what starts all Linear layers of a model leaves it alone.
+class SpectralLinear : public Module {
  public:
   SpectralLinear(Module& parent, std::string_view name, int64_t in_features, int64_t out_features,
                  Generator& generator = default_generator());
+
+  Tensor forward(const Tensor& x) override;
+  /// W / sigma, after a step of the power iteration where the module is in training.
+  Tensor normalized_weight() { return detail::spectral_normalized(weight, u, v, false, training(), {}); }
   std::string description() const override;
+
+  Tensor weight, u, v;
 };
 
 struct SelfAttentionOptions {
