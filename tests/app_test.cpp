@@ -575,7 +575,7 @@ TEST_CASE("bench op measures every family") {
             doctest::Approx(row["gigabytes_per_second"].get<double>() /
                             row["copy_gigabytes_per_second"].get<double>()));
   }
-  CHECK(families.size() == 10);
+  CHECK(families.size() == 11);
   const auto find = [&](const std::string& family, const std::string& op, const std::string& shape,
                         const std::string& pass) {
     for (const json& row : families[family])

@@ -97,8 +97,8 @@ struct Total {
 }  // namespace
 
 std::vector<std::string> op_families() {
-  return {"conv",      "norm",        "activation", "pool",    "loss",    "matmul",   "attention",
-          "embedding", "elementwise", "reduce",     "dropout", "augment", "optimizer"};
+  return {"conv",     "norm",        "activation", "pool",    "loss",    "matmul",   "attention",
+          "sequence", "elementwise", "reduce",     "dropout", "augment", "optimizer"};
 }
 
 std::string text_of(const Shape& shape) {

@@ -50,7 +50,7 @@ Entry norm(const char* op, const Shape& x, bool affine, const BenchPlace& place,
 /// gradient is written, set to 0 before.
 Entry embedding_entry(int64_t tokens, int64_t entries, int64_t width, const BenchPlace& place) {
   const double rows = double(tokens * width), table = double(entries * width);
-  return {"embedding",
+  return {"sequence",
           "embedding",
           {tokens, width},
           2 * rows,
@@ -69,7 +69,7 @@ Entry embedding_entry(int64_t tokens, int64_t entries, int64_t width, const Benc
 
 Entry softmax_entry(const Shape& scores) {
   const double n = double(scores.numel());
-  return {"attention", "masked_softmax causal", scores, 1.5 * n, 3 * n, [] {
+  return {"sequence", "masked_softmax causal", scores, 1.5 * n, 3 * n, [] {
             return std::pair<std::shared_ptr<Module>, OpFunction>(
                 std::make_shared<Module>(), [](const std::vector<Tensor>& x) {
                   return masked_softmax(x[0], {.is_causal = true}, 0.125);
@@ -89,11 +89,11 @@ std::vector<OpCase> sequence_cases(const Shape& image, const BenchPlace& place) 
       norm("instance_norm", image, false, place, layer<InstanceNorm2d>(channels)),
       embedding_entry(8192, 30000, 512, place),
       softmax_entry({32, 4, 128, 128}),
-      {"attention", "MultiheadAttention", tokens, 0, 0, layer<MultiheadAttention>(tokens[2], int64_t{4})},
-      {"attention", "TransformerEncoderLayer", tokens, 0, 0,
+      {"sequence", "MultiheadAttention", tokens, 0, 0, layer<MultiheadAttention>(tokens[2], int64_t{4})},
+      {"sequence", "TransformerEncoderLayer", tokens, 0, 0,
        layer<TransformerEncoderLayer>(tokens[2], int64_t{4},
                                       TransformerOptions{.dim_feedforward = 4 * tokens[2], .dropout = 0})},
-      {"conv",
+      {"sequence",
        "conv_transpose2d",
        {32, 16, 16, 128},
        0,
