@@ -10,9 +10,6 @@
 namespace weft::kernels::WEFT_ISA {
 namespace {
 
-// The most parts that are summed apart, and the least elements worth a part.
-constexpr int64_t kMostParts = 64, kLeastPart = 16 << 10;
-
 template <class A>
 constexpr int kCount = int(sizeof(A::starts) / sizeof(double));
 
