@@ -116,6 +116,15 @@ WEFT_HD Dual<V> erf(Dual<V> x) {
   return {erf(x.value), chain(V(two_over_root_pi) * exp(V(0) - x.value * x.value), x.tangent)};
 }
 template <class V>
+WEFT_HD Dual<V> normal_cdf(Dual<V> x) {
+  return {normal_cdf(x.value), chain(normal_density(x.value), x.tangent)};
+}
+template <class V>
+WEFT_HD Dual<V> normal_density(Dual<V> x) {
+  const V density = normal_density(x.value);
+  return {density, chain(density, chain(V(0) - x.value, x.tangent))};
+}
+template <class V>
 WEFT_HD Dual<V> sin(Dual<V> x) {
   return {sin(x.value), chain(cos(x.value), x.tangent)};
 }

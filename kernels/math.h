@@ -43,6 +43,16 @@ WEFT_HD T reciprocal(T x) {
 #endif
   return T(1) / x;
 }
+/// The normal distribution function (1 + erf(x / sqrt(2))) / 2, by erfc, which does not cancel below 0, and
+/// its density e^(-x^2 / 2) / sqrt(2 pi).
+template <Scalar T>
+WEFT_HD T normal_cdf(T x) {
+  return T(0.5) * std::erfc(T(-0.7071067811865476) * x);
+}
+template <Scalar T>
+WEFT_HD T normal_density(T x) {
+  return T(0.3989422804014327) * std::exp(T(-0.5) * x * x);
+}
 /// As SIMD does it: the second operand where either is NaN.
 template <Scalar T>
 WEFT_HD T max(T a, T b) {

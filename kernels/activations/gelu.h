@@ -8,18 +8,16 @@ namespace weft::kernels::activations {
 /// limits; x held there keeps 0 * inf out of them.
 struct gelu {
   static constexpr double param = 0;
-  static constexpr double root_half = 0.7071067811865476, one_over_root_two_pi = 0.3989422804014327;
   template <class V>
   WEFT_HD static V forward(V x, V) {
     using namespace math;
-    const V c = clamp(x, V(-100), V(100));
-    return max(V(-100), x) * (V(0.5) * (V(1) + erf(V(root_half) * c)));
+    return max(V(-100), x) * normal_cdf(x);
   }
   template <class V>
   WEFT_HD static V derivative(V x, V) {
     using namespace math;
     const V c = clamp(x, V(-100), V(100));
-    return V(0.5) * (V(1) + erf(V(root_half) * c)) + c * (V(one_over_root_two_pi) * exp(V(-0.5) * c * c));
+    return normal_cdf(c) + c * normal_density(c);
   }
 };
 

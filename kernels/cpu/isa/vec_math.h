@@ -90,8 +90,11 @@ struct ExpParts {
   Vec n, r, tail;
   IntLanes whole;
 };
-WEFT_INLINE ExpParts exp_parts(Vec x) {
+WEFT_INLINE Vec exp_tail(Vec r) {
   constexpr float kTail[] = {0.5f, 0.16666512f, 0.041666187f, 0.008369599f, 0.001395172f};
+  return r * r * polynomial(r, kTail);
+}
+WEFT_INLINE ExpParts exp_parts(Vec x) {
   const Vec magic(
       12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number, which its low bits then hold
   const Vec shifted = fma(x, Vec(1.44269504f), magic);
@@ -101,17 +104,14 @@ WEFT_INLINE ExpParts exp_parts(Vec x) {
   p.r = fma(p.n, Vec(-0.693359375f),
             x);  // ln 2 in two parts, the first with few enough bits to be exact times n
   p.r = fma(p.n, Vec(2.12194440e-4f), p.r);
-  p.tail = p.r * p.r * polynomial(p.r, kTail);
+  p.tail = exp_tail(p.r);
   return p;
 }
 /// 2^n for -126 <= n <= 127.
 WEFT_INLINE Vec power_of_two(IntLanes n) { return from_bits(to_exponent(add(n, int_lanes(127)))); }
 
-/// e^x within 1 ulp.
-WEFT_INLINE Vec exp(Vec x) {
-  x = min(Vec(89.5f), max(Vec(-105.0f), x));
-  const ExpParts p = exp_parts(x);
-  const Vec mantissa = Vec(1.0f) + (p.r + p.tail);
+/// 2^n times the mantissa, for |n| <= 252.
+WEFT_INLINE Vec scaled(Vec mantissa, const ExpParts& p) {
 #if defined(WEFT_ISA_avx512)
   return Vec(FloatLanes(_mm512_maskz_scalef_ps(kAllLanes, mantissa.v, p.n.v)));
 #else
@@ -120,12 +120,18 @@ WEFT_INLINE Vec exp(Vec x) {
 #endif
 }
 
+/// e^x within 1 ulp.
+WEFT_INLINE Vec exp(Vec x) {
+  const ExpParts p = exp_parts(min(Vec(89.5f), max(Vec(-105.0f), x)));
+  return scaled(Vec(1.0f) + (p.r + p.tail), p);
+}
+
 /// e^x for |x| <= 1000 within 1 ulp: where one instruction scales by any power of two, nothing has to be held
 /// in range before.
 WEFT_INLINE Vec bounded_exp(Vec x) {
 #if defined(WEFT_ISA_avx512)
   const ExpParts p = exp_parts(x);
-  return Vec(FloatLanes(_mm512_maskz_scalef_ps(kAllLanes, (Vec(1.0f) + (p.r + p.tail)).v, p.n.v)));
+  return scaled(Vec(1.0f) + (p.r + p.tail), p);
 #else
   return exp(x);
 #endif
@@ -139,6 +145,16 @@ WEFT_INLINE Vec expm1(Vec x) {
       power_of_two(subtract(p.whole, int_lanes(1)));  // 2^n itself would overflow at the upper end
   const Vec half = fma(half_scale, p.r + p.tail, half_scale - Vec(0.5f));
   return half + half;
+}
+
+/// e^(-x^2 / 2) for |x| <= 14.4 within 1 ulp. x^2 / 2 is taken exactly: rounded, its last place would be up
+/// to 100 units of the result's.
+WEFT_INLINE Vec exp_half_square(Vec x) {
+  const Vec high = from_bits(bits(x) & int_lanes(int32_t(0xfffff000)));  // its square is exact
+  ExpParts p = exp_parts(Vec(-0.5f) * x * x);
+  Vec r = fma(p.n, Vec(-0.693359375f), Vec(-0.5f) * high * high);
+  r = fma(p.n, Vec(2.12194440e-4f), fma(Vec(-0.5f) * (x - high), x + high, r));
+  return scaled(Vec(1.0f) + (r + exp_tail(r)), p);
 }
 
 /// ln(1 + f) for sqrt(1/2) - 1 <= f <= sqrt(2) - 1, plus n ln 2.
@@ -209,6 +225,21 @@ WEFT_INLINE Vec erf(Vec x) {
   const Vec far = Vec(1.0f) - exp(a * polynomial(a, kFar));
   return select(a < Vec(0.925f), near, with_sign(far, x));
 }
+
+/// The normal distribution function (1 + erf(x / sqrt(2))) / 2 within 7 ulp, also where it is small: 1/2 + x
+/// P(x^2) near 0, else the tail e^(-x^2 / 2) t Q(t - 1/2) with t = 1 / (1 + 0.3 |x| / sqrt(2)).
+WEFT_INLINE Vec normal_cdf(Vec x) {
+  constexpr float kNear[] = {0.39894228f,     -0.0664903606f,  0.00997332848f,
+                             -0.00118634399f, 0.000113502296f, -7.66053817e-6f};
+  constexpr float kTail[] = {0.162489963f, 0.276523616f, 0.397562465f,   0.474868206f,  0.455661903f,
+                             0.326655519f, 0.140113006f, -0.0155578454f, -0.0654073453f};
+  const Vec a = min(Vec(14.4f), abs(x)), t = reciprocal(fma(Vec(0.21213204f), a, Vec(1.0f)));
+  const Vec tail = exp_half_square(a) * (t * polynomial(t - Vec(0.5f), kTail));
+  const Vec near = fma(x, polynomial(a * a, kNear), Vec(0.5f));
+  return select(a < Vec(1.0f), near, select(x > Vec(0.0f), Vec(1.0f) - tail, tail));
+}
+/// Its density e^(-x^2 / 2) / sqrt(2 pi) within 3 ulp.
+WEFT_INLINE Vec normal_density(Vec x) { return Vec(0.398942280f) * exp_half_square(min(Vec(14.4f), abs(x))); }
 
 /// sin(x + quadrants pi / 2) for whole quadrants, 0 or 1: within 2^-23, or 2 ulp of larger results.
 /// Up to 8192 pi / 2 is taken off in three parts, the first two with few enough bits to be exact times their
