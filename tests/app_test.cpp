@@ -472,6 +472,42 @@ TEST_CASE("lab lists the optimizers") {
   check_error(weft_run({"lab", "optimizers"}), 2, {"--list"});
 }
 
+TEST_CASE("lab draws and certifies activations") {
+  for (const char* file : {"some.svg", "some.png"}) {
+    const Result r =
+        weft_run({"lab", "activations", "--plot", at(file), "--names", "mish,relu", "--range", "-3,2"});
+    CHECK(r.code == 0);
+    CHECK(has(r.out, "drew 2 activations"));
+    CHECK(fs::file_size(at(file)) > 1000);
+  }
+  const auto usage = [](std::vector<std::string> more, const std::string& text) {
+    more.insert(more.begin(), {"lab", "activations"});
+    check_error(weft_run(more), 2, {text});
+  };
+  usage({"--plot", at("some.gif")}, ".svg or .png");
+  usage({"--plot", at("none.svg"), "--names", "mish,misch"}, "misch");
+  usage({"--plot", at("none.svg"), "--range", "3,-3"}, "--range");
+  usage({"--plot", at("none.svg"), "--range", "nan,1"}, "--range");
+  usage({"--plot", at("none.svg"), "--certify"}, "--plot");
+  usage({"--certify", "--isa", "mmx"}, "mmx");
+  usage({"--certify", "--stride", "0"}, "--stride");
+  CHECK_FALSE(fs::exists(at("none.svg")));
+  check_error(weft_run({"lab", "activations", "--plot", at("no/such/folder.svg")}), 1,
+              {"no/such/folder.svg"});
+  const Result table =
+      weft_run({"lab", "activations", "--certify", "--stride", "1000003", "--names", "mish,silu"});
+  CHECK(table.code == 0);
+  CHECK(has(table.out, "\nmish "));
+  CHECK(has(table.out, "\nsilu "));
+  const Result row = weft_run({"lab", "activations", "--certify", "--stride", "1000003", "--names", "relu",
+                               "--isa", "reference", "--json"});
+  CHECK(row.code == 0);
+  const json relu = json::parse(row.out);
+  CHECK(relu.at("name") == "relu");
+  CHECK(relu.at("isa") == "reference");
+  CHECK(relu.at("value").at("ulp") == 0);
+}
+
 TEST_CASE("bench prints JSON lines") {
   const Result step =
       weft_run({"bench", "step", "--size", "32", "--batch-size", "2", "--steps", "1", "--json"});
