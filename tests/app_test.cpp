@@ -124,7 +124,7 @@ TEST_CASE("wrong usage ends with 2 and names what is known") {
   check_error(weft_run({"train", "--epochs", "many"}), 2, {"--epochs"});
   check_error(weft_run({"train", "--epochs", "0"}), 2, {"--epochs"});
   check_error(weft_run({"train", "--model", "resnet18"}), 2, {"resnet18", "mxresnet18", "xresnet152"});
-  check_error(weft_run({"train", "--optimizer", "adagrad"}), 2, {"adagrad", "ranger", "novograd", "lars"});
+  check_error(weft_run({"train", "--optimizer", "adagad"}), 2, {"adagad", "ranger", "novograd", "lars"});
   check_error(weft_run({"train", "--activation", "smish"}), 2, {"smish", "mish", "relu"});
   check_error(weft_run({"train", "--schedule", "linear"}), 2, {"linear", "flat-cosine", "one-cycle"});
   check_error(weft_run({"train", "--noisy-labels", "table.csv"}), 2, {"CSV:COLUMN"});
