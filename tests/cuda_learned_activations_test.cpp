@@ -75,11 +75,13 @@ TEST_CASE_TEMPLATE("learned activations: y, dx and the parameters' gradients", T
         table.learned_activation_backward(args, device_dy.data(), device_dx.data(), device_to);
         CHECK_NEAR(T, device_y.host(), y);
         CHECK_NEAR(T, device_dx.host(), dx);
-        // The gradients are summed from inputs that are rounded already, in float.
+        // Sums in float of terms of up to 6, which may cancel.
         std::vector<std::vector<float>> first;
         for (size_t k = 0; k < known.size(); ++k) {
           first.push_back(device_gradients[k]->host());
-          CHECK_NEAR(float, first[k], gradients[k]);
+          for (size_t c = 0; c < gradients[k].size(); ++c)
+            CHECK_MESSAGE(std::abs(double(first[k][c]) - gradients[k][c]) <= 1e-5 * std::sqrt(double(rows)),
+                          generator().seed());
         }
         // The same bits again, and in place.
         const auto dx_before = device_dx.host();
