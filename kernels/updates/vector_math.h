@@ -42,11 +42,12 @@ WEFT_HD T vector_exp(T x) {
 template <class T>
 WEFT_HD T vector_cbrt(T x) {
   if constexpr (std::is_same_v<T, float>) {
-    // A third of the exponent and of the fraction comes within 6 %; each step of Newton's method squares
-    // that.
-    const auto bits = int32_t(float(same_bits<int32_t>(x)) * (1.0f / 3)) + 709921077;
-    float y = same_bits<float>(bits);
-    for (int i = 0; i < 3; ++i) y = (1.0f / 3) * (2 * y + x / (y * y));
+    // The inverse root first, which needs no division: from its exponent and fraction within 4 %, and each
+    // step of Newton's method squares that.
+    float z = same_bits<float>(0x54a2fa8c - int32_t(float(same_bits<int32_t>(x)) * (1.0f / 3)));
+    for (int i = 0; i < 2; ++i) z *= (1.0f / 3) * (4 - x * z * z * z);
+    float y = x * z * z;
+    y -= (1.0f / 3) * z * z * (y * y * y - x);
     return x > 0 && x < INFINITY ? y : x;  // 0, NaN and infinity are their own
   } else {
     return std::cbrt(x);

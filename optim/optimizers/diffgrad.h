@@ -34,16 +34,17 @@ struct diffgrad {
   static constexpr int kSlots = 3;
   T step, eps, l2;                 // step: lr sqrt(1 - beta2^t) / (1 - beta1^t)
   T beta1, fresh1, beta2, fresh2;  // fresh: 1 - beta
-  T slope, span, offset;           // the coefficient: span sigmoid(slope d) + offset, |d| where `absolute`
-  bool absolute, aliased;
+  // The coefficient: span sigmoid(with_sign d + without_sign |d|) + offset. No branch, so that it is done on
+  // vectors.
+  T with_sign, without_sign, span, offset;
 
   WEFT_HD void operator()(T& p, T g, T& m, T& v, T& previous) const {
     const T d = g + l2 * p;
     m = beta1 * m + fresh1 * d;
     v = beta2 * v + fresh2 * d * d;
-    const T change = (aliased ? d : previous) - d, size = change < 0 ? -change : change;
-    const T friction =
-        span / (1 + kernels::updates::vector_exp(-slope * (absolute ? size : change))) + offset;
+    const T change = previous - d;
+    const T exponent = with_sign * change + without_sign * kernels::math::abs(change);
+    const T friction = span / (1 + kernels::updates::vector_exp(-exponent)) + offset;
     previous = d;
     p -= step * friction * m / (kernels::math::sqrt(v) + eps);
   }
@@ -70,6 +71,9 @@ class DiffGrad : public FormulaOptimizer<DiffGrad, DiffGradOptions> {
   static updates::diffgrad<T> formula(const Options& o, int64_t t) {
     const bool wide = o.friction == Friction::wide;
     const double root = std::sqrt(1 - std::pow(o.betas[1], double(t)));
+    const double slope = o.aliased && t > 1 ? 0
+                         : wide             ? 0.5
+                                            : 1;  // the difference of a thing and itself is 0
     return {.step = T(o.lr * root / (1 - std::pow(o.betas[0], double(t)))),
             .eps = T(o.eps),
             .l2 = T(o.weight_decay),
@@ -77,11 +81,10 @@ class DiffGrad : public FormulaOptimizer<DiffGrad, DiffGradOptions> {
             .fresh1 = T(1 - o.betas[0]),
             .beta2 = T(o.betas[1]),
             .fresh2 = T(1 - o.betas[1]),
-            .slope = T(wide ? 0.5 : 1),
+            .with_sign = T(o.friction == Friction::with_sign ? slope : 0),
+            .without_sign = T(o.friction == Friction::with_sign ? 0 : slope),
             .span = T(wide ? 9 : 1),
-            .offset = T(wide ? -4 : 0),
-            .absolute = o.friction != Friction::with_sign,
-            .aliased = o.aliased && t > 1};
+            .offset = T(wide ? -4 : 0)};
   }
 };
 
