@@ -29,6 +29,7 @@
 #include "weft/engine/ops/rrelu.h"
 #include "weft/engine/ops/shape.h"
 #include "weft/engine/ops/split.h"
+#include "weft/engine/ops/stochastic_depth.h"
 #include "weft/engine/profile.h"
 #include "weft/engine/random.h"
 #include "weft/engine/safetensors.h"

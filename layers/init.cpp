@@ -4,6 +4,9 @@
 #include <cmath>
 #include <utility>
 
+#include "weft/layers/conv2d.h"
+#include "weft/layers/linear.h"
+
 namespace weft::init {
 
 Tensor constant_(Tensor t, double value) {
@@ -63,6 +66,17 @@ Tensor kaiming_normal_(Tensor weight, const KaimingOptions& options, Generator& 
 Tensor kaiming_uniform_(Tensor weight, const KaimingOptions& options, Generator& generator) {
   double std = kaiming_std(weight, options);
   return uniform_of_std(std::move(weight), std, generator);
+}
+
+void kaiming_normal_all_(Module& root, Generator& generator) {
+  const auto start = [&](const Tensor& weight, const Tensor& bias) {
+    kaiming_normal_(weight, {}, generator);
+    if (bias.defined()) zeros_(bias);
+  };
+  root.visit([&](const std::string&, Module& module) {
+    if (auto* conv = dynamic_cast<Conv2d*>(&module)) start(conv->weight, conv->bias);
+    if (auto* linear = dynamic_cast<Linear*>(&module)) start(linear->weight, linear->bias);
+  });
 }
 
 Tensor xavier_normal_(Tensor weight, double gain, Generator& generator) {

@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "weft/engine/module.h"
 #include "weft/engine/tensor.h"
 #include "weft/kernels/activation.h"
 
@@ -37,6 +38,9 @@ Tensor kaiming_normal_(Tensor weight, const KaimingOptions& options = {},
 /// Uniform with the same standard deviation: bound gain sqrt(3 / fan).
 Tensor kaiming_uniform_(Tensor weight, const KaimingOptions& options = {},
                         Generator& generator = default_generator());
+
+/// kaiming_normal_ on the weights of all convolutions and linear layers in `root`, their biases 0.
+void kaiming_normal_all_(Module& root, Generator& generator = default_generator());
 
 /// Normal with std gain sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio, 2010).
 Tensor xavier_normal_(Tensor weight, double gain = 1, Generator& generator = default_generator());

@@ -1,48 +1,198 @@
 #include "weft/layers/models.h"
 
+#include "weft/layers/cifar_resnet.h"
+#include "weft/layers/depth_net.h"
+#include "weft/layers/mlp.h"
+#include "weft/layers/xresnet.h"
+
 namespace weft {
 namespace {
 
-struct Model {
-  std::string name;
+using Catalogue = std::vector<ModelEntry>;
+using Made = std::unique_ptr<Module>;
+
+constexpr const char* kMXResNet = "lessw2020/Ranger-Mish-ImageWoof-5@b0aa735 mxresnet.py";
+constexpr const char* kBagOfTricks = "He et al. 2018, arXiv 1812.01187; fastai's xresnet.py";
+constexpr const char* kTrick = "ayasyrev/model_constructor@df26b9b net.py";
+constexpr const char* kDepthwise = "liuyao12/imagenette_experiments@96ad29b ResNet_separable.ipynb";
+constexpr const char* kFastai2 = "fastai/fastai2@3faec08 vision/models/xresnet.py";
+constexpr const char* kCifar = "He et al. 2015, arXiv 1512.03385; digantamisra98/Mish@ec1faeb exps/resnet.py";
+constexpr const char* kDepth = "digantamisra98/Mish@04f997a Layers_Acc.ipynb";
+
+/// A network of the XResNet family.
+ModelEntry xresnet(std::string name, std::string description, const char* source, Activation activation,
+                   const XResNetPlan& plan, int64_t parameters, int64_t multiply_adds) {
+  return {.name = std::move(name),
+          .description = std::move(description),
+          .source = source,
+          .activation = activation,
+          .parameters = parameters,
+          .multiply_adds = multiply_adds,
+          .attention = true,
+          .smallest_size = plan.block.pool == BlockPool::max_blur ? 32 : 8,
+          .make = [plan](const ModelOptions& o, Generator& g) -> Made {
+            return std::make_unique<XResNet>(plan,
+                                             XResNetOptions{.activation = o.activation,
+                                                            .activation_param = o.activation_param,
+                                                            .self_attention = o.self_attention,
+                                                            .symmetric = o.symmetric,
+                                                            .recompute = o.recompute,
+                                                            .in_channels = o.in_channels,
+                                                            .classes = o.classes},
+                                             g);
+          }};
+}
+
+/// Depth (or what else tells the networks of a family apart), parameters, multiply-adds.
+struct Size {
   int depth;
-  Activation activation;
+  int64_t parameters, multiply_adds;
 };
 
-const std::vector<Model>& models() {
-  static const std::vector<Model> list = [] {
-    std::vector<Model> made;
-    for (int depth : {18, 34, 50, 101, 152})
-      made.push_back({concat("mxresnet", depth), depth, Activation::mish});
-    for (int depth : {18, 34, 50, 101, 152})
-      made.push_back({concat("xresnet", depth), depth, Activation::relu});
+constexpr Size kXResNets[] = {{18, 11228586, 783684608},
+                              {34, 21336746, 1387664384},
+                              {50, 23575466, 1526091776},
+                              {101, 42567594, 2738245632},
+                              {152, 58211242, 3950399488}};
+constexpr Size kTricks[] = {
+    {18, 11228586, 784532480}, {34, 21336746, 1388512256}, {50, 23575466, 1452216320}};
+constexpr Size kDepthwises[] = {
+    {2, 19294208, 1155674112}, {4, 30760758, 1895059456}, {6, 42227308, 2634444800}};
+constexpr Size kSqueezed[] = {{18, 13138026, 742484992},
+                              {34, 23638178, 1365409792},
+                              {50, 25550618, 1461497856},
+                              {101, 46946138, 2684792832}};
+constexpr Size kResNeXts[] = {{18, 13047914, 742396928},
+                              {34, 23475434, 1365251072},
+                              {50, 23019626, 1458982912},
+                              {101, 42168426, 2680049664}};
+constexpr Size kCifars[] = {{20, 269722, 40551040},
+                            {32, 464154, 68862592},
+                            {44, 658586, 97174144},
+                            {56, 853018, 125485696},
+                            {110, 1727962, 252887680}};
+
+void add_xresnets(Catalogue& list) {
+  const auto add = [&](std::string name, std::string description, const char* source, Activation activation,
+                       const XResNetPlan& plan, const Size& s) {
+    list.push_back(xresnet(std::move(name), std::move(description), source, activation, plan, s.parameters,
+                           s.multiply_adds));
+  };
+  for (const Size& s : kXResNets)
+    add(concat("mxresnet", s.depth), "XResNet with Mish, stem 32-64-64", kMXResNet, Activation::mish,
+        xresnet_plan(s.depth), s);
+  for (const Size& s : kXResNets)
+    add(concat("xresnet", s.depth), "ResNet-D, stem 32-64-64", kBagOfTricks, Activation::relu,
+        xresnet_plan(s.depth), s);
+  for (const Size& s : kTricks)
+    add(concat("mxresnet", s.depth, "-trick"), "ResnetTrick: MaxBlurPool before both branches of a block",
+        kTrick, Activation::mish, trick_plan(s.depth), s);
+  for (const Size& s : kDepthwises)
+    add(concat("mxresnet-dw", s.depth),
+        concat("depthwise bottlenecks, ", s.depth, " filters for each channel"), kDepthwise, Activation::mish,
+        depthwise_plan(s.depth), s);
+  for (const Size& s : kSqueezed)
+    add(concat("xse_resnext", s.depth), "ResNeXt 32x4 with squeeze-and-excitation", kFastai2,
+        Activation::mish, resnext_plan(s.depth, 16), s);
+  for (const Size& s : kResNeXts)
+    add(concat("xresnext", s.depth), "ResNeXt 32x4", kFastai2, Activation::mish, resnext_plan(s.depth, 0), s);
+}
+
+void add_cifar_resnets(Catalogue& list) {
+  for (const Size& s : kCifars)
+    list.push_back({.name = concat("resnet", s.depth),
+                    .description = "ResNet for CIFAR, 16-32-64 channels, shortcut A",
+                    .source = kCifar,
+                    .activation = Activation::relu,
+                    .parameters = s.parameters,
+                    .multiply_adds = s.multiply_adds,
+                    .size = 32,
+                    .make = [depth = s.depth](const ModelOptions& o, Generator& g) -> Made {
+                      return std::make_unique<CifarResNet>(
+                          depth,
+                          CifarResNetOptions{.activation = *o.activation,
+                                             .activation_param = o.activation_param,
+                                             .recompute = o.recompute,
+                                             .in_channels = o.in_channels,
+                                             .classes = o.classes},
+                          g);
+                    }});
+}
+
+void add_dense_nets(Catalogue& list) {
+  list.push_back({.name = "mlp",
+                  .description = "two hidden layers of 512",
+                  .source = "He et al. 2015, arXiv 1502.01852 (its initialisation)",
+                  .activation = Activation::mish,
+                  .parameters = 1472522,
+                  .multiply_adds = 1471488,
+                  .size = 28,
+                  .fixed_size = true,
+                  .make = [](const ModelOptions& o, Generator& g) -> Made {
+                    return std::make_unique<MLP>(
+                        o.image_size * o.image_size * o.in_channels, o.classes,
+                        MLPOptions{.activation = *o.activation, .activation_param = o.activation_param}, g);
+                  }});
+  for (int layers = 15; layers <= 25; ++layers)
+    list.push_back(
+        {.name = concat("depth", layers),
+         .description = concat("the Mish paper's depth study, ", layers - 3, " dense layers of 500"),
+         .source = kDepth,
+         .activation = Activation::mish,
+         .parameters = 5299580 + (layers - 15) * 251500,  // 500 500 + 500 and 1000 of batch norm
+         .multiply_adds = 16119000 + (layers - 15) * 250000,
+         .size = 28,
+         .fixed_size = true,
+         .smallest_size = 10,
+         .make = [layers](const ModelOptions& o, Generator& g) -> Made {
+           return std::make_unique<DepthNet>(layers - 3,
+                                             DepthNetOptions{.activation = *o.activation,
+                                                             .activation_param = o.activation_param,
+                                                             .in_channels = o.in_channels,
+                                                             .image_size = o.image_size,
+                                                             .classes = o.classes},
+                                             g);
+         }});
+}
+
+}  // namespace
+
+const std::vector<ModelEntry>& model_catalogue() {
+  static const Catalogue list = [] {
+    Catalogue made;
+    add_xresnets(made);
+    add_cifar_resnets(made);
+    add_dense_nets(made);
     return made;
   }();
   return list;
 }
 
-}  // namespace
-
-std::unique_ptr<Module> make_model(std::string_view name, const XResNetOptions& options,
-                                   Generator& generator) {
-  for (const Model& m : models()) {
-    if (m.name != name) continue;
-    XResNetOptions o = options;
-    if (!o.activation) o.activation = m.activation;
-    return std::make_unique<XResNet>(m.depth, o, generator);
-  }
+const ModelEntry& find_model(std::string_view name) {
   std::string known;
-  for (const std::string& n : model_names()) known += (known.empty() ? "" : ", ") + n;
+  for (const ModelEntry& entry : model_catalogue()) {
+    if (entry.name == name) return entry;
+    known += (known.empty() ? "" : ", ") + entry.name;
+  }
   fail("make_model: there is no model \"", name, "\"; known: ", known);
 }
 
 const std::vector<std::string>& model_names() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> list;
-    for (const Model& m : models()) list.push_back(m.name);
+    for (const ModelEntry& entry : model_catalogue()) list.push_back(entry.name);
     return list;
   }();
   return names;
+}
+
+std::unique_ptr<Module> make_model(std::string_view name, const ModelOptions& options, Generator& generator) {
+  const ModelEntry& entry = find_model(name);
+  check(entry.attention || !(options.self_attention || options.symmetric), "make_model: ", name,
+        " has no place for self-attention; leave it out");
+  ModelOptions own = options;
+  if (!own.activation) own.activation = entry.activation;
+  return entry.make(own, generator);
 }
 
 }  // namespace weft

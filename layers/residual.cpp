@@ -1,6 +1,7 @@
 #include "weft/layers/residual.h"
 
 #include "weft/engine/ops/elementwise.h"
+#include "weft/layers/blur_pool.h"
 #include "weft/layers/init.h"
 
 namespace weft {
@@ -14,15 +15,36 @@ BatchNormOptions activated(const ResBlockOptions& o) {
   return {.activation = o.activation, .activation_param = o.activation_param};
 }
 
-// The last batch norm of the main branch applies the activation too, unless attention comes in between.
+// The last batch norm of the main branch applies the activation too, unless something comes in between.
 BatchNormOptions last(const ResBlockOptions& o) {
-  return o.self_attention ? BatchNormOptions{} : activated(o);
+  return o.self_attention || o.reduction > 0 ? BatchNormOptions{} : activated(o);
 }
 
 const ResBlockOptions& checked(const ResBlockOptions& o, std::string_view name) {
   check(o.expansion >= 1 && (o.stride == 1 || o.stride == 2), "ResBlock ", name, ": expansion ", o.expansion,
         ", stride ", o.stride, "; the expansion must be at least 1, the stride 1 or 2");
+  check(o.width >= 0 && o.depthwise >= 0 && o.reduction >= 0, "ResBlock ", name, ": width ", o.width,
+        ", depthwise ", o.depthwise, ", reduction ", o.reduction, "; none may be negative");
+  check(o.depthwise == 0 || (o.expansion > 1 && o.groups == 1 && o.width == 0), "ResBlock ", name,
+        ": depthwise ", o.depthwise, " needs a bottleneck (expansion above 1) without groups or width");
   return o;
+}
+
+// Output channels of the 3x3 convolution: the first of a basic block, the second of a bottleneck.
+int64_t width(const ResBlockOptions& o, int64_t hidden) {
+  return o.depthwise > 0 ? hidden * o.depthwise : o.width > 0 ? o.width : hidden;
+}
+Conv2dLayerOptions spatial(const ResBlockOptions& o, int64_t hidden) {
+  Conv2dLayerOptions conv = same(3, o.pool_first ? 1 : o.stride);
+  conv.groups = o.depthwise > 0 ? hidden : o.groups;
+  return conv;
+}
+
+std::unique_ptr<Module> make_pool(Module& parent, BlockPool kind) {
+  const Pool2dOptions halves{.kernel = 2, .ceil_mode = true};
+  if (kind == BlockPool::avg) return std::make_unique<AvgPool2d>(parent, "pool", halves);
+  if (kind == BlockPool::max) return std::make_unique<MaxPool2d>(parent, "pool", halves);
+  return std::make_unique<MaxBlurPool2d>(parent, "pool");
 }
 
 }  // namespace
@@ -41,43 +63,55 @@ ConvBn::ConvBn(Module& parent, std::string_view name, int64_t in_channels, int64
          {.activation = options.activation, .activation_param = options.activation_param}, generator) {}
 
 ResBlock::ResBlock(Module& parent, std::string_view name, int64_t in, int64_t hidden,
-                   const ResBlockOptions& o, Generator& generator)
+                   const ResBlockOptions& options, Generator& generator)
     : Module(parent, name),
-      conv1(*this, "conv1", in, hidden, o.expansion == 1 ? same(3, o.stride) : same(1), generator),
-      bn1(*this, "bn1", hidden, activated(o), generator),
-      conv2(*this, "conv2", hidden, hidden, o.expansion == 1 ? same(3) : same(3, o.stride), generator),
-      bn2(*this, "bn2", hidden, o.expansion == 1 ? last(o) : activated(o), generator),
-      options_(checked(o, name)) {
+      conv1(*this, "conv1", in,
+            options.expansion > 1 && options.depthwise > 0 ? hidden : width(options, hidden),
+            options.expansion == 1 ? spatial(options, hidden) : same(1), generator),
+      bn1(*this, "bn1", conv1.weight.size(0), activated(options), generator),
+      conv2(*this, "conv2", conv1.weight.size(0), options.expansion == 1 ? hidden : width(options, hidden),
+            options.expansion == 1 ? same(3) : spatial(options, hidden), generator),
+      options_(checked(options, name)) {
+  const ResBlockOptions& o = options_;
   const int64_t out = hidden * o.expansion;
+  if (o.depthwise == 0)
+    bn2.emplace(*this, "bn2", conv2.weight.size(0), o.expansion == 1 ? last(o) : activated(o), generator);
   if (o.expansion != 1) {
-    conv3.emplace(*this, "conv3", hidden, out, same(1), generator);
+    conv3.emplace(*this, "conv3", conv2.weight.size(0), out, same(1), generator);
     bn3.emplace(*this, "bn3", out, last(o), generator);
   }
-  init::zeros_(bn3 ? bn3->weight : bn2.weight);
-  if (o.self_attention) {
+  init::zeros_(bn3 ? bn3->weight : bn2->weight);
+  if (o.reduction > 0)
+    squeeze.emplace(
+        *this, "squeeze", out, (out / o.reduction + 7) / 8 * 8,
+        SqueezeExcitationOptions{.activation = o.activation, .activation_param = o.activation_param},
+        generator);
+  if (o.self_attention)
     attention.emplace(*this, "attention", out, SelfAttentionOptions{.symmetric = o.symmetric}, generator);
-    act.emplace(*this, "act", o.activation, o.activation_param, out, generator);
-  }
-  if (o.stride != 1) pool.emplace(*this, "pool", Pool2dOptions{.kernel = 2, .ceil_mode = true});
+  if (o.stride != 1) pool = make_pool(*this, o.pool);
   if (in != out) shortcut.emplace(*this, "shortcut", in, out, ConvBnOptions{.kernel = 1}, generator);
+  if (squeeze || attention) act.emplace(*this, "act", o.activation, o.activation_param, out, generator);
 }
 
 Tensor ResBlock::forward(const Tensor& x) {
-  Tensor y = conv_bn(conv1, bn1, x);
-  if (conv3) y = conv_bn(conv2, bn2, y);
+  Tensor side = pool ? (*pool)(x) : x;
+  Tensor y = conv_bn(conv1, bn1, options_.pool_first ? side : x);
+  if (conv3) y = bn2 ? conv_bn(conv2, *bn2, y) : conv2(y);
   Conv2d& last_conv = conv3 ? *conv3 : conv2;
-  BatchNorm2d& last_bn = bn3 ? *bn3 : bn2;
-  Tensor side = x;
-  if (pool) side = (*pool)(side);
+  BatchNorm2d& last_bn = bn3 ? *bn3 : *bn2;
   if (shortcut) side = (*shortcut)(side);
-  if (!attention) return conv_bn(last_conv, last_bn, y, side);
-  y = (*attention)(conv_bn(last_conv, last_bn, y));
+  if (!squeeze && !attention) return conv_bn(last_conv, last_bn, y, side);
+  y = conv_bn(last_conv, last_bn, y);
+  if (squeeze) y = (*squeeze)(y);
+  if (attention) y = (*attention)(y);
   return (*act)(y + side);
 }
 
 std::string ResBlock::description() const {
   std::string s = options_.expansion == 1 ? "ResBlock(basic" : "ResBlock(bottleneck";
-  if (options_.stride != 1) s += concat(", stride ", options_.stride);
+  if (options_.stride != 1) s += concat(options_.pool_first ? ", pool first" : ", stride 2");
+  if (options_.groups != 1) s += concat(", groups ", options_.groups);
+  if (options_.depthwise != 0) s += concat(", depthwise ", options_.depthwise);
   return s + concat(", ", activation_name(options_.activation), ")");
 }
 

@@ -1,93 +1,92 @@
 #include "weft/layers/xresnet.h"
 
-#include <array>
-
+#include "weft/layers/blur_pool.h"
 #include "weft/layers/init.h"
-#include "weft/layers/residual.h"
+#include "weft/layers/separable_conv.h"
 
 namespace weft {
 namespace {
 
-struct Plan {
-  int depth;
-  int64_t expansion;
-  std::array<int, 4> blocks;  // in each stage
-};
-constexpr Plan kPlans[] = {
-    {18, 1, {2, 2, 2, 2}},   {34, 1, {3, 4, 6, 3}},   {50, 4, {3, 4, 6, 3}},
-    {101, 4, {3, 4, 23, 3}}, {152, 4, {3, 8, 36, 3}},
-};
-
-const Plan& plan_of(int depth) {
-  for (const Plan& p : kPlans)
-    if (p.depth == depth) return p;
-  fail("XResNet: there is no depth ", depth, "; known: 18, 34, 50, 101, 152");
-}
-
-void initialize(Module& root, Generator& generator) {
-  root.visit([&](const std::string&, Module& module) {
-    if (auto* conv = dynamic_cast<Conv2d*>(&module)) init::kaiming_normal_(conv->weight, {}, generator);
-    if (auto* linear = dynamic_cast<Linear*>(&module)) {
-      init::kaiming_normal_(linear->weight, {}, generator);
-      init::zeros_(linear->bias);
-    }
-  });
+std::unique_ptr<Module> make_stem_pool(Module& parent, const XResNetPlan& plan) {
+  if (plan.max_blur_stem) return std::make_unique<MaxBlurPool2d>(parent, "pool");
+  return std::make_unique<MaxPool2d>(parent, "pool", Pool2dOptions{.kernel = 3, .stride = 2, .padding = 1});
 }
 
 }  // namespace
 
-XResNet::XResNet(int depth, const XResNetOptions& options, Generator& generator) : depth_(depth) {
-  build(options, generator);
-}
+XResNet::XResNet(int depth, const XResNetOptions& options, Generator& generator)
+    : XResNet(xresnet_plan(depth), options, generator) {}
 XResNet::XResNet(Module& parent, std::string_view name, int depth, const XResNetOptions& options,
                  Generator& generator)
-    : Module(parent, name), depth_(depth) {
-  build(options, generator);
+    : XResNet(parent, name, xresnet_plan(depth), options, generator) {}
+XResNet::XResNet(const XResNetPlan& plan, const XResNetOptions& options, Generator& generator)
+    : pool(make_stem_pool(*this, plan)) {
+  build(plan, options, generator);
+}
+XResNet::XResNet(Module& parent, std::string_view name, const XResNetPlan& plan,
+                 const XResNetOptions& options, Generator& generator)
+    : Module(parent, name), pool(make_stem_pool(*this, plan)) {
+  build(plan, options, generator);
 }
 
-void XResNet::build(const XResNetOptions& o, Generator& generator) {
-  const Plan& plan = plan_of(depth_);
+void XResNet::build(const XResNetPlan& plan, const XResNetOptions& o, Generator& generator) {
   check(o.in_channels > 0 && o.classes > 0, "XResNet: ", o.in_channels, " input channels and ", o.classes,
         " classes; both must be positive");
+  plan_name_ = plan.name;
   activation_ = o.activation.value_or(Activation::mish);
 
-  const int64_t widths[] = {o.in_channels, 32, 64, 64};
-  for (int i = 0; i < 3; ++i) {
-    const ConvBnOptions options{
-        .stride = i == 0 ? 2 : 1, .activation = activation_, .activation_param = o.activation_param};
-    stem.emplace<ConvBn>(std::to_string(i), widths[i], widths[i + 1], options, generator)
-        .recompute(o.recompute);
+  int64_t in = o.in_channels;
+  for (size_t i = 0; i < plan.stem.size(); in = plan.stem[i++]) {
+    const std::string name = std::to_string(i);
+    const int64_t stride = i == 0 ? 2 : 1;
+    if (plan.separable_stem > 0)
+      stem.emplace<DepthwiseSeparableConv>(
+              name, in, plan.stem[i],
+              DepthwiseSeparableConvOptions{.stride = stride,
+                                            .multiplier = plan.separable_stem,
+                                            .activation = activation_,
+                                            .activation_param = o.activation_param},
+              generator)
+          .recompute(o.recompute);
+    else
+      stem.emplace<ConvBn>(
+              name, in, plan.stem[i],
+              ConvBnOptions{
+                  .stride = stride, .activation = activation_, .activation_param = o.activation_param},
+              generator)
+          .recompute(o.recompute);
   }
 
-  int64_t in = 64, hidden = 64;
+  int64_t hidden = 64;
   for (int s = 0; s < 4; ++s, hidden *= 2) {
     auto& stage = stages.emplace<Sequential>(std::to_string(s));
     const int blocks = plan.blocks[size_t(s)];
     for (int b = 0; b < blocks; ++b) {
-      const ResBlockOptions options{.expansion = plan.expansion,
-                                    .stride = s > 0 && b == 0 ? 2 : 1,
-                                    .activation = activation_,
-                                    .activation_param = o.activation_param,
-                                    .self_attention = o.self_attention && s == 0 && b == blocks - 1,
-                                    .symmetric = o.symmetric};
-      stage.emplace<ResBlock>(std::to_string(b), in, hidden, options, generator).recompute(o.recompute);
-      in = hidden * plan.expansion;
+      ResBlockOptions block = plan.block;
+      block.stride = s > 0 && b == 0 ? 2 : 1;
+      block.activation = activation_;
+      block.activation_param = o.activation_param;
+      block.self_attention = o.self_attention && s == 0 && b == blocks - 1;
+      block.symmetric = o.symmetric;
+      if (plan.base_width > 0) block.width = hidden * plan.base_width / 64 * block.groups;
+      stage.emplace<ResBlock>(std::to_string(b), in, hidden, block, generator).recompute(o.recompute);
+      in = hidden * block.expansion;
     }
   }
   head.emplace(*this, "head", in, o.classes, LinearOptions{}, generator);
-  initialize(*this, generator);
+  init::kaiming_normal_all_(*this, generator);
 }
 
 Tensor XResNet::forward(const Tensor& x) {
   // One after the other: the temporaries of a single expression would live to its end, the stem's output too.
   Tensor y = stem(x);
-  y = pool(y);
+  y = (*pool)(y);
   y = stages(y);
   return (*head)(avgpool(y));
 }
 
 std::string XResNet::description() const {
-  return concat("XResNet", depth_, "(", activation_name(activation_), ")");
+  return concat(plan_name_, "(", activation_name(activation_), ")");
 }
 
 }  // namespace weft

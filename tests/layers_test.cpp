@@ -449,7 +449,7 @@ TEST_CASE("ResBlock: shapes and names") {
   CHECK(down.conv2.options().stride == 2);
   CHECK(down.conv3->weight.shape() == Shape{16, 1, 1, 4});
   CHECK(moments(down.bn3->weight).high == 0);
-  CHECK(moments(down.bn2.weight).low == 1);
+  CHECK(moments(down.bn2->weight).low == 1);
 }
 
 TEST_CASE("ResBlock: starts as its shortcut") {

@@ -46,7 +46,8 @@ std::unique_ptr<Module> build_model(const ModelInfo& info) {
                                  .self_attention = info.sa,
                                  .symmetric = info.sym,
                                  .recompute = info.recompute,
-                                 .classes = int64_t(info.classes.size())});
+                                 .classes = int64_t(info.classes.size()),
+                                 .image_size = info.size});
 }
 
 void save_model(const std::string& path, const Module& model, const ModelInfo& info) {

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Writes model_counts.h: parameters and multiply-adds of the catalogue's models, counted in PyTorch on networks that are built
+from their description (model_cases.py, image_model_cases.py), with 10 classes and without attention.
+
+Multiply-adds are those of convolutions (the fixed ones of blur pooling too) and matrix products of one image, by torch's
+FlopCounterMode.
+"""
+
+import pathlib
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from image_model_cases import MLP, CifarResNet, depthwise, resnext, trick
+from model_cases import XResNet
+from ops_cases import nhwc
+
+
+def depth_net(layers, size):
+    """The depth study's network: 5x5 convolutions, dense layers with batch norm."""
+    inputs, dense = 50 * ((size - 8) // 2) ** 2, []
+    for _ in range(layers - 3):
+        dense += [nn.Linear(inputs, 500), nn.BatchNorm1d(500), nn.Mish()]
+        inputs = 500
+    return nn.Sequential(nn.Conv2d(3, 20, 5), nn.Mish(), nn.Conv2d(20, 50, 5), nn.Mish(), nn.MaxPool2d(2), nn.Flatten(), *dense,
+                         nn.Linear(inputs, 10))
+
+
+class Pixels(nn.Module):
+    """A network on numbers that lie as in weft."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(nhwc(x))
+
+
+def models():
+    for m in ("mxresnet", "xresnet"):
+        for depth in (18, 34, 50, 101, 152):
+            yield f"{m}{depth}", 128, XResNet(depth)
+    for depth in (18, 34, 50):
+        yield f"mxresnet{depth}-trick", 128, trick(depth)
+    for multiplier in (2, 4, 6):
+        yield f"mxresnet-dw{multiplier}", 128, depthwise(multiplier)
+    for depth in (18, 34, 50, 101):
+        yield f"xse_resnext{depth}", 128, resnext(depth, 16)
+    for depth in (18, 34, 50, 101):
+        yield f"xresnext{depth}", 128, resnext(depth, 0)
+    for depth in (20, 32, 44, 56, 110):
+        yield f"resnet{depth}", 32, CifarResNet(depth)
+    yield "mlp", 28, Pixels(MLP(28 * 28 * 3, 10, [512, 512]))
+    for layers in range(15, 26):
+        yield f"depth{layers}", 28, depth_net(layers, 28)
+
+
+def main():
+    lines = ["// Written by count_models.py: parameters and multiply-adds as PyTorch counts them.", "#pragma once", "",
+             "#include <cstdint>", "", "struct ModelCount {", "  const char* name;", "  int64_t size, parameters, multiply_adds;",
+             "};", "constexpr ModelCount kModelCounts[] = {"]
+    torch.set_default_device("meta")  # shapes only
+    for name, size, model in models():
+        model.double().eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(torch.zeros(1, 3, size, size, dtype=torch.float64))
+        parameters = sum(p.numel() for p in model.parameters())
+        lines.append(f'    {{"{name}", {size}, {parameters}, {counter.get_total_flops() // 2}}},')
+    (pathlib.Path(__file__).resolve().parent / "model_counts.h").write_text("\n".join(lines + ["};", ""]))
+
+
+if __name__ == "__main__":
+    main()
