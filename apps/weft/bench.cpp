@@ -50,7 +50,7 @@ void add_model(CLI::App& command, BenchFlags& flags) {
   command.add_flag("--sym", flags.sym, "symmetric self-attention (implies --sa)");
 }
 
-constexpr const char* kActivationHelp = "activation function [mish; relu for xresnet*]";
+constexpr const char* kActivationHelp = "activation function [the model's own]";
 
 void add_activation(CLI::App& command, BenchFlags& flags) {
   command.add_option("--activation", flags.activation, kActivationHelp);
@@ -158,6 +158,8 @@ std::unique_ptr<Module> bench_model(const BenchFlags& flags) {
   info.activation = flags.activation.empty() ? default_activation(flags.model) : flags.activation;
   require_known("--activation", info.activation, activation_names());
   info.sa = flags.sa || flags.sym, info.sym = flags.sym, info.recompute = flags.recompute;
+  info.size = flags.size;
+  require_fitting(info.model, info.sa, info.size);
   info.classes.resize(10);
   return build_model(info);
 }

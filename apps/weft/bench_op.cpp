@@ -56,7 +56,7 @@ nlohmann::json rates(double seconds, double flops, double bytes, const Ceilings&
                 {ceilings.gpu ? "gemm_gflops" : "peak_gflops", ceilings.gflops},
                 {ceilings.gpu ? "share_of_gemm" : "share_of_peak", rate / ceilings.gflops}});
   }
-  if (bytes > 0 && (flops == 0 || ceilings.gpu)) {
+  if (bytes > 0) {
     const double rate = bytes / seconds * 1e-9;
     row.update({{"gigabytes_per_second", rate},
                 {"copy_gigabytes_per_second", ceilings.gigabytes},
@@ -72,7 +72,8 @@ std::vector<OpCase> chosen(const BenchFlags& flags, Module& model) {
   std::vector<OpCase> all = conv_cases(model, n, size, place);
   for (auto& more :
        {layer_cases(model, n, size, place),
-        plain_cases(output_shape(model, "stem", n, size), output_shape(model, "stages.0", n, size), place),
+        plain_cases(output_shape(model, "stem", n, size, {n, size / 2, size / 2, 64}),
+                    output_shape(model, "stages.0", n, size, {n, size / 4, size / 4, 64}), place),
         place.gpu() ? augment_cases(n, size, place) : std::vector<OpCase>()})
     all.insert(all.end(), more.begin(), more.end());
   if (place.gpu()) all.push_back(optimizer_case(model, flags));
@@ -92,6 +93,7 @@ std::vector<OpCase> chosen(const BenchFlags& flags, Module& model) {
 /// What a family's layers cost in a step of the model.
 struct Total {
   double seconds = 0, flops = 0, bytes = 0;
+  bool counted = true;  // bytes: of all
 };
 
 }  // namespace
@@ -196,6 +198,7 @@ int bench_op(const BenchFlags& flags) {
         const OpSample& s = samples[p];
         const double n = double(c.count);
         total.seconds += n * s.seconds, total.flops += n * s.flops, total.bytes += n * c.passes[p].bytes;
+        total.counted = total.counted && (c.passes[p].bytes > 0 || n == 0);
         nlohmann::json figures = rates(s.seconds, s.flops, c.passes[p].bytes, ceilings);
         if (!c.passes[p].algorithm.empty()) figures["algorithm"] = c.passes[p].algorithm;
         print(c, c.passes[p].name, figures);
@@ -204,7 +207,7 @@ int bench_op(const BenchFlags& flags) {
     }
     if (total.seconds > 0)
       print({.family = family, .op = family, .shape = "all of a step"}, "all",
-            rates(total.seconds, total.flops, total.bytes, ceilings));
+            rates(total.seconds, total.flops, total.counted ? total.bytes : 0, ceilings));
   }
   return kDone;
 }

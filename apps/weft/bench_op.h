@@ -64,8 +64,10 @@ std::vector<OpCase> augment_cases(int64_t batch, int64_t size, const BenchPlace&
 /// A step of the optimizer that the flags name on the model's parameters.
 OpCase optimizer_case(Module& model, const BenchFlags& flags);
 
-/// Shape of what the part of `model` at `path` hands on, at that batch size.
-Shape output_shape(Module& model, const std::string& path, int64_t batch, int64_t size);
+/// Shape of the images that the part of `model` at `path` hands on, at that batch size; `otherwise` where it
+/// has no such part.
+Shape output_shape(Module& model, const std::string& path, int64_t batch, int64_t size,
+                   const Shape& otherwise);
 
 using OpFunction = std::function<Tensor(const std::vector<Tensor>&)>;
 /// f's forward and backward on random tensors of those shapes, timed as in a step: its inputs come from ops

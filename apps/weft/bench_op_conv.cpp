@@ -28,8 +28,9 @@ constexpr PassName kPasses[] = {{ConvPass::forward, "forward"},
                                 {ConvPass::backward_input, "backward_input"}};
 
 std::string describe(const Conv2dParams& p) {
-  return fmt::format("{}->{} {}x{}{} @{}", p.in_c, p.out_c, p.kernel_h, p.kernel_w,
-                     p.stride_h > 1 ? fmt::format(" s{}", p.stride_h) : "", p.in_h);
+  return fmt::format("{}->{} {}x{}{}{} @{}", p.in_c, p.out_c, p.kernel_h, p.kernel_w,
+                     p.stride_h > 1 ? fmt::format(" s{}", p.stride_h) : "",
+                     p.groups > 1 ? fmt::format(" g{}", p.groups) : "", p.in_h);
 }
 
 Tensor random(const Shape& shape, const BenchPlace& place) {
@@ -136,11 +137,11 @@ std::vector<OpCase> conv_cases(Module& model, int64_t batch, int64_t size, const
     OpCase c{.family = "conv", .op = "conv2d", .shape = s.text, .count = s.count};
     for (const PassName& pass : kPasses) {
       if (s.first && pass.pass == ConvPass::backward_input) continue;
-      if (place.gpu())
-        c.passes.push_back({pass.name, bytes_of(s.params, place.dtype)});
-      else
-        c.passes.push_back(
-            {pass.name, 0, conv_algorithm_name(kernels::cpu().conv2d_algorithm(s.params, pass.pass))});
+      // On the CPU memory bounds the depthwise ones only.
+      const bool memory = place.gpu() || s.params.groups == s.params.in_c;
+      c.passes.push_back({pass.name, memory ? bytes_of(s.params, place.dtype) : 0});
+      if (!place.gpu())
+        c.passes.back().algorithm = conv_algorithm_name(kernels::cpu().conv2d_algorithm(s.params, pass.pass));
     }
     c.prepare = [p = s.params, first = s.first, place] { return run_of_conv(p, first, place); };
     cases.push_back(std::move(c));

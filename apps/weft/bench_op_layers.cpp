@@ -5,8 +5,10 @@
 #include "weft/apps/weft/bench_op.h"
 #include "weft/engine/tape.h"
 #include "weft/layers/batch_norm.h"
+#include "weft/layers/blur_pool.h"
 #include "weft/layers/linear.h"
 #include "weft/layers/pool.h"
+#include "weft/layers/squeeze_excitation.h"
 
 namespace weft::app {
 namespace {
@@ -60,7 +62,11 @@ const Kind kKinds[] = {
     {"pool", "max_pool2d", is<MaxPool2d>, [](const Found& f) { return f.in + f.out + f.index; },
      [](const Found& f) { return f.in + f.out + f.index; }},
     {"pool", "avg_pool2d", is<AvgPool2d>, in_and_out, in_and_out},
+    {"pool", "blur_pool2d", is<BlurPool2d>, in_and_out, in_and_out},
     {"pool", "global_avg_pool", is<GlobalAvgPool>, in_and_out, in_and_out},
+    // Squeeze-and-excitation reads x for the means and for the product, and on the way back x, dy twice.
+    {"attention", "squeeze_excitation", is<SqueezeExcitation>, [](const Found& f) { return 3 * f.in; },
+     [](const Found& f) { return 4 * f.in; }},
     {"matmul", "linear", is<Linear>, none, none},
 };
 
@@ -121,13 +127,13 @@ std::vector<OpCase> layer_cases(Module& model, int64_t batch, int64_t size, cons
   return cases;
 }
 
-Shape output_shape(Module& model, const std::string& path, int64_t batch, int64_t size) {
+Shape output_shape(Module& model, const std::string& path, int64_t batch, int64_t size,
+                   const Shape& otherwise) {
   Tape tape;
   model.forward(Tensor::zeros({2, size, size, 3}));
-  Shape shape;
+  Shape shape = otherwise;
   for (const TapeEntry& e : tape.entries())
-    if (within(e.scope, path)) shape = e.outputs.front().shape;
-  check(shape.ndim() == 4, "bench op: the model has no part ", path, " that makes images");
+    if (within(e.scope, path) && e.outputs.front().shape.ndim() == 4) shape = e.outputs.front().shape;
   return with_batch(shape, batch);
 }
 

@@ -17,6 +17,7 @@
 #include "weft/kernels/cpu/peak.h"
 #include "weft/kernels/kernels.h"
 #include "weft/kernels/parallel.h"
+#include "weft/layers/models.h"
 #include "weft/layers/summary.h"
 #include "weft/optim/registry.h"
 
@@ -140,7 +141,9 @@ int bench_step(const BenchFlags& flags) {
       for (const std::string& asked : flags.sweep.activations) {
         BenchFlags one = flags;
         one.activation = asked.empty() ? default_activation(flags.model) : asked;
-        TrainingStep& step = models.try_emplace(one.activation, one).first->second;
+        one.size = size;
+        const std::string key = concat(one.activation, find_model(flags.model).fixed_size ? size : 0);
+        TrainingStep& step = models.try_emplace(key, one).first->second;
         const int64_t multiply_adds = summarize(step.model(), {1, size, size, 3}).multiply_adds();
         for (int threads : flags.sweep.threads)
           cases.push_back(

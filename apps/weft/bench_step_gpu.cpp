@@ -67,8 +67,9 @@ struct GpuStepCase {
   double host_seconds = 0;           // that the CPU spent on launching them, all together
 };
 
-std::unique_ptr<Module> model_of(BenchFlags flags, const std::string& activation) {
+std::unique_ptr<Module> model_of(BenchFlags flags, const std::string& activation, int64_t size) {
   flags.activation = activation;
+  flags.size = size;
   return bench_model(flags);
 }
 
@@ -76,7 +77,7 @@ GpuStepCase::GpuStepCase(const BenchFlags& flags, const std::string& activation,
     : activation(activation),
       size(size),
       batch_size(batch),
-      model(model_of(flags, activation)),
+      model(model_of(flags, activation, size)),
       multiply_adds(summarize(*model, {1, size, size, 3}).multiply_adds()),
       optimizer((model->to(Device::cuda),
                  optim::make_optimizer(flags.optimizer, optim::split_decay(model->parameters())))),

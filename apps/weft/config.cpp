@@ -110,6 +110,7 @@ void validate(const TrainConfig& c) {
     return std::isfinite(v) && v >= low && v <= high;
   };
   require(c.size >= 8 && c.size <= 4096, "size", c.size, "8 to 4096");
+  require_fitting(c.model, c.sa || c.sym, c.size);
   require(c.valid_resize == 0 || (c.valid_resize >= c.size && c.valid_resize <= 8192), "valid_resize",
           c.valid_resize, "0 or from --size to 8192");
   require(c.epochs >= 1 && c.epochs <= 1'000'000, "epochs", c.epochs, "1 or more");

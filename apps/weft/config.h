@@ -46,9 +46,9 @@ void visit_settings(Config& c, Visit&& visit) {
       "data", c.data,
       "folder with train/CLASS/* and val/CLASS/*, or with MNIST's or CIFAR-10's files, a .tgz of one, or the "
       "name of a fetched set");
-  visit("model", c.model, "mxresnet18|34|50|101|152 or xresnet18|34|50|101|152");
-  visit("activation", c.activation, "activation function [mish; relu for xresnet*]");
-  visit("sa", c.sa, "self-attention in the first stage");
+  visit("model", c.model, "model; --list-models names them");
+  visit("activation", c.activation, "activation function [the model's own]");
+  visit("sa", c.sa, "self-attention in the first stage, for models that have a place for it");
   visit("sym", c.sym, "symmetric self-attention (implies --sa)");
   visit("size", c.size, "height and width of the images in pixels");
   visit("valid_resize", c.valid_resize,

@@ -13,6 +13,7 @@
 #include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/names.h"
 #include "weft/kernels/parallel.h"
+#include "weft/layers/models.h"
 
 namespace weft::app {
 
@@ -89,6 +90,10 @@ int eval(const EvalFlags& flags) {
   const std::string path = resolve_data(data_of(flags), progress);
   data::LoaderOptions o;
   o.size = int(flags.size > 0 ? flags.size : info.size);
+  require_fitting(info.model, info.sa, o.size);
+  if (o.size != info.size && find_model(info.model).fixed_size)
+    usage_error("--size ", o.size, ": ", info.model, " takes images of the size that it was trained on, ",
+                info.size);
   o.resize = int(flags.valid_resize > 0 ? flags.valid_resize
                  : flags.size > 0       ? flags.size
                                         : info.valid_resize);

@@ -20,7 +20,17 @@ std::vector<std::string> activation_names() {
 }
 
 std::string default_activation(const std::string& model) {
-  return model.rfind("mx", 0) == 0 ? "mish" : "relu";
+  require_known("--model", model, model_names());
+  return std::string(activation_name(find_model(model).activation));
+}
+
+void require_fitting(const std::string& model, bool self_attention, int64_t size) {
+  require_known("--model", model, model_names());
+  const ModelEntry& entry = find_model(model);
+  if (self_attention && !entry.attention)
+    usage_error("--sa: ", model, " has no place for self-attention; leave it out");
+  if (size < entry.smallest_size)
+    usage_error("--size ", size, ": ", model, " needs images of at least ", entry.smallest_size, " pixels");
 }
 
 void require_known(std::string_view flag, std::string_view name, const std::vector<std::string>& names) {

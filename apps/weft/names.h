@@ -1,6 +1,7 @@
 // The names that flags accept, and the answer to one that they don't.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,7 +12,9 @@ namespace weft::app {
 
 std::vector<std::string> model_names();
 std::vector<std::string> activation_names();
-/// What a model has where --activation is not given: mish for mxresnet*, relu for xresnet*.
+/// Throws UsageError where the model cannot have self-attention or images of that size.
+void require_fitting(const std::string& model, bool self_attention, int64_t size);
+/// What a model has where --activation is not given. Throws UsageError where there is no such model.
 std::string default_activation(const std::string& model);
 std::vector<std::string> optimizer_names();
 std::vector<std::string> schedule_names();

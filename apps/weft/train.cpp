@@ -14,6 +14,7 @@
 #include "weft/apps/weft/conv_tuning.h"
 #include "weft/apps/weft/data_source.h"
 #include "weft/apps/weft/interrupt.h"
+#include "weft/apps/weft/list_models.h"
 #include "weft/apps/weft/names.h"
 #include "weft/apps/weft/progress.h"
 #include "weft/apps/weft/run_files.h"
@@ -32,7 +33,7 @@ struct TrainFlags {
   TrainConfig config;                           // as typed; see `options` for what was
   std::map<std::string, CLI::Option*> options;  // by setting
   std::string out, resume, config_file;
-  bool overwrite = false, quiet = false, json_lines = false;
+  bool overwrite = false, quiet = false, json_lines = false, list_models = false;
   int threads = 0;
   TrainerOptions trainer;
 };
@@ -182,6 +183,7 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
 }
 
 int train(const TrainFlags& flags) {
+  if (flags.list_models) return list_models(flags.json_lines);
   const TrainConfig config = settings_of(flags);
   use_threads(flags.threads);
   if (config.exact) set_exact(true);
@@ -212,6 +214,8 @@ void add_train(CLI::App& weft, Action& action) {
       option = command->add_option(flag, value, help)->capture_default_str()->take_last();
     flags->options[key] = option;
   });
+  command->add_flag("--list-models", flags->list_models,
+                    "name the models with their sources, parameters and multiply-adds, and train none");
   command->add_option("--out", flags->out, "folder of the run's files [runs/TIME]");
   command->add_flag("--overwrite", flags->overwrite, "replace the run that --out holds");
   command->add_option("--resume", flags->resume, "go on with the stopped run in this folder, bit for bit");
