@@ -3,6 +3,7 @@
 #include "weft/layers/cifar_resnet.h"
 #include "weft/layers/depth_net.h"
 #include "weft/layers/mlp.h"
+#include "weft/layers/vision_transformer.h"
 #include "weft/layers/xresnet.h"
 
 namespace weft {
@@ -17,6 +18,7 @@ constexpr const char* kTrick = "ayasyrev/model_constructor@df26b9b net.py";
 constexpr const char* kDepthwise = "liuyao12/imagenette_experiments@96ad29b ResNet_separable.ipynb";
 constexpr const char* kFastai2 = "fastai/fastai2@3faec08 vision/models/xresnet.py";
 constexpr const char* kCifar = "He et al. 2015, arXiv 1512.03385; digantamisra98/Mish@ec1faeb exps/resnet.py";
+constexpr const char* kViT = "Dosovitskiy et al. 2020, arXiv 2010.11929; Beyer et al. 2022, arXiv 2205.01580";
 constexpr const char* kDepth = "digantamisra98/Mish@04f997a Layers_Acc.ipynb";
 
 /// A network of the XResNet family.
@@ -119,6 +121,22 @@ void add_cifar_resnets(Catalogue& list) {
                     }});
 }
 
+void add_transformers(Catalogue& list) {
+  list.push_back({.name = "vit-tiny",
+                  .description = "vision transformer, patches of 16, width 192, depth 12, 3 heads",
+                  .source = kViT,
+                  .activation = Activation::gelu,
+                  .parameters = 5488330,
+                  .multiply_adds = 368052096,
+                  .smallest_size = 16,
+                  .make = [](const ModelOptions& o, Generator& g) -> Made {
+                    return std::make_unique<VisionTransformer>(
+                        VisionTransformerOptions{
+                            .activation = *o.activation, .in_channels = o.in_channels, .classes = o.classes},
+                        g);
+                  }});
+}
+
 void add_dense_nets(Catalogue& list) {
   list.push_back({.name = "mlp",
                   .description = "two hidden layers of 512",
@@ -162,6 +180,7 @@ const std::vector<ModelEntry>& model_catalogue() {
     Catalogue made;
     add_xresnets(made);
     add_cifar_resnets(made);
+    add_transformers(made);
     add_dense_nets(made);
     return made;
   }();

@@ -20,7 +20,7 @@ bool starts_with(const std::string& text, const char* start) { return text.rfind
 
 /// A small one of each kind.
 const char* const kOneOfEachKind[] = {"mxresnet18-trick", "mxresnet-dw2", "xse_resnext18", "xresnext18",
-                                      "resnet20",         "mlp",          "depth15"};
+                                      "resnet20",         "vit-tiny",     "mlp",           "depth15"};
 
 /// One training step on random images; returns the gradients of all parameters.
 std::vector<std::vector<float>> gradients_of(const std::string& name, const ModelOptions& options,

@@ -38,6 +38,19 @@ class Pixels(nn.Module):
         return self.net(nhwc(x))
 
 
+class ViT(nn.Module):
+    """ViT-Ti/16 with the mean of the patches for a class token."""
+
+    def __init__(self, width=192):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(width, 3, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.patches, self.head = nn.Conv2d(3, width, 16, 16), nn.Linear(width, 10)
+        self.encoder = nn.TransformerEncoder(layer, 12, nn.LayerNorm(width), enable_nested_tensor=False)
+
+    def forward(self, x):
+        return self.head(self.encoder(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+
 def models():
     for m in ("mxresnet", "xresnet"):
         for depth in (18, 34, 50, 101, 152):
@@ -52,6 +65,7 @@ def models():
         yield f"xresnext{depth}", 128, resnext(depth, 0)
     for depth in (20, 32, 44, 56, 110):
         yield f"resnet{depth}", 32, CifarResNet(depth)
+    yield "vit-tiny", 128, ViT()
     yield "mlp", 28, Pixels(MLP(28 * 28 * 3, 10, [512, 512]))
     for layers in range(15, 26):
         yield f"depth{layers}", 28, depth_net(layers, 28)
@@ -62,6 +76,7 @@ def main():
              "#include <cstdint>", "", "struct ModelCount {", "  const char* name;", "  int64_t size, parameters, multiply_adds;",
              "};", "constexpr ModelCount kModelCounts[] = {"]
     torch.set_default_device("meta")  # shapes only
+    torch.backends.mha.set_fastpath_enabled(False)  # which is not counted
     for name, size, model in models():
         model.double().eval()
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
