@@ -1,6 +1,5 @@
 #include "weft/layers/transformer.h"
 
-#include "weft/engine/ops/activation.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/tape.h"
 
@@ -18,7 +17,7 @@ TransformerEncoderLayer::TransformerEncoderLayer(Module& parent, std::string_vie
       dropout(*this, "dropout", o.dropout, generator),
       dropout1(*this, "dropout1", o.dropout, generator),
       dropout2(*this, "dropout2", o.dropout, generator),
-      activation_(o.activation),
+      act(*this, "act", o.activation, {}, o.dim_feedforward, generator),
       norm_first_(o.norm_first) {}
 
 Tensor TransformerEncoderLayer::attend(const Tensor& x, const AttentionMask& mask) {
@@ -26,7 +25,7 @@ Tensor TransformerEncoderLayer::attend(const Tensor& x, const AttentionMask& mas
 }
 
 Tensor TransformerEncoderLayer::feed_forward(const Tensor& x) {
-  return dropout2(linear2(dropout(activation(linear1(x), activation_))));
+  return dropout2(linear2(dropout(act(linear1(x)))));
 }
 
 Tensor TransformerEncoderLayer::forward(const Tensor& x, const AttentionMask& mask) {
@@ -44,7 +43,7 @@ Tensor TransformerEncoderLayer::operator()(const Tensor& x, const AttentionMask&
 
 std::string TransformerEncoderLayer::description() const {
   return concat("TransformerEncoderLayer(", linear1.weight.size(1), ", feed-forward ", linear1.weight.size(0),
-                ", ", activation_name(activation_), norm_first_ ? ", norm first)" : ")");
+                ", ", act.description(), norm_first_ ? ", norm first)" : ")");
 }
 
 TransformerEncoder::TransformerEncoder(Module& parent, std::string_view name, int64_t num_layers,

@@ -5,7 +5,7 @@
 #include <memory>
 #include <optional>
 
-#include "weft/kernels/activation.h"
+#include "weft/layers/activation.h"
 #include "weft/layers/attention.h"
 #include "weft/layers/dropout.h"
 #include "weft/layers/normalization.h"
@@ -43,12 +43,12 @@ class TransformerEncoderLayer : public Module {
   Linear linear1, linear2;
   LayerNorm norm1, norm2;
   Dropout dropout, dropout1, dropout2;
+  ActivationLayer act;  ///< without state unless it learns
 
  private:
   Tensor attend(const Tensor& x, const AttentionMask& mask);
   Tensor feed_forward(const Tensor& x);
 
-  Activation activation_;
   bool norm_first_;
 };
 

@@ -78,6 +78,8 @@ TEST_CASE("one of each kind: activations, gradients, and the same bits recompute
     ModelOptions saving = options;
     saving.recompute = true;
     CHECK(gradients_of(name, options, size) == gradients_of(name, saving, size));
+    const ModelOptions learning{.activation = Activation::prelu, .classes = 3};
+    CHECK(gradients_of(name, learning, size).size() > gradients_of(name, options, size).size());
   }
 }
 
