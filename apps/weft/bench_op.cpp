@@ -56,7 +56,7 @@ nlohmann::json rates(double seconds, double flops, double bytes, const Ceilings&
                 {ceilings.gpu ? "gemm_gflops" : "peak_gflops", ceilings.gflops},
                 {ceilings.gpu ? "share_of_gemm" : "share_of_peak", rate / ceilings.gflops}});
   }
-  if (bytes > 0) {
+  if (bytes > 0 && (flops == 0 || ceilings.gpu)) {
     const double rate = bytes / seconds * 1e-9;
     row.update({{"gigabytes_per_second", rate},
                 {"copy_gigabytes_per_second", ceilings.gigabytes},
@@ -93,7 +93,6 @@ std::vector<OpCase> chosen(const BenchFlags& flags, Module& model) {
 /// What a family's layers cost in a step of the model.
 struct Total {
   double seconds = 0, flops = 0, bytes = 0;
-  bool counted = true;  // bytes: of all
 };
 
 }  // namespace
@@ -198,7 +197,6 @@ int bench_op(const BenchFlags& flags) {
         const OpSample& s = samples[p];
         const double n = double(c.count);
         total.seconds += n * s.seconds, total.flops += n * s.flops, total.bytes += n * c.passes[p].bytes;
-        total.counted = total.counted && (c.passes[p].bytes > 0 || n == 0);
         nlohmann::json figures = rates(s.seconds, s.flops, c.passes[p].bytes, ceilings);
         if (!c.passes[p].algorithm.empty()) figures["algorithm"] = c.passes[p].algorithm;
         print(c, c.passes[p].name, figures);
@@ -207,7 +205,7 @@ int bench_op(const BenchFlags& flags) {
     }
     if (total.seconds > 0)
       print({.family = family, .op = family, .shape = "all of a step"}, "all",
-            rates(total.seconds, total.flops, total.counted ? total.bytes : 0, ceilings));
+            rates(total.seconds, total.flops, total.bytes, ceilings));
   }
   return kDone;
 }

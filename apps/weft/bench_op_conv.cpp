@@ -63,11 +63,16 @@ std::vector<std::function<void()>> passes_of(const Conv2dParams& p, const BenchP
           })};
 }
 
+/// Depthwise convolutions on the CPU; the others are held against the multiply-add peak there.
+bool memory_bound(const Conv2dParams& p, const BenchPlace& place) {
+  return !place.gpu() && p.groups > 1 && p.groups == p.in_c;
+}
+
 /// Runs the passes; a layer on the images has no data gradient.
 OpRun run_of_conv(const Conv2dParams& p, bool first, const BenchPlace& place) {
   std::vector<std::function<void()>> passes = passes_of(p, place);
   if (first) passes.pop_back();
-  const double flops = 2.0 * double(p.multiply_adds());
+  const double flops = memory_bound(p, place) ? 0 : 2.0 * double(p.multiply_adds());
   if (place.gpu()) {
     const auto run = std::make_shared<GpuPasses>(place.capture, GpuPasses::kMaxCalls);
     for (const auto& pass : passes) run->add([pass](int64_t) { pass(); });
@@ -137,8 +142,7 @@ std::vector<OpCase> conv_cases(Module& model, int64_t batch, int64_t size, const
     OpCase c{.family = "conv", .op = "conv2d", .shape = s.text, .count = s.count};
     for (const PassName& pass : kPasses) {
       if (s.first && pass.pass == ConvPass::backward_input) continue;
-      // On the CPU memory bounds the depthwise ones only.
-      const bool memory = place.gpu() || s.params.groups == s.params.in_c;
+      const bool memory = place.gpu() || memory_bound(s.params, place);
       c.passes.push_back({pass.name, memory ? bytes_of(s.params, place.dtype) : 0});
       if (!place.gpu())
         c.passes.back().algorithm = conv_algorithm_name(kernels::cpu().conv2d_algorithm(s.params, pass.pass));

@@ -70,10 +70,10 @@ Entry embedding_entry(int64_t tokens, int64_t entries, int64_t width, const Benc
 Entry softmax_entry(const Shape& scores) {
   const double n = double(scores.numel());
   return {"sequence", "masked_softmax causal", scores, 1.5 * n, 3 * n, [] {
-            return std::pair<std::shared_ptr<Module>, OpFunction>(
-                std::make_shared<Module>(), [](const std::vector<Tensor>& x) {
-                  return masked_softmax(x[0], {.is_causal = true}, 0.125);
-                });
+            const auto root = std::make_shared<Module>();  // the function keeps it
+            return std::pair<std::shared_ptr<Module>, OpFunction>(root, [root](const std::vector<Tensor>& x) {
+              return masked_softmax(x[0], {.is_causal = true}, 0.125);
+            });
           }};
 }
 
