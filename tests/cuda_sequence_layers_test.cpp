@@ -36,13 +36,14 @@ void compare(const Make& make, const Tensor& x, const Forward& forward, DType dt
     Generator g(21);
     const std::shared_ptr<Module> layer = make(g);
     layer->to(device);
-    Tensor in = x.to(device);
+    Tensor in = x.clone().to(device);  // the gradient is its own
     const bool mixed = device == Device::cuda && dtype != DType::f32 && is_floating(x.dtype());
     if (mixed) in = in.to(dtype);
     if (is_floating(in.dtype())) in.set_requires_grad();
     Tape tape;
     const Tensor y = cast(forward(*layer, in), DType::f32);
-    tape.backward(sum(square(y)));
+    Generator weights(23);  // without them the sum of squares behind a norm would not depend on x
+    tape.backward(sum(square(y) * Tensor::normal(y.shape(), 0, 1, weights).to(device)));
     Result r{y.to(Device::cpu), {}};
     if (is_floating(in.dtype())) r.gradients.push_back({"x", in.grad().to(Device::cpu).to(DType::f32)});
     for (const Parameter& p : layer->parameters())
