@@ -37,7 +37,7 @@ TEST_CASE("hvp of a network with batch norm and attention against finite differe
   static_cast<Tensor&>(net.block.attention->gamma).fill(0.3);
   for (const Parameter& p : net.parameters())  // the last batch norm of a block starts at 0
     if (p.name == "block.bn2.weight") p.tensor.fill(0.7);
-  net.eval();                                                    // the power iteration rests ...
+  net.eval();                                                     // the power iteration rests ...
   net.bn.train(), net.block.bn1.train(), net.block.bn2->train();  // ... and batch norm does not
   const Tensor x = normal({3, 7, 6, 2}), labels = Tensor::from<int64_t>({0, 2, 1}, {3});
   const auto loss = [&] { return cross_entropy(net(x), labels); };

@@ -1,4 +1,4 @@
-// Written by make_activation_values.py: value, slope and curvature of the activations, with their default parameters.
+// Written by make_activation_values.py: value, slope, curvature of activations with default parameters.
 #pragma once
 // clang-format off
 constexpr double kActivationPoints[] = {-12.0, -2.75, -0.625, 0.75, 2.5};

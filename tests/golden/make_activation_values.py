@@ -85,7 +85,7 @@ def curvature(f, x):
 
 def main():
     lines = [
-        "// Written by make_activation_values.py: value, slope and curvature of the activations, with their default parameters.",
+        "// Written by make_activation_values.py: value, slope, curvature of activations with default parameters.",
         "#pragma once",
         "// clang-format off",
         f"constexpr double kActivationPoints[] = {row(POINTS)};",
