@@ -54,7 +54,7 @@ TEST_CASE("--list-models prints the catalogue") {
 
 TEST_CASE("each kind trains, goes on where it stopped, and serves") {
   for (const char* model :
-       {"mxresnet18-trick", "mxresnet-dw2", "xse_resnext18", "resnet20", "mlp", "depth15"}) {
+       {"mxresnet18-trick", "mxresnet-dw2", "xse_resnext18", "resnet20", "vit-tiny", "mlp", "depth15"}) {
     CAPTURE(model);
     const std::string whole = std::string("whole-") + model, parts = std::string("parts-") + model;
     const Arguments more = weft::find_model(model).attention ? Arguments{"--sa", "--recompute"} : Arguments{};
