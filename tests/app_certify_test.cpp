@@ -183,6 +183,12 @@ std::map<std::string, Bounds> documented_bounds() {
   return rows;
 }
 
+double worst(const std::map<std::string, double>& errors) {
+  double most = 0;
+  for (const auto& [isa, error] : errors) most = std::max(most, error);
+  return most;
+}
+
 }  // namespace
 
 TEST_CASE("the documented errors bound those at every 50021st float") {
@@ -207,9 +213,10 @@ TEST_CASE("the documented errors bound those at every 50021st float") {
       // A new activation, and NEON, may not be in the table yet.
       if (!rows.count(name) || !rows.at(name).value.count(c.table->name)) continue;
       const Bounds& row = rows.at(name);
-      // Half an ulp and a percent for another compiler's roundings.
-      CHECK(c.value.ulp <= row.value.at(c.table->name) * 1.01 + 0.5);
-      CHECK(c.slope.ulp <= row.slope.at(c.table->name) * 1.01 + 0.5);
+      // Half an ulp and a percent for another compiler's roundings; and one that fuses no multiplication with
+      // an addition rounds on any instruction set as on the worst one.
+      CHECK(c.value.ulp <= worst(row.value) * 1.01 + 0.5);
+      CHECK(c.slope.ulp <= worst(row.slope) * 1.01 + 0.5);
     }
   }
 }
