@@ -1,7 +1,6 @@
 // FormulaOptimizer: an optimizer that is a formula for one element, with options and state. Most are.
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "weft/kernels/updates/update.h"

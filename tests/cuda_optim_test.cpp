@@ -256,10 +256,7 @@ TEST_CASE("any number of tensors, empty ones among them, at any address") {
                                          .eps = 1e-3f,
                                          .l2 = 0.01f,
                                          .shrink = 0.99f,
-                                         .beta1 = 0.9f,
-                                         .fresh1 = 0.1f,
-                                         .beta2 = 0.99f,
-                                         .fresh2 = 0.01f};
+                                         .averages = {0.9f, 0.1f, 0.99f, 0.01f}};
   std::vector<int64_t> sizes;
   for (int64_t j = 0; j < 600; ++j)
     sizes.push_back(j % 97 == 0 ? 0 : j == 333 ? 9001 : j % 11 + (j % 50 == 7) * 4096);

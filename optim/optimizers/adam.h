@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "weft/kernels/updates/moments.h"
 #include "weft/optim/formula_optimizer.h"
 
 namespace weft::optim {
@@ -22,13 +23,12 @@ template <class T>
 struct adam {
   static constexpr const char* kName = "adam";
   static constexpr int kSlots = 2;
-  T step, root, eps, l2, shrink;   // step: lr / (1 - beta1^t); root: 1 / sqrt(1 - beta2^t)
-  T beta1, fresh1, beta2, fresh2;  // fresh: 1 - beta
+  T step, root, eps, l2, shrink;  // step: lr / (1 - beta1^t); root: 1 / sqrt(1 - beta2^t)
+  kernels::updates::moments<T> averages;
 
   WEFT_HD void operator()(T& p, T g, T& m, T& v) const {
     const T d = g + l2 * p;
-    m = beta1 * m + fresh1 * d;
-    v = beta2 * v + fresh2 * d * d;
+    averages.advance(d, m, v);
     p = p * shrink - step * m / (kernels::math::sqrt(v) * root + eps);
   }
 };
@@ -56,10 +56,7 @@ class Adam : public FormulaOptimizer<Adam, AdamOptions> {
             .eps = T(o.eps),
             .l2 = T(decoupled ? 0 : o.weight_decay),
             .shrink = T(decoupled ? 1 - o.lr * o.weight_decay : 1),
-            .beta1 = T(o.betas[0]),
-            .fresh1 = T(1 - o.betas[0]),
-            .beta2 = T(o.betas[1]),
-            .fresh2 = T(1 - o.betas[1])};
+            .averages = kernels::updates::moments_of<T>(o.betas)};
   }
 };
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "weft/kernels/updates/moments.h"
 #include "weft/optim/formula_optimizer.h"
 
 namespace weft::optim {
@@ -22,13 +23,12 @@ template <class T>
 struct adamod {
   static constexpr const char* kName = "adamod";
   static constexpr int kSlots = 3;
-  T step, eps, shrink;             // step: lr sqrt(1 - beta2^t) / (1 - beta1^t)
-  T beta1, fresh1, beta2, fresh2;  // fresh: 1 - beta
+  T step, eps, shrink;  // step: lr sqrt(1 - beta2^t) / (1 - beta1^t)
+  kernels::updates::moments<T> averages;
   T beta3, fresh3;
 
   WEFT_HD void operator()(T& p, T g, T& m, T& v, T& s) const {
-    m = beta1 * m + fresh1 * g;
-    v = beta2 * v + fresh2 * g * g;
+    averages.advance(g, m, v);
     const T rate = step / (kernels::math::sqrt(v) + eps);
     s = beta3 * s + fresh3 * rate;
     p = p * shrink - (s < rate ? s : rate) * m;
@@ -64,10 +64,7 @@ class AdaMod : public FormulaOptimizer<AdaMod, AdaModOptions> {
     return {.step = T(o.lr * root / (1 - std::pow(o.betas[0], double(t)))),
             .eps = T(o.eps),
             .shrink = T(1 - o.lr * o.weight_decay),
-            .beta1 = T(o.betas[0]),
-            .fresh1 = T(1 - o.betas[0]),
-            .beta2 = T(o.betas[1]),
-            .fresh2 = T(1 - o.betas[1]),
+            .averages = kernels::updates::moments_of<T>(o.betas),
             .beta3 = T(o.beta3),
             .fresh3 = T(1 - o.beta3)};
   }

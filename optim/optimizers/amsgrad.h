@@ -2,7 +2,6 @@
 #pragma once
 
 #include <array>
-#include <cmath>
 
 #include "weft/optim/optimizers/adam.h"
 
@@ -27,8 +26,7 @@ struct amsgrad {
   WEFT_HD void operator()(T& p, T g, T& m, T& v, T& highest) const {
     const adam<T>& a = of_adam;
     const T d = g + a.l2 * p;
-    m = a.beta1 * m + a.fresh1 * d;
-    v = a.beta2 * v + a.fresh2 * d * d;
+    a.averages.advance(d, m, v);
     highest = highest > v ? highest : v;
     p = p * a.shrink - a.step * m / (kernels::math::sqrt(highest) * a.root + a.eps);
   }

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "weft/kernels/updates/moments.h"
 #include "weft/kernels/updates/vector_math.h"
 #include "weft/optim/formula_optimizer.h"
 
@@ -32,16 +33,15 @@ template <class T>
 struct diffgrad {
   static constexpr const char* kName = "diffgrad";
   static constexpr int kSlots = 3;
-  T step, eps, l2;                 // step: lr sqrt(1 - beta2^t) / (1 - beta1^t)
-  T beta1, fresh1, beta2, fresh2;  // fresh: 1 - beta
+  T step, eps, l2;  // step: lr sqrt(1 - beta2^t) / (1 - beta1^t)
+  kernels::updates::moments<T> averages;
   // The coefficient: span sigmoid(with_sign d + without_sign |d|) + offset. No branch, so that it is done on
   // vectors.
   T with_sign, without_sign, span, offset;
 
   WEFT_HD void operator()(T& p, T g, T& m, T& v, T& previous) const {
     const T d = g + l2 * p;
-    m = beta1 * m + fresh1 * d;
-    v = beta2 * v + fresh2 * d * d;
+    averages.advance(d, m, v);
     const T change = previous - d;
     const T exponent = with_sign * change + without_sign * kernels::math::abs(change);
     const T friction = span / (1 + kernels::updates::vector_exp(-exponent)) + offset;
@@ -77,10 +77,7 @@ class DiffGrad : public FormulaOptimizer<DiffGrad, DiffGradOptions> {
     return {.step = T(o.lr * root / (1 - std::pow(o.betas[0], double(t)))),
             .eps = T(o.eps),
             .l2 = T(o.weight_decay),
-            .beta1 = T(o.betas[0]),
-            .fresh1 = T(1 - o.betas[0]),
-            .beta2 = T(o.betas[1]),
-            .fresh2 = T(1 - o.betas[1]),
+            .averages = kernels::updates::moments_of<T>(o.betas),
             .with_sign = T(o.friction == Friction::with_sign ? slope : 0),
             .without_sign = T(o.friction == Friction::with_sign ? 0 : slope),
             .span = T(wide ? 9 : 1),

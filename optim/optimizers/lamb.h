@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "weft/kernels/updates/moments.h"
 #include "weft/optim/formula_optimizer.h"
 
 namespace weft::optim {
@@ -24,14 +25,11 @@ struct lamb {
   static constexpr const char* kName = "lamb";
   static constexpr int kSlots = 2, kSums = 2;
   double lr, max_norm;
-  T scale, root, eps, decay;       // scale: 1 / (1 - beta1^t); root: 1 / sqrt(1 - beta2^t)
-  T beta1, fresh1, beta2, fresh2;  // fresh: 1 - beta
-  T rate;                          // lr times the trust ratio, set by finish()
+  T scale, root, eps, decay;  // scale: 1 / (1 - beta1^t); root: 1 / sqrt(1 - beta2^t)
+  kernels::updates::moments<T> averages;
+  T rate;  // lr times the trust ratio, set by finish()
 
-  WEFT_HD void advance(T g, T& m, T& v) const {
-    m = beta1 * m + fresh1 * g;
-    v = beta2 * v + fresh2 * g * g;
-  }
+  WEFT_HD void advance(T g, T& m, T& v) const { averages.advance(g, m, v); }
   WEFT_HD void terms(T p, T, T m, T v, T* terms) const { terms[0] = p, terms[1] = direction(p, m, v); }
   WEFT_HD void finish(const double* squares, double*) {
     double weights = kernels::math::sqrt(squares[0]);
@@ -74,10 +72,7 @@ class LAMB : public FormulaOptimizer<LAMB, LAMBOptions> {
             .root = T(o.debias ? 1 / std::sqrt(1 - std::pow(o.betas[1], double(t))) : 1),
             .eps = T(o.eps),
             .decay = T(o.weight_decay),
-            .beta1 = T(o.betas[0]),
-            .fresh1 = T(1 - o.betas[0]),
-            .beta2 = T(o.betas[1]),
-            .fresh2 = T(1 - o.betas[1]),
+            .averages = kernels::updates::moments_of<T>(o.betas),
             .rate = 0};
   }
 };

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "weft/kernels/updates/moments.h"
 #include "weft/optim/formula_optimizer.h"
 
 namespace weft::optim {
@@ -42,12 +43,11 @@ struct nadam {
   static constexpr const char* kName = "nadam";
   static constexpr int kSlots = 2;
   T of_g, of_m, root, eps, l2, shrink;  // of_g, of_m: the rates of g and m; root: 1 / sqrt(1 - beta2^t)
-  T beta1, fresh1, beta2, fresh2;       // fresh: 1 - beta
+  kernels::updates::moments<T> averages;
 
   WEFT_HD void operator()(T& p, T g, T& m, T& v) const {
     const T d = g + l2 * p;
-    m = beta1 * m + fresh1 * d;
-    v = beta2 * v + fresh2 * d * d;
+    averages.advance(d, m, v);
     p = p * shrink - (of_g * d + of_m * m) / (kernels::math::sqrt(v) * root + eps);
   }
 };
@@ -82,10 +82,7 @@ class NAdam : public FormulaOptimizer<NAdam, NAdamOptions> {
             .eps = T(o.eps),
             .l2 = T(decoupled ? 0 : o.weight_decay),
             .shrink = T(decoupled ? 1 - o.lr * o.weight_decay : 1),
-            .beta1 = T(o.betas[0]),
-            .fresh1 = T(1 - o.betas[0]),
-            .beta2 = T(o.betas[1]),
-            .fresh2 = T(1 - o.betas[1])};
+            .averages = kernels::updates::moments_of<T>(o.betas)};
   }
 };
 

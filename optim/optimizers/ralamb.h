@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "weft/kernels/updates/moments.h"
 #include "weft/optim/optimizers/radam.h"
 
 namespace weft::optim {
@@ -30,16 +31,13 @@ struct ralamb {
   static constexpr int kSlots = 2, kSums = 2;
   bool adaptive, published;
   double lr;
-  T size, eps;                     // of RAdam, without lr
-  T shrink, decay;                 // of the weights before the step (published), within it (intended)
-  T of_p, of_d;                    // the divisor: p - lr d as published, d + decay p as intended
-  T beta1, fresh1, beta2, fresh2;  // fresh: 1 - beta
-  T rate;                          // lr times the trust ratio, set by finish()
+  T size, eps;      // of RAdam, without lr
+  T shrink, decay;  // of the weights before the step (published), within it (intended)
+  T of_p, of_d;     // the divisor: p - lr d as published, d + decay p as intended
+  kernels::updates::moments<T> averages;
+  T rate;  // lr times the trust ratio, set by finish()
 
-  WEFT_HD void advance(T g, T& m, T& v) const {
-    m = beta1 * m + fresh1 * g;
-    v = beta2 * v + fresh2 * g * g;
-  }
+  WEFT_HD void advance(T g, T& m, T& v) const { averages.advance(g, m, v); }
   WEFT_HD void terms(T p, T, T m, T v, T* terms) const {
     terms[0] = p * shrink;
     terms[1] = of_p * terms[0] + of_d * direction(m, v);
@@ -97,10 +95,7 @@ class Ralamb : public FormulaOptimizer<Ralamb, RalambOptions> {
             .decay = T(published ? 0 : o.weight_decay),
             .of_p = T(published ? 1 : o.weight_decay),
             .of_d = T(published ? -o.lr : 1),
-            .beta1 = T(o.betas[0]),
-            .fresh1 = T(1 - o.betas[0]),
-            .beta2 = T(o.betas[1]),
-            .fresh2 = T(1 - o.betas[1]),
+            .averages = kernels::updates::moments_of<T>(o.betas),
             .rate = 0};
   }
 };
