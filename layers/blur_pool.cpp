@@ -48,10 +48,6 @@ Tensor matrix_of(int64_t in, const BlurPool2dOptions& o) {
   return matrix;
 }
 
-bool fits(const Tensor& constant, const Tensor& x) {
-  return constant.defined() && constant.dtype() == x.dtype() && constant.device() == x.device();
-}
-
 }  // namespace
 
 BlurPool2d::BlurPool2d(Module& parent, std::string_view name, const BlurPool2dOptions& options)
@@ -69,9 +65,8 @@ Tensor BlurPool2d::forward(const Tensor& x) {
 
 Tensor BlurPool2d::zero_padded(const Tensor& x) {
   const int64_t channels = x.size(3);
-  if (!fits(filter_, x) || filter_.size(0) != channels)
-    filter_ = filter_of(channels, options_.filter).to(x.dtype()).to(x.device());
-  return conv2d(x, filter_, {},
+  const Tensor& filter = filter_.get(x, {channels}, [&] { return filter_of(channels, options_.filter); });
+  return conv2d(x, filter, {},
                 {.stride = options_.stride, .padding = (options_.filter - 1) / 2, .groups = channels});
 }
 
@@ -80,12 +75,11 @@ Tensor BlurPool2d::reflected(const Tensor& x) {
   const int64_t least = options_.filter / 2 + 1;
   check(h >= least && w >= least, "BlurPool2d: the image ", h, "x", w, " is too small to be mirrored under ",
         options_.filter, " taps; it must be at least ", least, "x", least);
-  if (!fits(rows_, x) || rows_.size(1) != h) rows_ = matrix_of(h, options_).to(x.dtype()).to(x.device());
-  if (!fits(columns_, x) || columns_.size(1) != w)
-    columns_ = matrix_of(w, options_).to(x.dtype()).to(x.device());
-  const int64_t oh = rows_.size(0), ow = columns_.size(0);
-  const Tensor down = bmm(rows_, reshape(x, {n, h, w * c}));
-  return reshape(bmm(columns_, reshape(down, {n * oh, w, c})), {n, oh, ow, c});
+  const Tensor& rows = rows_.get(x, {h}, [&] { return matrix_of(h, options_); });
+  const Tensor& columns = columns_.get(x, {w}, [&] { return matrix_of(w, options_); });
+  const int64_t oh = rows.size(0), ow = columns.size(0);
+  const Tensor down = bmm(rows, reshape(x, {n, h, w * c}));
+  return reshape(bmm(columns, reshape(down, {n * oh, w, c})), {n, oh, ow, c});
 }
 
 std::string BlurPool2d::description() const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "weft/engine/module.h"
+#include "weft/layers/cached_constant.h"
 #include "weft/layers/pool.h"
 
 namespace weft {
@@ -28,8 +29,8 @@ class BlurPool2d : public Module {
   Tensor reflected(const Tensor& x);
 
   BlurPool2dOptions options_;
-  Tensor filter_;          // [C, filter, filter, 1] for the last input
-  Tensor rows_, columns_;  // [OH, H] and [OW, W], with .reflect
+  CachedConstant filter_;          // [C, filter, filter, 1]
+  CachedConstant rows_, columns_;  // [OH, H] and [OW, W], with .reflect
 };
 
 struct MaxBlurPool2dOptions {

@@ -16,10 +16,10 @@ namespace weft {
 /// What every model of the catalogue can be told.
 struct ModelOptions {
   std::optional<Activation> activation = {};    ///< default: the model's own
-  std::optional<double> activation_param = {};  ///< slope or alpha
+  std::optional<double> activation_param = {};  ///< slope or alpha; unused by vit-tiny
   bool self_attention = false;                  ///< for models that have a place for it
   bool symmetric = false;                       ///< its option
-  bool recompute = false;                       ///< keep less memory in training, see Module::recompute
+  bool recompute = false;                       ///< see Module::recompute; for networks of blocks
   int64_t in_channels = 3;
   int64_t classes = 10;
   int64_t image_size = 128;  ///< height and width; for models whose weights depend on it

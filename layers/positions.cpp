@@ -38,10 +38,7 @@ Tensor sinusoidal_positions_2d(int64_t height, int64_t width, int64_t channels) 
 Tensor SinusoidalPositions::forward(const Tensor& x) {
   check(x.ndim() == 3, "SinusoidalPositions: x has shape ", x.shape(), " but [N, L, E] is expected");
   const Shape shape{x.size(1), x.size(2)};
-  if (!(table_.defined() && table_.shape() == shape && table_.dtype() == x.dtype() &&
-        table_.device() == x.device()))
-    table_ = sinusoidal_positions(shape[0], shape[1]).to(x.dtype()).to(x.device());
-  return x + table_;
+  return x + table_.get(x, shape, [&] { return sinusoidal_positions(shape[0], shape[1]); });
 }
 
 LearnedPositions::LearnedPositions(Module& parent, std::string_view name, int64_t max_length,

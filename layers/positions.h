@@ -2,6 +2,7 @@
 #pragma once
 
 #include "weft/engine/module.h"
+#include "weft/layers/cached_constant.h"
 
 namespace weft {
 
@@ -21,7 +22,7 @@ class SinusoidalPositions : public Module {
   std::string description() const override { return "SinusoidalPositions"; }
 
  private:
-  Tensor table_;  // for the length, width, dtype and device of the last input
+  CachedConstant table_;
 };
 
 /// Adds a learned vector for each place: x [N, L, E] with L up to max_length. Parameter weight [max_length,

@@ -10,10 +10,10 @@
 namespace weft {
 namespace {
 
-Tensor identity_matrix(int64_t n, DType dtype) {
+Tensor identity_matrix(int64_t n) {
   Tensor eye = Tensor::zeros({n, n});
   for (int64_t i = 0; i < n; ++i) eye.data<float>()[i * n + i] = 1;
-  return eye.to(dtype);
+  return eye;
 }
 
 }  // namespace
@@ -62,9 +62,10 @@ Tensor SimpleSelfAttention::forward(const Tensor& x) {
   const Tensor mix = bmm(w, gram, {.transpose_a = true}) * cast(gamma, x.dtype());
   // In 16 bits 1 + gamma a would lose what gamma, which starts at 0, has learned.
   const bool apart = is_half(x.dtype());
-  if (!apart && !(identity_.defined() && identity_.dtype() == x.dtype() && identity_.device() == x.device()))
-    identity_ = identity_matrix(channels, x.dtype()).to(x.device());
-  const Tensor y = apart ? pixels + bmm(pixels, mix) : bmm(pixels, mix + identity_);
+  const auto identity = [&] {
+    return identity_.get(x, {channels}, [&] { return identity_matrix(channels); });
+  };
+  const Tensor y = apart ? pixels + bmm(pixels, mix) : bmm(pixels, mix + identity());
   return reshape(y, {x.shape().begin(), x.shape().end()});
 }
 

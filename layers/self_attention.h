@@ -1,5 +1,6 @@
 #pragma once
 
+#include "weft/layers/cached_constant.h"
 #include "weft/layers/parametrizations.h"
 
 namespace weft {
@@ -45,7 +46,7 @@ class SimpleSelfAttention : public Module {
 
  private:
   SelfAttentionOptions options_;
-  Tensor identity_;  // of the last input's dtype and device
+  CachedConstant identity_;
 };
 
 /// Self-attention of images as in SAGAN (Zhang et al., 2018, arXiv 1805.08318, section 3), and fast.ai's

@@ -35,12 +35,9 @@ Tensor VisionTransformer::forward(const Tensor& x) {
   const Tensor image = patches(x);
   const int64_t n = image.size(0), width = image.size(3);
   const Shape grid{image.size(1), image.size(2)};
-  if (!(positions_.defined() && grid_ == grid && positions_.dtype() == image.dtype() &&
-        positions_.device() == image.device())) {
-    positions_ = sinusoidal_positions_2d(grid[0], grid[1], width).to(image.dtype()).to(image.device());
-    grid_ = grid;
-  }
-  Tensor tokens = reshape(image, {n, grid.numel(), width}) + positions_;
+  const Tensor& positions =
+      positions_.get(image, grid, [&] { return sinusoidal_positions_2d(grid[0], grid[1], width); });
+  Tensor tokens = reshape(image, {n, grid.numel(), width}) + positions;
   if (!class_token.defined()) return head(mean(encoder(tokens), {1}));
   const Tensor zeros = Tensor::zeros({n, 1, width}, image.dtype(), image.device());
   tokens = encoder(concat({zeros + cast(class_token, image.dtype()), tokens}, 1));

@@ -1,7 +1,6 @@
 #pragma once
 
-#include <optional>
-
+#include "weft/layers/cached_constant.h"
 #include "weft/layers/conv2d.h"
 #include "weft/layers/transformer.h"
 
@@ -38,8 +37,7 @@ class VisionTransformer : public Module {
 
  private:
   int64_t patch_;
-  Tensor positions_;  // of the last image's size, its dtype and device
-  Shape grid_;
+  CachedConstant positions_;
 };
 
 }  // namespace weft

@@ -1,0 +1,28 @@
+#pragma once
+
+#include "weft/engine/tensor.h"
+
+namespace weft {
+
+/// A constant that a layer computes with: made when it is first needed, and made again for input of another
+/// dtype, device or size.
+class CachedConstant {
+ public:
+  /// The constant in the dtype and on the device of `like`. make() gives it in any; `size` is what it depends
+  /// on.
+  template <class Make>
+  const Tensor& get(const Tensor& like, const Shape& size, const Make& make) {
+    if (!(value_.defined() && size_ == size && value_.dtype() == like.dtype() &&
+          value_.device() == like.device())) {
+      value_ = make().to(like.dtype()).to(like.device());
+      size_ = size;
+    }
+    return value_;
+  }
+
+ private:
+  Tensor value_;
+  Shape size_;
+};
+
+}  // namespace weft
