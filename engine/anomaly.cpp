@@ -1,6 +1,6 @@
 #include "weft/engine/anomaly.h"
 
-#include <bit>
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -11,6 +11,7 @@ namespace weft {
 namespace {
 
 thread_local DetectAnomaly* tracing = nullptr;
+thread_local bool walking = false;
 
 /// Index of the first value that is bad, or -1. Blocks without one are passed without a branch per value.
 template <class T>
@@ -51,6 +52,10 @@ DetectAnomaly* DetectAnomaly::current() { return tracing; }
 
 DetectAnomaly::Pause::Pause() : suspended_(std::exchange(tracing, nullptr)) {}
 DetectAnomaly::Pause::~Pause() { tracing = suspended_; }
+
+bool DetectAnomaly::walking_back() { return walking; }
+DetectAnomaly::WalkBack::WalkBack(bool on) : before_(std::exchange(walking, on)) {}
+DetectAnomaly::WalkBack::~WalkBack() { walking = before_; }
 
 int64_t DetectAnomaly::first_bad(const Tensor& t) const {
   if (!is_floating(t.dtype())) return -1;

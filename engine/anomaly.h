@@ -6,7 +6,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -60,6 +59,19 @@ class DetectAnomaly {
   };
 
   // --- for the tape ---
+  /// Whether a backward runs whose ops are not recorded: their results are looked at as its gradients.
+  static bool walking_back();
+  /// Says so while it lives.
+  class WalkBack {
+   public:
+    explicit WalkBack(bool on);
+    ~WalkBack();
+    WalkBack(const WalkBack&) = delete;
+    WalkBack& operator=(const WalkBack&) = delete;
+
+   private:
+    bool before_;
+  };
   void check_outputs(std::string_view op, const std::vector<Tensor>& inputs,
                      const std::vector<Tensor>& outputs) const;
   void check_gradient(std::string_view op, std::string_view scope, int input, const Tensor& grad,

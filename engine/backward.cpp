@@ -188,7 +188,8 @@ void BackwardWalk::pass(size_t i) {
     });
   }
   context.inputs_ = entry->inputs;
-  const std::string scope = entry->scope;
+  const std::string kept = create_graph ? entry->scope : std::string();  // its place may change then
+  const std::string_view scope = create_graph ? std::string_view(kept) : entry->scope;
   context.scope_ = scope;
   const Range range(*entry);
   const ScopeName name(create_graph ? scope : "");
@@ -204,6 +205,7 @@ void BackwardWalk::run(size_t begin, size_t end) {
 void BackwardWalk::run() {
   if (!retain_graph) tape.spent_ = true;
   const RecordOn recorded(create_graph ? &tape : nullptr);
+  const DetectAnomaly::WalkBack unrecorded(!create_graph);
   try {
     run(0, tape.entries_.size());
   } catch (...) {

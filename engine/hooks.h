@@ -30,22 +30,31 @@ class HookList {
  public:
   RemovableHandle add(Hook hook) {
     const int64_t key = next_++;
-    (*hooks_)[key] = std::move(hook);
-    return RemovableHandle([list = std::weak_ptr<Map>(hooks_), key] {
-      if (const auto alive = list.lock()) alive->erase(key);
+    change(*hooks_, [&](Map& map) { map[key] = std::move(hook); });
+    return RemovableHandle([list = std::weak_ptr<Current>(hooks_), key] {
+      if (const auto alive = list.lock()) change(*alive, [&](Map& map) { map.erase(key); });
     });
   }
-  bool empty() const { return hooks_->empty(); }
+  bool empty() const { return (*hooks_)->empty(); }
   /// Calls call(hook) for each. A hook may remove itself; hooks that come meanwhile wait for the next time.
   template <class Call>
   void each(Call&& call) const {
-    const Map now = *hooks_;
-    for (const auto& [key, hook] : now) call(hook);
+    const Current now = *hooks_;
+    for (const auto& [key, hook] : *now) call(hook);
   }
 
  private:
   using Map = std::map<int64_t, Hook>;
-  std::shared_ptr<Map> hooks_ = std::make_shared<Map>();
+  using Current = std::shared_ptr<const Map>;  // never changed, but replaced: who walks over one keeps it
+
+  template <class Change>
+  static void change(Current& current, Change&& change) {
+    Map changed = *current;
+    change(changed);
+    current = std::make_shared<const Map>(std::move(changed));
+  }
+
+  std::shared_ptr<Current> hooks_ = std::make_shared<Current>(std::make_shared<const Map>());
   int64_t next_ = 0;
 };
 

@@ -99,7 +99,9 @@ class Recorder {
 
 void record(std::string_view op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
             BackwardFunction backward, RecordOptions options) {
-  if (DetectAnomaly* anomaly = DetectAnomaly::current()) anomaly->check_outputs(op, inputs, outputs);
+  if (DetectAnomaly* anomaly = DetectAnomaly::current();
+      anomaly && (recorder || !DetectAnomaly::walking_back()))
+    anomaly->check_outputs(op, inputs, outputs);
   if (!recorder) return;
   std::vector<TapeEntry::Slot> slots(inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i)

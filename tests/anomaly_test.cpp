@@ -59,6 +59,22 @@ TEST_CASE("the first bad gradient names the op whose backward made it") {
       "gradient of output 0 f32 [3] finite");
 }
 
+TEST_CASE("a gradient is the backward's, though ops that could be recorded made it") {
+  const Tensor large = Tensor::full({2}, 1e30).set_requires_grad(),
+               small = Tensor::full({2}, 1e-30).set_requires_grad();
+  DetectAnomaly tracing;
+  Tape tape;
+  Tensor loss;
+  {
+    const ScopeName scope("tail");
+    loss = sum(large * small) * 1e30;
+  }
+  CHECK_ERROR(
+      tape.backward(loss),
+      "detect_anomaly: backward of mul in tail: gradient of input 1 f32 [2] has inf at [0], sample 0; "
+      "gradient of output 0 f32 [2] finite");
+}
+
 TEST_CASE("NaN alone, integers, every type, and nesting") {
   const Tensor zero = Tensor::zeros({2});
   {
