@@ -62,23 +62,27 @@ struct TensorBatches::State {
     return batch;
   }
 
+  /// Takes the next batch, which must fit into `fixed`.
+  void prepare() {
+    prepared = take();
+    visit_tensors(fixed, prepared, [](const Tensor& to, const Tensor& from) {
+      check(from.defined() && from.shape() == to.shape() && from.dtype() == to.dtype(),
+            "batches: transform made a full batch of another shape or dtype than the one before");
+    });
+  }
+
   /// Starts, or records, the uploads that fill `fixed`.
   static void fill_fixed(const std::shared_ptr<State>& s) {
-    cuda::upload_each_step(s->fixed.x.raw(), s->fixed.x.bytes(), [s](void* staging) {
-      s->prepared = s->take();
-      visit_tensors(s->fixed, s->prepared, [](const Tensor& to, const Tensor& from) {
-        check(from.defined() && from.shape() == to.shape() && from.dtype() == to.dtype(),
-              "batches: transform made a full batch of another shape or dtype than the one before");
+    const auto upload = [&s](Tensor DeviceBatch::*part) {
+      const Tensor& to = s->fixed.*part;
+      cuda::upload_each_step(to.raw(), to.bytes(), [s, part](void* staging) {
+        if (part == &DeviceBatch::x) s->prepare();  // the first of them
+        std::memcpy(staging, (s->prepared.*part).raw(), size_t((s->prepared.*part).bytes()));
       });
-      std::memcpy(staging, s->prepared.x.raw(), size_t(s->prepared.x.bytes()));
-    });
-    cuda::upload_each_step(s->fixed.y.raw(), s->fixed.y.bytes(), [s](void* staging) {
-      std::memcpy(staging, s->prepared.y.raw(), size_t(s->prepared.y.bytes()));
-    });
-    if (!s->fixed.targets.defined()) return;
-    cuda::upload_each_step(s->fixed.targets.raw(), s->fixed.targets.bytes(), [s](void* staging) {
-      std::memcpy(staging, s->prepared.targets.raw(), size_t(s->prepared.targets.bytes()));
-    });
+    };
+    upload(&DeviceBatch::x);
+    upload(&DeviceBatch::y);
+    if (s->fixed.targets.defined()) upload(&DeviceBatch::targets);
   }
 };
 

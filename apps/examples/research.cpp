@@ -2,7 +2,6 @@
 #include <weft/weft.h>
 
 #include <cmath>
-#include <cstdio>
 #include <iostream>
 #include <limits>
 

@@ -9,10 +9,6 @@
 namespace weft::app {
 namespace {
 
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() > end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
 std::string escaped(const std::string& text) {
   std::string result;
   for (char c : text)
@@ -54,13 +50,13 @@ std::string Drawing::svg() const {
 }
 
 void Drawing::require_known_ending(const std::string& path) {
-  if (!ends_with(path, ".svg") && !ends_with(path, ".png"))
+  if (path.size() <= 4 || !(path.ends_with(".svg") || path.ends_with(".png")))
     usage_error("cannot draw into ", path, ": the name must end in .svg or .png");
 }
 
 std::string Drawing::encode(const std::string& path) const {
   require_known_ending(path);
-  return ends_with(path, ".png") ? png() : svg();
+  return path.ends_with(".png") ? png() : svg();
 }
 
 }  // namespace weft::app

@@ -44,7 +44,7 @@ kernels::ColorJitterFactors draw_jitter(const ColorJitter& jitter, uint64_t seed
 PixelBox draw_erasing(const RandomErasing& erasing, ImageSize size, uint64_t seed, int64_t epoch,
                       int64_t index);
 
-/// Changes `pixels` RGB pixels of values from 0 to 1 in place, as kernels/color_jitter.h says.
+/// Changes `pixels` RGB pixels of values from 0 to 1 in place, as kernels/retouch.h says.
 void apply_jitter(const kernels::ColorJitterFactors& factors, int64_t pixels, float* rgb);
 
 }  // namespace weft::data

@@ -1,6 +1,5 @@
 // PGM and PPM with 8-bit binary pixels: "P5" or "P6", width, height and the largest value 255 as text, then
 // the pixels. In this form the readers of MNIST and CIFAR-10 hand their pictures on.
-#include <algorithm>
 #include <cstring>
 #include <string>
 

@@ -180,10 +180,11 @@ Tensor affine(const Tensor& x, double scale, double shift) {
   return y;
 }
 
-// y = x: dx = dy, converted back.
+// y = x: dx = dy, converted back. Of a weight there may be a copy already.
 Tensor cast(const Tensor& x, DType dtype) {
   if (x.dtype() == dtype) return x;
-  const Tensor y = x.to(dtype);
+  const Tensor copy = is_half(dtype) ? WeightCopies::find(x, dtype) : Tensor();
+  const Tensor y = copy.defined() ? copy.view(x.shape()) : x.to(dtype);
   record("cast", {x}, {y}, [from = x.dtype()](BackwardContext& c) { c.set(0, cast(c.grad_output(), from)); },
          {.detail = Tape::current() ? concat(x.dtype(), " to ", dtype) : "", .double_backward = true});
   return y;

@@ -50,6 +50,8 @@ Tensor recorded_copy(const BackwardContext& c, const Tensor& parameter, const Te
 
 /// x.view(shape).
 Tensor view_as(const Tensor& x, const Shape& shape);
+/// x in the middle of zeros: dimension d becomes `whole`, x lies from `start` on.
+Tensor zeros_around(const char* name, const Tensor& x, int d, int64_t start, int64_t whole);
 /// dy f'(x) of an activation f.
 Tensor activation_backward(Activation act, double param, const Tensor& x, const Tensor& dy);
 /// The gradient of a broadcast operand: g summed over the dimensions in which `shape` was stretched.

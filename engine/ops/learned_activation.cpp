@@ -31,17 +31,6 @@ Tensor spread(const Tensor& parameter, int64_t channels) {
   return all;
 }
 
-/// The gradient of a parameter of that shape from those of the channels: their sum where it is one for all.
-Tensor gather(const Tensor& of_channels, const Shape& shape) {
-  if (of_channels.shape() == shape) return of_channels;
-  Tensor sum = ops::empty(shape, of_channels);
-  dispatch("learned_activation", of_channels, [&](const auto& k) {
-    using T = kernel_type<decltype(k)>;
-    k.reduce(kernels::Reduce::sum, 1, of_channels.numel(), 1, of_channels.data<T>(), sum.data<T>());
-  });
-  return sum;
-}
-
 void check_parameters(const Tensor& x, Activation act, const std::vector<Tensor>& parameters) {
   const std::string_view name = activation_name(act);
   const auto known = activation_parameters(act);
@@ -107,7 +96,7 @@ Tensor learned_activation(const Tensor& x, Activation act, const std::vector<Ten
     });
     c.set(0, std::move(dx));
     for (size_t i = 0; i < gradients.size(); ++i)
-      c.set(int(i) + 1, gather(gradients[i], parameters[i].shape()));
+      c.set(int(i) + 1, ops::sum_to(gradients[i], parameters[i].shape()));
   };
   record(name, inputs, {y}, keep ? BackwardFunction(backward) : BackwardFunction(),
          {.double_backward = true});

@@ -64,13 +64,7 @@ struct Target {
   /// The probabilities, made from the labels where those were given.
   Tensor dense(const Tensor& logits) const {
     if (probabilities.defined()) return probabilities;
-    const int64_t classes = logits.size(1);
-    const Tensor t = Tensor::full(logits.shape(), smoothing / double(classes), DType::f64);
-    const Tensor on_cpu = labels.to(Device::cpu);
-    for (int64_t r = 0; r < logits.size(0); ++r)
-      if (const int64_t label = on_cpu.data<int64_t>()[r]; label >= 0 && label < classes)
-        t.data<double>()[r * classes + label] += 1 - smoothing;
-    return t.to(logits.dtype()).to(logits.device());
+    return ops::ClassTargets("cross_entropy", logits, labels, {.label_smoothing = smoothing}).t;
   }
 
   template <class T>
@@ -119,7 +113,7 @@ Tensor cross_entropy(const Tensor& x, const Tensor& target, const CrossEntropyOp
   check(x.ndim() == 2 && x.numel() > 0, "cross_entropy: expected non-empty logits [N, C], got ", x.shape());
   check(options.label_smoothing >= 0 && options.label_smoothing <= 1, "cross_entropy: label_smoothing ",
         options.label_smoothing, " must be between 0 and 1");
-  const Tensor logits = cast(x, ops::wide_dtype(x.dtype()));  // losses of 16-bit logits are f32
+  const Tensor logits = ops::widened(x);
   if (options.weight.defined() || options.ignore_index || options.reduction != Reduction::mean)
     return weighted_cross_entropy(logits, target, options);
   const Target aim(logits, target, options.label_smoothing);

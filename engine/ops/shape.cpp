@@ -57,21 +57,19 @@ void copy_rows(Device device, const char* from, int64_t from_step, char* to, int
   for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * to_step, from + r * from_step, size_t(width));
 }
 
-/// x in the middle of zeros: dimension d becomes `whole`, x lies from `start` on.
-Tensor zeros_around(const Tensor& x, int d, int64_t start, int64_t whole) {
+}  // namespace
+
+Tensor ops::zeros_around(const char* name, const Tensor& x, int d, int64_t start, int64_t whole) {
   Shape shape = x.shape();
   shape.set(d, whole);
   const Tensor y = Tensor::zeros(shape, x.dtype(), x.device());
   const int64_t length = x.size(d), step = shape.numel(d + 1, shape.ndim()) * size_of(x.dtype());
   copy_rows(x.device(), static_cast<const char*>(x.raw()), length * step,
             static_cast<char*>(y.raw()) + start * step, whole * step, length * step, shape.numel(0, d));
-  record("narrow_backward", {x}, {y},
-         [=](BackwardContext& c) { c.set(0, narrow(c.grad_output(), d, start, length)); },
+  record(name, {x}, {y}, [=](BackwardContext& c) { c.set(0, narrow(c.grad_output(), d, start, length)); },
          {.double_backward = true});
   return y;
 }
-
-}  // namespace
 
 Tensor reshape(const Tensor& x, const std::vector<int64_t>& sizes) {
   Shape shape;
@@ -135,7 +133,9 @@ Tensor narrow(const Tensor& x, int dim, int64_t start, int64_t length) {
             static_cast<char*>(y.raw()), length * step, length * step, outer);
   record(
       "narrow", {x}, {y},
-      [=](BackwardContext& c) { c.set(0, zeros_around(c.grad_output(), d, start, whole)); },
+      [=](BackwardContext& c) {
+        c.set(0, ops::zeros_around("narrow_backward", c.grad_output(), d, start, whole));
+      },
       {.detail = Tape::current() ? weft::concat("dim ", d, " from ", start) : "", .double_backward = true});
   return y;
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "weft/engine/ops/helpers.h"
+
 namespace weft {
 
 std::vector<Tensor> split(const Tensor& x, int64_t size, int dim) {
@@ -37,17 +39,7 @@ Tensor pad(const Tensor& x, const std::vector<int64_t>& padding) {
     const int64_t before = padding[size_t(2 * i)], after = padding[size_t(2 * i + 1)];
     check(before >= 0 && after >= 0, "pad: ", before, " and ", after, " of dimension ", d,
           " must not be negative; narrow() cuts");
-    if (before == 0 && after == 0) continue;
-    std::vector<Tensor> parts;
-    const auto zeros = [&](int64_t n) {
-      Shape shape = y.shape();
-      shape.set(d, n);
-      if (n > 0) parts.push_back(Tensor::zeros(shape, y.dtype(), y.device()));
-    };
-    zeros(before);
-    parts.push_back(y);
-    zeros(after);
-    y = concat(parts, d);
+    if (before > 0 || after > 0) y = ops::zeros_around("pad", y, d, before, before + y.size(d) + after);
   }
   return y;
 }

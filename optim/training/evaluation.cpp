@@ -40,11 +40,7 @@ Metric accuracy() {
   return {"accuracy", [](const Tensor& prediction, const Tensor& y) {
             check(are_labels(prediction, y), "accuracy: needs predictions [N, C] and i64 labels [N], got ",
                   prediction.shape(), " and ", y.dtype(), " ", y.shape());
-            const std::vector<int64_t> guess = argmax(prediction).to_vector<int64_t>(),
-                                       label = y.to_vector<int64_t>();
-            int64_t correct = 0;
-            for (size_t i = 0; i < label.size(); ++i) correct += guess[i] == label[i];
-            return double(correct);
+            return double(count_correct(prediction, y));
           }};
 }
 

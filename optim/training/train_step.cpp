@@ -59,11 +59,7 @@ void TrainStep::add_totals(const Tensor& prediction, const Tensor& y, const Tens
   }
   double* t = totals_.data<double>();
   t[0] += loss.item() * double(n);
-  if (labels_) {
-    const Tensor predicted = argmax(prediction);
-    const int64_t *guess = predicted.data<int64_t>(), *label = y.data<int64_t>();
-    for (int64_t i = 0; i < n; ++i) t[1] += guess[i] == label[i];
-  }
+  if (labels_) t[1] += double(count_correct(prediction, y));
   t[2] += double(n);
   if (!std::isfinite(loss.item())) t[3] = 1;
 }
