@@ -13,9 +13,7 @@ using nlohmann::json;
 using weft::read_file;
 
 TEST_CASE("a run with each of them trains on the GPU, and goes on after a stop to the same bits") {
-  REQUIRE(weft_run({"data", "sample", "--out", at("sample"), "--pixels", "24", "--train-per-class", "2",
-                    "--val-per-class", "1"})
-              .code == 0);
+  make_sample(24, 2, 1);
   for (int i = weft::kActivationCount; i < weft::kAllActivationCount; ++i) {
     const std::string activation(weft::activation_name(weft::Activation(i)));
     CAPTURE(activation);

@@ -19,12 +19,7 @@ namespace {
 
 /// A tiny sample set, made once: 30 pictures to train on, so three full batches of 10 an epoch.
 const std::string& sample() {
-  static const std::string path = [] {
-    const Result r = weft_run({"data", "sample", "--out", at("sample"), "--pixels", "24", "--train-per-class",
-                               "3", "--val-per-class", "2"});
-    REQUIRE_MESSAGE(r.code == 0, r.err);
-    return at("sample");
-  }();
+  static const std::string path = make_sample(24, 3, 2);
   return path;
 }
 

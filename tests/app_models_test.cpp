@@ -15,12 +15,7 @@ namespace {
 
 /// A tiny sample set, made once: two steps of 10 an epoch.
 const std::string& sample() {
-  static const std::string path = [] {
-    const Result r = weft_run({"data", "sample", "--out", at("sample"), "--pixels", "32", "--train-per-class",
-                               "2", "--val-per-class", "1"});
-    REQUIRE_MESSAGE(r.code == 0, r.err);
-    return at("sample");
-  }();
+  static const std::string path = make_sample(32, 2, 1);
   return path;
 }
 

@@ -14,12 +14,7 @@ using weft::read_file;
 namespace {
 
 const std::string& sample() {
-  static const std::string path = [] {
-    const Result r = weft_run({"data", "sample", "--out", at("sample"), "--pixels", "24", "--train-per-class",
-                               "2", "--val-per-class", "1"});
-    REQUIRE_MESSAGE(r.code == 0, r.err);
-    return at("sample");
-  }();
+  static const std::string path = make_sample(24, 2, 1);
   return path;
 }
 

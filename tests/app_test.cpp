@@ -27,13 +27,7 @@ namespace {
 
 /// A tiny sample set, made once.
 const std::string& sample() {
-  static const std::string path = [] {
-    const Result r = weft_run({"data", "sample", "--out", at("sample"), "--pixels", "32", "--train-per-class",
-                               "6", "--val-per-class", "2"});
-    INFO(r.err);
-    REQUIRE(r.code == 0);
-    return at("sample");
-  }();
+  static const std::string path = make_sample(32, 6, 2);
   return path;
 }
 

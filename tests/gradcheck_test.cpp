@@ -5,56 +5,13 @@
 #include <cmath>
 #include <functional>
 
+#include "support/gradients.h"
 #include "weft/weft.h"
 
 using namespace weft;
+using namespace weft::test;
 
 namespace {
-
-using Inputs = std::vector<Tensor>;
-using Function = std::function<Tensor(const Inputs&)>;
-
-Generator generator(2024);
-
-Tensor normal(const Shape& shape, double std = 1) {
-  return Tensor::normal(shape, 0, std, generator, DType::f64);
-}
-
-/// Normal numbers, pushed `margin` away from 0.
-Tensor nonzero(const Shape& shape, double margin = 0.3) {
-  const Tensor t = normal(shape);
-  for (int64_t i = 0; i < t.numel(); ++i) t.data<double>()[i] += std::copysign(margin, t.data<double>()[i]);
-  return t;
-}
-
-Tensor positive(const Shape& shape, double margin = 0.3) { return abs(nonzero(shape, margin)); }
-
-void expect_good(const Function& f, const Inputs& inputs) {
-  const GradcheckResult result = gradcheck(f, inputs);
-  CHECK_MESSAGE(result.ok, result.message);
-}
-
-/// Checks f with all inputs wanting a gradient, with each of them alone, and in the middle of a chain of ops.
-void check_gradients(const Function& f, const Inputs& inputs) {
-  const auto want = [&](size_t from, size_t to) {
-    for (size_t k = 0; k < inputs.size(); ++k)
-      if (inputs[k].dtype() == DType::f64) inputs[k].set_requires_grad(k >= from && k < to);
-  };
-  want(0, inputs.size());
-  expect_good(f, inputs);
-  const Function chain = [&](const Inputs& leaves) {
-    Inputs scaled;
-    for (const Tensor& t : leaves) scaled.push_back(t.requires_grad() ? affine(t, 1.25) : t);
-    return mish(affine(f(scaled), 0.5));
-  };
-  expect_good(chain, inputs);
-  for (size_t k = 0; inputs.size() > 1 && k < inputs.size(); ++k) {
-    if (inputs[k].dtype() != DType::f64) continue;
-    CAPTURE(k);
-    want(k, k + 1);
-    expect_good(f, inputs);
-  }
-}
 
 /// Checks f with the inputs from `constants` on held fixed.
 void check_gradients_of_first(size_t count, const Function& f, const Inputs& inputs) {

@@ -6,42 +6,18 @@
 #include <functional>
 
 #include "support/errors.h"
+#include "support/gradients.h"
 #include "weft/weft.h"
 
 using namespace weft;
+using namespace weft::test;
 
 namespace {
-
-using Inputs = std::vector<Tensor>;
-using Function = std::function<Tensor(const Inputs&)>;
-
-Generator generator(77);
-
-Tensor normal(const Shape& shape, double std = 1) {
-  return Tensor::normal(shape, 0, std, generator, DType::f64);
-}
-
-/// Normal numbers, pushed `margin` away from 0.
-Tensor nonzero(const Shape& shape, double margin = 0.3) {
-  const Tensor t = normal(shape);
-  for (int64_t i = 0; i < t.numel(); ++i) t.data<double>()[i] += std::copysign(margin, t.data<double>()[i]);
-  return t;
-}
-
-Tensor positive(const Shape& shape, double margin = 0.3) { return abs(nonzero(shape, margin)); }
-
-void want(const Inputs& inputs, size_t from, size_t to) {
-  for (size_t k = 0; k < inputs.size(); ++k)
-    if (inputs[k].dtype() == DType::f64) inputs[k].set_requires_grad(k >= from && k < to);
-}
 
 /// f alone, then between curved ops on both sides (so that its gradient depends on everything), with all
 /// inputs wanting a gradient; then with each of them alone.
 void check_second(const Function& f, const Inputs& inputs, const GradcheckOptions& options = {}) {
-  const auto good = [&](const Function& function) {
-    const GradcheckResult result = gradgradcheck(function, inputs, options);
-    CHECK_MESSAGE(result.ok, result.message);
-  };
+  const auto good = [&](const Function& function) { expect_good(gradgradcheck(function, inputs, options)); };
   const Function chain = [&](const Inputs& leaves) {
     Inputs bent;
     for (const Tensor& t : leaves) bent.push_back(t.dtype() == DType::f64 ? t + 0.05 * square(t) : t);

@@ -7,18 +7,13 @@
 #include <limits>
 
 #include "support/errors.h"
+#include "support/gradients.h"
 #include "weft/weft.h"
 
 using namespace weft;
+using namespace weft::test;
 
 namespace {
-
-using Inputs = std::vector<Tensor>;
-
-Generator generator(77);
-Tensor normal(const Shape& shape, double std = 1) {
-  return Tensor::normal(shape, 0, std, generator, DType::f64);
-}
 
 /// Checks the gradients of the first `wanted` inputs, with a random gradient from above and scaled below.
 void check_gradients(size_t wanted, const std::function<Tensor(const Inputs&)>& f, const Inputs& inputs) {

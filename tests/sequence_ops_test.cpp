@@ -36,7 +36,7 @@ TEST_CASE("layer, group and instance norm: gradients") {
     };
     for (const Inputs& inputs : {Inputs{normal(shape)}, Inputs{normal(shape), normal(size)},
                                  Inputs{normal(shape), normal(size), normal(size)}})
-      check_gradients(f, inputs);
+      check_both_gradients(f, inputs);
   }
   for (const auto& [shape, groups] :
        {std::pair{Shape{2, 3, 2, 6}, 3}, {Shape{2, 5, 4}, 1}, {Shape{3, 7, 3}, 3}, {Shape{4, 6}, 2}}) {
@@ -45,14 +45,14 @@ TEST_CASE("layer, group and instance norm: gradients") {
     const Function f = [&](const Inputs& in) {
       return group_norm(in[0], groups, part(in, 1), part(in, 2), 1e-2);
     };
-    check_gradients(f, {normal(shape), normal(channels), normal(channels)});
-    check_gradients(f, {normal(shape)});
+    check_both_gradients(f, {normal(shape), normal(channels), normal(channels)});
+    check_both_gradients(f, {normal(shape)});
   }
-  check_gradients([](const Inputs& in) { return instance_norm(in[0], in[1], in[2], 1e-2); },
-                  {normal({2, 3, 4, 3}), normal({3}), normal({3})});
+  check_both_gradients([](const Inputs& in) { return instance_norm(in[0], in[1], in[2], 1e-2); },
+                       {normal({2, 3, 4, 3}), normal({3}), normal({3})});
   // A bias without a weight.
-  check_gradients([](const Inputs& in) { return group_norm(in[0], 2, {}, in[1], 1e-2); },
-                  {normal({2, 3, 4}), normal({4})});
+  check_both_gradients([](const Inputs& in) { return group_norm(in[0], 2, {}, in[1], 1e-2); },
+                       {normal({2, 3, 4}), normal({4})});
 }
 
 TEST_CASE("layer norm: one op says the same as the other") {
@@ -73,7 +73,7 @@ TEST_CASE("embedding: gradients, padding, indices kept for backward") {
   const Tensor index = Tensor::from<int64_t>({3, 0, 3, 1, 4, 3}, {2, 3});
   for (const std::optional<int64_t> padding : {std::optional<int64_t>(), std::optional<int64_t>(-2)}) {
     if (!padding)
-      check_gradients([&](const Inputs& in) { return embedding(index, in[0]); }, {normal({5, 3})});
+      check_both_gradients([&](const Inputs& in) { return embedding(index, in[0]); }, {normal({5, 3})});
     const Tensor weight = normal({5, 3}).set_requires_grad();
     Tape tape;
     const Tensor own = index.clone();
@@ -93,12 +93,12 @@ TEST_CASE("transposed convolutions and conv1d: gradients") {
       {.stride = 2, .padding = 1, .output_padding = 1},
       {.stride = 3, .padding = 1, .output_padding = 2, .dilation = 2, .groups = 2}};
   for (const ConvTransposeOptions& o : options) {
-    check_gradients([&](const Inputs& in) { return conv_transpose2d(in[0], in[1], in[2], o); },
-                    {normal({2, 3, 2, 2}), normal({2, 2, 3, 4 / o.groups}), normal({4})});
-    check_gradients([&](const Inputs& in) { return conv_transpose1d(in[0], in[1], {}, o); },
-                    {normal({2, 3, 2}), normal({2, 3, 4 / o.groups})});
+    check_both_gradients([&](const Inputs& in) { return conv_transpose2d(in[0], in[1], in[2], o); },
+                         {normal({2, 3, 2, 2}), normal({2, 2, 3, 4 / o.groups}), normal({4})});
+    check_both_gradients([&](const Inputs& in) { return conv_transpose1d(in[0], in[1], {}, o); },
+                         {normal({2, 3, 2}), normal({2, 3, 4 / o.groups})});
   }
-  check_gradients(
+  check_both_gradients(
       [&](const Inputs& in) {
         return conv1d(in[0], in[1], in[2], {.stride = 2, .padding = 3, .dilation = 2, .groups = 2});
       },
@@ -117,12 +117,16 @@ TEST_CASE("conv_transpose2d in f32 is the input's gradient of conv2d") {
 }
 
 TEST_CASE("narrow, split, stack and pad") {
-  check_gradients([](const Inputs& in) { return narrow(in[0], 1, 1, 2); }, {normal({2, 4, 3})});
-  check_gradients([](const Inputs& in) { return narrow(in[0], -1, 2, 1); }, {normal({2, 3})});
-  check_gradients([](const Inputs& in) { return stack(in, 1); }, {normal({2, 3}), normal({2, 3})});
-  check_gradients([](const Inputs& in) { return stack({in[0], in[1]}, -1); }, {normal({3}), normal({3})});
-  check_gradients([](const Inputs& in) { return pad(in[0], {1, 0, 0, 2}); }, {normal({2, 3, 2})});
-  check_gradients([](const Inputs& in) { return split(in[0], 2, 1).back(); }, {normal({2, 5})});
+  check_both_gradients([](const Inputs& in) { return narrow(in[0], 1, 1, 2); }, {normal({2, 4, 3})});
+  check_both_gradients([](const Inputs& in) { return narrow(in[0], -1, 2, 1); }, {normal({2, 3})});
+  check_both_gradients([](const Inputs& in) { return stack(in, 1); }, {normal({2, 3}), normal({2, 3})});
+  check_both_gradients(
+      [](const Inputs& in) {
+        return stack({in[0], in[1]}, -1);
+      },
+      {normal({3}), normal({3})});
+  check_both_gradients([](const Inputs& in) { return pad(in[0], {1, 0, 0, 2}); }, {normal({2, 3, 2})});
+  check_both_gradients([](const Inputs& in) { return split(in[0], 2, 1).back(); }, {normal({2, 5})});
   const Tensor x = Tensor::from<float>({1, 2, 3, 4, 5, 6}, {2, 3});
   CHECK(narrow(x, 1, 1, 2).to_vector<float>() == std::vector<float>{2, 3, 5, 6});
   CHECK(narrow(x, 0, 2, 0).shape() == Shape{0, 3});
@@ -143,8 +147,9 @@ TEST_CASE("masked softmax and attention: gradients") {
                                  {.attn_mask = added},
                                  {.attn_mask = added, .key_padding_mask = padding, .is_causal = true}};
   for (const AttentionMask& mask : masks) {
-    check_gradients([&](const Inputs& in) { return masked_softmax(in[0], mask, 0.7); }, {normal({2, 3, 4})});
-    check_gradients(
+    check_both_gradients([&](const Inputs& in) { return masked_softmax(in[0], mask, 0.7); },
+                         {normal({2, 3, 4})});
+    check_both_gradients(
         [&](const Inputs& in) {
           Generator same(3);
           return scaled_dot_product_attention(in[0], in[1], in[2],

@@ -89,6 +89,15 @@ inline Arguments command(Arguments arguments) {
 
 inline Result weft_run(const Arguments& arguments) { return Process(command(arguments)).wait(); }
 
+/// Makes a small sample set; its path.
+inline std::string make_sample(int pixels, int train_per_class, int val_per_class) {
+  const Result r = weft_run({"data", "sample", "--out", at("sample"), "--pixels", std::to_string(pixels),
+                             "--train-per-class", std::to_string(train_per_class), "--val-per-class",
+                             std::to_string(val_per_class)});
+  REQUIRE_MESSAGE(r.code == 0, r.err);
+  return at("sample");
+}
+
 /// In a shell that first says `before`, for limits.
 inline Result weft_limited(const std::string& before, const Arguments& arguments) {
   Arguments all = {"sh", "-c", before + "; exec \"$0\" \"$@\""};
