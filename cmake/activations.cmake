@@ -1,6 +1,13 @@
 # Lists kernels/activations/*.h, learned/*.h and random/*.h into three generated headers: the names (for the enum), the
 # includes, and the doc comments of the structs as strings. identity comes first, so that a zeroed Activation means
 # "none"; the rest of each folder is alphabetical.
+
+# Writes the text in a variable as it stands between the quotes of a string in C.
+macro(weft_c_string variable)
+  string(REPLACE "\\" "\\\\" ${variable} "${${variable}}")
+  string(REPLACE "\"" "\\\"" ${variable} "${${variable}}")
+endmacro()
+
 set(includes "")
 set(descriptions "")
 # Lists a folder; NAMES becomes the names of its structs as " X(a) X(b)".
@@ -23,8 +30,7 @@ function(weft_list_activations folder NAMES)
       message(FATAL_ERROR "${file}: the doc comment of struct ${name} must start with \"/// ${name}(x) = \"")
     endif()
     string(REPLACE "\n/// " " " description "${CMAKE_MATCH_1}")
-    string(REPLACE "\\" "\\\\" description "${description}")
-    string(REPLACE "\"" "\\\"" description "${description}")
+    weft_c_string(description)
     string(APPEND descriptions " \\\n  \"${description}\",")
   endforeach()
   set(${NAMES} "${names}" PARENT_SCOPE)

@@ -128,6 +128,11 @@ struct MaskedSoftmaxArgs {
 
   /// Columns that row r sees.
   constexpr int64_t seen(int64_t r) const { return causal && r + 1 < cols ? r + 1 : cols; }
+  /// The mask of row r of a plane (a head of an image), or null.
+  constexpr const Wide<T>* mask_row(int64_t plane, int64_t r) const {
+    return mask ? mask + plane / heads * batch_stride + plane % heads * head_stride + r * row_stride
+                : nullptr;
+  }
 };
 
 /// Cross entropy of logits against labels, smoothed on the way, or against probabilities, smoothed already.

@@ -6,11 +6,6 @@
 namespace weft::kernels::cuda {
 namespace {
 
-#ifdef __CUDACC__
-#define WEFT_OUT_OF_LINE __noinline__
-#else
-#define WEFT_OUT_OF_LINE
-#endif
 /// The second derivative of the fixed activation `act`.
 WEFT_HD WEFT_OUT_OF_LINE float curvature(Activation act, float x, float param) {
   switch (act) {
@@ -23,7 +18,6 @@ WEFT_HD WEFT_OUT_OF_LINE float curvature(Activation act, float x, float param) {
       return 0;
   }
 }
-#undef WEFT_OUT_OF_LINE
 
 template <class A>
 struct ActivationForward {

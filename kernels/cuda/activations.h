@@ -12,12 +12,6 @@
 
 namespace weft::kernels::cuda {
 
-// Out of line, so that unrolled loops hold calls and not copies of all activations.
-#ifdef __CUDACC__
-#define WEFT_OUT_OF_LINE __noinline__
-#else
-#define WEFT_OUT_OF_LINE
-#endif
 #define WEFT_CASE(name)  \
   case Activation::name: \
     return activations::name::WEFT_PART(x, param);
@@ -41,7 +35,6 @@ WEFT_HD WEFT_OUT_OF_LINE inline float activation_derivative(Activation act, floa
 }
 #undef WEFT_PART
 #undef WEFT_CASE
-#undef WEFT_OUT_OF_LINE
 
 /// The activation `act`, with the functions of the struct of that name.
 struct AnyActivation {

@@ -2,7 +2,6 @@
 // the channels stays in registers. Reductions give one partial result for each block and channel, which the
 // last block to arrive combines in a fixed order. Kernels that read what another has just read or written
 // walk the rows the other way round: the rows touched last are the ones that the L2 cache still has.
-#include <algorithm>
 #include <limits>
 #include <type_traits>
 

@@ -279,13 +279,7 @@ bool narrow(const GroupNormArgs<T>& a) {
 /// Calls f(blocks, Choice) for the team that suits the groups.
 template <class T, class F>
 void with_team(const GroupNormArgs<T>& a, std::initializer_list<const void*> pointers, F&& f) {
-  const int64_t size = a.pixels * a.width();
-  const unsigned blocks =
-      blocks_for(a.batch * a.groups, size < kLongRow ? kWarps : 1, 8 * int64_t(multiprocessors()));
-  if (a.width() % kWide<T> != 0 || !aligned(pointers))
-    size < kLongRow ? f(blocks, Choice<1, false>{}) : f(blocks, Choice<1, true>{});
-  else
-    size < kLongRow ? f(blocks, Choice<kWide<T>, false>{}) : f(blocks, Choice<kWide<T>, true>{});
+  choose<T>(a.batch * a.groups, a.pixels * a.width(), a.width(), 8, pointers, std::forward<F>(f));
 }
 
 template <class T>

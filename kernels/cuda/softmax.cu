@@ -74,9 +74,7 @@ __global__ void __launch_bounds__(kThreads, 4) masked_kernel(MaskedSoftmaxArgs<T
     const int64_t plane = row / a.rows, r = row - plane * a.rows;
     const int64_t seen = a.seen(r);
     const T* x = a.x + row * a.cols;
-    const float* mask = a.mask ? a.mask + plane / a.heads * a.batch_stride + plane % a.heads * a.head_stride +
-                                     r * a.row_stride
-                               : nullptr;
+    const float* mask = a.mask_row(plane, r);
     float maximum = -inf, any = 0, sum = 0;
     for_columns<TeamT, V>(a.cols, [&](int64_t c) {
       float z[V];

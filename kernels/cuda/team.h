@@ -1,6 +1,8 @@
 // A team of threads that makes a row: a warp, or a whole block where rows are long.
 #pragma once
 
+#include <utility>
+
 #include "weft/kernels/cuda/reduction.h"
 #include "weft/kernels/cuda/wide.h"
 
@@ -57,14 +59,20 @@ __device__ inline void for_columns(int64_t cols, F&& f) {
 template <int V, bool kBlock>
 struct Choice {};
 
-/// Calls f(blocks, Choice): wide loads where the columns and pointers allow, a block for each long row.
+/// Calls f(blocks, Choice) for rows of `size` elements in runs of `width`: wide loads where the runs and the
+/// pointers allow, a block for each long row; at most `most` blocks for each multiprocessor.
+template <class T, class F>
+void choose(int64_t rows, int64_t size, int64_t width, int most, std::initializer_list<const void*> pointers,
+            F&& f) {
+  const unsigned blocks = blocks_for(rows, size < kLongRow ? kWarps : 1, most * int64_t(multiprocessors()));
+  if (width % kWide<T> != 0 || !aligned(pointers))
+    size < kLongRow ? f(blocks, Choice<1, false>{}) : f(blocks, Choice<1, true>{});
+  else
+    size < kLongRow ? f(blocks, Choice<kWide<T>, false>{}) : f(blocks, Choice<kWide<T>, true>{});
+}
 template <class T, class F>
 void choose(int64_t rows, int64_t cols, std::initializer_list<const void*> pointers, F&& f) {
-  const unsigned blocks = blocks_for(rows, cols < kLongRow ? kWarps : 1, 4 * multiprocessors());
-  if (cols % kWide<T> != 0 || !aligned(pointers))
-    cols < kLongRow ? f(blocks, Choice<1, false>{}) : f(blocks, Choice<1, true>{});
-  else
-    cols < kLongRow ? f(blocks, Choice<kWide<T>, false>{}) : f(blocks, Choice<kWide<T>, true>{});
+  choose<T>(rows, cols, cols, 4, pointers, std::forward<F>(f));
 }
 
 }  // namespace weft::kernels::cuda

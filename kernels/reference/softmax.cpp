@@ -38,10 +38,9 @@ template <class T>
 void masked_softmax(const MaskedSoftmaxArgs<T>& a, T* y) {
   constexpr double inf = std::numeric_limits<double>::infinity();
   for (int64_t row = 0; row < a.batch * a.heads * a.rows; ++row) {
-    const int64_t r = row % a.rows, head = row / a.rows % a.heads, image = row / a.rows / a.heads;
+    const int64_t r = row % a.rows;
     const T* x = a.x + row * a.cols;
-    const T* mask =
-        a.mask ? a.mask + image * a.batch_stride + head * a.head_stride + r * a.row_stride : nullptr;
+    const T* mask = a.mask_row(row / a.rows, r);
     std::vector<double> z(size_t(a.cols), -inf);
     for (int64_t c = 0; c < a.seen(r); ++c)
       if (!mask || double(mask[c]) != -inf)

@@ -2,9 +2,7 @@
 
 #include "weft/kernels/cpu/isa/activations.h"
 #include "weft/kernels/cpu/isa/doubles.h"
-
-#define WEFT_TEXT_OF(x) #x
-#define WEFT_TEXT(x) WEFT_TEXT_OF(x)
+#include "weft/kernels/cpu/isa/kernels.h"
 
 namespace weft::kernels::WEFT_ISA {
 

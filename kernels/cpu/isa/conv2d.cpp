@@ -6,8 +6,6 @@
 namespace weft::kernels::WEFT_ISA {
 namespace {
 
-#define WEFT_TEXT_OF(x) #x
-#define WEFT_TEXT(x) WEFT_TEXT_OF(x)
 constexpr const char* kName = WEFT_TEXT(WEFT_ISA);
 constexpr int kAlgorithms = 3;
 constexpr ConvAlgorithm kAll[kAlgorithms] = {ConvAlgorithm::direct, ConvAlgorithm::winograd2,

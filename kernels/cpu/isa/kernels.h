@@ -7,6 +7,10 @@
 
 #include "weft/kernels/kernels.h"
 
+// The name of the instruction set as a string: WEFT_TEXT(WEFT_ISA).
+#define WEFT_TEXT_OF(x) #x
+#define WEFT_TEXT(x) WEFT_TEXT_OF(x)
+
 namespace weft::kernels::WEFT_ISA {
 
 void unary(Unary op, int64_t n, const float* x, float* y);

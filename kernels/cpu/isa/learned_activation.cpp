@@ -64,16 +64,16 @@ void learned_activation(const LearnedActivationArgs<float>& args, float* y) {
 void learned_activation_backward(const LearnedActivationArgs<float>& args, const float* dy, float* dx,
                                  float* const* gradients) {
   const int64_t rows = args.rows, channels = args.channels;
-  const int64_t parts = larger(1, smaller(smaller(kMostParts, rows), rows * channels / kLeastPart));
+  const Parts parts(rows, channels);
   with_learned_activation(args.activation, [&]<class A>(A) {
     constexpr int count = kCount<A>;
-    const Scratch scratch(parts * count * channels);
+    const Scratch scratch(parts.count * count * channels);
     float* sums = scratch.get();
-    parallel_for(parts, [&](int64_t part) {
+    parallel_for(parts.count, [&](int64_t part) {
       const LearnedActivationArgs<float> a = args;
       float* of_part = sums + part * count * channels;
-      for (int64_t i = 0; i < count * channels; ++i) of_part[i] = 0;
-      each_strip(part * rows / parts, (part + 1) * rows / parts, channels,
+      clear(of_part, count * channels);
+      each_strip(parts.begin(part), parts.begin(part + 1), channels,
                  [=]<int n>(Strip<n>, auto at, int64_t first, int64_t last, int64_t c) {
                    Parameters<count> of[n];
                    Vec total[n][count];
@@ -106,7 +106,8 @@ void learned_activation_backward(const LearnedActivationArgs<float>& args, const
     for (int k = 0; k < count; ++k)
       for (int64_t c = 0; c < channels; ++c) {
         double sum = 0;
-        for (int64_t part = 0; part < parts; ++part) sum += double(sums[(part * count + k) * channels + c]);
+        for (int64_t part = 0; part < parts.count; ++part)
+          sum += double(sums[(part * count + k) * channels + c]);
         gradients[k][c] = float(sum);
       }
   });

@@ -82,9 +82,7 @@ void masked_softmax(const MaskedSoftmaxArgs<float>& args, float* y) {
     const float* from = a.x + start;
     float* to = y + start;
     const Vec scale(a.scale);
-    if (a.mask) {
-      const float* mask =
-          a.mask + plane / a.heads * a.batch_stride + plane % a.heads * a.head_stride + r * a.row_stride;
+    if (const float* mask = a.mask_row(plane, r)) {
       each_vector(0, n, [=](auto at, int64_t i) {
         const Vec m = at.load(mask + i);
         at.store(select(m == Vec(-inf), m, fma(at.load(from + i), scale, m)), to + i);

@@ -2,9 +2,6 @@
 #include "weft/kernels/cpu/isa/kernels.h"
 #include "weft/kernels/cpu/scalar.h"
 
-#define WEFT_TEXT_OF(x) #x
-#define WEFT_TEXT(x) WEFT_TEXT_OF(x)
-
 namespace weft::kernels::WEFT_ISA {
 
 const KernelTable<float>& table();
