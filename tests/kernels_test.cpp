@@ -830,6 +830,27 @@ TEST_CASE("convolution: depthwise and one filter row") {
   check_conv(row);
 }
 
+TEST_CASE("convolution: depthwise, all that a filter can be") {
+  for (int i = 0; i < 60;) {
+    Conv2dParams p = square(pick(1, 9), 1, pick(2, 40), 1, 1, 1);
+    p.groups = p.in_c;
+    p.out_c = p.in_c * (pick(0, 1) == 0 ? 1 : pick(2, 5));
+    p.kernel_h = pick(1, 5), p.kernel_w = pick(1, 5);
+    p.stride_h = pick(1, 3), p.stride_w = pick(1, 3);
+    p.dilation_h = pick(1, 3), p.dilation_w = pick(1, 3);
+    p.pad_h = pick(0, 4), p.pad_w = pick(0, 4);
+    p.in_h = pick(1, 12), p.in_w = pick(1, 40);
+    if (p.in_h + 2 * p.pad_h <= p.dilation_h * (p.kernel_h - 1) ||
+        p.in_w + 2 * p.pad_w <= p.dilation_w * (p.kernel_w - 1))
+      continue;
+    check_conv(p);
+    ++i;
+  }
+  Conv2dParams p = square(3, 150, 64, 64, 3, 1);  // more than a cache holds
+  p.groups = 64;
+  check_conv(p);
+}
+
 TEST_CASE("convolution: groups of few channels") {
   for (int i = 0; i < 40;) {
     Conv2dParams p = square(pick(1, 3), 1, 1, 1, 1, 1);

@@ -19,6 +19,7 @@ ConvAlgorithm usable(ConvAlgorithm algorithm, const Conv2dParams& p) {
 const Convolution& implementation(ConvAlgorithm algorithm, const Conv2dParams& p, ConvPass pass) {
   if (algorithm == ConvAlgorithm::winograd4) return winograd4_convolution();
   if (algorithm == ConvAlgorithm::winograd2) return winograd2_convolution();
+  if (depthwise_suits(p)) return depthwise_convolution();
   return rows_suit(p, pass) ? row_convolution() : direct_convolution();
 }
 

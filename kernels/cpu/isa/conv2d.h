@@ -21,7 +21,10 @@ struct Convolution {
 
 /// Any geometry: register tiles straight on the images, no copies of them.
 const Convolution& direct_convolution();
-/// Few input channels, or groups of few channels, depthwise above all: on padded copies of rows.
+/// Groups of one input channel: tiles of pixels that walk along the channels.
+const Convolution& depthwise_convolution();
+bool depthwise_suits(const Conv2dParams& p);
+/// Few input channels, or groups of few channels: on padded copies of rows.
 const Convolution& row_convolution();
 bool rows_suit(const Conv2dParams& p, ConvPass pass);
 /// 3x3 with stride 1 by Winograd's F(4x4, 3x3) and F(2x2, 3x3).

@@ -49,4 +49,14 @@ inline ParityClass parity_class(int64_t first, int64_t in, int64_t out, int64_t 
   return c;
 }
 
+/// The same taps in the order in which the source runs.
+inline ParityClass ascending(ParityClass c) {
+  if (c.axis.tap_step >= 0) return c;
+  c.first_tap += (c.axis.taps - 1) * c.tap_step;
+  c.tap_step = -c.tap_step;
+  c.axis.first += (c.axis.taps - 1) * c.axis.tap_step;
+  c.axis.tap_step = -c.axis.tap_step;
+  return c;
+}
+
 }  // namespace weft::kernels::WEFT_ISA

@@ -1,6 +1,7 @@
 #include "weft/kernels/cpu/isa/conv2d_rows.h"
 
 #include "weft/kernels/cpu/isa/panels.h"
+#include "weft/kernels/cpu/isa/vec_math.h"
 #include "weft/kernels/parallel.h"
 
 namespace weft::kernels::WEFT_ISA {
@@ -88,21 +89,6 @@ RowTileFunction row_tile_function(bool tall, bool pair, int64_t unit) {
   return tall ? row_tile<kTall, 1, 1> : row_tile<kShort, 1, 1>;
 }
 
-/// Lane l of the result is lane index[l] of v.
-WEFT_INLINE Vec permute(Vec v, const int32_t* index) {
-#if defined(WEFT_ISA_avx512)
-  return Vec(FloatLanes(_mm512_maskz_permutexvar_ps(__mmask16(-1), _mm512_loadu_si512(index), v.v)));
-#elif defined(WEFT_ISA_avx2)
-  return Vec(
-      FloatLanes(_mm256_permutevar8x32_ps(v.v, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index)))));
-#else
-  float lanes[kWidth], out[kWidth];
-  v.store(lanes);
-  for (int l = 0; l < kWidth; ++l) out[l] = lanes[index[l]];
-  return Vec::load(out);
-#endif
-}
-
 /// A row's units that are vectors: of `count` pixels.
 void copy_vectors(const RowPlan& plan, const float* src, int64_t count, int64_t panel, float* out) {
   const int64_t pitch = plan.groups * plan.depth;
@@ -112,9 +98,7 @@ void copy_vectors(const RowPlan& plan, const float* src, int64_t count, int64_t 
   for (int64_t l = 0; l < lanes; ++l)
     index[l] = int32_t((panel * kWidth + l) / plan.width * plan.depth - first);
   const int64_t span = index[lanes - 1] + plan.depth;
-  if (plan.depth == 1 && plan.width == 1 && lanes == kWidth) {
-    for (int64_t i = 0; i < count; ++i) Vec::load(src + i * pitch + first).store(out + i * kWidth);
-  } else if (span <= kWidth) {
+  if (span <= kWidth) {
     const int64_t readable = smaller(kWidth, pitch - first);
     for (int64_t i = 0; i < count; ++i, src += pitch) {
       const Vec v = readable == kWidth ? Vec::load(src + first) : Vec::load_first(src + first, readable);
@@ -183,15 +167,6 @@ void run_rows(const RowPlan& plan, const float* src, const float* weights, const
   if (stats.mean) parts.combine(stats.mean, stats.var);
 }
 
-/// Turns the order of the taps if the source runs against it.
-void ascend(ParityClass& c) {
-  if (c.axis.tap_step >= 0) return;
-  c.first_tap += (c.axis.taps - 1) * c.tap_step;
-  c.tap_step = -c.tap_step;
-  c.axis.first += (c.axis.taps - 1) * c.axis.tap_step;
-  c.axis.tap_step = -c.axis.tap_step;
-}
-
 /// The weights of the taps of an input gradient, panel by panel.
 void pack_gradient(const Conv2dParams& p, const float* w, const ParityClass& h, const ParityClass& v,
                    float* out) {
@@ -242,8 +217,8 @@ void backward_input(const Conv2dParams& p, const float* dy, const float* w, floa
         h.axis.taps = 0;
         h.axis.tap_step = v.axis.tap_step = v.axis.taps = 1;
       } else {
-        ascend(h);
-        ascend(v);
+        h = ascending(h);
+        v = ascending(v);
         pack_gradient(p, w, h, v, workspace);
       }
       plan.h = h.axis;

@@ -267,6 +267,21 @@ WEFT_INLINE Vec sine(Vec x, int32_t quadrants) {
 WEFT_INLINE Vec sin(Vec x) { return sine(x, 0); }
 WEFT_INLINE Vec cos(Vec x) { return sine(x, 1); }
 
+/// Lane l of the result is lane index[l] of v.
+WEFT_INLINE Vec permute(Vec v, const int32_t* index) {
+#if defined(WEFT_ISA_avx512)
+  return Vec(FloatLanes(_mm512_maskz_permutexvar_ps(kAllLanes, _mm512_loadu_si512(index), v.v)));
+#elif defined(WEFT_ISA_avx2)
+  return Vec(
+      FloatLanes(_mm256_permutevar8x32_ps(v.v, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index)))));
+#else
+  float lanes[kWidth], out[kWidth];
+  v.store(lanes);
+  for (int l = 0; l < kWidth; ++l) out[l] = lanes[index[l]];
+  return Vec::load(out);
+#endif
+}
+
 /// Lane i + step in lane i, for i < step; the other lanes are of no account.
 template <int step>
 WEFT_INLINE Vec lanes_from(Vec x) {
