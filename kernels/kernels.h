@@ -77,7 +77,7 @@ struct GemmParams {
   int64_t batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
 };
 
-/// What batch norm with a fused activation works on: x viewed as [rows, channels];
+/// What batch norm with a fused activation, fixed or learned, works on: x viewed as [rows, channels];
 /// z = (x - mean) * invstd * weight + bias (+ residual), y = activation(z).
 template <class T>
 struct BatchNormArgs {
@@ -90,6 +90,7 @@ struct BatchNormArgs {
   const T* residual = nullptr;      // [rows, channels] or null
   Activation activation = Activation::identity;
   Wide<T> param = 0;  // the activation's parameter (slope, alpha), see kernels/activation.h
+  const Wide<T>* parameters[kMostLearnedParameters] = {};  // of a learned one: [channels] each
 };
 
 /// A learned activation of x viewed as [rows, channels], its parameters given for each channel.
@@ -230,9 +231,11 @@ struct KernelTable {
   /// y = activation(z); y may be a.residual.
   void (*batch_norm_forward)(const BatchNormArgs<T>& a, T* y);
   /// With g = dy * activation'(z): dbias = sum g, dweight = sum g * xhat, and g itself is written where g is
-  /// non-null (it is the residual's gradient; it may be dy).
+  /// non-null (it is the residual's gradient; it may be dy). Of a learned activation gradients[k][c] = the
+  /// sum over the rows of dy * dactivation/dparameter k, as many pointers to [channels] as there are
+  /// parameters; otherwise `gradients` is not looked at.
   void (*batch_norm_backward_reduce)(const BatchNormArgs<T>& a, const T* dy, T* g, Wide<T>* dweight,
-                                     Wide<T>* dbias);
+                                     Wide<T>* dbias, Wide<T>* const* gradients);
   /// dx = weight * invstd * (g - [dbias + xhat * dweight] / rows), the bracket only in training (batch
   /// statistics); g = dy * activation'(z) is computed anew, so after a reduce that wrote g, pass it as dy
   /// with activation identity and no residual. dx may be dy.

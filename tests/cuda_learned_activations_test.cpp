@@ -1,5 +1,6 @@
 // Activations that learn parameters or draw, on a GPU: the kernels against the reference loops in double on
 // the same (already rounded) inputs, the ops and a model against the CPU.
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <memory>
@@ -144,6 +145,99 @@ TEST_CASE("the ops give the CPU's gradients, with one parameter for each channel
           CHECK(distance<float>(a, e) <= (dtype == DType::f32 || r >= 2 ? 1e-5 : 1e-2));
         }
       }
+}
+
+TEST_CASE("batch norm fused with them gives the CPU's gradients") {
+  for (int i = 0; i < kLearnedActivationCount; ++i)
+    for (const int64_t count : {int64_t{1}, int64_t{24}})
+      for (const bool with_residual : {false, true})
+        for (const bool training : {false, true})
+          for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+            const auto act = Activation(kActivationCount + i);
+            CAPTURE(std::string(activation_name(act)));
+            CAPTURE(count);
+            CAPTURE(with_residual);
+            CAPTURE(training);
+            CAPTURE(dtype);
+            Generator same(4);
+            const auto image = [&] {
+              return Tensor::normal({3, 5, 24}, 0, 1, same).to(dtype).to(DType::f32);
+            };
+            const Tensor x = image(), residual = image(), dy = image();
+            std::vector<Tensor> vectors{Tensor::normal({24}, 1, 0.3, same), Tensor::normal({24}, 0, 1, same)};
+            for (const LearnedParameter& k : activation_parameters(act))
+              vectors.push_back(Tensor::normal({count}, k.start, 0.1, same));
+            const auto run = [&](Device device, DType type) {
+              std::vector<Tensor> leaves{x.to(type).to(device), residual.to(type).to(device)};
+              for (const Tensor& v : vectors) leaves.push_back(v.clone().to(device));
+              for (Tensor& leaf : leaves) leaf.set_requires_grad();
+              const Tensor mean = Tensor::full({24}, 0.1).to(device), var = Tensor::ones({24}).to(device);
+              Tape tape;
+              const Tensor y =
+                  batch_norm(leaves[0], leaves[2], leaves[3], mean, var, training, {.activation = act},
+                             with_residual ? leaves[1] : Tensor(), {}, {leaves.begin() + 4, leaves.end()});
+              tape.backward(y, dy.to(type).to(device));
+              std::vector<Tensor> results{y.detach()};
+              for (size_t k = 0; k < leaves.size(); ++k)
+                if (with_residual || k != 1) results.push_back(leaves[k].grad());
+              return results;
+            };
+            const auto cpu = run(Device::cpu, DType::f32), gpu = run(Device::cuda, dtype);
+            for (size_t r = 0; r < cpu.size(); ++r) {
+              CAPTURE(r);
+              REQUIRE(gpu[r].shape() == cpu[r].shape());
+              const bool wide = dtype == DType::f32 || r >= (with_residual ? 3u : 2u);
+              CHECK(gpu[r].dtype() == (wide ? DType::f32 : dtype));
+              const auto a = gpu[r].to(Device::cpu).to(DType::f32).to_vector<float>();
+              CHECK(distance<float>(a, to_double(cpu[r].to_vector<float>())) <= (wide ? 1e-5 : 1e-2));
+            }
+          }
+}
+
+TEST_CASE("batch norm fused with them gives the same bits in a captured step") {
+  for (int i = 0; i < kLearnedActivationCount; ++i) {
+    const auto act = Activation(kActivationCount + i);
+    CAPTURE(std::string(activation_name(act)));
+    const auto run = [act](bool captured) {
+      Generator same(6);
+      Module root;
+      BatchNorm2d bn(root, "bn", 24, {.activation = act});
+      root.to(Device::cuda);
+      const Tensor x = Tensor::normal({6, 5, 24}, 0, 1, same).to(Device::cuda),
+                   residual = Tensor::normal({6, 5, 24}, 0, 1, same).to(Device::cuda);
+      std::vector<Tensor> results;
+      for (const Parameter& p : root.parameters())
+        results.push_back(Tensor::zeros(p.tensor.shape()).to(Device::cuda));
+      const MemoryPool pool(Device::cuda);
+      const auto step = [&] {
+        {
+          Tape tape;
+          tape.backward(sum(square(bn(x, residual))));
+        }
+        for (size_t k = 0; k < results.size(); ++k) {
+          results[k].copy_from(results[k] + root.parameters()[k].tensor.grad());
+          root.parameters()[k].tensor.zero_grad();
+        }
+      };
+      const MemoryPool::Use use(pool);
+      step();
+      if (captured) {
+        const auto graph = kernels::cuda::capture(step);
+        graph->launch();
+        graph->launch();
+      } else {
+        step();
+        step();
+      }
+      std::vector<float> all;
+      for (const Tensor& t : results)
+        for (float v : t.to(Device::cpu).to_vector<float>()) all.push_back(v);
+      return all;
+    };
+    const auto eager = run(false);
+    CHECK(std::any_of(eager.end() - 24, eager.end(), [](float v) { return v != 0; }));
+    CHECK(eager == run(true));
+  }
 }
 
 TEST_CASE("rrelu on a GPU draws what the CPU draws, and refuses to be captured") {

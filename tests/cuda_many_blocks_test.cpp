@@ -3,8 +3,7 @@
 #include <cmath>
 #include <vector>
 
-#include "support/device_arrays.h"
-#include "weft/kernels/activation.h"
+#include "support/batch_norm_problem.h"
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/metrics.h"
 #if WEFT_EMULATED
@@ -35,36 +34,32 @@ TEST_CASE_TEMPLATE("batch norm's reductions over many blocks", T, float, bf16) {
   for (const auto [rows, channels] : kShapes) {
     CAPTURE(rows);
     CAPTURE(channels);
-    const std::vector<T> x = random.normal<T>(rows * channels, 0.5, 2),
-                         dy = random.normal<T>(rows * channels, 0.4);
-    DeviceArray<T> x_d(x), dy_d(dy);
+    const std::vector<T> x = random.normal<T>(rows * channels, 0.5, 2);
+    DeviceArray<T> x_d(x);
     DeviceArray<float> mean_d(channels), var_d(channels), dweight_d(channels), dbias_d(channels);
     cuda::table<T>().batch_norm_stats(rows, channels, x_d.data(), mean_d.data(), var_d.data());
     const size_t c = size_t(channels);
-    const std::vector<double> x_w = to_double(x), dy_w = to_double(dy);
+    const std::vector<double> x_w = to_double(x);
     std::vector<double> mean(c), var(c), dweight(c), dbias(c);
     reference<double>().batch_norm_stats(rows, channels, x_w.data(), mean.data(), var.data());
     CHECK(distance(mean_d.host(), mean) < 1e-5);
     CHECK(distance(var_d.host(), var) < 1e-5);
 
-    const std::vector<float> shift = random.normal<float>(channels, 0.5), invstd(c, 0.5f),
-                             weight = random.normal<float>(channels, 1, 0.5),
-                             bias = random.normal<float>(channels);
-    DeviceArray<float> shift_d(shift), invstd_d(invstd), weight_d(weight), bias_d(bias);
-    const std::vector<double> shift_w = to_double(shift), invstd_w = to_double(invstd),
-                              weight_w = to_double(weight), bias_w = to_double(bias);
-    BatchNormArgs<T> a;
-    a.rows = rows, a.channels = channels, a.x = x_d.data(), a.mean = shift_d.data(),
-    a.invstd = invstd_d.data();
-    a.weight = weight_d.data(), a.bias = bias_d.data(), a.activation = Activation::mish;
-    BatchNormArgs<double> w;
-    w.rows = rows, w.channels = channels, w.x = x_w.data(), w.mean = shift_w.data(),
-    w.invstd = invstd_w.data();
-    w.weight = weight_w.data(), w.bias = bias_w.data(), w.activation = Activation::mish;
-    cuda::table<T>().batch_norm_backward_reduce(a, dy_d.data(), nullptr, dweight_d.data(), dbias_d.data());
-    reference<double>().batch_norm_backward_reduce(w, dy_w.data(), nullptr, dweight.data(), dbias.data());
-    CHECK(distance(dweight_d.host(), dweight) < 1e-5);
-    CHECK(distance(dbias_d.host(), dbias) < 1e-5);
+    BatchNormProblem<T> p(random, {rows, channels});
+    DeviceArray<T> dy_d(p.dy);
+    for (const Activation act :
+         {Activation::mish, Activation::prelu, Activation::srelu, Activation::swish_beta}) {
+      CAPTURE(activation_name(act));
+      LearnedGradients learned(act, channels);
+      cuda::table<T>().batch_norm_backward_reduce(p.device(act, false), dy_d.data(), nullptr,
+                                                  dweight_d.data(), dbias_d.data(), learned.device);
+      reference<double>().batch_norm_backward_reduce(p.oracle(act, false), p.dy_w.data(), nullptr,
+                                                     dweight.data(), dbias.data(), learned.oracle);
+      CHECK(distance(dweight_d.host(), dweight) < 1e-5);
+      CHECK(distance(dbias_d.host(), dbias) < 1e-5);
+      for (size_t k = 0; k < learned.arrays.size(); ++k)
+        CHECK(distance(learned.arrays[k]->host(), learned.expected[k]) < 1e-5);
+    }
   }
 }
 

@@ -2,8 +2,7 @@
 #include <cmath>
 #include <vector>
 
-#include "support/device_arrays.h"
-#include "weft/kernels/activation.h"
+#include "support/batch_norm_problem.h"
 #include "weft/kernels/cuda.h"
 
 using namespace weft;
@@ -12,91 +11,12 @@ using namespace weft::test;
 
 namespace {
 
-struct Shape {
-  int64_t rows, channels;
-};
-// One row, odd channels, several slices of channels, full and hanging over, more rows than one walk.
-const std::vector<Shape> kShapes = {{1, 8},     {1, 1},    {3, 3},   {3, 24},   {257, 8},
-                                    {1000, 24}, {131, 1},  {67, 40}, {33, 264}, {37, 258},
-                                    {5003, 16}, {9, 2048}, {700, 64}};
-const std::vector<Activation> kActivations = {Activation::identity, Activation::relu, Activation::mish,
-                                              Activation::silu,     Activation::gelu, Activation::leaky_relu};
-
-/// Inputs of one call, on both sides.
+using Shape = RowsAndChannels;
 template <class T>
-struct Problem {
-  int64_t rows, channels;
-  std::vector<T> x, residual;
-  std::vector<float> mean, invstd, weight, bias;
-  std::vector<T> dy;
-  DeviceArray<T> x_d, residual_d;
-  DeviceArray<float> mean_d, invstd_d, weight_d, bias_d;
-  std::vector<double> x_w, residual_w, dy_w, mean_w, invstd_w, weight_w, bias_w;
-
-  Problem(Random& random, Shape shape, int64_t skip = 0)
-      : rows(shape.rows),
-        channels(shape.channels),
-        x(random.normal<T>(rows * channels, 0.3)),
-        residual(random.normal<T>(rows * channels)),
-        mean(random.normal<float>(channels)),
-        invstd(random.uniform<float>(channels, 0.5, 2)),
-        weight(random.normal<float>(channels, 1, 0.5)),
-        bias(random.normal<float>(channels)),
-        dy(gradients(random)),
-        x_d(x, skip),
-        residual_d(residual, skip),
-        mean_d(mean, skip),
-        invstd_d(invstd),
-        weight_d(weight),
-        bias_d(bias),
-        x_w(to_double(x)),
-        residual_w(to_double(residual)),
-        dy_w(to_double(dy)),
-        mean_w(to_double(mean)),
-        invstd_w(to_double(invstd)),
-        weight_w(to_double(weight)),
-        bias_w(to_double(bias)) {}
-
-  /// dy: 0 where z is so close to 0 that rounding may choose the slope.
-  std::vector<T> gradients(Random& random) const {
-    std::vector<T> values = random.normal<T>(rows * channels, 0.4);
-    for (size_t i = 0; i < values.size(); ++i) {
-      const size_t c = i % size_t(channels);
-      const double z =
-          (double(x[i]) - double(mean[c])) * double(invstd[c]) * double(weight[c]) + double(bias[c]);
-      if (std::abs(z) < 1e-5 || std::abs(z + double(residual[i])) < 1e-5) values[i] = T(0.0f);
-    }
-    return values;
-  }
-
-  BatchNormArgs<T> device(Activation act, bool with_residual) {
-    BatchNormArgs<T> a;
-    a.rows = rows, a.channels = channels, a.x = x_d.data();
-    a.mean = mean_d.data(), a.invstd = invstd_d.data(), a.weight = weight_d.data(), a.bias = bias_d.data();
-    if (with_residual) a.residual = residual_d.data();
-    a.activation = act, a.param = float(activation_default_param(act));
-    return a;
-  }
-  BatchNormArgs<double> oracle(Activation act, bool with_residual) const {
-    BatchNormArgs<double> a;
-    a.rows = rows, a.channels = channels, a.x = x_w.data();
-    a.mean = mean_w.data(), a.invstd = invstd_w.data(), a.weight = weight_w.data(), a.bias = bias_w.data();
-    if (with_residual) a.residual = residual_w.data();
-    a.activation = act, a.param = activation_default_param(act);
-    return a;
-  }
-};
-
-/// Calls f(shape, elements that the arrays are shifted by).
-template <class F>
-void for_shapes(F&& f) {
-  for (const Shape& shape : kShapes) {
-    CAPTURE(shape.rows);
-    CAPTURE(shape.channels);
-    f(shape, 0);
-  }
-  f(Shape{100, 16}, 1);
-}
+using Problem = BatchNormProblem<T>;
+const std::vector<Activation> kActivations = {
+    Activation::identity,   Activation::relu,  Activation::mish,  Activation::silu,      Activation::gelu,
+    Activation::leaky_relu, Activation::prelu, Activation::srelu, Activation::swish_beta};
 
 template <class T>
 struct Stats {
@@ -124,7 +44,7 @@ void expect_stats(Shape shape, const std::vector<T>& x, int64_t skip = 0) {
 TEST_CASE_TEMPLATE("statistics of the channels", T, float, bf16, f16) {
   Random random;
   CAPTURE(random.seed());
-  for_shapes([&](Shape shape, int64_t skip) {
+  for_batch_norm_shapes([&](Shape shape, int64_t skip) {
     const std::vector<T> x = random.normal<T>(shape.rows * shape.channels, 0.5, 2);
     expect_stats(shape, x, skip);
     const Stats<T> once = stats(shape, x), again = stats(shape, x);
@@ -188,7 +108,7 @@ TEST_CASE("running values follow") {
 TEST_CASE_TEMPLATE("forward", T, float, bf16, f16) {
   Random random;
   CAPTURE(random.seed());
-  for_shapes([&](Shape shape, int64_t skip) {
+  for_batch_norm_shapes([&](Shape shape, int64_t skip) {
     Problem<T> p(random, shape, skip);
     for (const Activation act : kActivations)
       for (const bool residual : {false, true}) {
@@ -210,7 +130,7 @@ TEST_CASE_TEMPLATE("forward", T, float, bf16, f16) {
 TEST_CASE_TEMPLATE("backward, the reduction", T, float, bf16, f16) {
   Random random;
   CAPTURE(random.seed());
-  for_shapes([&](Shape shape, int64_t skip) {
+  for_batch_norm_shapes([&](Shape shape, int64_t skip) {
     Problem<T> p(random, shape, skip);
     for (const Activation act : kActivations)
       for (const bool residual : {false, true})
@@ -219,20 +139,26 @@ TEST_CASE_TEMPLATE("backward, the reduction", T, float, bf16, f16) {
           CAPTURE(residual);
           CAPTURE(write_g);
           std::vector<double> g(p.x.size()), dweight(size_t(p.channels)), dbias(size_t(p.channels));
+          LearnedGradients learned(act, p.channels), learned_again(act, p.channels);
           reference<double>().batch_norm_backward_reduce(p.oracle(act, residual), p.dy_w.data(), g.data(),
-                                                         dweight.data(), dbias.data());
+                                                         dweight.data(), dbias.data(), learned.oracle);
           DeviceArray<T> dy(p.dy, skip), g_d(int64_t(p.x.size()), skip);
           DeviceArray<float> dweight_d(p.channels), dbias_d(p.channels);
           cuda::table<T>().batch_norm_backward_reduce(p.device(act, residual), dy.data(),
                                                       write_g ? g_d.data() : nullptr, dweight_d.data(),
-                                                      dbias_d.data());
+                                                      dbias_d.data(), learned.device);
           CHECK(distance(dweight_d.host(), dweight) < 1e-4);
           CHECK(distance(dbias_d.host(), dbias) < 1e-4);
+          for (size_t k = 0; k < learned.arrays.size(); ++k)
+            CHECK(distance(learned.arrays[k]->host(), learned.expected[k]) < 1e-4);
           if (write_g) CHECK(distance(g_d.host(), g) < kTolerance<T>);
           DeviceArray<float> again(p.channels), unused(p.channels);
-          cuda::table<T>().batch_norm_backward_reduce(
-              p.device(act, residual), dy.data(), write_g ? dy.data() : nullptr, again.data(), unused.data());
+          cuda::table<T>().batch_norm_backward_reduce(p.device(act, residual), dy.data(),
+                                                      write_g ? dy.data() : nullptr, again.data(),
+                                                      unused.data(), learned_again.device);
           CHECK(same_bits(dweight_d.host(), again.host()));
+          for (size_t k = 0; k < learned.arrays.size(); ++k)
+            CHECK(same_bits(learned.arrays[k]->host(), learned_again.arrays[k]->host()));
           if (write_g) CHECK(same_bits(dy.host(), g_d.host()));
         }
   });
@@ -241,7 +167,7 @@ TEST_CASE_TEMPLATE("backward, the reduction", T, float, bf16, f16) {
 TEST_CASE_TEMPLATE("backward, the input's gradient", T, float, bf16, f16) {
   Random random;
   CAPTURE(random.seed());
-  for_shapes([&](Shape shape, int64_t skip) {
+  for_batch_norm_shapes([&](Shape shape, int64_t skip) {
     Problem<T> p(random, shape, skip);
     const std::vector<float> dweight = random.normal<float>(p.channels, 0, double(p.rows)),
                              dbias = random.normal<float>(p.channels, 0, double(p.rows));

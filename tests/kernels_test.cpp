@@ -1059,7 +1059,7 @@ TEST_CASE("batch norm with every activation, forward and backward") {
         Doubles y(x.size()), g(x.size()), dweight(static_cast<size_t>(channels)),
             dbias(static_cast<size_t>(channels)), dx(x.size()), dx_eval(x.size());
         ref.batch_norm_forward(wide, y.data());
-        ref.batch_norm_backward_reduce(wide, dyd.data(), g.data(), dweight.data(), dbias.data());
+        ref.batch_norm_backward_reduce(wide, dyd.data(), g.data(), dweight.data(), dbias.data(), nullptr);
         ref.batch_norm_backward_input(wide, dyd.data(), dweight.data(), dbias.data(), true, dx.data());
         ref.batch_norm_backward_input(wide, dyd.data(), dweight.data(), dbias.data(), false, dx_eval.data());
         const Floats dweight_f(dweight.begin(), dweight.end()), dbias_f(dbias.begin(), dbias.end());
@@ -1078,8 +1078,9 @@ TEST_CASE("batch norm with every activation, forward and backward") {
               table.batch_norm_forward(a, out[0].data());
               std::copy(dy.begin(), dy.end(), out[1].data());  // g may be dy
               table.batch_norm_backward_reduce(args, out[1].data(), out[1].data(), out[2].data(),
-                                               out[3].data());
-              table.batch_norm_backward_reduce(args, dy.data(), nullptr, out[6].data(), out[7].data());
+                                               out[3].data(), nullptr);
+              table.batch_norm_backward_reduce(args, dy.data(), nullptr, out[6].data(), out[7].data(),
+                                               nullptr);
               std::copy(dy.begin(), dy.end(), out[4].data());  // dx may be dy
               table.batch_norm_backward_input(args, out[4].data(), dweight_f.data(), dbias_f.data(), true,
                                               out[4].data());

@@ -370,7 +370,8 @@ TEST_CASE_TEMPLATE("batch_norm with activation and residual", T, float, double) 
 
   k.batch_norm_forward(a, y.data());
   check<T>(y, {-1, -1, 4, 4});
-  k.batch_norm_backward_reduce(a, dy.data(), nullptr, dweight.data(), dbias.data());  // g = 0.5, 1, 3, 4
+  k.batch_norm_backward_reduce(a, dy.data(), nullptr, dweight.data(), dbias.data(),
+                               nullptr);  // g = 0.5, 1, 3, 4
   check<T>(dbias, {8.5});
   check<T>(dweight, {5.5});
 
@@ -381,7 +382,7 @@ TEST_CASE_TEMPLATE("batch_norm with activation and residual", T, float, double) 
   in_place.residual = y.data();
   k.batch_norm_forward(in_place, y.data());
   check<T>(y, {1, 0, 0, 4});
-  k.batch_norm_backward_reduce(a, dy.data(), g.data(), dweight.data(), dbias.data());
+  k.batch_norm_backward_reduce(a, dy.data(), g.data(), dweight.data(), dbias.data(), nullptr);
   check<T>(g, {1, 0, 0, 4});
   check<T>(dbias, {5});
   check<T>(dweight, {3});
@@ -394,7 +395,7 @@ TEST_CASE_TEMPLATE("batch_norm with activation and residual", T, float, double) 
 
   // In place, and from g with identity.
   auto d = dy;
-  k.batch_norm_backward_reduce(a, d.data(), d.data(), dweight.data(), dbias.data());
+  k.batch_norm_backward_reduce(a, d.data(), d.data(), dweight.data(), dbias.data(), nullptr);
   check<T>(d, {1, 0, 0, 4});
   check<T>(dweight, {3});
   a.activation = Activation::identity;

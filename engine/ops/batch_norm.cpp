@@ -1,10 +1,11 @@
 #include "weft/engine/ops/batch_norm.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "weft/engine/checkpoint.h"
 #include "weft/engine/ops/elementwise.h"
-#include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/learned_activation_helpers.h"
 #include "weft/engine/ops/reduce.h"
 
 namespace weft {
@@ -58,14 +59,15 @@ Tensor inverse_std(const Tensor& x, const ChannelStats& stats, double eps, doubl
 /// Whether the slope is a comparison, computed again sooner than written and read. The others take an
 /// exponential.
 bool has_cheap_slope(Activation act) {
-  return act == Activation::identity || act == Activation::relu || act == Activation::leaky_relu;
+  return act == Activation::identity || act == Activation::relu || act == Activation::leaky_relu ||
+         act == Activation::prelu || act == Activation::srelu;
 }
 
 /// The backward of batch_norm in plain ops, for a backward that is recorded. In training mean and invstd are
 /// computed again, because they depend on x; otherwise they are the constants given.
 void recorded_backward(BackwardContext& c, const Tensor& x, const Tensor& w, const Tensor& b,
                        const Tensor& residual, Tensor mean, Tensor invstd, bool training,
-                       const BatchNormOptions& o, double param) {
+                       const BatchNormOptions& o, double param, const std::vector<Tensor>& learned) {
   const DType wide = w.dtype();
   const double rows = double(x.numel() / x.size(-1));
   std::vector<int> all_but_last;
@@ -78,7 +80,14 @@ void recorded_backward(BackwardContext& c, const Tensor& x, const Tensor& w, con
   if (o.activation != Activation::identity) {
     Tensor z = xhat * w + b;
     if (residual.defined()) z = z + cast(residual, wide);
-    g = ops::activation_backward(o.activation, param, z, g);
+    if (learned.empty()) {
+      g = ops::activation_backward(o.activation, param, z, g);
+    } else {
+      const auto slopes = ops::learned_slopes(o.activation, z, learned);
+      for (size_t k = 0; k < learned.size(); ++k)
+        if (c.needs(4 + int(k))) c.set(4 + int(k), ops::sum_to(g * slopes.parameters[k], learned[k].shape()));
+      g = g * slopes.x;
+    }
   }
   const Tensor dw = ops::sum_to(g * xhat, w.shape()), db = ops::sum_to(g, b.shape());
   c.set(1, dw);
@@ -90,16 +99,16 @@ void recorded_backward(BackwardContext& c, const Tensor& x, const Tensor& w, con
 }  // namespace
 
 // With xhat = (x - mean) invstd, z = weight xhat + bias + residual, g = dy act'(z), M rows:
-//   dbias = sum g, dweight = sum g xhat, dresidual = g,
+//   dbias = sum g, dweight = sum g xhat, dresidual = g, of a learned activation dp = sum dy dact/dp,
 //   dx = weight invstd (g - [dbias + xhat dweight] / M), the bracket only where mean and var are the batch's
 //   own.
 // z is computed again from x in the backward pass: cheaper than keeping it (memory traffic is what counts
 // here).
 Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
                   const Tensor& running_var, bool training, const BatchNormOptions& o, const Tensor& residual,
-                  const ChannelStats& stats) {
-  check(is_fixed(o.activation), "batch_norm: ", activation_name(o.activation),
-        " is no function of x alone and can't be fused; use BatchNorm2d, which applies it by itself");
+                  const ChannelStats& stats, const std::vector<Tensor>& learned) {
+  check(!is_random(o.activation), "batch_norm: ", activation_name(o.activation),
+        " draws random numbers and can't be fused; use BatchNorm2d, which applies it by itself");
   check_operands(
       x, residual,
       {{"weight", &weight}, {"bias", &bias}, {"running_mean", &running_mean}, {"running_var", &running_var}});
@@ -111,6 +120,13 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
   check(!training || rows > 1,
         "batch_norm: training needs more than one value per channel, but the input is ", x.shape(),
         "; use a larger batch or eval()");
+
+  if (is_learned(o.activation))
+    ops::check_learned_parameters(x, o.activation, learned);
+  else
+    check(learned.empty(), "batch_norm: ", activation_name(o.activation), " learns nothing, but ",
+          learned.size(), " parameters were given for it");
+  const std::vector<Tensor> each = ops::spread_over_channels(learned, channels);
 
   // Once: the running values follow this batch only one time, and in evaluation they may change before a
   // checkpoint's second run or before backward.
@@ -130,6 +146,7 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
     a.x = x.data<T>(), a.mean = mean.data<W>(), a.invstd = invstd.data<W>(), a.weight = w.data<W>(),
     a.bias = b.data<W>();
     a.activation = activation, a.param = W(param);
+    for (size_t k = 0; k < each.size(); ++k) a.parameters[k] = each[k].data<W>();
     return a;
   };
   Tensor y = ops::empty_like(x);
@@ -143,41 +160,48 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
   const bool has_residual = residual.defined();
   // With no activation the derivative needs no z, so the residual's values are not kept.
   const Tensor saved_residual = o.activation == Activation::identity ? Tensor() : residual;
-  record("batch_norm", {x, weight, bias, residual}, {y},
-         !recording({&x, &weight, &bias, &residual}) ? BackwardFunction()
-                                                     : [=, mean = mean, invstd = invstd, w = weight,
-                                                        b = bias](BackwardContext& c) {
-           if (c.create_graph())
-             return recorded_backward(c, x, w, b, saved_residual, mean, invstd, training, o, param);
-           const Tensor& dy = c.grad_output();
-           Tensor dw = ops::empty_like(w), db = ops::empty_like(w);
-           const bool in_place = dy.unique();  // nobody else looks at dy: overwrite it
-           dispatch("batch_norm", x, [&](const auto& k) {
-             using T = kernel_type<decltype(k)>;
-             using W = wide_type<decltype(k)>;
-             auto a = arguments(T(), x, w, b);
-             if (saved_residual.defined()) a.residual = saved_residual.data<T>();
-             Tensor g = dy;
-             const bool write_g = has_residual ? a.activation != Activation::identity
-                                               : in_place && !has_cheap_slope(a.activation);
-             if (write_g && !in_place) g = ops::empty_like(x);
-             k.batch_norm_backward_reduce(a, dy.data<T>(), write_g ? g.data<T>() : nullptr, dw.data<W>(), db.data<W>());
-             if (write_g) a.activation = Activation::identity, a.residual = nullptr;
-             if (c.needs(0)) {
-               Tensor dx = in_place && !has_residual ? g : ops::empty_like(x);
-               k.batch_norm_backward_input(a, g.data<T>(), dw.data<W>(), db.data<W>(), training, dx.data<T>());
-               c.set(0, std::move(dx));
-             }
-             if (has_residual) c.set(3, std::move(g));
-           });
-           c.set(1, std::move(dw));
-           c.set(2, std::move(db));
-         },
-         {.detail = Tape::current() ? concat(training ? "train" : "eval", has_residual ? " + residual" : "",
-                                             o.activation == Activation::identity ? "" : " + ",
-                                             o.activation == Activation::identity ? "" : activation_name(o.activation))
-                                    : "",
-          .double_backward = true});
+  std::vector<Tensor> inputs{x, weight, bias, residual};
+  inputs.insert(inputs.end(), learned.begin(), learned.end());
+  BackwardFunction backward;
+  if (std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) { return recording({&t}); }))
+    backward = [=, mean = mean, invstd = invstd, w = weight, b = bias](BackwardContext& c) {
+      if (c.create_graph())
+        return recorded_backward(c, x, w, b, saved_residual, mean, invstd, training, o, param, learned);
+      const Tensor& dy = c.grad_output();
+      Tensor dw = ops::empty_like(w), db = ops::empty_like(w);
+      std::vector<Tensor> dp;
+      for (const Tensor& p : each) dp.push_back(ops::empty_like(p));
+      const bool in_place = dy.unique();  // nobody else looks at dy: overwrite it
+      dispatch("batch_norm", x, [&](const auto& k) {
+        using T = kernel_type<decltype(k)>;
+        using W = wide_type<decltype(k)>;
+        auto a = arguments(T(), x, w, b);
+        if (saved_residual.defined()) a.residual = saved_residual.data<T>();
+        Tensor g = dy;
+        const bool write_g =
+            has_residual ? a.activation != Activation::identity : in_place && !has_cheap_slope(a.activation);
+        if (write_g && !in_place) g = ops::empty_like(x);
+        k.batch_norm_backward_reduce(a, dy.data<T>(), write_g ? g.data<T>() : nullptr, dw.data<W>(),
+                                     db.data<W>(), ops::pointers_to<W>(dp).data());
+        if (write_g) a.activation = Activation::identity, a.residual = nullptr;
+        if (c.needs(0)) {
+          Tensor dx = in_place && !has_residual ? g : ops::empty_like(x);
+          k.batch_norm_backward_input(a, g.data<T>(), dw.data<W>(), db.data<W>(), training, dx.data<T>());
+          c.set(0, std::move(dx));
+        }
+        if (has_residual) c.set(3, std::move(g));
+      });
+      c.set(1, std::move(dw));
+      c.set(2, std::move(db));
+      for (size_t k = 0; k < dp.size(); ++k) c.set(4 + int(k), ops::sum_to(dp[k], learned[k].shape()));
+    };
+  std::string detail;
+  if (Tape::current()) {
+    detail = concat(training ? "train" : "eval", has_residual ? " + residual" : "");
+    if (o.activation != Activation::identity) detail += concat(" + ", activation_name(o.activation));
+  }
+  record("batch_norm", inputs, {y}, std::move(backward),
+         {.detail = std::move(detail), .double_backward = true});
   return y;
 }
 

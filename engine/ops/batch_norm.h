@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "weft/engine/ops/channel_stats.h"
 #include "weft/kernels/activation.h"
@@ -10,7 +11,7 @@ namespace weft {
 struct BatchNormOptions {
   double momentum = 0.1;  ///< running = (1 - momentum) running + momentum batch, as PyTorch
   double eps = 1e-5;
-  Activation activation = Activation::identity;  ///< applied in the same pass; one of the fixed
+  Activation activation = Activation::identity;  ///< applied in the same pass; not one that draws
   std::optional<double> activation_param = {};
 };
 
@@ -20,9 +21,11 @@ struct BatchNormOptions {
 /// x, residual: [..., C]; weight, bias, running_mean, running_var: [C]. In training mean and (biased) var are
 /// the batch's, and the running values are updated in place (with the unbiased variance); otherwise they are
 /// the running values. `stats`: the batch's mean and biased var, where they are known already; used in
-/// training only.
+/// training only. `learned`: the parameters of a learned activation, as learned_activation() takes them; none
+/// for the others.
 Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
                   const Tensor& running_var, bool training, const BatchNormOptions& options = {},
-                  const Tensor& residual = {}, const ChannelStats& stats = {});
+                  const Tensor& residual = {}, const ChannelStats& stats = {},
+                  const std::vector<Tensor>& learned = {});
 
 }  // namespace weft

@@ -2,10 +2,54 @@
 
 #include <numeric>
 
-#include "weft/engine/ops/helpers.h"
-#include "weft/engine/ops/learned_activation_recorded.h"
+#include "weft/engine/ops/elementwise.h"
+#include "weft/engine/ops/learned_activation_helpers.h"
 
 namespace weft {
+
+namespace ops {
+namespace {
+
+Tensor spread(const Tensor& parameter, int64_t channels) {
+  if (parameter.numel() == channels) return parameter;
+  Tensor all = empty({channels}, parameter);
+  kernels::Broadcast shape;  // the larger of it and itself
+  shape.ndim = 1, shape.size[0] = channels;
+  dispatch("learned_activation", parameter, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.binary(kernels::Binary::maximum, shape, parameter.data<T>(), parameter.data<T>(), all.data<T>());
+  });
+  return all;
+}
+
+}  // namespace
+
+void check_learned_parameters(const Tensor& x, Activation act, const std::vector<Tensor>& parameters) {
+  const std::string_view name = activation_name(act);
+  const auto known = activation_parameters(act);
+  check(is_learned(act), "learned_activation: ", name, " has no learned parameters; use activation()");
+  check(parameters.size() == known.size(), name, ": ", parameters.size(), " parameters were given, it has ",
+        known.size());
+  for (size_t i = 0; i < known.size(); ++i) {
+    const Tensor& p = parameters[i];
+    check(p.defined(), name, ": ", known[i].name, " is undefined");
+    check(p.numel() == 1 || (x.ndim() > 0 && p.shape() == Shape{x.size(-1)}), name, ": ", known[i].name,
+          " has shape ", p.shape(), " but the input is ", x.shape(),
+          "; it must have one element, or one for each channel, which are last");
+    check(p.dtype() == wide_dtype(x.dtype()), name, ": ", known[i].name, " is ", p.dtype(),
+          " but beside an input of ", x.dtype(), " it must be ", wide_dtype(x.dtype()));
+    check_same_device(name.data(), x, p);
+  }
+}
+
+std::vector<Tensor> spread_over_channels(const std::vector<Tensor>& parameters, int64_t channels) {
+  std::vector<Tensor> each;
+  for (const Tensor& p : parameters) each.push_back(spread(p.detach(), channels));
+  return each;
+}
+
+}  // namespace ops
+
 namespace {
 
 /// How x is viewed: its last dimension is the channels. Where all parameters are one for all, any view does,
@@ -18,37 +62,6 @@ int64_t channels_of(const Tensor& x, const std::vector<Tensor>& parameters) {
   return x.ndim() == 0 || row >= kShort ? row : x.size(-1);
 }
 
-/// A value for each channel.
-Tensor spread(const Tensor& parameter, int64_t channels) {
-  if (parameter.numel() == channels) return parameter;
-  Tensor all = ops::empty({channels}, parameter);
-  kernels::Broadcast shape;  // the larger of it and itself
-  shape.ndim = 1, shape.size[0] = channels;
-  dispatch("learned_activation", parameter, [&](const auto& k) {
-    using T = kernel_type<decltype(k)>;
-    k.binary(kernels::Binary::maximum, shape, parameter.data<T>(), parameter.data<T>(), all.data<T>());
-  });
-  return all;
-}
-
-void check_parameters(const Tensor& x, Activation act, const std::vector<Tensor>& parameters) {
-  const std::string_view name = activation_name(act);
-  const auto known = activation_parameters(act);
-  check(is_learned(act), "learned_activation: ", name, " has no learned parameters; use activation()");
-  check(parameters.size() == known.size(), name, ": ", parameters.size(), " parameters were given, it has ",
-        known.size());
-  for (size_t i = 0; i < known.size(); ++i) {
-    const Tensor& p = parameters[i];
-    check(p.defined(), name, ": ", known[i].name, " is undefined");
-    check(p.numel() == 1 || (x.ndim() > 0 && p.shape() == Shape{x.size(-1)}), name, ": ", known[i].name,
-          " has shape ", p.shape(), " but the input is ", x.shape(),
-          "; it must have one element, or one for each channel, which are last");
-    check(p.dtype() == ops::wide_dtype(x.dtype()), name, ": ", known[i].name, " is ", p.dtype(),
-          " but beside an input of ", x.dtype(), " it must be ", ops::wide_dtype(x.dtype()));
-    ops::check_same_device(name.data(), x, p);
-  }
-}
-
 template <class Table>
 auto arguments(const Table&, Activation act, const Tensor& x, const std::vector<Tensor>& parameters) {
   using T = kernel_type<Table>;
@@ -59,20 +72,27 @@ auto arguments(const Table&, Activation act, const Tensor& x, const std::vector<
   return a;
 }
 
+void recorded_backward(BackwardContext& c, Activation act, const Tensor& x, const std::vector<Tensor>& p) {
+  const Tensor g = cast(c.grad_output(), p[0].dtype());
+  const auto slopes = ops::learned_slopes(act, cast(x, p[0].dtype()), p);
+  if (c.needs(0)) c.set(0, cast(g * slopes.x, x.dtype()));
+  for (size_t k = 0; k < p.size(); ++k)
+    if (c.needs(int(k) + 1)) c.set(int(k) + 1, ops::sum_to(g * slopes.parameters[k], p[k].shape()));
+}
+
 }  // namespace
 
 // y = f(x; p): dx = dy df/dx, dp = sum over the rows of dy df/dp; where one p is for all channels, over these
 // too.
 Tensor learned_activation(const Tensor& x, Activation act, const std::vector<Tensor>& parameters) {
-  check_parameters(x, act, parameters);
+  ops::check_learned_parameters(x, act, parameters);
   const char* name = activation_name(act).data();
   Tensor y = ops::empty_like(x);
   std::vector<Tensor> inputs{x}, each;
   bool keep = recording({&x});
   for (const Tensor& p : parameters) inputs.push_back(p), keep = keep || recording({&p});
   if (x.numel() > 0) {
-    const int64_t channels = channels_of(x, parameters);
-    for (const Tensor& p : parameters) each.push_back(spread(p.detach(), channels));
+    each = ops::spread_over_channels(parameters, channels_of(x, parameters));
     dispatch(name, x, [&](const auto& k) {
       k.learned_activation(arguments(k, act, x, each), y.data<kernel_type<decltype(k)>>());
     });
@@ -83,16 +103,15 @@ Tensor learned_activation(const Tensor& x, Activation act, const std::vector<Ten
         c.set(int(i) + 1, Tensor::zeros(parameters[i].shape(), parameters[i].dtype(), x.device()));
       return c.set(0, c.grad_output());
     }
-    if (c.create_graph()) return ops::learned_activation_recorded(c, act, x, parameters);
+    if (c.create_graph()) return recorded_backward(c, act, x, parameters);
     const Tensor& dy = c.grad_output();
     Tensor dx = dy.unique() ? dy : ops::empty_like(x);  // nobody else looks at dy: overwrite it
     std::vector<Tensor> gradients;
     for (const Tensor& p : each) gradients.push_back(ops::empty_like(p));
     dispatch(name, x, [&](const auto& k) {
       using T = kernel_type<decltype(k)>;
-      kernels::Wide<T>* to[kMostLearnedParameters] = {};
-      for (size_t i = 0; i < gradients.size(); ++i) to[i] = gradients[i].data<kernels::Wide<T>>();
-      k.learned_activation_backward(arguments(k, act, x, each), dy.data<T>(), dx.data<T>(), to);
+      k.learned_activation_backward(arguments(k, act, x, each), dy.data<T>(), dx.data<T>(),
+                                    ops::pointers_to<kernels::Wide<T>>(gradients).data());
     });
     c.set(0, std::move(dx));
     for (size_t i = 0; i < gradients.size(); ++i)

@@ -1,10 +1,8 @@
-#include "weft/engine/ops/learned_activation_recorded.h"
-
 #include <optional>
 
 #include "weft/engine/ops/activation.h"
 #include "weft/engine/ops/elementwise.h"
-#include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/learned_activation_helpers.h"
 
 namespace weft::ops {
 namespace {
@@ -23,19 +21,13 @@ Tensor constant_slope(Activation act, const Tensor& x, const std::vector<Tensor>
                    {.grad_outputs = {Tensor::ones(x.shape(), x.dtype(), x.device())}})[0];
 }
 
-/// The slope of f in x and in each parameter, in recorded ops.
-struct Slopes {
-  Tensor x;
-  std::vector<Tensor> parameters;
-};
-
 // m is 1 above 0: f = x (m + (1 - m) w).
-Slopes slopes_of_prelu(const Tensor& x, const std::vector<Tensor>& p) {
+LearnedSlopes slopes_of_prelu(const Tensor& x, const std::vector<Tensor>& p) {
   const Tensor above = constant_slope(Activation::prelu, x, p, {0.0}), below = 1 - above;
   return {above + below * p[0], {x * below}};
 }
 
-Slopes slopes_of_srelu(const Tensor& x, const std::vector<Tensor>& p) {
+LearnedSlopes slopes_of_srelu(const Tensor& x, const std::vector<Tensor>& p) {
   const auto slope = [&](double right, double left) {
     return constant_slope(Activation::srelu, x, p, {{}, right, {}, left});
   };
@@ -44,33 +36,24 @@ Slopes slopes_of_srelu(const Tensor& x, const std::vector<Tensor>& p) {
           {right * (1 - p[1]), right * (x - p[0]), left * (1 - p[3]), left * (x - p[2])}};
 }
 
-Slopes slopes_of_swish_beta(const Tensor& x, const std::vector<Tensor>& p) {
+LearnedSlopes slopes_of_swish_beta(const Tensor& x, const std::vector<Tensor>& p) {
   const Tensor z = p[0] * x, gate = sigmoid(z), gate_slope = gate * (1 - gate);
   return {gate + z * gate_slope, {x * x * gate_slope}};
 }
 
 }  // namespace
 
-void learned_activation_recorded(BackwardContext& c, Activation act, const Tensor& x,
-                                 const std::vector<Tensor>& p) {
-  const Tensor wide_x = cast(x, p[0].dtype()), g = cast(c.grad_output(), p[0].dtype());
-  Slopes slopes;
+LearnedSlopes learned_slopes(Activation act, const Tensor& x, const std::vector<Tensor>& p) {
   switch (act) {
     case Activation::prelu:
-      slopes = slopes_of_prelu(wide_x, p);
-      break;
+      return slopes_of_prelu(x, p);
     case Activation::srelu:
-      slopes = slopes_of_srelu(wide_x, p);
-      break;
+      return slopes_of_srelu(x, p);
     case Activation::swish_beta:
-      slopes = slopes_of_swish_beta(wide_x, p);
-      break;
+      return slopes_of_swish_beta(x, p);
     default:
       fail(activation_name(act), ": its backward can't be recorded (create_graph)");
   }
-  if (c.needs(0)) c.set(0, cast(g * slopes.x, x.dtype()));
-  for (size_t k = 0; k < p.size(); ++k)
-    if (c.needs(int(k) + 1)) c.set(int(k) + 1, sum_to(g * slopes.parameters[k], p[k].shape()));
 }
 
 }  // namespace weft::ops

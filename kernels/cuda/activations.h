@@ -62,4 +62,18 @@ void with_activation(Activation act, F&& f) {
   }
 }
 
+/// Calls f with the struct of the learned activation `act`.
+template <class F>
+void with_learned_activation(Activation act, F&& f) {
+  switch (act) {
+#define WEFT_CASE(name)  \
+  case Activation::name: \
+    return f(activations::name{});
+    WEFT_FOR_EACH_LEARNED_ACTIVATION(WEFT_CASE)
+#undef WEFT_CASE
+    default:
+      return;
+  }
+}
+
 }  // namespace weft::kernels::cuda

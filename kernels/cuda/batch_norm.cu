@@ -1,32 +1,14 @@
-// Batch norm. Each thread owns the same few neighbouring channels in all its rows, so that what belongs to
-// the channels stays in registers. Reductions give one partial result for each block and channel, which the
-// last block to arrive combines in a fixed order. Kernels that read what another has just read or written
-// walk the rows the other way round: the rows touched last are the ones that the L2 cache still has.
-#include <limits>
-#include <type_traits>
+// Batch norm, with the fixed activations. Reductions give one partial result for each block and channel,
+// which the last block to arrive combines in a fixed order.
+#include "weft/kernels/cuda/batch_norm.h"
 
-#include "weft/kernels/activation.h"
-#include "weft/kernels/cuda/activations.h"
-#include "weft/kernels/cuda/channels.h"
-#include "weft/kernels/cuda/device.h"
+#include <limits>
+
 #include "weft/kernels/cuda/families.h"
 #include "weft/kernels/cuda/reduction.h"
-#include "weft/kernels/cuda/wide.h"
 
 namespace weft::kernels::cuda {
 namespace {
-
-/// Whether a kernel adds a residual, and writes g in the backward: known when it is compiled (both, or
-/// neither), or seen as it runs.
-enum class Residual { none, some, perhaps };
-template <Residual R, class T>
-__device__ inline bool adds_residual(const BatchNormArgs<T>& a) {
-  return R == Residual::some || (R == Residual::perhaps && a.residual);
-}
-
-/// Rows at once: `hot`, or one where calls of any activation would push what is kept out of registers.
-template <class A, int hot>
-constexpr int kAtOnce = std::is_same_v<A, AnyActivation> ? 1 : hot;
 
 // --- reductions over the rows ---
 
@@ -201,160 +183,16 @@ __global__ void update_kernel(int64_t channels, double eps, double momentum, dou
   running_var[c] = float((1 - momentum) * double(running_var[c]) + momentum * unbiased * v);
 }
 
-// --- along the rows ---
-
-/// z without the residual. For 16-bit x it is x * scale + shift; what that loses where the mean is large, x
-/// has lost already. float keeps the mean apart.
-template <class T, int V>
-struct Affine {
-  static constexpr bool kShift = sizeof(T) == 2;
-  float scale[V], shift[V], mean[V];
-
-  __device__ Affine(const BatchNormArgs<T>& a, int64_t channel) {
-    float invstd[V];
-    load_floats(a.mean + channel, mean);
-    load_floats(a.invstd + channel, invstd);
-    load_floats(a.weight + channel, scale);
-    load_floats(a.bias + channel, shift);
-#pragma unroll
-    for (int j = 0; j < V; ++j) {
-      scale[j] *= invstd[j];
-      if (kShift) shift[j] = fmaf(-mean[j], scale[j], shift[j]);
-    }
-  }
-  __device__ float operator()(int j, float x) const {
-    return fmaf(kShift ? x : x - mean[j], scale[j], shift[j]);
-  }
-};
-
-template <class T, int V, class A, Residual R>
-__global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
-    forward_kernel(A act, Tiling t, BatchNormArgs<T> a, T* y) {
-  const Place<V> at(t);
-  if (at.count == 0) return;
-  const Affine<T, V> affine(a, at.channel);
-  const int64_t step = -at.step;
-  for_rows<kAtOnce<A, R == Residual::none ? 4 : 2>>(
-      at.count, at.last, step, [&]<int U>(int64_t offset, Rows<U>) {
-        Pack<T, V> rows[U], residual[U];
-#pragma unroll
-        for (int u = 0; u < U; ++u) {
-          rows[u] = load<V>(a.x + offset + u * step);
-          if (adds_residual<R>(a)) residual[u] = load<V>(a.residual + offset + u * step);
-        }
-#pragma unroll
-        for (int u = 0; u < U; ++u) {
-          float v[V], r[V];
-          to_floats(rows[u], v);
-          if (adds_residual<R>(a)) to_floats(residual[u], r);
-#pragma unroll
-          for (int j = 0; j < V; ++j) {
-            v[j] = affine(j, v[j]);
-            if (adds_residual<R>(a)) v[j] += r[j];
-            v[j] = act.forward(v[j], a.param);
-          }
-          store(y + offset + u * step, from_floats<T>(v));
-        }
-      });
-}
-
-/// Sums of g and g * (x - mean).
 template <class T, int V, class A, Residual R>
 __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
     backward_reduce_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, T* g, float* partial,
                            float* dweight, float* dbias) {
   const Place<V> at(t);
-  float mean[V], scale[V], bias[V], sum[V] = {}, product[V] = {};
-  {
-    float invstd[V];
-    load_floats(a.mean + at.channel, mean);
-    load_floats(a.invstd + at.channel, invstd);
-    load_floats(a.weight + at.channel, scale);
-    load_floats(a.bias + at.channel, bias);
-#pragma unroll
-    for (int j = 0; j < V; ++j) scale[j] *= invstd[j];
-  }
-  for_rows<kAtOnce<A, 2>>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>) {
-    Pack<T, V> rows[U], grads[U], residual[U];
-#pragma unroll
-    for (int u = 0; u < U; ++u) {
-      rows[u] = load<V>(a.x + offset + u * at.step);
-      grads[u] = load<V>(dy + offset + u * at.step);
-      if (adds_residual<R>(a)) residual[u] = load<V>(a.residual + offset + u * at.step);
-    }
-#pragma unroll
-    for (int u = 0; u < U; ++u) {
-      float v[V], gs[V], r[V];
-      to_floats(rows[u], v);
-      to_floats(grads[u], gs);
-      if (adds_residual<R>(a)) to_floats(residual[u], r);
-#pragma unroll
-      for (int j = 0; j < V; ++j) {
-        const float d = v[j] - mean[j];
-        float z = fmaf(d, scale[j], bias[j]);
-        if (adds_residual<R>(a)) z += r[j];
-        gs[j] *= act.derivative(z, a.param);
-        sum[j] += gs[j];
-        product[j] = fmaf(gs[j], d, product[j]);
-      }
-      if (R == Residual::some || (R == Residual::perhaps && g))
-        store(g + offset + u * at.step, from_floats<T>(gs));
-    }
-  });
-  finish<Sums>(t, at, sum, product, 0.0f, partial, [&](int64_t c, double s, double p, double) {
+  float sums[kSums<A>][V] = {};
+  sum_rows<R>(act, at, a, dy, g, sums);
+  finish<Sums>(t, at, sums[1], sums[0], 0.0f, partial, [&](int64_t c, double s, double p, double) {
     dbias[c] = float(s);
     dweight[c] = float(p * double(a.invstd[c]));
-  });
-}
-
-/// dx = scale g + slope x + offset, where slope and offset are what goes through the batch's statistics.
-template <class T, int V, class A, Residual R>
-__global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
-    backward_input_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, const float* dweight,
-                          const float* dbias, bool training, float per_row, T* dx) {
-  const Place<V> at(t);
-  if (at.count == 0) return;
-  const Affine<T, V> affine(a, at.channel);
-  float slope[V] = {}, offsets[V] = {};
-  if (training) {
-    float invstd[V], mean[V];
-    load_floats(dweight + at.channel, slope);
-    load_floats(dbias + at.channel, offsets);
-    load_floats(a.invstd + at.channel, invstd);
-    load_floats(a.mean + at.channel, mean);
-#pragma unroll
-    for (int j = 0; j < V; ++j) {
-      const float scale = -affine.scale[j] * per_row;
-      slope[j] *= scale * invstd[j];
-      offsets[j] *= scale;
-      if (Affine<T, V>::kShift) offsets[j] = fmaf(-slope[j], mean[j], offsets[j]);
-    }
-  }
-  const int64_t step = -at.step;
-  for_rows<kAtOnce<A, 2>>(at.count, at.last, step, [&]<int U>(int64_t offset, Rows<U>) {
-    Pack<T, V> rows[U], grads[U], residual[U];
-#pragma unroll
-    for (int u = 0; u < U; ++u) {
-      rows[u] = load<V>(a.x + offset + u * step);
-      grads[u] = load<V>(dy + offset + u * step);
-      if (adds_residual<R>(a)) residual[u] = load<V>(a.residual + offset + u * step);
-    }
-#pragma unroll
-    for (int u = 0; u < U; ++u) {
-      float v[V], gs[V], r[V];
-      to_floats(rows[u], v);
-      to_floats(grads[u], gs);
-      if (adds_residual<R>(a)) to_floats(residual[u], r);
-#pragma unroll
-      for (int j = 0; j < V; ++j) {
-        float z = affine(j, v[j]);
-        if (adds_residual<R>(a)) z += r[j];
-        const float g = gs[j] * act.derivative(z, a.param);
-        const float d = Affine<T, V>::kShift ? v[j] : v[j] - affine.mean[j];
-        gs[j] = fmaf(affine.scale[j], g, training ? fmaf(d, slope[j], offsets[j]) : 0);
-      }
-      store(dx + offset + u * step, from_floats<T>(gs));
-    }
   });
 }
 
@@ -421,15 +259,19 @@ void batch_norm_update(int64_t rows, int64_t channels, double eps, double moment
 template <class T>
 void batch_norm_forward(const BatchNormArgs<T>& a, T* y) {
   if (a.rows == 0 || a.channels == 0) return;
+  if (is_learned(a.activation)) return batch_norm_learned_forward(a, y);
   choose<T, Hot::both>(a, wide(a, {y}), true, [&]<int V, class A, Residual R>(Choice<T, V, A, R> choice) {
     const Tiling t = apply_tiling(a.rows, a.channels, V);
-    launch(forward_kernel<T, V, A, R>, t.grid(), t.block(), choice.act, t, a, y);
+    launch(batch_norm_forward_kernel<T, V, A, R>, t.grid(), t.block(), choice.act, t, a, y);
   });
 }
 
 template <class T>
-void batch_norm_backward_reduce(const BatchNormArgs<T>& a, const T* dy, T* g, float* dweight, float* dbias) {
+void batch_norm_backward_reduce(const BatchNormArgs<T>& a, const T* dy, T* g, float* dweight, float* dbias,
+                                float* const* gradients) {
   if (a.channels == 0) return;
+  if (is_learned(a.activation))
+    return batch_norm_learned_backward_reduce(a, dy, g, dweight, dbias, gradients);
   // g is the residual's gradient: as a rule there are both or neither.
   const bool hot = (a.residual != nullptr) == (g != nullptr);
   choose<T, Hot::both>(a, wide(a, {dy, g}), hot, [&]<int V, class A, Residual R>(Choice<T, V, A, R> choice) {
@@ -443,12 +285,13 @@ template <class T>
 void batch_norm_backward_input(const BatchNormArgs<T>& a, const T* dy, const float* dweight,
                                const float* dbias, bool training, T* dx) {
   if (a.rows == 0 || a.channels == 0) return;
+  if (is_learned(a.activation)) return batch_norm_learned_backward_input(a, dy, dweight, dbias, training, dx);
   const bool all_wide = wide(a, {dy, dx}) && (!training || aligned({dweight, dbias}));
   // Where there is a residual, the reduction has written g as a rule, and that stands for dy here.
   choose<T, Hot::without_residual>(
       a, all_wide, !a.residual, [&]<int V, class A, Residual R>(Choice<T, V, A, R> choice) {
         const Tiling t = apply_tiling(a.rows, a.channels, V);
-        launch(backward_input_kernel<T, V, A, R>, t.grid(), t.block(), choice.act, t, a, dy, dweight, dbias,
+        launch(batch_norm_input_kernel<T, V, A, R>, t.grid(), t.block(), choice.act, t, a, dy, dweight, dbias,
                training, float(1 / double(a.rows)), dx);
       });
 }

@@ -80,12 +80,13 @@ __device__ inline void for_rows(int64_t count, int64_t offset, int64_t step, F&&
 
 // 128 bytes side by side, as a rule, which are a whole line: the partial results of a slice are read by one
 // block alone, while the others have nothing left to do, so a slice must not be wide.
-inline Tiling reduce_tiling(int64_t rows, int64_t channels, int width) {
-  return tiling(rows, channels, width, width == 1 ? 64 : 8, kReduceThreads, kReduceBlocks, 2);
+// `packs`: how many groups of `width` are 16 bytes.
+inline Tiling reduce_tiling(int64_t rows, int64_t channels, int width, int packs = 1) {
+  return tiling(rows, channels, width, width == 1 ? 64 : 8 * packs, kReduceThreads, kReduceBlocks, 2);
 }
 // 512 bytes side by side.
-inline Tiling apply_tiling(int64_t rows, int64_t channels, int width) {
-  return tiling(rows, channels, width, width == 1 ? 128 : 32, kApplyThreads, kApplyBlocks, 1);
+inline Tiling apply_tiling(int64_t rows, int64_t channels, int width, int packs = 1) {
+  return tiling(rows, channels, width, width == 1 ? 128 : 32 * packs, kApplyThreads, kApplyBlocks, 1);
 }
 
 }  // namespace weft::kernels::cuda

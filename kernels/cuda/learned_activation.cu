@@ -1,24 +1,20 @@
 // Activations with learned parameters. The backward pass reads x and dy once: it writes dx and keeps its sums
 // for the parameters in registers. They give one partial result for each block and channel, which a second
 // kernel adds up in a fixed order.
-#include <iterator>
-
-#include "weft/kernels/activation_list.h"
-#include "weft/kernels/cuda/channels.h"
+#include "weft/kernels/activation_in_hand.h"
+#include "weft/kernels/cuda/activations.h"
+#include "weft/kernels/cuda/channel_sums.h"
 #include "weft/kernels/cuda/families.h"
 
 namespace weft::kernels::cuda {
 namespace {
 
-template <class A>
-constexpr int kCount = int(std::size(A::starts));
-
 /// The parameters of a thread's channels: [channel][parameter].
 template <class A, int V, class T>
 __device__ inline void load_parameters(const LearnedActivationArgs<T>& a, int64_t channel,
-                                       float (&to)[V][kCount<A>]) {
+                                       float (&to)[V][kLearnedCount<A>]) {
 #pragma unroll
-  for (int k = 0; k < kCount<A>; ++k) {
+  for (int k = 0; k < kLearnedCount<A>; ++k) {
     float values[V];
     load_floats(a.parameters[k] + channel, values);
 #pragma unroll
@@ -31,7 +27,7 @@ __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
     forward_kernel(A, Tiling t, LearnedActivationArgs<T> a, T* y) {
   const Place<V> at(t);
   if (at.count == 0) return;
-  float p[V][kCount<A>];
+  float p[V][kLearnedCount<A>];
   load_parameters<A>(a, at.channel, p);
   for_rows<4>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>) {
     Pack<T, V> rows[U];
@@ -52,7 +48,7 @@ __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
 template <class T, int V, class A>
 __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
     backward_kernel(A, Tiling t, LearnedActivationArgs<T> a, const T* dy, T* dx, float* partial) {
-  constexpr int count = kCount<A>;
+  constexpr int count = kLearnedCount<A>;
   const Place<V> at(t);
   float p[V][count], sums[count][V] = {};
   load_parameters<A>(a, at.channel, p);
@@ -80,46 +76,7 @@ __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
     }
   });
 
-  __shared__ float room[kReduceThreads * V];
-  const int columns = t.lanes * V, column = int(threadIdx.x);
-  const int64_t channel = int64_t(blockIdx.x) * columns + column;
-#pragma unroll
-  for (int k = 0; k < count; ++k) {
-#pragma unroll
-    for (int j = 0; j < V; ++j) room[at.lane_row * columns + at.lane * V + j] = sums[k][j];
-    __syncthreads();
-    if (column < columns && channel < t.channels) {
-      float sum = 0;
-      for (int row = 0; row < t.lane_rows; ++row) sum += room[row * columns + column];
-      partial[(int64_t(blockIdx.y) * count + k) * t.channels + channel] = sum;
-    }
-    __syncthreads();
-  }
-}
-
-struct Gradients {
-  float* of[kMostLearnedParameters] = {};
-};
-constexpr int kColumns = 32, kGroups = 8;
-
-/// Adds up the partial results of `blocks` blocks: kGroups threads for each parameter and channel.
-__global__ void __launch_bounds__(kColumns* kGroups)
-    combine_kernel(int blocks, int count, int64_t channels, const float* partial, Gradients to) {
-  __shared__ double room[kGroups][kColumns];
-  const int column = int(threadIdx.x) % kColumns, group = int(threadIdx.x) / kColumns;
-  const int64_t at = int64_t(blockIdx.x) * kColumns + column, all = count * channels;
-  double sum = 0;
-  if (at < all)
-#pragma unroll 4
-    for (int block = group; block < blocks; block += kGroups) sum += double(partial[block * all + at]);
-  room[group][column] = sum;
-  __syncthreads();
-  if (group > 0 || at >= all) return;
-  for (int other = 1; other < kGroups; ++other) sum += room[other][column];
-  const int k = int(at / channels);
-#pragma unroll
-  for (int i = 0; i < kMostLearnedParameters; ++i)
-    if (i == k) to.of[i][at - k * channels] = float(sum);
+  store_block_sums(t, at, sums, partial);
 }
 
 /// Calls f with the struct of a learned activation and V, the neighbours that a thread takes at once.
@@ -129,16 +86,9 @@ void choose(const LearnedActivationArgs<T>& a, std::initializer_list<const void*
                     aligned({a.x, a.parameters[0], a.parameters[1], a.parameters[2], a.parameters[3]}) &&
                     aligned(others);
   static_assert(kMostLearnedParameters == 4);
-  switch (a.activation) {
-#define WEFT_CASE(name)                                                           \
-  case Activation::name:                                                          \
-    return wide ? f(activations::name{}, std::integral_constant<int, kWide<T>>{}) \
-                : f(activations::name{}, std::integral_constant<int, 1>{});
-    WEFT_FOR_EACH_LEARNED_ACTIVATION(WEFT_CASE)
-#undef WEFT_CASE
-    default:
-      return;
-  }
+  with_learned_activation(a.activation, [&]<class A>(A act) {
+    wide ? f(act, std::integral_constant<int, kWide<T>>{}) : f(act, std::integral_constant<int, 1>{});
+  });
 }
 
 template <class T>
@@ -155,15 +105,13 @@ void learned_activation_backward(const LearnedActivationArgs<T>& a, const T* dy,
                                  float* const* gradients) {
   if (a.channels == 0) return;
   choose(a, {dy, dx}, [&]<class A, int V>(A act, std::integral_constant<int, V>) {
-    constexpr int count = kCount<A>;
+    constexpr int count = kLearnedCount<A>;
     const Tiling t = reduce_tiling(a.rows, a.channels, V);
-    const int64_t sums = count * a.channels;
-    auto* partial = static_cast<float*>(scratch(int64_t(sizeof(float)) * t.row_blocks * sums));
+    float* partial = partial_sums<count>(t);
     launch(backward_kernel<T, V, A>, t.grid(), t.block(), act, t, a, dy, dx, partial);
-    Gradients to;
+    SumTargets<count> to;
     for (int k = 0; k < count; ++k) to.of[k] = gradients[k];
-    launch(combine_kernel, blocks_for(sums, kColumns), kColumns * kGroups, int(t.row_blocks), count,
-           a.channels, partial, to);
+    combine_sums(t, partial, to);
   });
 }
 

@@ -5,20 +5,6 @@
 namespace weft::kernels::plain {
 namespace {
 
-/// Calls f with the struct of a learned activation.
-template <class F>
-void with_learned_activation(Activation act, F&& f) {
-  switch (act) {
-#define WEFT_CASE(name)  \
-  case Activation::name: \
-    return f(activations::name{});
-    WEFT_FOR_EACH_LEARNED_ACTIVATION(WEFT_CASE)
-#undef WEFT_CASE
-    default:
-      return;
-  }
-}
-
 template <class T>
 void learned_activation(const LearnedActivationArgs<T>& a, T* y) {
   with_learned_activation(a.activation, [&]<class A>(A) {

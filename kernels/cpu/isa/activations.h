@@ -22,4 +22,19 @@ WEFT_INLINE void with_activation(Activation act, F f) {
   }
 }
 
+/// Calls f with the struct of a learned activation.
+template <class F>
+WEFT_INLINE void with_learned_activation(Activation act, F f) {
+  switch (act) {
+#define WEFT_CASE(name)     \
+  case Activation::name:    \
+    f(activations::name{}); \
+    return;
+    WEFT_FOR_EACH_LEARNED_ACTIVATION(WEFT_CASE)
+#undef WEFT_CASE
+    default:
+      return;
+  }
+}
+
 }  // namespace weft::kernels::WEFT_ISA

@@ -44,7 +44,7 @@ void avg_pool2d_backward(const Pool2dParams& p, const float* dy, float* dx);
 void batch_norm_stats(int64_t rows, int64_t channels, const float* x, float* mean, float* var);
 void batch_norm_forward(const BatchNormArgs<float>& a, float* y);
 void batch_norm_backward_reduce(const BatchNormArgs<float>& a, const float* dy, float* g, float* dweight,
-                                float* dbias);
+                                float* dbias, float* const* gradients);
 void batch_norm_backward_input(const BatchNormArgs<float>& a, const float* dy, const float* dweight,
                                const float* dbias, bool training, float* dx);
 void group_norm_forward(const GroupNormArgs<float>& a, double eps, float* y, float* mean, float* rstd);

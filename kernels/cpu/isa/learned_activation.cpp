@@ -1,32 +1,14 @@
 // Activations with learned parameters over [rows, channels], in strips of a few vectors of channels down a
 // block of rows, so that what belongs to a channel stays in registers. Sums over rows are taken over fixed
 // parts of the rows and merged in their order.
-#include "weft/kernels/activation_list.h"
+#include "weft/kernels/activation_in_hand.h"
+#include "weft/kernels/cpu/isa/activations.h"
 #include "weft/kernels/cpu/isa/kernels.h"
 #include "weft/kernels/cpu/isa/scratch.h"
 #include "weft/kernels/cpu/isa/strips.h"
-#include "weft/kernels/cpu/isa/vec_math.h"
 
 namespace weft::kernels::WEFT_ISA {
 namespace {
-
-template <class A>
-constexpr int kCount = int(sizeof(A::starts) / sizeof(double));
-
-/// Calls f with the struct of a learned activation.
-template <class F>
-WEFT_INLINE void with_learned_activation(Activation act, F f) {
-  switch (act) {
-#define WEFT_CASE(name)     \
-  case Activation::name:    \
-    f(activations::name{}); \
-    return;
-    WEFT_FOR_EACH_LEARNED_ACTIVATION(WEFT_CASE)
-#undef WEFT_CASE
-    default:
-      return;
-  }
-}
 
 /// The parameters of a vector of channels.
 template <int count>
@@ -47,7 +29,7 @@ void learned_activation(const LearnedActivationArgs<float>& args, float* y) {
     parallel_ranges(a.rows, rows_per_task(a.channels), [=](int64_t begin, int64_t end) {
       each_strip(begin, end, a.channels,
                  [=]<int n>(Strip<n>, auto at, int64_t first, int64_t last, int64_t c) {
-                   Parameters<kCount<A>> of[n];
+                   Parameters<kLearnedCount<A>> of[n];
 #pragma GCC unroll 4
                    for (int v = 0; v < n; ++v) of[v].load(a, at, c + v * kWidth);
                    for (int64_t r = first; r < last; ++r)
@@ -66,7 +48,7 @@ void learned_activation_backward(const LearnedActivationArgs<float>& args, const
   const int64_t rows = args.rows, channels = args.channels;
   const Parts parts(rows, channels);
   with_learned_activation(args.activation, [&]<class A>(A) {
-    constexpr int count = kCount<A>;
+    constexpr int count = kLearnedCount<A>;
     const Scratch scratch(parts.count * count * channels);
     float* sums = scratch.get();
     parallel_for(parts.count, [&](int64_t part) {

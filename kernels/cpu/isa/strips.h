@@ -15,14 +15,15 @@ template <int n>
 struct Strip {};
 
 /// Calls f(strip, access, first, last, c) for the blocks of rows [first, last) of [begin, end) and the strips
-/// of channels from c on.
-template <class F>
+/// of channels from c on, of 4 vectors or `most`, 2, where more would not fit into the registers.
+template <int most = 4, class F>
 WEFT_INLINE void each_strip(int64_t begin, int64_t end, int64_t channels, F f) {
   const int64_t rows = smaller(kMostRows, larger(kLeastRows, kBlockElements / channels));
   for (int64_t first = begin; first < end; first += rows) {
     const int64_t last = smaller(end, first + rows);
     int64_t c = 0;
-    for (; c + 4 * kWidth <= channels; c += 4 * kWidth) f(Strip<4>{}, Whole{}, first, last, c);
+    if constexpr (most >= 4)
+      for (; c + 4 * kWidth <= channels; c += 4 * kWidth) f(Strip<4>{}, Whole{}, first, last, c);
     for (; c + 2 * kWidth <= channels; c += 2 * kWidth) f(Strip<2>{}, Whole{}, first, last, c);
     for (; c + kWidth <= channels; c += kWidth) f(Strip<1>{}, Whole{}, first, last, c);
     if (c < channels) f(Strip<1>{}, Few{channels - c}, first, last, c);

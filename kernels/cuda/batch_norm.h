@@ -1,0 +1,228 @@
+// The passes of batch norm along the rows, with an activation A, fixed or learned. Each thread owns the same
+// few neighbouring channels in all its rows, so that what belongs to the channels stays in registers. Kernels
+// that read what another has just read or written walk the rows the other way round: the rows touched last
+// are the ones that the L2 cache still has.
+#pragma once
+
+#include <type_traits>
+
+#include "weft/kernels/activation_in_hand.h"
+#include "weft/kernels/cuda/activations.h"
+#include "weft/kernels/cuda/channels.h"
+
+namespace weft::kernels::cuda {
+
+// The table's entries where the activation is learned (batch_norm_learned.cu).
+template <class T>
+void batch_norm_learned_forward(const BatchNormArgs<T>& a, T* y);
+template <class T>
+void batch_norm_learned_backward_reduce(const BatchNormArgs<T>& a, const T* dy, T* g, float* dweight,
+                                        float* dbias, float* const* gradients);
+template <class T>
+void batch_norm_learned_backward_input(const BatchNormArgs<T>& a, const T* dy, const float* dweight,
+                                       const float* dbias, bool training, T* dx);
+
+/// Whether a kernel adds a residual, and writes g in the backward: known when it is compiled (both, or
+/// neither), or seen as it runs.
+enum class Residual { none, some, perhaps };
+template <Residual R, class T>
+__device__ inline bool adds_residual(const BatchNormArgs<T>& a) {
+  return R == Residual::some || (R == Residual::perhaps && a.residual);
+}
+
+/// Rows at once: `hot` where V elements are 16 bytes, more where they are fewer; one where calls of any
+/// activation would push what is kept out of registers.
+template <class A, class T, int V, int hot>
+constexpr int kAtOnce = std::is_same_v<A, AnyActivation> ? 1
+                        : V == 1                         ? hot
+                                                         : hot* kWide<T> / V;
+
+/// The activation of V neighbouring channels.
+template <class A, int V>
+struct ChannelActivations {
+  InHand<A, float> all;
+  template <class T>
+  __device__ ChannelActivations(A act, const BatchNormArgs<T>& a, int64_t) : all{act, a.param} {}
+  __device__ const InHand<A, float>& operator[](int) const { return all; }
+};
+template <class A, int V>
+requires(kLearnedCount<A> > 0) struct ChannelActivations<A, V> {
+  InHand<A, float> of[V];
+  template <class T>
+  __device__ ChannelActivations(A, const BatchNormArgs<T>& a, int64_t channel) {
+#pragma unroll
+    for (int k = 0; k < kLearnedCount<A>; ++k) {
+      float values[V];
+      load_floats(a.parameters[k] + channel, values);
+#pragma unroll
+      for (int j = 0; j < V; ++j) of[j].p[k] = values[j];
+    }
+  }
+  __device__ const InHand<A, float>& operator[](int j) const { return of[j]; }
+};
+
+/// z without the residual. For 16-bit x it is x * scale + shift; what that loses where the mean is large, x
+/// has lost already. float keeps the mean apart.
+template <class T, int V>
+struct Affine {
+  static constexpr bool kShift = sizeof(T) == 2;
+  float scale[V], shift[V], mean[V];
+
+  __device__ Affine(const BatchNormArgs<T>& a, int64_t channel) {
+    float invstd[V];
+    load_floats(a.mean + channel, mean);
+    load_floats(a.invstd + channel, invstd);
+    load_floats(a.weight + channel, scale);
+    load_floats(a.bias + channel, shift);
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      scale[j] *= invstd[j];
+      if (kShift) shift[j] = fmaf(-mean[j], scale[j], shift[j]);
+    }
+  }
+  __device__ float operator()(int j, float x) const {
+    return fmaf(kShift ? x : x - mean[j], scale[j], shift[j]);
+  }
+};
+
+template <class T, int V, class A, Residual R>
+__global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
+    batch_norm_forward_kernel(A act, Tiling t, BatchNormArgs<T> a, T* y) {
+  const Place<V> at(t);
+  if (at.count == 0) return;
+  const Affine<T, V> affine(a, at.channel);
+  const ChannelActivations<A, V> f(act, a, at.channel);
+  const int64_t step = -at.step;
+  for_rows<kAtOnce<A, T, V, R == Residual::none ? 4 : 2>>(
+      at.count, at.last, step, [&]<int U>(int64_t offset, Rows<U>) {
+        Pack<T, V> rows[U], residual[U];
+#pragma unroll
+        for (int u = 0; u < U; ++u) {
+          rows[u] = load<V>(a.x + offset + u * step);
+          if (adds_residual<R>(a)) residual[u] = load<V>(a.residual + offset + u * step);
+        }
+#pragma unroll
+        for (int u = 0; u < U; ++u) {
+          float v[V], r[V];
+          to_floats(rows[u], v);
+          if (adds_residual<R>(a)) to_floats(residual[u], r);
+#pragma unroll
+          for (int j = 0; j < V; ++j) {
+            v[j] = affine(j, v[j]);
+            if (adds_residual<R>(a)) v[j] += r[j];
+            v[j] = f[j].forward(v[j]);
+          }
+          store(y + offset + u * step, from_floats<T>(v));
+        }
+      });
+}
+
+/// Sums that a channel has: of g * (x - mean), of g, of dy times the slope in each learned parameter.
+template <class A>
+constexpr int kSums = 2 + kLearnedCount<A>;
+
+/// Adds up a thread's rows, and writes g.
+template <Residual R, class T, int V, class A>
+__device__ inline void sum_rows(A act, const Place<V>& at, const BatchNormArgs<T>& a, const T* dy, T* g,
+                                float (&sums)[kSums<A>][V]) {
+  float mean[V], scale[V], bias[V];
+  {
+    float invstd[V];
+    load_floats(a.mean + at.channel, mean);
+    load_floats(a.invstd + at.channel, invstd);
+    load_floats(a.weight + at.channel, scale);
+    load_floats(a.bias + at.channel, bias);
+#pragma unroll
+    for (int j = 0; j < V; ++j) scale[j] *= invstd[j];
+  }
+  const ChannelActivations<A, V> f(act, a, at.channel);
+  for_rows<kAtOnce<A, T, V, 2>>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>) {
+    Pack<T, V> rows[U], grads[U], residual[U];
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      rows[u] = load<V>(a.x + offset + u * at.step);
+      grads[u] = load<V>(dy + offset + u * at.step);
+      if (adds_residual<R>(a)) residual[u] = load<V>(a.residual + offset + u * at.step);
+    }
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      float v[V], gs[V], r[V];
+      to_floats(rows[u], v);
+      to_floats(grads[u], gs);
+      if (adds_residual<R>(a)) to_floats(residual[u], r);
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        const float d = v[j] - mean[j];
+        float z = fmaf(d, scale[j], bias[j]);
+        if (adds_residual<R>(a)) z += r[j];
+        if constexpr (kLearnedCount < A >> 0) {
+          float slopes[kLearnedCount<A>];
+          f[j].gradients(z, slopes);
+#pragma unroll
+          for (int k = 0; k < kLearnedCount<A>; ++k) sums[2 + k][j] = fmaf(gs[j], slopes[k], sums[2 + k][j]);
+        }
+        gs[j] *= f[j].derivative(z);
+        sums[1][j] += gs[j];
+        sums[0][j] = fmaf(gs[j], d, sums[0][j]);
+      }
+      if (R == Residual::some || (R == Residual::perhaps && g))
+        store(g + offset + u * at.step, from_floats<T>(gs));
+    }
+  });
+}
+
+/// dx = scale g + slope x + offset, where slope and offset are what goes through the batch's statistics.
+template <class T, int V, class A, Residual R>
+__global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
+    batch_norm_input_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, const float* dweight,
+                            const float* dbias, bool training, float per_row, T* dx) {
+  const Place<V> at(t);
+  if (at.count == 0) return;
+  const Affine<T, V> affine(a, at.channel);
+  const ChannelActivations<A, V> f(act, a, at.channel);
+  float slope[V] = {}, offsets[V] = {};
+  if (training) {
+    float invstd[V], mean[V];
+    load_floats(dweight + at.channel, slope);
+    load_floats(dbias + at.channel, offsets);
+    load_floats(a.invstd + at.channel, invstd);
+    load_floats(a.mean + at.channel, mean);
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      const float scale = -affine.scale[j] * per_row;
+      slope[j] *= scale * invstd[j];
+      offsets[j] *= scale;
+      if (Affine<T, V>::kShift) offsets[j] = fmaf(-slope[j], mean[j], offsets[j]);
+    }
+  }
+  const int64_t step = -at.step;
+  constexpr int learned = kLearnedCount<A>;
+  constexpr int at_once = learned > 1 ? 2 : kAtOnce<A, T, V, 2>;  // with more registers would be spilled
+  for_rows<at_once>(at.count, at.last, step, [&]<int U>(int64_t offset, Rows<U>) {
+    Pack<T, V> rows[U], grads[U], residual[U];
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      rows[u] = load<V>(a.x + offset + u * step);
+      grads[u] = load<V>(dy + offset + u * step);
+      if (adds_residual<R>(a)) residual[u] = load<V>(a.residual + offset + u * step);
+    }
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      float v[V], gs[V], r[V];
+      to_floats(rows[u], v);
+      to_floats(grads[u], gs);
+      if (adds_residual<R>(a)) to_floats(residual[u], r);
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        float z = affine(j, v[j]);
+        if (adds_residual<R>(a)) z += r[j];
+        const float g = gs[j] * f[j].derivative(z);
+        const float d = Affine<T, V>::kShift ? v[j] : v[j] - affine.mean[j];
+        gs[j] = fmaf(affine.scale[j], g, training ? fmaf(d, slope[j], offsets[j]) : 0);
+      }
+      store(dx + offset + u * step, from_floats<T>(gs));
+    }
+  });
+}
+
+}  // namespace weft::kernels::cuda

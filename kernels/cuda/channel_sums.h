@@ -1,0 +1,72 @@
+// Sums over the rows for each channel: those of a block's threads become one partial result for each block
+// and channel, and a second kernel adds these up in a fixed order.
+#pragma once
+
+#include "weft/kernels/cuda/channels.h"
+
+namespace weft::kernels::cuda {
+
+/// Adds up what the block's threads of the same channels have. partial: [row blocks, N, channels].
+template <int N, int V>
+__device__ inline void store_block_sums(const Tiling& t, const Place<V>& at, const float (&sums)[N][V],
+                                        float* partial) {
+  __shared__ float room[kReduceThreads * V];
+  const int columns = t.lanes * V, column = int(threadIdx.x);
+  const int64_t channel = int64_t(blockIdx.x) * columns + column;
+#pragma unroll
+  for (int k = 0; k < N; ++k) {
+#pragma unroll
+    for (int j = 0; j < V; ++j) room[at.lane_row * columns + at.lane * V + j] = sums[k][j];
+    __syncthreads();
+    if (column < columns && channel < t.channels) {
+      float sum = 0;
+      for (int row = 0; row < t.lane_rows; ++row) sum += room[row * columns + column];
+      partial[(int64_t(blockIdx.y) * N + k) * t.channels + channel] = sum;
+    }
+    __syncthreads();
+  }
+}
+
+/// Where N sums of each channel go. The first is multiplied by `scale`, [channels], unless that is null.
+template <int N>
+struct SumTargets {
+  float* of[N] = {};
+  const float* scale = nullptr;
+};
+constexpr int kSumColumns = 32, kSumGroups = 8;
+
+/// Adds up the partial results of `blocks` blocks: kSumGroups threads for each sum and channel.
+template <int N>
+__global__ void __launch_bounds__(kSumColumns* kSumGroups)
+    combine_sums_kernel(int blocks, int64_t channels, const float* partial, SumTargets<N> to) {
+  __shared__ double room[kSumGroups][kSumColumns];
+  const int column = int(threadIdx.x) % kSumColumns, group = int(threadIdx.x) / kSumColumns;
+  const int64_t at = int64_t(blockIdx.x) * kSumColumns + column, all = N * channels;
+  double sum = 0;
+  if (at < all)
+#pragma unroll 4
+    for (int block = group; block < blocks; block += kSumGroups) sum += double(partial[block * all + at]);
+  room[group][column] = sum;
+  __syncthreads();
+  if (group > 0 || at >= all) return;
+  for (int other = 1; other < kSumGroups; ++other) sum += room[other][column];
+  const int k = int(at / channels);
+  const int64_t c = at - k * channels;
+  if (k == 0 && to.scale) sum *= double(to.scale[c]);
+#pragma unroll
+  for (int i = 0; i < N; ++i)
+    if (i == k) to.of[i][c] = float(sum);
+}
+
+/// Room for the partial results of a tiling.
+template <int N>
+float* partial_sums(const Tiling& t) {
+  return static_cast<float*>(scratch(int64_t(sizeof(float)) * t.row_blocks * N * t.channels));
+}
+template <int N>
+void combine_sums(const Tiling& t, const float* partial, const SumTargets<N>& to) {
+  launch(combine_sums_kernel<N>, blocks_for(N * t.channels, kSumColumns), kSumColumns * kSumGroups,
+         int(t.row_blocks), t.channels, partial, to);
+}
+
+}  // namespace weft::kernels::cuda
