@@ -91,6 +91,10 @@ class Module {
   RemovableHandle register_full_backward_hook(BackwardHook hook) {
     return hooks().backward.add(std::move(hook));
   }
+  /// Whether it has any now. A module that has none may be computed within another one's op.
+  bool has_hooks() const {
+    return hooks_ && !(hooks_->forward_pre.empty() && hooks_->forward.empty() && hooks_->backward.empty());
+  }
 
   /// Converts all parameters and buffers (f64 for gradient checks).
   void to(DType dtype);

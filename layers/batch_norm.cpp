@@ -17,10 +17,20 @@ BatchNorm2d::BatchNorm2d(Module& parent, std::string_view name, int64_t channels
 }
 
 Tensor BatchNorm2d::forward(const Tensor& x, const Tensor& residual, const ChannelStats& stats) {
+  using Slopes = kernels::activations::rrelu;
   BatchNormOptions fused = options_;
-  if (act) fused.activation = Activation::identity;
-  const Tensor y = batch_norm(x, weight, bias, running_mean, running_var, training(), fused, residual, stats);
-  return act ? (*act)(y) : y;
+  std::vector<Tensor> learned;
+  const bool draws = is_random(options_.activation);
+  const bool apart = act && (act->has_hooks() || (draws && act->training()));
+  if (apart)
+    fused.activation = Activation::identity;
+  else if (draws)  // in evaluation one slope for all
+    fused.activation = Activation::leaky_relu, fused.activation_param = (Slopes::lower + Slopes::upper) / 2;
+  else if (act)
+    learned = act->learned();
+  const Tensor y =
+      batch_norm(x, weight, bias, running_mean, running_var, training(), fused, residual, stats, learned);
+  return apart ? (*act)(y) : y;
 }
 
 Tensor BatchNorm2d::operator()(const Tensor& x, const Tensor& residual, const ChannelStats& stats) {

@@ -13,7 +13,7 @@ namespace weft {
 /// x, residual [..., C]; parameters weight (starts at 1) and bias (0), buffers running_mean (0) and
 /// running_var (1), each [C]. In training the batch's mean and variance are used and the running ones follow;
 /// in evaluation the running ones are used. An activation that learns parameters or draws is a child module,
-/// `act`, and takes a pass of its own.
+/// `act`, which owns these. It takes a pass of its own where it draws (in training) or has hooks.
 class BatchNorm2d : public Module {
  public:
   /// Options: momentum .1, eps 1e-5, activation (none), activation_param. `generator` is for activations that
@@ -30,7 +30,7 @@ class BatchNorm2d : public Module {
   const BatchNormOptions& options() const { return options_; }
 
   Tensor weight, bias, running_mean, running_var;
-  std::optional<ActivationLayer> act;  ///< where the activation is not fused
+  std::optional<ActivationLayer> act;  ///< where the activation learns or draws
 
  private:
   BatchNormOptions options_;

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <map>
 #include <utility>
 
 #include "weft/engine/tape.h"
+#include "weft/layers/batch_norm.h"
 
 namespace weft {
 namespace {
@@ -60,14 +62,16 @@ ModelSummary summarize(Module& model, const Shape& input) {
   ModelSummary summary;
   summary.input = input;
   for (const Parameter& b : model.buffers()) summary.buffers += b.tensor.numel();
+  std::map<const Module*, std::string> fused;  // activations that run within their batch norm's op: its path
   model.visit([&](const std::string& path, Module& m) {
+    if (const auto* bn = dynamic_cast<const BatchNorm2d*>(&m); bn && bn->act) fused[&*bn->act] = path;
     SummaryRow row;
     row.path = path;
     row.description = m.description();
     row.depth = path.empty() ? 0 : 1 + int(std::count(path.begin(), path.end(), '.'));
     row.parameters = m.num_parameters();
     for (const TapeEntry& e : tape.entries()) {
-      if (!is_within(e.scope, path)) continue;
+      if (!is_within(e.scope, fused.contains(&m) ? fused[&m] : path)) continue;
       row.ran = true;
       row.multiply_adds += e.multiply_adds;
       if (!e.outputs.empty()) row.output = e.outputs.front().shape;
