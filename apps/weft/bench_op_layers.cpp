@@ -98,15 +98,16 @@ std::vector<OpCase> layer_cases(Module& model, int64_t batch, int64_t size, cons
     const Shape input = with_batch(entry->inputs.front().shape, batch);
     const Shape output = with_batch(entry->outputs.front().shape, batch);
     const auto* norm = dynamic_cast<const BatchNorm2d*>(&module);
-    const bool residual = norm && entry->inputs.back().shape.ndim() == input.ndim();
+    const bool residual = norm && entry->inputs[3].shape.ndim() == input.ndim();
+    const bool apart = norm && is_random(norm->options().activation);
     const double element = double(size_of(place.dtype));
     const Found found{.in = element * double(input.numel()),
                       .out = element * double(output.numel()),
                       .index = kIndex * double(output.numel()),
                       .residual = residual,
-                      .activation = norm && !norm->act && norm->options().activation != Activation::identity,
+                      .activation = norm && !apart && norm->options().activation != Activation::identity,
                       .gpu = place.gpu(),
-                      .apart = norm && norm->act};
+                      .apart = apart};
     OpCase c{.family = kind->family,
              .op = kind->op,
              .shape = text_of(input),

@@ -4,6 +4,7 @@
 
 #include "weft/apps/weft/bench_op.h"
 #include "weft/layers/attention.h"
+#include "weft/layers/batch_norm.h"
 #include "weft/layers/conv_transpose.h"
 #include "weft/layers/embedding.h"
 #include "weft/layers/normalization.h"
@@ -46,6 +47,18 @@ Entry norm(const char* op, const Shape& x, bool affine, const BenchPlace& place,
   return {"norm", op, x, 2 * n, (affine && place.gpu() ? 5 : 3) * n, std::move(make)};
 }
 
+/// Batch norm with an activation reads x and writes y, then reads x and dy and writes dx; on a GPU both
+/// passes over the rows read theirs.
+Entry activated_norm(Activation act, const Shape& x, const BenchPlace& place) {
+  const double n = double(x.numel());
+  return {"norm",
+          concat("batch_norm + ", activation_name(act)),
+          x,
+          (place.gpu() ? 3 : 2) * n,
+          (place.gpu() ? 5 : 3) * n,
+          layer<BatchNorm2d>(x[-1], BatchNormOptions{.activation = act})};
+}
+
 /// Tokens spread over a table that no cache holds: rows are read and written; then dy is read and the table's
 /// gradient is written, set to 0 before.
 Entry embedding_entry(int64_t tokens, int64_t entries, int64_t width, const BenchPlace& place) {
@@ -83,6 +96,11 @@ std::vector<OpCase> sequence_cases(const Shape& image, const BenchPlace& place) 
   const int64_t channels = image[-1];
   const Shape tokens{32, 128, 256};
   const Entry entries[] = {
+      activated_norm(Activation::relu, image, place),
+      activated_norm(Activation::prelu, image, place),
+      activated_norm(Activation::srelu, image, place),
+      activated_norm(Activation::silu, image, place),
+      activated_norm(Activation::swish_beta, image, place),
       norm("layer_norm", {4096, 768}, true, place, layer<LayerNorm>(int64_t{768})),
       norm("layer_norm", image, true, place, layer<LayerNorm>(channels)),
       norm("group_norm", image, true, place, layer<GroupNorm>(channels % 8 ? 1 : 8, channels)),
