@@ -18,11 +18,11 @@ TEST_CASE("a run with each of them trains on the GPU, and goes on after a stop t
     const std::string activation(weft::activation_name(weft::Activation(i)));
     CAPTURE(activation);
     const auto train = [&](const std::string& name, const Arguments& more) {
-      Arguments all = {"train",    "--data",       at("sample"),  "--out",       at(name),
-                       "--size",   "16",           "--epochs",    "2",           "--lr",
-                       "2e-3",     "--batch-size", "10",          "--sa",        "--min-scale",
-                       "0.7",      "--activation", activation,    "--overwrite", "--quiet",
-                       "--device", "cuda",         "--precision", "bf16",        "--deterministic"};
+      Arguments all = {"train",    "--data",         at("sample"), "--out",       at(name), "--size",
+                       "16",       "--epochs",       "2",          "--lr",        "2e-3",   "--batch-size",
+                       "10",       "--model",        "resnet20",   "--min-scale", "0.7",    "--activation",
+                       activation, "--overwrite",    "--quiet",    "--device",    "cuda",   "--precision",
+                       "bf16",     "--deterministic"};
       all.insert(all.end(), more.begin(), more.end());
       return weft_run(all);
     };
