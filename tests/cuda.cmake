@@ -6,7 +6,11 @@ list(REMOVE_ITEM emulator_sources ${emulated_libraries})
 add_library(weft_emulator STATIC ${emulator_sources})
 target_include_directories(weft_emulator PUBLIC emulator/include ${WEFT_DOCTEST})
 target_link_libraries(weft_emulator PRIVATE weft_flags)
-target_compile_options(weft_emulator INTERFACE -Wno-unknown-pragmas)  # unroll
+set(optimise_emulated -O2)  # in every build type, like the kernels of the CPU
+if(WEFT_SANITIZE)
+  set(optimise_emulated -O1)
+endif()
+target_compile_options(weft_emulator PRIVATE ${optimise_emulated} INTERFACE -Wno-unknown-pragmas)  # unroll
 foreach(name emulator_test emulator_host_test)
   target_link_libraries(${name} PRIVATE weft_emulator)
 endforeach()
@@ -19,7 +23,7 @@ list(FILTER emulated_sources EXCLUDE REGEX "/(cudnn|conv_plans|convolution|plan_
 set_source_files_properties(${emulated_sources} PROPERTIES LANGUAGE CXX)
 add_library(weft_cuda_emulated OBJECT ${emulated_sources} ${emulated_libraries})
 target_link_libraries(weft_cuda_emulated PUBLIC weft_emulator weft_flags)
-target_compile_options(weft_cuda_emulated PRIVATE -O2)
+target_compile_options(weft_cuda_emulated PRIVATE ${optimise_emulated})
 # Each test of the GPU runs on the emulated device; in a build with CUDA also as NAME_gpu on a real one, or is skipped.
 # Tests of the command start one that is linked likewise.
 if(TARGET weft_command)

@@ -6,10 +6,12 @@
 
 namespace weft::kernels {
 
-#ifdef __x86_64__
+#ifdef WEFT_WITH_avx512
 namespace avx512 {
 const Certifier& certifier();
 }
+#endif
+#ifdef WEFT_WITH_avx2
 namespace avx2 {
 const Certifier& certifier();
 }
@@ -29,8 +31,10 @@ const Certifier* certifier(int number) {
   for (const KernelTable<float>* table : all_cpu_tables()) {
     const std::string_view name = table->name;
     if (name == "reference" || count++ != number) continue;
-#ifdef __x86_64__
+#ifdef WEFT_WITH_avx512
     if (name == "avx512") return &avx512::certifier();
+#endif
+#ifdef WEFT_WITH_avx2
     if (name == "avx2") return &avx2::certifier();
 #endif
 #ifdef __aarch64__

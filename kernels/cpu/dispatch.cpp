@@ -8,10 +8,12 @@
 
 namespace weft::kernels {
 
-#ifdef __x86_64__
+#ifdef WEFT_WITH_avx512
 namespace avx512 {
 const KernelTable<float>& table();
 }
+#endif
+#ifdef WEFT_WITH_avx2
 namespace avx2 {
 const KernelTable<float>& table();
 }
@@ -31,11 +33,13 @@ namespace {
 TableList supported_tables() {
   TableList list;
   const auto add = [&](const KernelTable<float>& table) { list.tables[size_t(list.count++)] = &table; };
-#ifdef __x86_64__
+#ifdef WEFT_WITH_avx512
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("fma"))
     add(avx512::table());
+#endif
+#ifdef WEFT_WITH_avx2
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) add(avx2::table());
 #endif
 #ifdef __aarch64__

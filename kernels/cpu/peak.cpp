@@ -13,10 +13,12 @@
 
 namespace weft::kernels {
 
-#ifdef __x86_64__
+#ifdef WEFT_WITH_avx512
 namespace avx512 {
 double fma_rounds(int64_t rounds, float* sink);
 }
+#endif
+#ifdef WEFT_WITH_avx2
 namespace avx2 {
 double fma_rounds(int64_t rounds, float* sink);
 }
@@ -62,9 +64,11 @@ double run_together(int threads, F body) {
 }
 
 auto choose_rounds() {
-#ifdef __x86_64__
-  const std::string_view name = cpu().name;
+  [[maybe_unused]] const std::string_view name = cpu().name;
+#ifdef WEFT_WITH_avx512
   if (name == "avx512") return avx512::fma_rounds;
+#endif
+#ifdef WEFT_WITH_avx2
   if (name == "avx2") return avx2::fma_rounds;
 #endif
 #ifdef __aarch64__
