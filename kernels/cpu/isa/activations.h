@@ -2,6 +2,7 @@
 #pragma once
 
 #include "weft/kernels/activation.h"
+#include "weft/kernels/activation_in_hand.h"
 #include "weft/kernels/activation_list.h"
 #include "weft/kernels/cpu/isa/vec_math.h"
 
@@ -37,4 +38,43 @@ WEFT_INLINE void with_learned_activation(Activation act, F f) {
   }
 }
 
+#ifdef WEFT_LOOK_UP_FUSED_ACTIVATIONS
+/// Any fixed one, looked up for each vector. In builds with sanitizers, which would take minutes for loops of
+/// each.
+struct AnyActivation {};
+#endif
+
+/// Calls f with the struct of a fixed activation, which f fuses into its loops.
+template <class F>
+WEFT_INLINE void with_fused_activation([[maybe_unused]] Activation act, F f) {
+#ifdef WEFT_LOOK_UP_FUSED_ACTIVATIONS
+  f(AnyActivation{});
+#else
+  with_activation(act, f);
+#endif
+}
+
 }  // namespace weft::kernels::WEFT_ISA
+
+#ifdef WEFT_LOOK_UP_FUSED_ACTIVATIONS
+template <>
+struct weft::kernels::InHand<weft::kernels::WEFT_ISA::AnyActivation, weft::kernels::WEFT_ISA::Vec> {
+  using Vec = WEFT_ISA::Vec;
+  Activation act;
+  Vec param;
+
+  template <class Args, class Load>
+  void load(const Args& a, Load&&) {
+    act = a.activation;
+    param = Vec(a.param);
+  }
+  Vec forward(Vec z) const {
+    WEFT_ISA::with_activation(act, [&]<class A>(A) { z = A::forward(z, param); });
+    return z;
+  }
+  Vec derivative(Vec z) const {
+    WEFT_ISA::with_activation(act, [&]<class A>(A) { z = A::derivative(z, param); });
+    return z;
+  }
+};
+#endif

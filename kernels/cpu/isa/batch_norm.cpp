@@ -18,7 +18,7 @@ void batch_norm_stats(int64_t rows, int64_t channels, const float* x, float* mea
 
 void batch_norm_forward(const BatchNormArgs<float>& a, float* y) {
   if (is_learned(a.activation)) return batch_norm_learned_forward(a, y);
-  with_activation(a.activation, [&]<class A>(A) { batch_norm_rows<A>(a, y); });
+  with_fused_activation(a.activation, [&]<class A>(A) { batch_norm_rows<A>(a, y); });
 }
 
 void batch_norm_backward_reduce(const BatchNormArgs<float>& a, const float* dy, float* g, float* dweight,
@@ -28,15 +28,15 @@ void batch_norm_backward_reduce(const BatchNormArgs<float>& a, const float* dy, 
   const Parts parts(a.rows, a.channels);
   constexpr int count = kSums<activations::identity>;
   const Scratch sums(parts.count * count * a.channels);
-  with_activation(a.activation, [&]<class A>(A) { batch_norm_sums<A>(a, parts, dy, g, sums.get()); });
+  with_fused_activation(a.activation, [&]<class A>(A) { batch_norm_sums<A>(a, parts, dy, g, sums.get()); });
   finish_sums(a, parts, sums.get(), count, dweight, dbias, nullptr);
 }
 
 void batch_norm_backward_input(const BatchNormArgs<float>& a, const float* dy, const float* dweight,
                                const float* dbias, bool training, float* dx) {
   if (is_learned(a.activation)) return batch_norm_learned_backward_input(a, dy, dweight, dbias, training, dx);
-  with_activation(a.activation,
-                  [&]<class A>(A) { batch_norm_input_gradient<A>(a, dy, dweight, dbias, training, dx); });
+  with_fused_activation(
+      a.activation, [&]<class A>(A) { batch_norm_input_gradient<A>(a, dy, dweight, dbias, training, dx); });
 }
 
 }  // namespace weft::kernels::WEFT_ISA
