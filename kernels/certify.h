@@ -25,10 +25,12 @@ struct Deviation {
 /// One set of functions per instruction set.
 struct Certifier {
   const char* name;
-  /// value[i] = activation(x[i]), slope[i] = activation'(x[i]), in double, with the parameter that the
-  /// kernels in float get. n is a multiple of 16. Within 1e-12 of reference<double>,
-  /// relative to the result, where that does not cross zero: less than 1e-5 ulp.
-  void (*evaluate)(Activation act, float param, int64_t n, const float* x, double* value, double* slope);
+  /// value[i] = activation(x[i]), slope[i] = activation'(x[i]), in double, with the parameters that the
+  /// kernels in float get: one for a fixed activation, as many as it has for a learned one. n is a multiple
+  /// of 16. Within 1e-12 of reference<double>, relative to the result, where that does not cross zero: less
+  /// than 1e-5 ulp.
+  void (*evaluate)(Activation act, const float* parameters, int64_t n, const float* x, double* value,
+                   double* slope);
   /// Compares n (a multiple of 16) results with exact ones; an exact one that rounds to infinity in float
   /// counts as infinite. The ulp is that of `least` where an exact result is smaller, least >= kSmallest.
   Deviation (*compare)(int64_t n, const double* exact, const float* found, double least);

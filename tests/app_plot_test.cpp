@@ -95,9 +95,11 @@ TEST_CASE("ticks are round numbers within") {
 
 TEST_CASE("every activation is drawn, and jumps are left open") {
   std::vector<Activation> all;
-  for (int i = 0; i < kActivationCount; ++i) all.push_back(Activation(i));
+  for (int i = 0; i < kAllActivationCount; ++i) all.push_back(Activation(i));
   const std::string svg = plot_activations(all, -5, 5).svg();
   for (Activation act : all) CHECK(svg.find(">" + std::string(activation_name(act))) != std::string::npos);
+  CHECK(svg.find(">(t_r=1 a_r=1 t_l=0 a_l=0.2)<") != std::string::npos);
+  CHECK(svg.find(">(0.229167 in evaluation)<") != std::string::npos);
   CHECK(svg.find("nan") == std::string::npos);
   CHECK(svg.find("inf") == std::string::npos);
   // The slope of relu: two pieces, each a straight line.

@@ -488,11 +488,14 @@ TEST_CASE("lab draws and certifies activations") {
   CHECK_FALSE(fs::exists(at("none.svg")));
   check_error(weft_run({"lab", "activations", "--plot", at("no/such/folder.svg")}), 1,
               {"no/such/folder.svg"});
-  const Result table =
-      weft_run({"lab", "activations", "--certify", "--stride", "1000003", "--names", "mish,silu"});
+  const Result table = weft_run(
+      {"lab", "activations", "--certify", "--stride", "1000003", "--names", "mish,silu,srelu,rrelu"});
   CHECK(table.code == 0);
   CHECK(has(table.out, "\nmish "));
   CHECK(has(table.out, "\nsilu "));
+  CHECK(has(table.out, "\nsrelu "));
+  CHECK(has(table.out, "srelu with t_r=1 a_r=1 t_l=0 a_l=0.2, where training starts"));
+  CHECK(has(table.out, "rrelu with 0.229167 in evaluation"));
   const Result row = weft_run({"lab", "activations", "--certify", "--stride", "1000003", "--names", "relu",
                                "--isa", "reference", "--json"});
   CHECK(row.code == 0);

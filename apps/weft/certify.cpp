@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "weft/kernels/certify.h"
+#include "weft/kernels/initial_activation.h"
 #include "weft/kernels/parallel.h"
 
 namespace weft::app {
@@ -19,10 +20,21 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 using Table = kernels::KernelTable<float>;
 
+/// What is certified for an activation, with its parameters as the kernels in float get them.
+struct Certified {
+  Activation act;
+  float parameters[kMostLearnedParameters];
+
+  explicit Certified(Activation of) {
+    const InitialActivation initial = initial_activation(of);
+    act = initial.activation;
+    for (int k = 0; k < kMostLearnedParameters; ++k) parameters[k] = float(initial.parameters[k]);
+  }
+};
+
 /// One activation on some tables: what all blocks need.
 struct Sweep {
-  Activation act;
-  float param;
+  Certified of;
   std::vector<const Table*> tables;
   std::vector<Crossing> crossings[2];  // of value and slope
 };
@@ -81,14 +93,30 @@ void compare(const Block& b, int64_t begin, int64_t end, const double* exact, co
   merge(worst, w);
 }
 
+/// found = value or slope, by the kernels that ops call.
+void run_kernel(const Table& table, const Certified& of, bool slope, Block& b) {
+  if (is_fixed(of.act)) {
+    if (slope) return table.activation_backward(of.act, of.parameters[0], b.n, b.x, ones().data(), b.found);
+    return table.activation(of.act, of.parameters[0], b.n, b.x, b.found);
+  }
+  float spread[kMostLearnedParameters][kGroup], gradients[kMostLearnedParameters][kGroup];
+  float* to[kMostLearnedParameters];
+  kernels::LearnedActivationArgs<float> args;
+  args.activation = of.act, args.channels = kGroup, args.rows = b.n / kGroup, args.x = b.x;
+  for (int k = 0; k < kMostLearnedParameters; ++k) {
+    std::fill_n(spread[k], kGroup, of.parameters[k]);
+    args.parameters[k] = spread[k];
+    to[k] = gradients[k];
+  }
+  if (slope) return table.learned_activation_backward(args, ones().data(), b.found, to);
+  table.learned_activation(args, b.found);
+}
+
 void check_block(const Sweep& s, Block& b, Result& result) {
-  kernels::certifier().evaluate(s.act, s.param, b.n, b.x, b.exact[0], b.exact[1]);
+  kernels::certifier().evaluate(s.of.act, s.of.parameters, b.n, b.x, b.exact[0], b.exact[1]);
   for (size_t t = 0; t < s.tables.size(); ++t)
     for (size_t part : {0, 1}) {
-      if (part == 0)
-        s.tables[t]->activation(s.act, s.param, b.n, b.x, b.found);
-      else
-        s.tables[t]->activation_backward(s.act, s.param, b.n, b.x, ones().data(), b.found);
+      run_kernel(*s.tables[t], s.of, part == 1, b);
       Worst& worst = result[t][part];
       if (!touched(s.crossings[part], b.x, b.n)) {
         compare(b, 0, b.n, b.exact[part], nullptr, worst);
@@ -131,13 +159,14 @@ void fill(Block& b, uint64_t first, uint64_t stride) {
 
 }  // namespace
 
-std::vector<Crossing> find_crossings(Activation act, float param, bool of_slope) {
+std::vector<Crossing> find_crossings(Activation act, bool of_slope) {
+  const Certified of(act);
   constexpr int64_t kPoints = 1 << 20;  // 4096 of each unit
   constexpr double kFirst = -128, kStep = 1.0 / 4096;
   std::vector<float> x(static_cast<size_t>(kPoints));
   std::vector<double> value(x.size()), slope(x.size());
   for (size_t i = 0; i < x.size(); ++i) x[i] = float(kFirst + kStep * (double(i) + 0.5));
-  kernels::certifier().evaluate(act, param, kPoints, x.data(), value.data(), slope.data());
+  kernels::certifier().evaluate(of.act, of.parameters, kPoints, x.data(), value.data(), slope.data());
   const std::vector<double>& y = of_slope ? slope : value;
   std::vector<size_t> zeros;  // before each of these points
   for (size_t i = 1; i < y.size(); ++i) {
@@ -165,9 +194,7 @@ std::vector<Crossing> find_crossings(Activation act, float param, bool of_slope)
 
 std::vector<Certificate> certify(Activation act, const std::vector<const Table*>& tables, uint64_t stride,
                                  const std::function<bool(int64_t, int64_t)>& progress) {
-  const float param = float(activation_default_param(act));
-  const Sweep sweep{
-      act, param, tables, {find_crossings(act, param, false), find_crossings(act, param, true)}};
+  const Sweep sweep{Certified(act), tables, {find_crossings(act, false), find_crossings(act, true)}};
   const uint64_t floats = ((uint64_t{1} << 32) + stride - 1) / stride;
   const int64_t blocks = int64_t((floats + uint64_t(kBlock) - 1) / uint64_t(kBlock));
   Result total(tables.size());

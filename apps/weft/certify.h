@@ -14,10 +14,11 @@ namespace weft::app {
 struct Crossing {
   double low, high, least;
 };
-/// Those of the activation's value or slope between -128 and 128: an eighth of |x0| to each side of a zero
-/// x0. Of a function with more than 8 zeros (sine_relu) one stretch without a lower end, `least` being its
-/// largest size between -128 and the last zero.
-std::vector<Crossing> find_crossings(Activation act, float param, bool of_slope);
+/// Those of the value or slope of an activation as it is before training (kernels/initial_activation.h)
+/// between -128 and 128: an eighth of |x0| to each side of a zero x0. Of a function with more than 8 zeros
+/// (sine_relu) one stretch without a lower end, `least` being its largest size between -128 and the last
+/// zero.
+std::vector<Crossing> find_crossings(Activation act, bool of_slope);
 
 /// The worst of one function on one instruction set.
 struct Worst {
@@ -35,9 +36,10 @@ struct Certificate {
   Worst value, slope;
 };
 
-/// Compares value and slope of an activation, with its default parameter, on these tables with double: at
-/// every stride-th of the 2^32 floats, in the order of their bits, and at infinities, zeros and the ends of
-/// the range. `progress` (done, of) is called now and then; the result is empty where it answers false.
+/// Compares value and slope of an activation, as it is before training (kernels/initial_activation.h), on
+/// these tables with double: at every stride-th of the 2^32 floats, in the order of their bits, and at
+/// infinities, zeros and the ends of the range. `progress` (done, of) is called now and then; the result is
+/// empty where it answers false.
 std::vector<Certificate> certify(Activation act,
                                  const std::vector<const kernels::KernelTable<float>*>& tables,
                                  uint64_t stride,

@@ -47,16 +47,16 @@ int list_activations(bool json_lines) {
   return kDone;
 }
 
-/// Those of --names, or all that are functions of x alone.
+/// Those of --names, or all.
 std::vector<Activation> chosen_activations(const std::vector<std::string>& names) {
   std::vector<Activation> chosen;
   std::vector<std::string> known;
-  for (int i = 0; i < kActivationCount; ++i) known.emplace_back(activation_name(Activation(i)));
+  for (int i = 0; i < kAllActivationCount; ++i) known.emplace_back(activation_name(Activation(i)));
   for (const std::string& name : names) {
     require_known("--names", name, known);
     chosen.push_back(*find_activation(name));
   }
-  for (int i = 0; names.empty() && i < kActivationCount; ++i) chosen.push_back(Activation(i));
+  for (int i = 0; names.empty() && i < kAllActivationCount; ++i) chosen.push_back(Activation(i));
   return chosen;
 }
 
@@ -75,7 +75,7 @@ std::vector<const kernels::KernelTable<float>*> chosen_tables(const std::vector<
 
 /// Rounded up, so that it is a bound.
 std::string bound(double ulp) {
-  return std::isinf(ulp) ? "inf" : fmt::format("{:.2f}", std::ceil(ulp * 100 - 1e-9) / 100);
+  return std::isinf(ulp) ? "inf" : fmt::format("{:.2f}", std::ceil(ulp * 100 - 1e-9) / 100 + 0.0);
 }
 
 void print_table(const std::vector<Certificate>& of_one) {
@@ -110,6 +110,7 @@ void print_json(const Certificate& c, uint64_t stride) {
   fmt::print("{}\n", nlohmann::json{{"name", activation_name(c.act)},
                                     {"isa", c.table->name},
                                     {"stride", stride},
+                                    {"parameters", parameters_text(c.act)},
                                     {"value", part(c.value)},
                                     {"slope", part(c.slope)}}
                          .dump());
@@ -122,6 +123,10 @@ int certify_activations(const Flags& flags) {
   const InterruptGuard guard;
   Progress progress(flags.json_lines ? Output::json : Output::human);
   if (!flags.json_lines) {
+    for (const Activation act : activations)
+      if (!is_fixed(act))
+        progress.line(fmt::format("{} with {}{}", activation_name(act), parameters_text(act),
+                                  is_learned(act) ? ", where training starts" : ""));
     std::string isas;
     for (const auto* table : tables) isas += fmt::format(" {:>8}", table->name);
     const std::string head = fmt::format("{}  {:>12}  {:>7}", isas, "worst at", "near 0");
@@ -186,8 +191,7 @@ void add_lab_activations(CLI::App& lab, Action& action) {
                       "FILE.svg or FILE.png: draws value, derivative and second derivative");
   command->add_flag("--certify", flags->certify,
                     "the largest errors of value and slope over all 2^32 floats, on each instruction set");
-  command->add_option("--names", flags->names, "some of them: mish,relu [all that learn and draw nothing]")
-      ->delimiter(',');
+  command->add_option("--names", flags->names, "some of them: mish,relu [all]")->delimiter(',');
   command->add_option("--range", flags->range, "plot: LOW,HIGH of x [-5,5]")->delimiter(',')->expected(2);
   command->add_option("--isa", flags->isas, "certify: avx512, avx2, neon, baseline, reference [all but that]")
       ->delimiter(',');
@@ -196,7 +200,10 @@ void add_lab_activations(CLI::App& lab, Action& action) {
       ->capture_default_str();
   add_threads(*command, flags->threads);
   command->add_flag("--json", flags->json_lines, "JSON lines");
-  command->footer("Each name works with weft train --activation.");
+  command->footer(
+      "Each name works with weft train --activation. Plots and certificates are of the default parameters, "
+      "of "
+      "learned ones where training starts, and of rrelu in evaluation, with its mean slope.");
   command->final_callback([flags, &action] { action = [flags] { return run(*flags); }; });
 }
 

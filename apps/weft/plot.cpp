@@ -8,6 +8,8 @@
 #include <limits>
 #include <utility>
 
+#include "weft/kernels/initial_activation.h"
+
 namespace weft::app {
 namespace {
 
@@ -15,14 +17,14 @@ constexpr uint32_t kInk = 0x222222, kGrey = 0x777777, kGrid = 0xe4e4e4, kAxis = 
 
 struct Curve {
   const char* label;
-  double (*function)(Activation, double, std::optional<double>);
+  double (*function)(Activation, double);
   uint32_t colour;
   double width;
 };
 // The value on top; colours that most people can tell apart.
-constexpr std::array<Curve, 3> kCurves = {{{"second derivative", activation_curvature, 0x009e73, 1.4},
-                                           {"derivative", activation_slope, 0xd55e00, 1.4},
-                                           {"value", activation_value, 0x0072b2, 2.2}}};
+constexpr std::array<Curve, 3> kCurves = {{{"second derivative", initial_curvature, 0x009e73, 1.4},
+                                           {"derivative", initial_slope, 0xd55e00, 1.4},
+                                           {"value", initial_value, 0x0072b2, 2.2}}};
 
 /// A rectangle of the sheet and what part of the plane it shows.
 struct Field {
@@ -39,7 +41,7 @@ Samples sample(const Curve& curve, Activation act, double low, double high, int 
   Samples samples;
   for (int i = 0; i <= count; ++i) {
     const double x = low + (high - low) * i / count;
-    samples.push_back({x, curve.function(act, x, {})});
+    samples.push_back({x, curve.function(act, x)});
   }
   return samples;
 }
@@ -118,6 +120,16 @@ void draw_curve(Drawing& d, const Field& f, const Samples& samples, const Curve&
 
 }  // namespace
 
+std::string parameters_text(Activation act) {
+  const double param = initial_activation(act).parameters[0];
+  if (is_random(act)) return fmt::format("{:g} in evaluation", param);
+  if (is_fixed(act)) return param == 0 ? "" : fmt::format("{:g}", param);
+  std::string text;
+  for (const LearnedParameter& p : activation_parameters(act))
+    text += fmt::format("{}{}={:g}", text.empty() ? "" : " ", p.name, p.start);
+  return text;
+}
+
 std::vector<double> ticks(double low, double high, int most) {
   double step = std::pow(10.0, std::floor(std::log10(high - low)) - 1);
   for (int i = 0; (high - low) / step > most; ++i) step *= i % 3 == 1 ? 2.5 : 2;  // 1, 2, 5, 10, ...
@@ -150,9 +162,10 @@ Drawing plot_activations(const std::vector<Activation>& activations, double low,
     choose_range(f, curves);
     draw_axes(d, f);
     for (size_t k = 0; k < curves.size(); ++k) draw_curve(d, f, curves[k], kCurves[k]);
-    const double param = activation_default_param(act);
-    const std::string name(activation_name(act));
-    d.text({f.left, f.top - 7}, param == 0 ? name : fmt::format("{} ({:g})", name, param), kInk, 13);
+    const std::string name(activation_name(act)), parameters = parameters_text(act);
+    d.text({f.left, f.top - 7}, name, kInk, 13);
+    if (parameters.empty()) continue;
+    d.text({f.left + stroke_text_width(name, 13) + 8, f.top - 7}, "(" + parameters + ")", kInk, 9);
   }
   return d;
 }

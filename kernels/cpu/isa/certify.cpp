@@ -1,5 +1,6 @@
 #include "weft/kernels/certify.h"
 
+#include "weft/kernels/activation_in_hand.h"
 #include "weft/kernels/cpu/isa/activations.h"
 #include "weft/kernels/cpu/isa/doubles.h"
 #include "weft/kernels/cpu/isa/kernels.h"
@@ -10,14 +11,23 @@ const Certifier& certifier();
 
 namespace {
 
-void evaluate(Activation act, float param, int64_t n, const float* x, double* value, double* slope) {
-  const double p = double(param);
-  with_activation(act, [=]<class A>(A) {
-    for (int64_t i = 0; i < n; i += kDoubles) {
-      const Doubles at = Doubles::load(x + i);
-      A::forward(at, Doubles(p)).store(value + i);
-      A::derivative(at, Doubles(p)).store(slope + i);
-    }
+template <class A, class P>
+void evaluate_all(const P& p, int64_t n, const float* x, double* value, double* slope) {
+  for (int64_t i = 0; i < n; i += kDoubles) {
+    const Doubles at = Doubles::load(x + i);
+    A::forward(at, p).store(value + i);
+    A::derivative(at, p).store(slope + i);
+  }
+}
+
+void evaluate(Activation act, const float* parameters, int64_t n, const float* x, double* value,
+              double* slope) {
+  with_activation(act,
+                  [=]<class A>(A) { evaluate_all<A>(Doubles(double(parameters[0])), n, x, value, slope); });
+  with_learned_activation(act, [=]<class A>(A) {
+    Doubles p[kLearnedCount<A>];
+    for (int k = 0; k < kLearnedCount<A>; ++k) p[k] = Doubles(double(parameters[k]));
+    evaluate_all<A>(p, n, x, value, slope);
   });
 }
 
