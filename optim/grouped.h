@@ -42,7 +42,13 @@ class GroupedOptimizer : public Optimizer {
   double weight_decay(size_t group) const override { return options(group).weight_decay; }
   void set_weight_decay(size_t group, double value) override { change(group, &Options::weight_decay, value); }
   bool has_momentum(size_t group) const override {
-    return kAdamLike || (kMomentum && has_slot(group, "momentum_buffer"));
+    if constexpr (kMomentum && !kAdamLike) {  // a group that was added with 0 may lack the buffer for one
+      Options with = options(group);
+      with.momentum = 0.5;
+      for (const Slot& slot : slots(with))
+        if (!has_slot(group, slot.name)) return false;
+    }
+    return kAdamLike || kMomentum;
   }
   double momentum(size_t group) const override {
     double value = 0;

@@ -99,6 +99,9 @@ TEST_CASE("a schedule sets each group by its own initial rate, and momentum wher
   schedule.apply(plain, 29, 100);
   CHECK(plain.lr(0) == doctest::Approx(0.1));
   CHECK(plain.momentum(0) == 0);
+  MADGRAD madgrad({{"a", a}}, {.lr = 0.1, .momentum = 0});  // needs no buffer for one
+  schedule.apply(madgrad, 29, 100);
+  CHECK(madgrad.momentum(0) == doctest::Approx(0.85));
 }
 
 TEST_CASE("schedules by name") {
