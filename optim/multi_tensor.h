@@ -10,10 +10,12 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
 #include "weft/kernels/cuda.h"
+#include "weft/kernels/kernels.h"
 #include "weft/kernels/parallel.h"
 #include "weft/kernels/updates/multi_tensor.h"
 #include "weft/kernels/updates/update.h"
@@ -81,8 +83,8 @@ struct Chunk {
 
 /// The second pass of an update, or the only one: each array is touched by its own pointer only.
 template <class U, class T, class... S>
-void update_elements(const U& update, int64_t n, T* __restrict p, const T* __restrict g,
-                     S* __restrict... state) {
+[[gnu::always_inline]] inline void update_elements(const U& update, int64_t n, T* __restrict p,
+                                                   const T* __restrict g, S* __restrict... state) {
   const U u = update;  // no store can change it
   for (int64_t i = 0; i < n; ++i) {
     T d = 0;
@@ -90,9 +92,27 @@ void update_elements(const U& update, int64_t n, T* __restrict p, const T* __res
     u(p[i], d, state[i]...);
   }
 }
+#ifdef __x86_64__
+/// The same on vectors twice as wide. To the same bits: "avx2" brings no fused multiply-add.
+template <class U, class T, class... S>
+[[gnu::target("avx2")]] void update_elements_avx2(const U& update, int64_t n, T* __restrict p,
+                                                  const T* __restrict g, S* __restrict... state) {
+  update_elements(update, n, p, g, state...);
+}
+/// Whether this machine has them, and WEFT_ISA does not forbid it.
+inline bool has_avx2() {
+  static const bool has = std::string_view(kernels::cpu().name).starts_with("avx");
+  return has;
+}
+#endif
 template <class U, class T>
 void update_chunk(const U& u, const Chunk<T>& c) {
-  kernels::updates::with_slots<U>(c.state, [&](auto*... s) { update_elements(u, c.n, c.p, c.g, s...); });
+  kernels::updates::with_slots<U>(c.state, [&](auto*... s) {
+#ifdef __x86_64__
+    if (has_avx2()) return update_elements_avx2(u, c.n, c.p, c.g, s...);
+#endif
+    update_elements(u, c.n, c.p, c.g, s...);
+  });
 }
 
 /// The first pass of an update that needs sums: adds those of at most kSumBlock elements, in the order of

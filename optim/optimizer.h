@@ -72,6 +72,9 @@ class Optimizer {
   virtual bool by_element() const = 0;
   /// How many tensors of a parameter's size a step must move a second time, because norms of them come first.
   virtual int moved_again() const { return 0; }
+  /// Operations of a step in matrix products, a multiply-add counting two, where every parameter has a
+  /// gradient: 0 where there are none.
+  virtual double product_flops() const { return 0; }
 
   /// All that a resumed run needs: "step", and for each parameter "<path>/step" and "<path>/<slot>" with
   /// PyTorch's slot names

@@ -100,6 +100,7 @@ TEST_CASE("Muon's state is what a resume needs, and its rates follow the shape")
     CHECK(b.at(3) == doctest::Approx(-0.25));
     CHECK(muon.state_dict().size() == 1 + 2 + 3);
     CHECK(muon.momentum(0) == 0.95);
+    CHECK(muon.product_flops() == 5 * (4 * 8 * 2 * 2 + 2 * 2 * 2 * 2));
     double squares = 0;
     for (int64_t i = 0; i < w.numel(); ++i) squares += w.at(i) * w.at(i);
     return std::sqrt(squares / 2);

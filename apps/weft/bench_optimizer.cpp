@@ -1,4 +1,5 @@
-// weft bench optimizer: a step of each, beside the speed at which memory can be copied.
+// weft bench optimizer: a step of each, beside the speed at which memory can be copied; Muon's, which is one
+// of matrix products, beside the multiply-add peak, or on a GPU the fastest product.
 #include <fmt/core.h>
 
 #include <nlohmann/json.hpp>
@@ -44,6 +45,15 @@ double seconds_of_step(optim::Optimizer& optimizer, double seconds, const BenchP
   return passes(seconds).front();
 }
 
+/// The share of the products' ceiling, which is measured beside it.
+nlohmann::json product_rate(double flops, double seconds, bool gpu) {
+  const double peak =
+      gpu ? measure_gpu_gemm_rate(DType::f32) * 1e-9 : kernels::measure_fma_peak(num_threads());
+  return {{"gflops", flops / seconds * 1e-9},
+          {gpu ? "gemm_gflops" : "peak_gflops", peak},
+          {gpu ? "share_of_gemm" : "share_of_peak", flops / seconds * 1e-9 / peak}};
+}
+
 }  // namespace
 
 int bench_optimizer(const BenchFlags& flags) {
@@ -57,10 +67,12 @@ int bench_optimizer(const BenchFlags& flags) {
              {"milliseconds", "ms", 9, gpu ? 4 : 2},
              {"megabytes", "MB moved", 9, 1},
              {"gigabytes_per_second", "GB/s", 8},
-             {"share_of_copy", "of copy", 8, 2}},
+             {"share_of_copy", "of copy", 8, 2},
+             {"gflops", "GFLOP/s", 9},
+             {gpu ? "share_of_gemm" : "share_of_peak", gpu ? "of gemm" : "of peak", 8, 2}},
             flags.json);
   rows.text(
-      fmt::format("{:.2f} M parameters of {}, {}; memory copy {:.1f} GB/s; muon is bound by products",
+      fmt::format("{:.2f} M parameters of {}, {}; memory copy {:.1f} GB/s",
                   double(model->num_parameters()) * 1e-6, flags.model,
                   gpu ? kernels::cuda::device_info().name + (flags.place.capture ? ", captured" : ", eager")
                       : fmt::format("{} threads", num_threads()),
@@ -68,16 +80,19 @@ int bench_optimizer(const BenchFlags& flags) {
   for (const std::string& name : flags.optimizers.empty() ? optimizer_names() : flags.optimizers) {
     const auto optimizer = make(name, *model);
     const double seconds = seconds_of_step(*optimizer, flags.seconds, flags.place);
-    const double bytes = double(bytes_moved(*optimizer));
+    const double bytes = double(bytes_moved(*optimizer)), flops = optimizer->product_flops();
     nlohmann::json row = gpu ? gpu_fields(flags) : nlohmann::json{{"threads", num_threads()}};
     row.update({{"bench", "optimizer"},
                 {"optimizer", name},
                 {"parameters", model->num_parameters()},
                 {"milliseconds", seconds * 1e3},
-                {"megabytes", bytes * 1e-6},
-                {"gigabytes_per_second", bytes / seconds * 1e-9},
-                {"copy_gigabytes_per_second", copy},
-                {"share_of_copy", bytes / seconds * 1e-9 / copy}});
+                {"megabytes", bytes * 1e-6}});
+    if (flops > 0)
+      row.update(product_rate(flops, seconds, gpu));
+    else
+      row.update({{"gigabytes_per_second", bytes / seconds * 1e-9},
+                  {"copy_gigabytes_per_second", copy},
+                  {"share_of_copy", bytes / seconds * 1e-9 / copy}});
     rows.print(row);
   }
   return kDone;

@@ -35,18 +35,19 @@ struct diffgrad {
   static constexpr int kSlots = 3;
   T step, eps, l2;  // step: lr sqrt(1 - beta2^t) / (1 - beta1^t)
   kernels::updates::moments<T> averages;
-  // The coefficient: span sigmoid(with_sign d + without_sign |d|) + offset. No branch, so that it is done on
-  // vectors.
+  // The coefficient: span / (1 + 2^(with_sign d + without_sign |d|)) + offset. No branch, so that it is done
+  // on vectors, and one division with that by the root.
   T with_sign, without_sign, span, offset;
+  kernels::updates::exp2_range<T> range;
 
   WEFT_HD void operator()(T& p, T g, T& m, T& v, T& previous) const {
     const T d = g + l2 * p;
     averages.advance(d, m, v);
     const T change = previous - d;
     const T exponent = with_sign * change + without_sign * kernels::math::abs(change);
-    const T friction = span / (1 + kernels::updates::vector_exp(-exponent)) + offset;
+    const T below = 1 + kernels::updates::vector_exp2(exponent, range);
     previous = d;
-    p -= step * friction * m / (kernels::math::sqrt(v) + eps);
+    p -= step * m * (span + offset * below) / (below * (kernels::math::sqrt(v) + eps));
   }
 };
 
@@ -71,9 +72,10 @@ class DiffGrad : public FormulaOptimizer<DiffGrad, DiffGradOptions> {
   static updates::diffgrad<T> formula(const Options& o, int64_t t) {
     const bool wide = o.friction == Friction::wide;
     const double root = std::sqrt(1 - std::pow(o.betas[1], double(t)));
-    const double slope = o.aliased && t > 1 ? 0
-                         : wide             ? 0.5
-                                            : 1;  // the difference of a thing and itself is 0
+    constexpr double kLog2E = 1.4426950408889634;  // sigmoid(d) = 1 / (1 + 2^(-d log2(e)))
+    const double slope = o.aliased && t > 1 ? 0    // the difference of a thing and itself is 0
+                         : wide             ? -0.5 * kLog2E
+                                            : -kLog2E;
     return {.step = T(o.lr * root / (1 - std::pow(o.betas[0], double(t)))),
             .eps = T(o.eps),
             .l2 = T(o.weight_decay),
@@ -81,7 +83,8 @@ class DiffGrad : public FormulaOptimizer<DiffGrad, DiffGradOptions> {
             .with_sign = T(o.friction == Friction::with_sign ? slope : 0),
             .without_sign = T(o.friction == Friction::with_sign ? 0 : slope),
             .span = T(wide ? 9 : 1),
-            .offset = T(wide ? -4 : 0)};
+            .offset = T(wide ? -4 : 0),
+            .range = {}};
   }
 };
 

@@ -63,6 +63,7 @@ class Lookahead : public Optimizer {
   void set_momentum(size_t group, double momentum) override { inner_->set_momentum(group, momentum); }
   bool by_element() const override { return inner_->by_element(); }
   int moved_again() const override { return inner_->moved_again(); }
+  double product_flops() const override { return inner_->product_flops(); }
   double weight_decay(size_t group) const override { return inner_->weight_decay(group); }
   void set_weight_decay(size_t group, double value) override { inner_->set_weight_decay(group, value); }
 

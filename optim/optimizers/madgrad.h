@@ -1,7 +1,9 @@
 // MADGRAD: dual averaging with a cube root.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "weft/kernels/updates/vector_math.h"
 #include "weft/optim/formula_optimizer.h"
@@ -29,9 +31,7 @@ struct madgrad {
     const T d = g + l2 * p;
     squares += weight * d * d;
     sum += weight * d;
-    const T root = kernels::updates::vector_cbrt(squares) + eps;
-    // 0 / 0 where eps is 0 and no gradient was there yet.
-    const T z = root == 0 ? start : start - sum / root;
+    const T z = start - sum / (kernels::updates::vector_cbrt(squares) + eps);
     p = momentum * p + fresh * z;
   }
 };
@@ -59,7 +59,8 @@ class MADGRAD : public FormulaOptimizer<MADGRAD, MADGRADOptions> {
   template <class T>
   static updates::madgrad<T> formula(const Options& o, int64_t t) {
     return {.weight = T((o.lr == 0 ? 0 : o.lr + o.eps) * std::sqrt(double(t))),
-            .eps = T(o.eps),
+            // Above 0, so that it is not 0 / 0 where no gradient was there yet; beside a root it is nothing.
+            .eps = std::max(T(o.eps), std::numeric_limits<T>::min()),
             .l2 = T(o.weight_decay),
             .momentum = T(o.momentum),
             .fresh = T(1 - o.momentum)};

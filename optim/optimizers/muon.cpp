@@ -51,6 +51,17 @@ void Muon::add_group(const std::vector<Parameter>& parameters, const Options& op
   last_.push_back(std::move(last));
 }
 
+double Muon::product_flops() const {
+  double flops = 0;
+  for (size_t g = 0; g < groups_.size(); ++g)
+    for (const Entry& entry : groups_[g].entries) {
+      if (!is_matrix(entry.shape)) continue;
+      const double r = double(rows(entry.shape)), c = double(columns(entry.shape)), s = std::min(r, c);
+      flops += double(options(g).ns_steps) * (4 * r * c * s + 2 * s * s * s);
+    }
+  return flops;
+}
+
 void Muon::check_options(const Options& o) const {
   check_common(o);
   check(o.ns_steps >= 0 && o.ns_steps < 100, "muon: ns_steps is ", o.ns_steps, "; it must be in [0, 100)");

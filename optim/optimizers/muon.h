@@ -86,6 +86,8 @@ class Muon : public GroupedOptimizer<MuonOptions> {
   void add_group(const std::vector<Parameter>& parameters, const Options& options = {});
   const char* name() const override { return "muon"; }
   bool by_element() const override { return false; }
+  /// 4 s^2 l + 2 s^3 for each of the ns_steps and each matrix with sides s <= l.
+  double product_flops() const override;
 
  private:
   void check_options(const Options& options) const override;
