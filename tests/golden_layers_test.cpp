@@ -69,7 +69,9 @@ Ran run_sdpa(const Case& c) {
 Ran run_mha(const Case& c) {
   const auto [root, layer] =
       layer_of<MultiheadAttention>(c, c["query"].dtype(), c["query"].size(2), c.integer("heads"),
-                                   MultiheadAttentionOptions{.bias = c.flag("bias")});
+                                   MultiheadAttentionOptions{.bias = c.flag("bias"),
+                                                             .kdim = c.has("kdim") ? c.integer("kdim") : 0,
+                                                             .vdim = c.has("vdim") ? c.integer("vdim") : 0});
   const bool self = !c["key"].defined();
   return {layer->forward(c["query"], self ? c["query"] : c["key"], self ? c["query"] : c["value"],
                          {.key_padding_mask = as_u8(c["padding"]), .is_causal = c.flag("causal")}),

@@ -224,6 +224,15 @@ TEST_CASE("MultiheadAttention: state, weights, causal order, dropout, gradients,
   CHECK(largest_difference(mha(x, x, x, {.key_padding_mask = all}), Tensor::full({2, 4, 6}, 0.25)) == 0);
   CHECK(mha(x, Tensor::ones({2, 7, 6}), Tensor::ones({2, 7, 6})).shape() == Shape{2, 4, 6});
 
+  MultiheadAttention cross{root, "cross", 6, 3, {.bias = false, .vdim = 4}, g};
+  CHECK(names_of(cross) == Names{"q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"});
+  CHECK(cross.k_proj_weight.shape() == Shape{6, 6});
+  CHECK(cross.v_proj_weight.shape() == Shape{6, 4});
+  CHECK(largest(cross.v_proj_weight) <= std::sqrt(6.0 / (6 + 4)));
+  CHECK(cross.description() == "MultiheadAttention(6, heads 3, kdim 6, vdim 4, no bias)");
+  CHECK_ERROR(cross(x), "the value has shape [2, 4, 6] but [N, L, E] with E = 4");
+  CHECK_ERROR(MultiheadAttention(root, "wrong", 6, 3, {.kdim = -1}), "kdim -1");
+
   CHECK_ERROR(MultiheadAttention(root, "wrong", 6, 4), "6 channels can't be cut into 4 heads");
   CHECK_ERROR(MultiheadAttention(root, "wrong", 6, 3, {.dropout = 1}), "dropout 1");
   CHECK_ERROR(mha(Tensor::ones({4, 6})), "the query has shape [4, 6] but [N, L, E] with E = 6");

@@ -104,10 +104,12 @@ def layer_case(file, name, kind, module, inputs, call, constants=(), after=(), *
 
 
 def transformers(file):
-    for i, (bias, cross, causal, padded) in enumerate([(True, False, False, False), (False, False, True, False), (True, True, False, True),
-                                                       (True, False, False, True)]):
+    for i, (bias, cross, causal, padded, *widths) in enumerate([(True, False, False, False), (False, False, True, False),
+                                                                (True, True, False, True), (True, False, False, True),
+                                                                (True, True, False, True, 5, 7), (False, True, False, False, 4, 6)]):
         name = f"mha.{i}"
-        inputs = {"query": (2, 5, 6)} | ({"key": (2, 4, 6), "value": (2, 4, 6)} if cross else {})
+        kdim, vdim = widths or (6, 6)
+        inputs = {"query": (2, 5, 6)} | ({"key": (2, 4, kdim), "value": (2, 4, vdim)} if cross else {})
         keys = 4 if cross else 5
         if padded:
             inputs["padding"] = padding_of(f"{name}/padding", 2, keys)
@@ -117,7 +119,8 @@ def transformers(file):
             key, value = (query, query) if key is None else (key, value)
             return f(query, key, value, key_padding_mask=None if padding is None else padding != 0, attn_mask=mask, need_weights=False)[0]
 
-        layer_case(file, name, "mha", nn.MultiheadAttention(6, 3, bias=bias, batch_first=True), inputs, call, heads=3, bias=bias, causal=causal)
+        layer_case(file, name, "mha", nn.MultiheadAttention(6, 3, bias=bias, batch_first=True, kdim=kdim, vdim=vdim), inputs, call,
+                   heads=3, bias=bias, causal=causal, **(dict(kdim=kdim, vdim=vdim) if widths else {}))
     for i, (norm_first, activation, padded) in enumerate([(False, "relu", False), (True, "gelu", False), (True, "relu", True), (False, "gelu", True)]):
         name = f"encoder_layer.{i}"
         inputs = {"x": (2, 5, 6)} | ({"padding": padding_of(f"{name}/padding", 2, 5)} if padded else {})
