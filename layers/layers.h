@@ -5,6 +5,7 @@
 #include "weft/layers/batch_norm.h"
 #include "weft/layers/blur_pool.h"
 #include "weft/layers/cifar_resnet.h"
+#include "weft/layers/cifar_resnet_v2.h"
 #include "weft/layers/conv2d.h"
 #include "weft/layers/conv_transpose.h"
 #include "weft/layers/depth_net.h"

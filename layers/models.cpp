@@ -1,6 +1,7 @@
 #include "weft/layers/models.h"
 
 #include "weft/layers/cifar_resnet.h"
+#include "weft/layers/cifar_resnet_v2.h"
 #include "weft/layers/depth_net.h"
 #include "weft/layers/mlp.h"
 #include "weft/layers/vision_transformer.h"
@@ -18,6 +19,8 @@ constexpr const char* kTrick = "ayasyrev/model_constructor@df26b9b net.py";
 constexpr const char* kDepthwise = "liuyao12/imagenette_experiments@96ad29b ResNet_separable.ipynb";
 constexpr const char* kFastai2 = "fastai/fastai2@3faec08 vision/models/xresnet.py";
 constexpr const char* kCifar = "He et al. 2015, arXiv 1512.03385; digantamisra98/Mish@ec1faeb exps/resnet.py";
+constexpr const char* kCifarV2 =
+    "He et al. 2016, arXiv 1603.05027; keras-team/keras examples/cifar10_resnet.py";
 constexpr const char* kViT = "Dosovitskiy et al. 2020, arXiv 2010.11929; Beyer et al. 2022, arXiv 2205.01580";
 constexpr const char* kDepth = "digantamisra98/Mish@04f997a Layers_Acc.ipynb";
 
@@ -73,6 +76,11 @@ constexpr Size kCifars[] = {{20, 269722, 40551040},
                             {44, 658586, 97174144},
                             {56, 853018, 125485696},
                             {110, 1727962, 252887680}};
+constexpr Size kCifarsV2[] = {{20, 568410, 66243072},
+                              {56, 1657690, 193120768},
+                              {110, 3291610, 383437312},
+                              {164, 4925530, 573753856},
+                              {245, 7376410, 859228672}};
 
 void add_xresnets(Catalogue& list) {
   const auto add = [&](std::string name, std::string description, const char* source, Activation activation,
@@ -100,25 +108,35 @@ void add_xresnets(Catalogue& list) {
     add(concat("xresnext", s.depth), "ResNeXt 32x4", kFastai2, Activation::mish, resnext_plan(s.depth, 0), s);
 }
 
+/// A ResNet for CIFAR: `Net` with `Options`, of that depth.
+template <class Net, class Options>
+ModelEntry cifar_resnet(std::string name, const char* description, const char* source, const Size& s) {
+  return {.name = std::move(name),
+          .description = description,
+          .source = source,
+          .activation = Activation::relu,
+          .parameters = s.parameters,
+          .multiply_adds = s.multiply_adds,
+          .size = 32,
+          .make = [depth = s.depth](const ModelOptions& o, Generator& g) -> Made {
+            return std::make_unique<Net>(depth,
+                                         Options{.activation = *o.activation,
+                                                 .activation_param = o.activation_param,
+                                                 .recompute = o.recompute,
+                                                 .in_channels = o.in_channels,
+                                                 .classes = o.classes},
+                                         g);
+          }};
+}
+
 void add_cifar_resnets(Catalogue& list) {
   for (const Size& s : kCifars)
-    list.push_back({.name = concat("resnet", s.depth),
-                    .description = "ResNet for CIFAR, 16-32-64 channels, shortcut A",
-                    .source = kCifar,
-                    .activation = Activation::relu,
-                    .parameters = s.parameters,
-                    .multiply_adds = s.multiply_adds,
-                    .size = 32,
-                    .make = [depth = s.depth](const ModelOptions& o, Generator& g) -> Made {
-                      return std::make_unique<CifarResNet>(
-                          depth,
-                          CifarResNetOptions{.activation = *o.activation,
-                                             .activation_param = o.activation_param,
-                                             .recompute = o.recompute,
-                                             .in_channels = o.in_channels,
-                                             .classes = o.classes},
-                          g);
-                    }});
+    list.push_back(cifar_resnet<CifarResNet, CifarResNetOptions>(
+        concat("resnet", s.depth), "ResNet for CIFAR, 16-32-64 channels, shortcut A", kCifar, s));
+  for (const Size& s : kCifarsV2)
+    list.push_back(cifar_resnet<CifarResNetV2, CifarResNetV2Options>(
+        concat("resnet", s.depth, "v2"),
+        "ResNet v2 for CIFAR, pre-activated bottlenecks, 64-128-256 channels", kCifarV2, s));
 }
 
 void add_transformers(Catalogue& list) {

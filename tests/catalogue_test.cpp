@@ -19,8 +19,9 @@ namespace {
 bool starts_with(const std::string& text, const char* start) { return text.rfind(start, 0) == 0; }
 
 /// A small one of each kind.
-const char* const kOneOfEachKind[] = {"mxresnet18-trick", "mxresnet-dw2", "xse_resnext18", "xresnext18",
-                                      "resnet20",         "vit-tiny",     "mlp",           "depth15"};
+const char* const kOneOfEachKind[] = {"mxresnet18-trick", "mxresnet-dw2", "xse_resnext18",
+                                      "xresnext18",       "resnet20",     "resnet20v2",
+                                      "vit-tiny",         "mlp",          "depth15"};
 
 /// One training step on random images; returns the gradients of all parameters.
 std::vector<std::vector<float>> gradients_of(const std::string& name, const ModelOptions& options,
@@ -112,4 +113,9 @@ TEST_CASE("names in the state") {
   const StateDict cifar = make_model("resnet20")->state_dict();
   CHECK(find(cifar, "layer2.0.conv1.weight").shape() == Shape{32, 3, 3, 16});
   CHECK(find(cifar, "linear.weight").shape() == Shape{10, 64});
+  const StateDict v2 = make_model("resnet20v2")->state_dict();
+  CHECK(find(v2, "layer1.0.shortcut.weight").shape() == Shape{64, 1, 1, 16});
+  CHECK(!find(v2, "layer1.0.bn1.weight").defined());
+  CHECK(find(v2, "layer2.1.conv2.weight").shape() == Shape{64, 3, 3, 64});
+  CHECK(find(v2, "bn.running_var").shape() == Shape{256});
 }

@@ -69,6 +69,17 @@ const golden::ModuleMakers modules = {
            CifarResNetOptions{.activation = act(c),
                               .shortcut = c.text("shortcut") == "A" ? CifarShortcut::A : CifarShortcut::B});
      }},
+    {"cifar_block_v2",
+     [](Module& root, const Case& c) -> Made {
+       return std::make_unique<CifarBlockV2>(root, "m",
+                                             CifarBlockV2::Plan{.in_channels = c.integer("inputs"),
+                                                                .width = c.integer("width"),
+                                                                .out_channels = c.integer("outputs"),
+                                                                .stride = c.integer("stride"),
+                                                                .activate = c.flag("activate"),
+                                                                .project = c.flag("project")},
+                                             CifarResNetV2Options{.activation = act(c)});
+     }},
     {"mlp",
      [](Module& root, const Case&) -> Made {
        return std::make_unique<MLP>(root, "m", 7, 3,

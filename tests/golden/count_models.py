@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from image_model_cases import MLP, CifarResNet, depthwise, resnext, trick
+from image_model_cases import MLP, CifarResNet, CifarResNetV2, depthwise, resnext, trick
 from model_cases import XResNet
 from ops_cases import nhwc
 
@@ -65,6 +65,8 @@ def models():
         yield f"xresnext{depth}", 128, resnext(depth, 0)
     for depth in (20, 32, 44, 56, 110):
         yield f"resnet{depth}", 32, CifarResNet(depth)
+    for depth in (20, 56, 110, 164, 245):
+        yield f"resnet{depth}v2", 32, CifarResNetV2(depth)
     yield "vit-tiny", 128, ViT()
     yield "mlp", 28, Pixels(MLP(28 * 28 * 3, 10, [512, 512]))
     for layers in range(15, 26):

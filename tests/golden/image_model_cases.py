@@ -210,6 +210,44 @@ class CifarResNet(nn.Module):
         return self.linear(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
 
 
+class CifarBlockV2(nn.Module):
+    """A bottleneck with full pre-activation, figure 4e of https://arxiv.org/abs/1603.05027."""
+
+    def __init__(self, inputs, width, outputs, stride=1, activate=True, project=False, activation="relu"):
+        super().__init__()
+        if activate:
+            self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1, self.bn2 = nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.bn3 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv3, self.act = nn.Conv2d(width, outputs, 1, bias=False), Act(activation)
+        if project:
+            self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x):
+        y = self.act(self.bn1(x)) if hasattr(self, "bn1") else x
+        y = self.conv2(self.act(self.bn2(self.conv1(y))))
+        y = self.conv3(self.act(self.bn3(y)))
+        return y + (self.shortcut(x) if hasattr(self, "shortcut") else x)
+
+
+class CifarResNetV2(nn.Module):
+    def __init__(self, depth, activation="relu", classes=10):
+        super().__init__()
+        self.conv1, self.bn1, self.act = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), Act(activation)
+        inputs = 16
+        for stage, (width, outputs) in enumerate([(16, 64), (64, 128), (128, 256)]):
+            blocks = []
+            for b in range((depth - 2) // 9):
+                blocks.append(CifarBlockV2(inputs, width, outputs, 2 if stage and b == 0 else 1, stage > 0 or b > 0, b == 0, activation))
+                inputs = outputs
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.bn, self.linear = nn.BatchNorm2d(256), nn.Linear(256, classes)
+
+    def forward(self, x):
+        x = self.layer3(self.layer2(self.layer1(self.act(self.bn1(self.conv1(x))))))
+        return self.linear(self.act(self.bn(x)).mean((2, 3)))
+
+
 class MLP(nn.Module):
     def __init__(self, inputs, outputs, hidden, activation="relu"):
         super().__init__()
@@ -263,6 +301,10 @@ def blocks(file):
     for name, options in {"": {}, ".A": dict(outputs=8, stride=2), ".B": dict(outputs=8, stride=2, shortcut="B", activation="mish")}.items():
         options = dict(inputs=4, outputs=4, stride=1, shortcut="A", activation="relu") | options
         file.case(f"cifar_block{name}", "cifar_block", CifarBlock(**options), (3, 5, 7, 4), image, f32, **options)
+    for name, options in {"": {}, ".first": dict(outputs=8, activate=False, project=True),
+                          ".stride": dict(outputs=7, stride=2, project=True, activation="mish")}.items():
+        options = dict(inputs=6, width=5, outputs=6, stride=1, activate=True, project=False, activation="relu") | options
+        file.case(f"cifar_block_v2{name}", "cifar_block_v2", CifarBlockV2(**options), (3, 5, 7, 6), image, f32, **options)
 
 
 def networks(file):
@@ -272,6 +314,8 @@ def networks(file):
               model="mxresnet18-trick", attention=True, **loss)
     file.case("model.resnet20", "model", CifarResNet(20, "mish"), (4, 16, 12, 3), lambda m, x: m(nchw(x)), 1e-4, model="resnet20", activation="mish",
               attention=False, **loss)
+    file.case("model.resnet20v2", "model", CifarResNetV2(20, "mish"), (4, 16, 12, 3), lambda m, x: m(nchw(x)), 1e-4, model="resnet20v2",
+              activation="mish", attention=False, **loss)
     file.case("model.mlp", "model", MLP(8 * 8 * 3, 10, [512, 512], activation="mish"), (4, 8, 8, 3), lambda m, x: m(x), 1e-4,
               model="mlp", attention=False, size=8, **loss)
     # Without batch norm: behind a bias it leaves rounding errors for gradients, which no two programs share.
