@@ -16,7 +16,7 @@ constexpr double kSmallest = 0x1p-116;
 
 /// What comparing one array has found.
 struct Deviation {
-  double ulp = 0;       ///< the largest error; infinite where one of both is infinite
+  double ulp = 0;       ///< the largest error; infinite where one of both is, and not for its rounding
   double absolute = 0;  ///< the largest one between finite numbers
   int64_t at = -1;      ///< where the error is `ulp`
   int64_t nan_at = -1;  ///< the first place where one of both is NaN and the other is not
@@ -31,8 +31,9 @@ struct Certifier {
   /// than 1e-5 ulp.
   void (*evaluate)(Activation act, const float* parameters, int64_t n, const float* x, double* value,
                    double* slope);
-  /// Compares n (a multiple of 16) results with exact ones; an exact one that rounds to infinity in float
-  /// counts as infinite. The ulp is that of `least` where an exact result is smaller, least >= kSmallest.
+  /// Compares n (a multiple of 16) results with exact ones; infinity counts as 2^128, the float that would
+  /// come next, and so does what is beyond. The ulp is that of `least` where an exact result is smaller,
+  /// least >= kSmallest.
   Deviation (*compare)(int64_t n, const double* exact, const float* found, double least);
 };
 

@@ -166,7 +166,11 @@ TEST_CASE("infinities and NaN must agree") {
   CHECK(compare(kInf, inf).ulp == 0);
   CHECK(compare(1e39, inf).ulp == 0);  // too large for a float
   CHECK(compare(-1e39, -inf).ulp == 0);
-  CHECK(compare(0x1.fffffep127, inf).ulp == kInf);
+  CHECK(compare(0x1.fffffep127, inf).ulp == 1);  // a matter of rounding
+  CHECK(compare(0x1.ffffffp127, 0x1.fffffep127f).ulp == 0.5);
+  CHECK(compare(0x1.ffffdap127, inf).ulp == kInf);  // 19 ulp
+  CHECK(compare(-0x1.ffffdap127, -inf).ulp == kInf);
+  CHECK(compare(1, inf).ulp == kInf);
   CHECK(compare(kInf, 3e38f).ulp == kInf);
   CHECK(compare(1e39, 3e38f).ulp == kInf);
   CHECK(compare(kInf, -inf).ulp == kInf);

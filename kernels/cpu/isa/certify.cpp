@@ -38,28 +38,32 @@ double largest(Doubles x) {
   return most;
 }
 
-/// What exact counts as: infinite where it rounds to that in float.
-WEFT_INLINE Doubles as_float_range(Doubles exact) {
-  const Doubles overflow(0x1.ffffffp127);
-  return select(abs(exact) >= overflow, with_sign(Doubles(__builtin_inf()), exact), exact);
+constexpr double kInfiniteFloat = 0x1p128;  // what infinity counts as: the float that would come next
+
+/// x with infinity as it counts, and so with what is beyond.
+WEFT_INLINE Doubles counted(Doubles x) {
+  return select(abs(x) > Doubles(kInfiniteFloat), with_sign(Doubles(kInfiniteFloat), x), x);
 }
-/// |found - exact| / ulp(exact); NaN where both are infinite alike or one is NaN.
-WEFT_INLINE Doubles error_in_ulp(Doubles exact, Doubles difference, double least) {
+/// |found - exact| / ulp(exact), of counted ones; NaN where one is NaN. Infinite for an infinity that is
+/// missing or false, unless that is a matter of rounding.
+WEFT_INLINE Doubles error_in_ulp(Doubles exact, Doubles found, double least) {
+  constexpr double kOverflow = 0x1.ffffffp127, kRounding = 16;
   const Doubles size = min(Doubles(0x1p127), max(abs(exact), Doubles(least)));
   // 2^(23 - exponent of size), by subtracting the exponent from twice the bias.
   const LongLanes exponent = bits(size) & long_lanes(0x7ff0000000000000);
-  return difference * from_bits(subtract(long_lanes((int64_t{2046} + 23) << 52), exponent));
+  const Doubles scale = from_bits(subtract(long_lanes((int64_t{2046} + 23) << 52), exponent));
+  const Doubles error = abs(found - exact) * scale;
+  const DoubleMask infinite = (abs(exact) >= Doubles(kOverflow)) | (abs(found) >= Doubles(kInfiniteFloat));
+  return select(infinite & (error > Doubles(kRounding)), Doubles(__builtin_inf()), error);
 }
 
 Deviation compare(int64_t n, const double* exact, const float* found, double least) {
-  const Doubles infinity(__builtin_inf());
   Doubles ulp(0.0), absolute(0.0);
   LongLanes mismatch = long_lanes(0);
   for (int64_t i = 0; i < n; i += kDoubles) {
-    const Doubles e = as_float_range(Doubles::load(exact + i)), f = Doubles::load(found + i);
-    const Doubles difference = abs(f - e);
-    ulp = max(error_in_ulp(e, difference, least), ulp);  // a NaN is passed over
-    absolute = max(select(difference < infinity, difference, Doubles(0.0)), absolute);
+    const Doubles e = counted(Doubles::load(exact + i)), f = counted(Doubles::load(found + i));
+    ulp = max(error_in_ulp(e, f, least), ulp);  // a NaN is passed over
+    absolute = max(select(abs(f) < Doubles(kInfiniteFloat), abs(f - e), Doubles(0.0)), absolute);
     mismatch |= LongLanes(e.v == e.v) ^ LongLanes(f.v == f.v);
   }
   Deviation d;
@@ -68,8 +72,8 @@ Deviation compare(int64_t n, const double* exact, const float* found, double lea
   bool any = false;
   for (int i = 0; i < kDoubles; ++i) any = any || mismatch[i] != 0;
   for (int64_t i = 0; i < n && (d.at < 0 || (any && d.nan_at < 0)); i += kDoubles) {
-    const Doubles e = as_float_range(Doubles::load(exact + i)), f = Doubles::load(found + i);
-    const Doubles error = error_in_ulp(e, abs(f - e), least);
+    const Doubles e = counted(Doubles::load(exact + i)), f = counted(Doubles::load(found + i));
+    const Doubles error = error_in_ulp(e, f, least);
     for (int lane = 0; lane < kDoubles; ++lane) {
       if (d.at < 0 && error.v[lane] == d.ulp) d.at = i + lane;
       if (d.nan_at < 0 && (e.v[lane] == e.v[lane]) != (f.v[lane] == f.v[lane])) d.nan_at = i + lane;
