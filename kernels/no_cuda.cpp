@@ -115,6 +115,7 @@ WEFT_AUGMENT(bf16)
 WEFT_AUGMENT(f16)
 template void mixup(int64_t, int64_t, const MixView*, const float*, bf16*);
 template void mixup(int64_t, int64_t, const MixView*, const float*, f16*);
+void padded_crop(const PaddedCropArgs&, const Retouch*, const float*, float*) { absent(); }
 void retouch(const RetouchArgs&, const Retouch*, float*) { absent(); }
 void gather_labels(int64_t, const int64_t*, const int64_t*, int64_t*) { absent(); }
 void mix_targets(int64_t, int64_t, const MixView*, const int64_t*, float*) { absent(); }

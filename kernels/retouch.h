@@ -27,8 +27,24 @@ struct ColorJitterFactors {
   ColorStep order[4] = {ColorStep::brightness, ColorStep::contrast, ColorStep::saturation, ColorStep::hue};
 };
 
+/// A picture with pixels added on all sides, and a crop of its own size out of that, perhaps mirrored.
+struct PaddedCrop {
+  int32_t down = 0, right = 0;  ///< of the crop against the picture
+  bool flip = false;
+  bool reflect = false;  ///< what was added is the picture mirrored without its outermost pixels; else `fill`
+  /// The pixel of `size` in a row or column that crop pixel i comes from; -1 where it was added as `fill`.
+  WEFT_HD int source(int i, int shift, int size) const {
+    const int at = i + shift;
+    if (at >= 0 && at < size) return at;
+    return !reflect ? -1 : at < 0 ? -at : 2 * (size - 1) - at;
+  }
+  WEFT_HD int row(int y, int size) const { return source(y, down, size); }
+  WEFT_HD int column(int x, int size) const { return source(flip ? size - 1 - x : x, right, size); }
+};
+
 /// All that is done to a picture between its crop and mixing.
 struct Retouch {
+  PaddedCrop crop;
   ColorJitterFactors jitter;
   PixelBox erased;
 };

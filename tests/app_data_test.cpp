@@ -78,8 +78,9 @@ TEST_CASE("each loss trains, and config.json says so") {
 }
 
 TEST_CASE("a resumed run goes on with the same augmentations") {
-  const Arguments all = {"--jitter", "0.4,0.4,0.4,0.1", "--erase", "0.5",    "--mixup",
-                         "0.4",      "--cutmix",        "1",       "--loss", "bce"};
+  const Arguments all = {
+      "--jitter", "0.4,0.4,0.4,0.1", "--erase", "0.5",   "--mixup", "0.4",        "--cutmix",
+      "1",        "--loss",          "bce",     "--pad", "3",       "--pad-mode", "reflect"};
   const Result whole = train("whole", all);
   INFO(whole.err);
   REQUIRE(whole.code == 0);

@@ -106,7 +106,7 @@ TEST_CASE("help and version") {
                            "--noisy-labels", "--quiet",        "--json",
                            "--cache-bytes",  "--recompute",    "--loss",
                            "--focal-gamma",  "--cutmix",       "--erase",
-                           "--jitter",       "--no-flip"})
+                           "--jitter",       "--no-flip",      "--pad"})
     CHECK_MESSAGE(has(train, flag), flag);
   CHECK(has(weft_run({"--version"}).out, "weft "));
 }

@@ -242,6 +242,11 @@ TEST_CASE("mixing of a run: mixup, CutMix, or either by batch") {
   CHECK(loader.erasing.p == 0.25);
   CHECK_FALSE(loader.flip);
   CHECK(loader.min_scale == 0.5);
+  CHECK(loader.pad.padding == 0);
+  c.pad = 4, c.pad_mode = "reflect";
+  set_augmentation(c, loader);
+  CHECK(loader.pad.padding == 4);
+  CHECK(loader.pad.mode == data::PaddingMode::reflect);
 }
 
 TEST_CASE("training losses by name: smoothed labels and mixed targets") {
@@ -294,6 +299,10 @@ TEST_CASE("validate refuses what no run can have, by flag") {
   CHECK(error([](TrainConfig& c) { c.focal_gamma = -1; }).find("--focal-gamma") == 0);
   CHECK(error([](TrainConfig& c) { c.cutmix = -1; }).find("--cutmix") == 0);
   CHECK(error([](TrainConfig& c) { c.erase = 1.5; }).find("--erase") == 0);
+  CHECK(error([](TrainConfig& c) { c.pad = -1; }).find("--pad ") == 0);
+  CHECK(error([](TrainConfig& c) { c.pad = c.size; }) == "");
+  CHECK(error([](TrainConfig& c) { c.pad = c.size, c.pad_mode = "reflect"; }).find("--pad ") == 0);
+  CHECK(error([](TrainConfig& c) { c.pad_mode = "zeros"; }).find("--pad-mode") == 0);
   for (const char* jitter :
        {"1", "1,1,1", "1,1,1,0.1,1", "1,1,1,0.6", "-1,0,0,0", "a,b,c,d", "1,1,1,", "nan,0,0,0"})
     CHECK(error([=](TrainConfig& c) { c.jitter = jitter; }).find("--jitter") == 0);

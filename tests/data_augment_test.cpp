@@ -68,6 +68,97 @@ TEST_CASE("colours change as torchvision changes them") {
   CHECK(cases == 35);
 }
 
+TEST_CASE("crops after padding are torchvision's RandomCrop, mirrored after it") {
+  const StateDict list = load_safetensors(std::string(WEFT_TEST_DIR) + "/golden/augment.safetensors");
+  const std::map<std::string, Tensor> golden(list.begin(), list.end());
+  int cases = 0;
+  for (;; ++cases) {
+    const std::string name = concat("pad.", cases, ".");
+    if (!golden.count(name + "out")) break;
+    CAPTURE(name);
+    const std::vector<int64_t> c = golden.at(name + "crop").to_vector<int64_t>();
+    const kernels::PaddedCrop crop{
+        .down = int32_t(c[2] - c[0]), .right = int32_t(c[3] - c[0]), .flip = c[4] != 0, .reflect = c[1] != 0};
+    std::vector<float> out(243);
+    apply_padded_crop(crop, 9, {0, 0, 0}, golden.at(name + "source").data<float>(), out.data());
+    CHECK(out == golden.at(name + "out").to_vector<float>());
+  }
+  CHECK(cases == 9);
+}
+
+TEST_CASE("places of crops after padding are uniform, and flips are those of the other crop") {
+  for (const int padding : {1, 4}) {
+    const PadAndCrop pad{.padding = padding, .mode = PaddingMode::reflect};
+    const int places = 2 * padding + 1;
+    std::map<std::pair<int, int>, int> seen;
+    const int n = 400 * places * places;
+    for (int i = 0; i < n; ++i) {
+      const kernels::PaddedCrop crop = draw_padded_crop(pad, 5, 2, i);
+      CHECK(crop.reflect);
+      if (i < 1000) CHECK(crop.flip == random_resized_crop({32, 32}, 0.35, 5, 2, i).flip);
+      ++seen[{crop.down, crop.right}];
+    }
+    CHECK(int(seen.size()) == places * places);
+    double chi = 0;  // of places^2 - 1 degrees of freedom
+    for (const auto& [place, count] : seen) {
+      CHECK(std::max(std::abs(place.first), std::abs(place.second)) <= padding);
+      chi += (count - 400.0) * (count - 400.0) / 400;
+    }
+    CHECK(chi < places * places + 4 * std::sqrt(2.0 * places * places));
+  }
+  const auto a = draw_padded_crop({.padding = 4}, 5, 2, 9), b = draw_padded_crop({.padding = 4}, 5, 2, 9);
+  CHECK((a.down == b.down && a.right == b.right && a.flip == b.flip && !a.reflect));
+}
+
+TEST_CASE("the loader pads and crops what validation would see, then jitters and erases, in training alone") {
+  for (const bool flip : {true, false})
+    for (const bool jitter : {true, false})
+      for (const PaddingMode mode : {PaddingMode::constant, PaddingMode::reflect}) {
+        const ImageDataset set = pictures(12);
+        LoaderOptions options{.size = 9, .batch_size = 1, .flip = flip, .seed = 8};
+        options.pad = {.padding = 3, .mode = mode};
+        if (jitter) options.jitter = {.contrast = 0.5, .hue = 0.2};
+        options.erasing = {.p = 0.5};
+        ImageLoader loader(set, options);
+        loader.begin_epoch(3);
+        LoaderOptions valid{.size = 9, .batch_size = 12, .train = false};
+        valid.normalize = {{0, 0, 0}, {1, 1, 1}};
+        ImageLoader plain(set, valid);
+        plain.begin_epoch(0);
+        const std::vector<float> whole = plain.next()->images.to_vector<float>();
+        const auto& [mean, std] = Normalize{};
+        int found = 0, moved = 0;
+        while (const auto batch = loader.next()) {
+          const float* got = batch->images.data<float>();
+          for (int i = 0; i < 12; ++i) {  // which picture it is
+            kernels::PaddedCrop crop = draw_padded_crop(options.pad, 8, 3, i);
+            crop.flip = crop.flip && flip;
+            std::vector<float> own(243);
+            apply_padded_crop(crop, 9, {0, 0, 0}, whole.data() + i * 243, own.data());
+            if (jitter) apply_jitter(draw_jitter(options.jitter, 8, 3, i), 81, own.data());
+            const PixelBox box = draw_erasing(options.erasing, {9, 9}, 8, 3, i);
+            double off = 0;
+            for (int p = 0; p < 243; ++p) {
+              const size_t c = size_t(p % 3);
+              const double value =
+                  box.holds(p / 27, p / 3 % 9) ? 0 : (double(own[size_t(p)]) - mean[c]) / std[c];
+              off = std::max(off, std::abs(value - got[p]));
+            }
+            found += off < 1e-5;
+            moved += off < 1e-5 && (crop.down != 0 || crop.right != 0);
+          }
+        }
+        CHECK(found == 12);
+        CHECK(moved > 6);
+        options.train = false;
+        CHECK(first_batch(options) == [&] {
+          LoaderOptions no_pad = options;
+          no_pad.pad = {};
+          return first_batch(no_pad);
+        }());
+      }
+}
+
 TEST_CASE(
     "factors of colour jitter have their ranges, orders are random, and all depends on the sample alone") {
   const ColorJitter jitter{.brightness = 0.4, .contrast = 2, .saturation = 0, .hue = 0.1};
@@ -228,6 +319,15 @@ TEST_CASE("augmentations that make no sense") {
     options.jitter = jitter, options.erasing = erasing;
     return error_of([&] { ImageLoader(pictures(1), options); });
   };
+  const auto pad_error = [](const PadAndCrop& pad) {
+    LoaderOptions options{.size = 8, .batch_size = 1};
+    options.pad = pad;
+    return error_of([&] { ImageLoader(pictures(1), options); });
+  };
+  CHECK(mentions(pad_error({.padding = -1}), "padding is -1"));
+  CHECK(mentions(pad_error({.padding = 9}), "padding is 9, but must be at most 8 for pictures of 8 x 8"));
+  CHECK(mentions(pad_error({.padding = 8, .mode = PaddingMode::reflect}),
+                 "at most 7 to reflect pictures of 8 x 8"));
   CHECK(mentions(error_with({.brightness = -1}, {}), "brightness is -1"));
   CHECK(mentions(error_with({.contrast = NAN}, {}), "contrast is nan"));
   CHECK(mentions(error_with({.hue = 0.6}, {}), "hue is 0.6, but must be 0 to 0.5"));

@@ -105,9 +105,39 @@ TEST_CASE("batches with jitter, erasing and CutMix are the CPU's") {
           }
 }
 
+TEST_CASE("batches that are padded and cropped are the CPU's") {
+  const ImageDataset set = pictures(29);
+  for (const PaddingMode mode : {PaddingMode::constant, PaddingMode::reflect})
+    for (const bool colours : {true, false})
+      for (const bool mix : {true, false})
+        for (const bool resident : {true, false})
+          for (const auto& [dtype, channels] : {std::pair{DType::f32, 3}, {DType::bf16, 8}}) {
+            CAPTURE(int(mode));
+            CAPTURE(colours);
+            CAPTURE(mix);
+            CAPTURE(resident);
+            LoaderOptions options = options_with(colours, colours);
+            options.pad = {.padding = 4, .mode = mode};
+            BatchOptions here, there{.dtype = dtype, .channels = channels, .fixed_buffers = true};
+            if (mix) here.mixup = there.mixup = mix_by_batch, here.cutmix = there.cutmix = true;
+            const auto cpu = make_batches(set, options, Device::cpu, here);
+            std::unique_ptr<BatchLoader> gpu;
+            if (resident)
+              gpu = std::make_unique<ResidentLoader>(set, options, there);
+            else
+              gpu = std::make_unique<UploadingLoader>(set, options, there);
+            cpu->begin_epoch(2), gpu->begin_epoch(2);
+            int batches = 0;
+            for (; const auto wanted = cpu->next(); ++batches)
+              CHECK(distance(gpu->next()->x, wanted->x, dtype == DType::f32 ? 0 : 0x1p-8) < 4e-5);
+            CHECK(batches == 4);
+          }
+}
+
 TEST_CASE("a captured step gets retouched batches") {
   const ImageDataset set = pictures(16);
-  const LoaderOptions options = options_with(true, true);
+  LoaderOptions options = options_with(true, true);
+  options.pad.padding = 2;
   BatchOptions gpu{.fixed_buffers = true, .mixup = mix_by_batch};
   gpu.cutmix = true;
   for (const bool resident : {true, false}) {

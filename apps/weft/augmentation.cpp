@@ -35,6 +35,8 @@ data::ColorJitter parse_jitter(const std::string& text) {
 
 void set_augmentation(const TrainConfig& c, data::LoaderOptions& options) {
   options.min_scale = c.min_scale;
+  options.pad = {.padding = int(c.pad),
+                 .mode = c.pad_mode == "reflect" ? data::PaddingMode::reflect : data::PaddingMode::constant};
   options.flip = c.flip;
   options.jitter = parse_jitter(c.jitter);
   options.erasing.p = c.erase;

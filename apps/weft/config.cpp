@@ -124,6 +124,9 @@ void validate(const TrainConfig& c) {
   require(finite(c.label_smoothing, 0, 1) && c.label_smoothing < 1, "label_smoothing", c.label_smoothing,
           "at least 0 and below 1");
   require(finite(c.min_scale, 0, 1) && c.min_scale > 0, "min_scale", c.min_scale, "above 0 and at most 1");
+  require(c.pad_mode == "constant" || c.pad_mode == "reflect", "pad_mode", c.pad_mode, "constant or reflect");
+  require(c.pad >= 0 && c.pad <= c.size - (c.pad_mode == "reflect"), "pad", c.pad,
+          "0 to --size, below it to reflect");
   require(finite(c.mixup, 0, 100), "mixup", c.mixup, "0 to 100");
   require(finite(c.cutmix, 0, 100), "cutmix", c.cutmix, "0 to 100");
   require(finite(c.erase, 0, 1), "erase", c.erase, "0 to 1");

@@ -26,6 +26,8 @@ struct TrainConfig {
   std::string loss = "cross-entropy";
   double focal_gamma = 2, label_smoothing = 0.1;
   double min_scale = 0.35, mixup = 0, cutmix = 0, erase = 0;
+  int64_t pad = 0;
+  std::string pad_mode = "constant";
   std::string jitter;  ///< "B,C,S,H", or empty
   bool flip = true;
   int64_t runs = 1;
@@ -67,6 +69,11 @@ void visit_settings(Config& c, Visit&& visit) {
   visit("focal_gamma", c.focal_gamma, "focal: how much examples count less that are right already");
   visit("label_smoothing", c.label_smoothing, "label smoothing of the training loss");
   visit("min_scale", c.min_scale, "smallest share of an image's area that a random crop keeps");
+  visit(
+      "pad", c.pad,
+      "crop at a random place after adding so many pixels on each side, in the place of --min-scale; 0 means "
+      "none");
+  visit("pad_mode", c.pad_mode, "what is added: constant (black) or reflect");
   visit("flip", c.flip, "mirror every other training image");
   visit("jitter", c.jitter,
         "B,C,S,H: change brightness, contrast, saturation and hue at random, as 0.4,0.4,0.4,0.1");

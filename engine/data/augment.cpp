@@ -12,7 +12,9 @@ namespace weft::data {
 
 namespace {
 
-// Apart from the other streams of the seed: "jitt" and "eras".
+// Apart from the other streams of the seed: "jitt" and "eras"; "crop" is random_resized_crop's, which takes
+// the same number for its flip.
+constexpr uint64_t kCropStream = 0x63726f70;
 constexpr uint64_t kJitterStream = 0x6a697474, kErasingStream = 0x65726173;
 
 /// Four numbers in [0, 1), of sixteen blocks of them for each picture and epoch.
@@ -30,6 +32,14 @@ float factor(double strength, double u) {
 }
 
 }  // namespace
+
+void check_options(const PadAndCrop& pad, int size) {
+  check(pad.padding >= 0, "pad and crop: padding is ", pad.padding, ", but must be 0 or more");
+  const int most = pad.mode == PaddingMode::reflect ? size - 1 : size;
+  check(pad.padding <= most, "pad and crop: padding is ", pad.padding, ", but must be at most ", most,
+        pad.mode == PaddingMode::reflect ? " to reflect pictures of " : " for pictures of ", size, " x ",
+        size);
+}
 
 void check_options(const ColorJitter& j) {
   const auto require = [](bool ok, const char* name, double value, const char* range) {
@@ -49,6 +59,15 @@ void check_options(const RandomErasing& e) {
   check(e.min_ratio > 0 && e.min_ratio <= e.max_ratio && std::isfinite(e.max_ratio),
         "random erasing: ratios from ", e.min_ratio, " to ", e.max_ratio,
         " are not above 0, the smaller first");
+}
+
+kernels::PaddedCrop draw_padded_crop(const PadAndCrop& pad, uint64_t seed, int64_t epoch, int64_t index) {
+  const auto place = uniform(kCropStream, seed, epoch, index, 1);
+  const auto shift = [&](double u) { return int32_t(u * (2 * pad.padding + 1)) - pad.padding; };
+  return {.down = shift(place[0]),
+          .right = shift(place[1]),
+          .flip = uniform(kCropStream, seed, epoch, index, 0)[0] < 0.5,
+          .reflect = pad.mode == PaddingMode::reflect};
 }
 
 kernels::ColorJitterFactors draw_jitter(const ColorJitter& jitter, uint64_t seed, int64_t epoch,
@@ -77,6 +96,17 @@ PixelBox draw_erasing(const RandomErasing& e, ImageSize size, uint64_t seed, int
               int32_t(w)};
   }
   return {};
+}
+
+void apply_padded_crop(const kernels::PaddedCrop& crop, int size, const std::array<float, 3>& fill,
+                       const float* rgb, float* out) {
+  for (int y = 0; y < size; ++y) {
+    const int row = crop.row(y, size);
+    for (int x = 0; x < size; ++x, out += 3) {
+      const int column = crop.column(x, size);
+      std::copy_n(row < 0 || column < 0 ? fill.data() : rgb + (int64_t{row} * size + column) * 3, 3, out);
+    }
+  }
 }
 
 void apply_jitter(const kernels::ColorJitterFactors& factors, int64_t pixels, float* rgb) {

@@ -22,6 +22,7 @@ struct LoaderOptions {
   bool train = true;           ///< shuffle, random crop and flip; else in order, resize and centre crop
   double min_scale = 0.35;     ///< training: the least share of a picture's area in a crop
   bool flip = true;            ///< training: mirror every other picture
+  PadAndCrop pad = {};         ///< training: crops at random places after padding in the place of `min_scale`
   ColorJitter jitter = {};     ///< training: random changes of the colours
   RandomErasing erasing = {};  ///< training: random boxes without a picture
   int resize = 0;              ///< validation: the short side before the crop of `size`; 0 is `size`

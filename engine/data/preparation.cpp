@@ -20,9 +20,11 @@ constexpr uint64_t kShuffleStream = 0x73687566;  // "shuf": apart from the other
 int reduction(const LoaderOptions& options, ImageSize full) {
   if (!options.reduced_decode) return 1;
   const double shorter = std::min(full.height, full.width);
-  const double side = options.train
-                          ? std::min(shorter, std::sqrt(options.min_scale * full.height * full.width * 3 / 4))
-                          : shorter * options.size / options.resize;
+  const double side =
+      !options.train ? shorter * options.size / options.resize
+      : options.pad.padding > 0
+          ? shorter
+          : std::min(shorter, std::sqrt(options.min_scale * full.height * full.width * 3 / 4));
   int reduce = 1;
   while (reduce < 8 && side / (2 * reduce) >= 2 * options.size) reduce *= 2;
   return reduce;
@@ -45,6 +47,7 @@ PictureSizes picture_sizes(const LoaderOptions& options, std::span<const uint8_t
 ResizePlan plan_picture(const LoaderOptions& options, ImageSize full, ImageSize decoded, int64_t epoch,
                         int64_t index) {
   if (!options.train) return center_crop_plan(decoded, options.size, options.resize);
+  if (options.pad.padding > 0) return center_crop_plan(decoded, options.size, options.size);
   Crop crop = random_resized_crop(full, options.min_scale, options.seed, epoch, index);
   if (decoded.width != full.width || decoded.height != full.height) {
     const double x = double(decoded.width) / full.width, y = double(decoded.height) / full.height;
@@ -57,22 +60,42 @@ ResizePlan plan_picture(const LoaderOptions& options, ImageSize full, ImageSize 
 }
 
 bool retouches(const LoaderOptions& options) {
-  return options.train && (options.jitter.any() || options.erasing.p > 0);
+  return options.train && (options.pad.padding > 0 || options.jitter.any() || options.erasing.p > 0);
 }
 
 kernels::Retouch plan_retouch(const LoaderOptions& options, int64_t epoch, int64_t index) {
   kernels::Retouch view;
+  if (options.pad.padding > 0) {
+    view.crop = draw_padded_crop(options.pad, options.seed, epoch, index);
+    view.crop.flip = view.crop.flip && options.flip;
+  }
   if (options.jitter.any()) view.jitter = draw_jitter(options.jitter, options.seed, epoch, index);
   if (options.erasing.p > 0)
     view.erased = draw_erasing(options.erasing, {options.size, options.size}, options.seed, epoch, index);
   return view;
 }
 
-std::array<float, 3> erased_color(const LoaderOptions& options) {
-  if (options.erasing.fill == ErasingFill::mean) return {0, 0, 0};
-  const auto& [mean, std] = options.normalize;
+std::array<float, 3> black(const Normalize& normalize) {
+  const auto& [mean, std] = normalize;
   return {-mean[0] / std[0], -mean[1] / std[1], -mean[2] / std[2]};
 }
+std::array<float, 3> erased_color(const LoaderOptions& options) {
+  return options.erasing.fill == ErasingFill::mean ? std::array<float, 3>{} : black(options.normalize);
+}
+
+namespace {
+
+/// The crop alone.
+void crop_picture(const LoaderOptions& options, const Image& image, const ResizePlan& plan,
+                  const kernels::PaddedCrop& crop, const Normalize& normalize, float* out) {
+  const int size = options.size;
+  if (options.pad.padding == 0) return resize_by_plan(image, plan, size, size, normalize, out);
+  std::vector<float> whole(size_t(size) * size_t(size) * 3);
+  resize_by_plan(image, plan, size, size, normalize, whole.data());
+  apply_padded_crop(crop, size, black(normalize), whole.data(), out);
+}
+
+}  // namespace
 
 void prepare_picture(const LoaderOptions& options, const Image& image, const ResizePlan& plan, int64_t epoch,
                      int64_t index, float* out) {
@@ -80,13 +103,13 @@ void prepare_picture(const LoaderOptions& options, const Image& image, const Res
   if (!retouches(options)) return resize_by_plan(image, plan, size, size, options.normalize, out);
   const kernels::Retouch view = plan_retouch(options, epoch, index);
   if (options.jitter.any()) {
-    resize_by_plan(image, plan, size, size, {{0, 0, 0}, {1, 1, 1}}, out);
+    crop_picture(options, image, plan, view.crop, {{0, 0, 0}, {1, 1, 1}}, out);
     apply_jitter(view.jitter, int64_t{size} * size, out);
     const auto& [mean, std] = options.normalize;
     for (int64_t i = 0; i < int64_t{size} * size; ++i)
       for (size_t c = 0; c < 3; ++c) out[3 * i + int64_t(c)] = (out[3 * i + int64_t(c)] - mean[c]) / std[c];
   } else {
-    resize_by_plan(image, plan, size, size, options.normalize, out);
+    crop_picture(options, image, plan, view.crop, options.normalize, out);
   }
   const std::array<float, 3> fill = erased_color(options);
   for (int y = view.erased.top; y < view.erased.top + view.erased.height; ++y)
@@ -106,6 +129,7 @@ int64_t check_options(LoaderOptions& options, int64_t n) {
   if (options.resize == 0) options.resize = options.size;
   check(options.resize >= options.size, "loader: resize is ", options.resize,
         ", but must be at least the size ", options.size);
+  check_options(options.pad, options.size);
   check_options(options.jitter);
   check_options(options.erasing);
   for (float s : options.normalize.std) check(s > 0, "loader: normalize.std is ", s, ", but must be above 0");

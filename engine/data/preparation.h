@@ -50,13 +50,15 @@ PictureSizes picture_sizes(const LoaderOptions& options, std::span<const uint8_t
 ResizePlan plan_picture(const LoaderOptions& options, ImageSize full, ImageSize decoded, int64_t epoch,
                         int64_t index);
 
-/// Whether training changes colours or erases boxes.
+/// Whether training pads, changes colours or erases boxes.
 bool retouches(const LoaderOptions& options);
 /// What is done to picture `index` in an epoch besides.
 kernels::Retouch plan_retouch(const LoaderOptions& options, int64_t epoch, int64_t index);
-/// What erased pixels become, normalised.
+/// What black and erased pixels become, normalised.
+std::array<float, 3> black(const Normalize& normalize);
 std::array<float, 3> erased_color(const LoaderOptions& options);
-/// Crops as planned, changes the colours, normalises and erases; writes size * size * 3 floats.
+/// Crops as planned, pads and crops, changes the colours, normalises and erases; writes size * size * 3
+/// floats.
 void prepare_picture(const LoaderOptions& options, const Image& image, const ResizePlan& plan, int64_t epoch,
                      int64_t index, float* out);
 

@@ -71,7 +71,8 @@ struct ResidentLoader::State {
   std::map<int64_t, std::string> skipped;  // reason by index of the picture
   std::mutex skipping;
   Tensor pixels, labels, descriptors;
-  Tensor stage;  // f32 [batch_size, size, size, 3], where batches are not made in one go
+  // f32 [batch_size, size, size, 3]: where batches are not made in one go; and before padding.
+  Tensor stage, whole;
   DeviceBatch fixed;
 
   int64_t epoch = -1, given = 0;
@@ -146,6 +147,8 @@ struct ResidentLoader::State {
     descriptors = Tensor::empty({layout.bytes}, DType::u8, Device::cuda);
     if (retouches(options) || gpu.cutmix)
       stage = Tensor::empty({options.batch_size, options.size, options.size, 3}, DType::f32, Device::cuda);
+    if (stage.defined() && options.train && options.pad.padding > 0)
+      whole = Tensor::empty(stage.shape(), DType::f32, Device::cuda);
     if (gpu.fixed_buffers) fixed = empty_batch(options, gpu, classes(), options.batch_size);
   }
 
@@ -211,25 +214,26 @@ struct ResidentLoader::State {
     ++given;
   }
 
-  // The crops alone, then what is done to each picture, then how they are mixed.
+  // The crops alone, then padding, then what is done to each picture, then how they are mixed.
   void make_in_stages(cuda::AugmentArgs args, const cuda::PictureView* views, const kernels::Retouch* retouch,
                       const Tensor& images) {
     const cuda::MixView* mix = std::exchange(args.mix, nullptr);
     const int channels = std::exchange(args.channels, 3);
     float* x = stage.data<float>();
-    if (retouches(options)) {
-      cuda::RetouchArgs finish;
-      finish.n = args.n, finish.size = args.size;
-      const std::array<float, 3> fill = erased_color(options);
-      for (size_t c = 0; c < 3; ++c) {
-        finish.scale[c] = 255 * args.scale[c], finish.shift[c] = args.shift[c], finish.fill[c] = fill[c];
-        args.scale[c] = 1.0f / 255, args.shift[c] = 0;
-      }
-      cuda::augment(args, views, pixels.data<uint8_t>(), x);
-      cuda::retouch(finish, retouch, x);
-    } else {
-      cuda::augment(args, views, pixels.data<uint8_t>(), x);
+    const bool recolours = options.train && (options.jitter.any() || options.erasing.p > 0);
+    cuda::RetouchArgs finish;
+    finish.n = args.n, finish.size = args.size;
+    const std::array<float, 3> fill = erased_color(options);
+    for (size_t c = 0; recolours && c < 3; ++c) {
+      finish.scale[c] = 255 * args.scale[c], finish.shift[c] = args.shift[c], finish.fill[c] = fill[c];
+      args.scale[c] = 1.0f / 255, args.shift[c] = 0;
     }
+    cuda::augment(args, views, pixels.data<uint8_t>(), whole.defined() ? whole.data<float>() : x);
+    if (whole.defined()) {
+      const cuda::PaddedCropArgs pad{args.n, args.size, {args.shift[0], args.shift[1], args.shift[2]}};
+      cuda::padded_crop(pad, retouch, whole.data<float>(), x);
+    }
+    if (recolours) cuda::retouch(finish, retouch, x);
     const int64_t area = int64_t{args.size} * args.size;
     with_images(images, [&](auto* out) {
       if (channels == 3)

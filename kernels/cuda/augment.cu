@@ -151,6 +151,23 @@ __global__ void __launch_bounds__(3 * kColumns, 3)
   }
 }
 
+/// A thread for each pixel, in steps of the grid.
+__global__ void padded_crop_kernel(PaddedCropArgs args, const Retouch* __restrict__ views,
+                                   const float* __restrict__ x, float* __restrict__ out) {
+  const int pixels = args.size * args.size;
+  const int64_t step = int64_t(gridDim.x) * blockDim.x;
+  for (int64_t e = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; e < args.n * pixels; e += step) {
+    const int64_t picture = e / pixels;
+    const int pixel = int(e - picture * pixels), y = pixel / args.size;
+    const PaddedCrop crop = views[picture].crop;
+    const int row = crop.row(y, args.size), column = crop.column(pixel - y * args.size, args.size);
+    const bool added = row < 0 || column < 0;
+    const float* from = x + (picture * pixels + (added ? 0 : row * args.size + column)) * 3;
+#pragma unroll
+    for (int c = 0; c < 3; ++c) out[e * 3 + c] = added ? args.fill[c] : from[c];
+  }
+}
+
 __device__ MixView mix_of(const MixView* mix, int64_t i) { return mix ? mix[i] : MixView{1, int32_t(i)}; }
 
 /// Whether a pixel of a picture of `side` columns is the partner's.
@@ -245,6 +262,13 @@ void augment(const AugmentArgs& args, const PictureView* pictures, const uint8_t
   const int threads = (3 * columns + kWarp - 1) / kWarp * kWarp;
   launch(augment_kernel<T>, dim3(unsigned(args.n * row_tiles * column_tiles)), dim3(unsigned(threads)), args,
          row_tiles, column_tiles, columns, pictures, pixels, out);
+}
+
+void padded_crop(const PaddedCropArgs& args, const Retouch* views, const float* x, float* out) {
+  const int64_t pixels = args.n * args.size * args.size;
+  if (pixels > 0)
+    launch(padded_crop_kernel, dim3(blocks_for(pixels, 256, 16 * multiprocessors())), dim3(256), args, views,
+           x, out);
 }
 
 template <class From, class To>

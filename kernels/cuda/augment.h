@@ -59,6 +59,15 @@ void mixup(int64_t n, int64_t row, const MixView* mix, const From* x, To* y);
 template <class To>
 void mixup_padded(int64_t n, int64_t pixels, int channels, const MixView* mix, const float* x, To* y);
 
+/// out[i] = pictures x[i] f32 [size, size, 3] padded and cropped as views[i].crop says, `fill` where that
+/// adds nothing of the picture. x and out may not overlap.
+struct PaddedCropArgs {
+  int64_t n = 0;  ///< pictures
+  int size = 0;   ///< their sides
+  float fill[3] = {0, 0, 0};
+};
+void padded_crop(const PaddedCropArgs& args, const Retouch* views, const float* x, float* out);
+
 struct RetouchArgs {
   int64_t n = 0;  ///< pictures
   int size = 0;   ///< their sides

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes augment.safetensors: pictures whose colours torchvision has changed, for tests/data_augment_test.cpp.
+"""Writes augment.safetensors: pictures whose colours torchvision has changed, or that it has padded and cropped, for
+tests/data_augment_test.cpp.
 
 Needs torch, torchvision (made with 2.13.0 and 0.28.0) and numpy. Run it in this folder.
 """
@@ -42,6 +43,17 @@ def main():
         file.put(f"jitter.{i}.factors", np.array(factor, np.float64))
         file.put(f"jitter.{i}.order", np.array(order, np.int64))
         file.put(f"jitter.{i}.out", image.permute(1, 2, 0), np.float32)
+    # RandomCrop(9, padding, padding_mode=mode), then RandomHorizontalFlip, with what they draw given.
+    pads = [(4, "constant", 0, 0, False), (4, "constant", 8, 8, True), (4, "constant", 3, 7, False), (4, "reflect", 0, 8, True),
+            (4, "reflect", 8, 0, False), (4, "reflect", 5, 2, True), (8, "reflect", 16, 0, True), (9, "constant", 18, 3, False),
+            (1, "constant", 1, 1, True)]
+    for i, (padding, mode, top, left, flip) in enumerate(pads):
+        pixels = picture(f"pad.{i}", 9, 9)
+        image = F.crop(F.pad(torch.from_numpy(pixels).permute(2, 0, 1), [padding], padding_mode=mode), top, left, 9, 9)
+        image = F.hflip(image) if flip else image
+        file.put(f"pad.{i}.source", pixels, np.float32)
+        file.put(f"pad.{i}.crop", np.array([padding, mode == "reflect", top, left, flip], np.int64))
+        file.put(f"pad.{i}.out", image.permute(1, 2, 0), np.float32)
     file.write(pathlib.Path(__file__).resolve().parent / "augment.safetensors")
 
 
