@@ -171,9 +171,9 @@ struct KernelTable {
   /// z[i] = w[i] * activation''(x[i]); z may be w. One-sided where the second derivative jumps: of the piece
   /// whose slope activation_backward takes, else from below; no activation has a delta at a corner.
   void (*activation_curvature)(Activation act, Wide<T> param, int64_t n, const T* x, const T* w, T* z);
-  /// y[i] = keep(i) ? x[i] / (1 - p) : 0, keep(i) drawn from Philox stream `key` at position i: the same key
-  /// gives the same mask, so the backward is this kernel on dy. y may be x. 0 <= p < 1.
-  void (*dropout)(int64_t n, double p, uint64_t key, const T* x, T* y);
+  /// y[i] = keep(i) ? x[i] / (1 - p) : 0, keep(i) drawn from Philox stream *key at position i: the same key
+  /// gives the same mask, so the backward is this kernel on dy. y may be x. 0 <= p < 1. *key lies with x.
+  void (*dropout)(int64_t n, double p, const uint64_t* key, const T* x, T* y);
 
   /// y = f(x; parameters of x's channel); y may be a.x.
   void (*learned_activation)(const LearnedActivationArgs<T>& a, T* y);
@@ -181,10 +181,10 @@ struct KernelTable {
   /// to [channels] as there are parameters. dx may be dy.
   void (*learned_activation_backward)(const LearnedActivationArgs<T>& a, const T* dy, T* dx,
                                       Wide<T>* const* gradients);
-  /// out[i] = x[i] > 0 ? in[i] : s(i) * in[i], s(i) drawn from U(lower, upper), Philox stream `key` at
+  /// out[i] = x[i] > 0 ? in[i] : s(i) * in[i], s(i) drawn from U(lower, upper), Philox stream *key at
   /// position i: the same key gives the same slopes, so forward is this kernel with in = x, and backward that
   /// with in = dy. out may be in.
-  void (*rrelu)(int64_t n, double lower, double upper, uint64_t key, const T* x, const T* in, T* out);
+  void (*rrelu)(int64_t n, double lower, double upper, const uint64_t* key, const T* x, const T* in, T* out);
 
   // --- reductions
   // --------------------------------------------------------------------------------------------------

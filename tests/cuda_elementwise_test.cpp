@@ -383,16 +383,17 @@ TEST_CASE_TEMPLATE("dropout keeps what the stream of the key says", T, EACH_TYPE
         auto x = random<T>(n, 0.5, 1);
         if (n > 100) x[100] = T(kNaN);
         Doubles y(x.size());
-        oracle().dropout(n, p, key, to_double(x).data(), y.data());
+        oracle().dropout(n, p, &key, to_double(x).data(), y.data());
         Array<T> device_x(x, shift), device_y(n, shift);
-        cuda::table<T>().dropout(n, p, key, device_x.get(), device_y.get());
+        DeviceArray<uint64_t> device_key(std::vector<uint64_t>{key});
+        cuda::table<T>().dropout(n, p, device_key.data(), device_x.get(), device_y.get());
         const auto got = device_y.values();
         CHECK_NEAR(T, got, y);
         bool same_mask = true;
         for (size_t i = 0; i < got.size(); ++i)
           same_mask = same_mask && (float(got[i]) != 0) == dropout_keep(key, int64_t(i), p);
         CHECK(same_mask);
-        cuda::table<T>().dropout(n, p, key, device_x.get(), device_x.get());
+        cuda::table<T>().dropout(n, p, device_key.data(), device_x.get(), device_x.get());
         CHECK(same_bits(device_x.values(), got));
       }
 }

@@ -20,6 +20,7 @@
 #include "weft/engine/ops/matmul.h"
 #include "weft/engine/ops/pool.h"
 #include "weft/engine/ops/reduce.h"
+#include "weft/engine/ops/rrelu.h"
 #include "weft/engine/ops/shape.h"
 #include "weft/engine/tape.h"
 #include "weft/engine/weight_copies.h"
@@ -69,6 +70,7 @@ struct Case {
   std::vector<Input> inputs;
   std::function<Tensor(const Inputs&)> f;
   double low = -1, high = 1;
+  double cancels = 1;  // the error of a gradient that is a small difference, over that of its terms
 };
 
 const std::vector<Case>& cases() {
@@ -141,7 +143,7 @@ const std::vector<Case>& cases() {
        0,
        1},
       {"global_avg_pool", {{{2, 5, 6, 7}}}, [](const Inputs& x) { return global_avg_pool(x[0]); }, 0, 1},
-      {"softmax", {{{5, 11}}}, [](const Inputs& x) { return softmax(x[0]); }, -3, 3},
+      {"softmax", {{{5, 11}}}, [](const Inputs& x) { return softmax(x[0]); }, -3, 3, 3},
       {"log_softmax", {{{5, 11}}}, [](const Inputs& x) { return log_softmax(x[0]); }, -3, 3},
       {"cross entropy",
        {{{6, 10}}},
@@ -191,8 +193,8 @@ std::vector<Case> norm_cases() {
 
 /// The case on the GPU in `dtype` and on the CPU in f64: values and gradients.
 void compare(const Case& c, DType dtype, double tolerance) {
-  CAPTURE(c.name);
-  CAPTURE(name_of(dtype));
+  CAPTURE(std::string(c.name));
+  CAPTURE(std::string(name_of(dtype)));
   Generator generator(seed());
   Inputs here, there;
   for (const Input& in : c.inputs) {
@@ -214,7 +216,7 @@ void compare(const Case& c, DType dtype, double tolerance) {
     CAPTURE(i);
     REQUIRE(there[i].grad().defined());
     CHECK(there[i].grad().dtype() == there[i].dtype());
-    CHECK(distance(there[i].grad(), here[i].grad()) < tolerance);
+    CHECK(distance(there[i].grad(), here[i].grad()) < tolerance * c.cancels);
   }
 }
 
@@ -373,12 +375,51 @@ TEST_CASE("a captured step gives the bits of the eager one, and its memory stays
   CHECK(eager == train(true));
 }
 
+TEST_CASE("captured steps draw what eager ones draw, and draw it once where they compute it twice") {
+  const auto run = [](bool captured, bool twice) {
+    Generator values(3), draws(7);
+    const Tensor x = Tensor::normal({40, 9}, 0, 1, values).to(Device::cuda).set_requires_grad();
+    const Tensor y = Tensor::zeros(x.shape()).to(Device::cuda),
+                 dx = Tensor::zeros(x.shape()).to(Device::cuda);
+    const std::function<Tensor(const Tensor&)> f = [&](const Tensor& in) {
+      return rrelu(dropout(in, 0.4, true, draws), 0.1, 0.4, true, draws);
+    };
+    const MemoryPool pool(Device::cuda);
+    const auto step = [&] {
+      Tape tape;
+      const Tensor out = twice ? checkpoint(f, x) : f(x);
+      y.copy_from(out);
+      tape.backward(out, Tensor::ones(x.shape(), DType::f32, Device::cuda));
+      dx.copy_from(x.grad());
+      x.zero_grad();
+    };
+    std::unique_ptr<kernels::cuda::Graph> graph;
+    std::vector<std::vector<float>> results;
+    for (int i = 0; i < 5; ++i) {
+      const MemoryPool::Use use(pool);
+      if (!captured || i < 2) {
+        step();
+      } else {
+        if (!graph) graph = kernels::cuda::capture(step);
+        graph->launch();
+      }
+      results.push_back(y.to_vector<float>());
+      results.push_back(dx.to_vector<float>());
+    }
+    CHECK(draws.count() == 10);
+    return results;
+  };
+  const auto eager = run(false, false);
+  CHECK(eager[6] != eager[8]);
+  CHECK(eager[7] != eager[9]);
+  for (const bool twice : {false, true}) CHECK(run(true, twice) == eager);
+}
+
 TEST_CASE("what can't be captured is an error, and the engine goes on") {
   const Tensor x = Tensor::ones({8}, DType::f32, Device::cuda);
   CHECK_THROWS_WITH_AS(kernels::cuda::capture([&] { Tensor::ones({8}).to(Device::cuda); }),
                        doctest::Contains("captured step"), std::runtime_error);
   CHECK_THROWS_AS(kernels::cuda::capture([&] { (x + x).item(); }), std::runtime_error);
-  CHECK_THROWS_AS(kernels::cuda::capture([&] { dropout(x); }), Error);
   CHECK_FALSE(kernels::cuda::capturing());
   CHECK((x + x).at(3) == 2);
   const auto graph = kernels::cuda::capture([&] { x.copy_from(x + x); });

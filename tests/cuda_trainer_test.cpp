@@ -18,10 +18,11 @@ Tensor squared_error(const Tensor& prediction, const Tensor& target) { return ms
 struct Net : Module {
   Linear hidden{*this, "hidden", 6, 16};
   BatchNorm2d bn{*this, "bn", 16, {.activation = Activation::mish}};
+  Dropout drop{*this, "drop", 0.1};
   Linear head{*this, "head", 16, 3};
   Tensor forward(const Tensor& x) override {
     const Tensor h = hidden(x);
-    return head(reshape(bn(reshape(h, {h.size(0), 1, 1, 16})), {h.size(0), 16}));
+    return head(drop(reshape(bn(reshape(h, {h.size(0), 1, 1, 16})), {h.size(0), 16})));
   }
 };
 

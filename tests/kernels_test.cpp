@@ -367,7 +367,7 @@ TEST_CASE("dropout keeps exactly what dropout_keep keeps") {
       const uint64_t key = 0x123456789abcdefu + uint64_t(n);
       const Floats x = random_floats(n, 1, 2);
       each_table(
-          {n}, [&](const auto& table, auto& out) { table.dropout(n, p, key, x.data(), out[0].data()); },
+          {n}, [&](const auto& table, auto& out) { table.dropout(n, p, &key, x.data(), out[0].data()); },
           [&](const auto& out) {
             int64_t wrong = 0;
             for (int64_t i = 0; i < n; ++i) {

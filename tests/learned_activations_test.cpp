@@ -297,21 +297,22 @@ TEST_CASE("rrelu: slopes are drawn evenly, anew in each pass, and the same on th
 
 TEST_CASE("rrelu: every table draws the same slopes, for any number of threads") {
   const int threads = num_threads();
+  const uint64_t key = 99;
   for (int64_t n : {1, 5, 100, 16390}) {
     Floats x, in;
     for (int64_t i = 0; i < n; ++i) x.push_back(float(i % 3) - 1.5f), in.push_back(float(i % 7) + 0.5f);
     Doubles expected(x.size());
-    kernels::reference<double>().rrelu(n, 0.125, 1.0 / 3, 99, widen(x).data(), widen(in).data(),
+    kernels::reference<double>().rrelu(n, 0.125, 1.0 / 3, &key, widen(x).data(), widen(in).data(),
                                        expected.data());
     for (const auto* table : kernels::all_cpu_tables())
       for (int t : {1, 2, 7}) {
         CAPTURE(std::string(table->name));
         set_num_threads(t);
         Floats out(x.size() + 16, 7.0f), own = in;
-        table->rrelu(n, 0.125, 1.0 / 3, 99, x.data(), in.data(), out.data());
+        table->rrelu(n, 0.125, 1.0 / 3, &key, x.data(), in.data(), out.data());
         for (size_t i = 0; i < x.size(); ++i) REQUIRE(near(out[i], expected[i], 1e-6));
         for (size_t i = x.size(); i < out.size(); ++i) REQUIRE(out[i] == 7.0f);
-        table->rrelu(n, 0.125, 1.0 / 3, 99, x.data(), own.data(), own.data());
+        table->rrelu(n, 0.125, 1.0 / 3, &key, x.data(), own.data(), own.data());
         out.resize(x.size());
         CHECK(own == out);
       }

@@ -122,19 +122,22 @@ TEST_CASE_TEMPLATE("dropout", T, float, double) {
   const auto& k = reference<T>();
   // Philox at key 0, counter 0: 6627e8d5 e169c58d bc57ac4c 9b00dbd8; kept from p * 2^32 on.
   std::vector<T> y{1, 1, 1, T(not_a_number)};
-  k.dropout(3, 0.5, 0, y.data(), y.data());  // the threshold is 80000000
+  uint64_t key = 0;
+  k.dropout(3, 0.5, &key, y.data(), y.data());  // the threshold is 80000000
   check<T>(y, {0, 2, 2, not_a_number});
   y = {1, 2, 3, T(not_a_number)};
-  k.dropout(4, 0.75, 0, y.data(), y.data());  // c0000000; what is dropped is 0, even a NaN
+  k.dropout(4, 0.75, &key, y.data(), y.data());  // c0000000; what is dropped is 0, even a NaN
   check<T>(y, {0, 8, 0, 0});
   y = {1, 2, 3, 4};
-  k.dropout(4, 0, 0, y.data(), y.data());
+  k.dropout(4, 0, &key, y.data(), y.data());
   check<T>(y, {1, 2, 3, 4});
 
   constexpr int n = 10000;
   std::vector<T> x(n, 1), mask = unset<T>(n), other = unset<T>(n);
-  k.dropout(n, 0.25, 7, x.data(), mask.data());
-  k.dropout(n, 0.25, 8, x.data(), other.data());
+  key = 7;
+  k.dropout(n, 0.25, &key, x.data(), mask.data());
+  key = 8;
+  k.dropout(n, 0.25, &key, x.data(), other.data());
   int kept = 0, same = 0;
   for (int i = 0; i < n; ++i) {
     kept += mask[i] != 0;

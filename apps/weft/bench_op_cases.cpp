@@ -22,7 +22,6 @@ struct Plain {
   std::vector<Shape> inputs;
   double forward, backward;
   OpFunction f;
-  bool capture = true;
 };
 
 void add_activations(std::vector<Plain>& list, const Shape& image) {
@@ -114,10 +113,8 @@ OpCase activation_case(Activation act, const Shape& image, const BenchPlace& pla
           .prepare = [act, image, place] {
             const auto module = std::make_shared<LayerOfActivation>(act, image[-1]);
             module->to(place.device);
-            BenchPlace own = place;
-            own.capture = own.capture && !is_random(act);  // which refuses to be captured
             return run_of(
-                {image}, [module](const Tensors& x) { return module->layer(x[0]); }, own, module.get());
+                {image}, [module](const Tensors& x) { return module->layer(x[0]); }, place, module.get());
           }};
 }
 
@@ -154,8 +151,7 @@ std::vector<OpCase> plain_cases(const Shape& image, const Shape& stage, const Be
                   {image},
                   2 * double(image.numel()),
                   2 * double(image.numel()),
-                  [](const Tensors& x) { return dropout(x[0], 0.5); },
-                  false});  // the op refuses to be captured
+                  [](const Tensors& x) { return dropout(x[0], 0.5); }});
 
   const double element = double(size_of(place.dtype));
   std::vector<OpCase> cases{attention_case(stage, place)};
@@ -168,10 +164,7 @@ std::vector<OpCase> plain_cases(const Shape& image, const Shape& stage, const Be
                      .op = p.op,
                      .shape = shapes,
                      .passes = {{"forward", element * p.forward}, {"backward", element * p.backward}},
-                     .prepare = [p, own = place]() mutable {
-                       own.capture = own.capture && p.capture;
-                       return run_of(p.inputs, p.f, own);
-                     }});
+                     .prepare = [p, place] { return run_of(p.inputs, p.f, place); }});
   }
   for (OpCase& c : sequence_cases(image, place)) cases.push_back(std::move(c));
   return cases;

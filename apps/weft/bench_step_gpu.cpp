@@ -84,8 +84,7 @@ GpuStepCase::GpuStepCase(const BenchFlags& flags, const std::string& activation,
       batch(batch, size, flags.place.dtype),
       step(*model, *optimizer,
            [](const Tensor& x, const Tensor& y) { return cross_entropy(x, y, {.label_smoothing = 0.1}); },
-           {.dtype = flags.place.dtype,
-            .capture = flags.place.capture && !is_random(activation_by_name(activation))}) {
+           {.dtype = flags.place.dtype, .capture = flags.place.capture}) {
   // Finds plans for the convolutions, captures, and runs what was captured some times.
   constexpr int kWarmup = 6;
   reset_peak_memory(Device::cuda);

@@ -39,8 +39,6 @@ ModelInfo info_from(const json& in) {
 
 }  // namespace
 
-bool draws(const ModelInfo& info) { return is_random(activation_by_name(info.activation)); }
-
 std::unique_ptr<Module> build_model(const ModelInfo& info) {
   return make_model(info.model, {.activation = activation_by_name(info.activation),
                                  .self_attention = info.sa,

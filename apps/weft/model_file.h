@@ -21,9 +21,6 @@ struct ModelInfo {
   bool recompute = false;  ///< in training; not in the file, because it changes no result
 };
 
-/// Whether the model draws random numbers in training, so that its steps can't be captured.
-bool draws(const ModelInfo& info);
-
 /// A new model, its weights drawn from the default generator.
 std::unique_ptr<Module> build_model(const ModelInfo& info);
 

@@ -180,7 +180,7 @@ training::TrainerOptions Run::trainer_options() {
       .metrics = {training::accuracy()},
       .schedule = optim::make_schedule(config_.schedule, {.anneal_start = config_.anneal_start}),
       .precision = parse_precision(config_.precision),
-      .capture = !options_.eager && !draws(info_),
+      .capture = !options_.eager,
       .trace_nan = options_.trace_nan,
       .checkpoint = folder_.checkpoint(),
       .checkpoint_steps = options_.checkpoint_steps,

@@ -1,16 +1,17 @@
 #include "weft/engine/ops/dropout.h"
 
 #include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/random_key.h"
 
 namespace weft {
 namespace {
 
 // y = x m / (1 - p): dx = dy m / (1 - p) with the same mask m, drawn again from its key.
-Tensor masked(const Tensor& x, double p, uint64_t key) {
+Tensor masked(const Tensor& x, double p, const Tensor& key) {
   Tensor y = ops::empty_like(x);
   dispatch("dropout", x, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
-    k.dropout(x.numel(), p, key, x.data<T>(), y.data<T>());
+    k.dropout(x.numel(), p, ops::key_data(key), x.data<T>(), y.data<T>());
   });
   record("dropout", {x}, {y}, [p, key](BackwardContext& c) { c.set(0, masked(c.grad_output(), p, key)); },
          {.detail = Tape::current() ? concat("p ", p) : "", .double_backward = true});
@@ -22,9 +23,7 @@ Tensor masked(const Tensor& x, double p, uint64_t key) {
 Tensor dropout(const Tensor& x, double p, bool training, Generator& generator) {
   check(p >= 0 && p < 1, "dropout: p is ", p, "; it must be at least 0 and below 1");
   if (!training || p == 0) return x;
-  check(!kernels::cuda::capturing(),
-        "dropout: a captured step would draw the same mask each time; run this model without capture");
-  return masked(x, p, generator.next_key());
+  return masked(x, p, ops::random_key(generator, x.device()));
 }
 
 }  // namespace weft

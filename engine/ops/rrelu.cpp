@@ -4,6 +4,7 @@
 
 #include "weft/engine/ops/activation.h"
 #include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/random_key.h"
 
 namespace weft {
 
@@ -11,11 +12,11 @@ namespace {
 
 // out = s in with s = 1 where x is above 0 and else drawn; y is that of in = x. On the way back dy takes the
 // place of in, with the same s, drawn again from its key.
-Tensor scaled(const Tensor& x, const Tensor& in, double lower, double upper, uint64_t key) {
+Tensor scaled(const Tensor& x, const Tensor& in, double lower, double upper, const Tensor& key) {
   Tensor out = ops::empty_like(in);
   dispatch("rrelu", in, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
-    k.rrelu(in.numel(), lower, upper, key, x.data<T>(), in.data<T>(), out.data<T>());
+    k.rrelu(in.numel(), lower, upper, ops::key_data(key), x.data<T>(), in.data<T>(), out.data<T>());
   });
   record("rrelu", {in}, {out},
          !recording({&in})
@@ -32,9 +33,7 @@ Tensor rrelu(const Tensor& x, double lower, double upper, bool training, Generat
         "rrelu: the slopes are to lie between ", lower, " and ", upper,
         "; the lower bound must not be above the upper one");
   if (!training) return leaky_relu(x, (lower + upper) / 2);
-  check(!kernels::cuda::capturing(),
-        "rrelu: a captured step would draw the same slopes each time; run this model without capture");
-  return scaled(x.detach(), x, lower, upper, generator.next_key());
+  return scaled(x.detach(), x, lower, upper, ops::random_key(generator, x.device()));
 }
 
 }  // namespace weft

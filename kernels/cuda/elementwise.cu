@@ -156,25 +156,25 @@ __device__ inline void draw(uint64_t key, int64_t i, uint32_t (&drawn)[N]) {
 
 /// Keeps where the random word is at least `least`.
 struct Dropout {
-  uint64_t key;
+  const uint64_t* key;
   uint32_t least;
   float scale;
   template <int N>
   __device__ void operator()(int64_t i, const float (&x)[1][N], float (&y)[1][N]) const {
     uint32_t drawn[N];
-    draw(key, i, drawn);
+    draw(*key, i, drawn);
     WEFT_EACH(j) y[0][j] = drawn[j] >= least ? x[0][j] * scale : 0.0f;
   }
 };
 
 /// x, in -> out
 struct RandomSlope {
-  uint64_t key;
+  const uint64_t* key;
   float low, range;
   template <int N>
   __device__ void operator()(int64_t i, const float (&in)[2][N], float (&out)[1][N]) const {
     uint32_t drawn[N];
-    draw(key, i, drawn);
+    draw(*key, i, drawn);
     WEFT_EACH(j)
     out[0][j] = in[1][j] * activations::rrelu::slope(in[0][j], low, range, uniform_float(drawn[j]));
   }
@@ -287,7 +287,7 @@ void choose_backward(int64_t n, const T* a, const T* b, const T* y, const T* dy,
 }
 
 template <class T>
-void dropout(int64_t n, double p, uint64_t key, const T* x, T* y) {
+void dropout(int64_t n, double p, const uint64_t* key, const T* x, T* y) {
   // word >= p 2^32 as a comparison of whole numbers; where no word is large enough, the scale does it.
   const double bound = p * 0x1p32;
   uint64_t least = uint64_t(bound);
@@ -301,7 +301,7 @@ void dropout(int64_t n, double p, uint64_t key, const T* x, T* y) {
 }
 
 template <class T>
-void rrelu(int64_t n, double lower, double upper, uint64_t key, const T* x, const T* in, T* out) {
+void rrelu(int64_t n, double lower, double upper, const uint64_t* key, const T* x, const T* in, T* out) {
   map<2, 1, T>(n, {{x, in}, {out}}, RandomSlope{key, float(lower), float(upper - lower)});
 }
 

@@ -124,14 +124,14 @@ void activation_curvature(Activation act, T param, int64_t n, const T* x, const 
 }
 
 template <class T>
-void dropout(int64_t n, double p, uint64_t key, const T* x, T* y) {
-  for (int64_t i = 0; i < n; ++i) y[i] = dropout_keep(key, i, p) ? T(x[i] / (1 - p)) : T(0);
+void dropout(int64_t n, double p, const uint64_t* key, const T* x, T* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = dropout_keep(*key, i, p) ? T(x[i] / (1 - p)) : T(0);
 }
 
 template <class T>
-void rrelu(int64_t n, double lower, double upper, uint64_t key, const T* x, const T* in, T* out) {
+void rrelu(int64_t n, double lower, double upper, const uint64_t* key, const T* x, const T* in, T* out) {
   for (int64_t i = 0; i < n; ++i)
-    out[i] = in[i] * activations::rrelu::slope(x[i], T(lower), T(upper - lower), T(uniform_at(key, i)));
+    out[i] = in[i] * activations::rrelu::slope(x[i], T(lower), T(upper - lower), T(uniform_at(*key, i)));
 }
 
 template <class T>

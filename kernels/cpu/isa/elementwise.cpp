@@ -135,7 +135,7 @@ void affine(int64_t n, float alpha, float beta, const float* x, float* y) {
   map(n, x, y, [=](Vec v) { return fma(Vec(alpha), v, Vec(beta)); });
 }
 
-void dropout(int64_t n, double p, uint64_t key, const float* x, float* y) {
+void dropout(int64_t n, double p, const uint64_t* key, const float* x, float* y) {
   // word >= p 2^32 as a comparison of whole numbers.
   const double bound = p * 0x1p32;
   uint64_t least = uint64_t(bound);
@@ -143,15 +143,16 @@ void dropout(int64_t n, double p, uint64_t key, const float* x, float* y) {
   if (least > 0xffffffffu) return map(n, x, y, [](Vec) { return Vec(0.0f); });
   const float scale = float(1 / (1 - p));
   const uint32_t threshold = uint32_t(least);
-  parallel_drawn(n, key, [=](auto at, int64_t i, WordLanes drawn) {
+  parallel_drawn(n, *key, [=](auto at, int64_t i, WordLanes drawn) {
     const Mask keep{IntLanes(drawn >= threshold - WordLanes{})};
     at.store(select(keep, at.load(x + i) * Vec(scale), Vec(0.0f)), y + i);
   });
 }
 
-void rrelu(int64_t n, double lower, double upper, uint64_t key, const float* x, const float* in, float* out) {
+void rrelu(int64_t n, double lower, double upper, const uint64_t* key, const float* x, const float* in,
+           float* out) {
   const float low = float(lower), range = float(upper - lower);
-  parallel_drawn(n, key, [=](auto at, int64_t i, WordLanes drawn) {
+  parallel_drawn(n, *key, [=](auto at, int64_t i, WordLanes drawn) {
     // As uniform_float() of philox.h: 24 bits.
     const Vec u = Vec(__builtin_convertvector(IntLanes(drawn >> 8), FloatLanes)) * Vec(0x1p-24f);
     at.store(at.load(in + i) * activations::rrelu::slope(at.load(x + i), Vec(low), Vec(range), u), out + i);

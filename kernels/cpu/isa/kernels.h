@@ -20,11 +20,12 @@ void affine(int64_t n, float alpha, float beta, const float* x, float* y);
 void activation(Activation act, float param, int64_t n, const float* x, float* y);
 void activation_backward(Activation act, float param, int64_t n, const float* x, const float* dy, float* dx);
 void activation_curvature(Activation act, float param, int64_t n, const float* x, const float* w, float* z);
-void dropout(int64_t n, double p, uint64_t key, const float* x, float* y);
+void dropout(int64_t n, double p, const uint64_t* key, const float* x, float* y);
 void learned_activation(const LearnedActivationArgs<float>& a, float* y);
 void learned_activation_backward(const LearnedActivationArgs<float>& a, const float* dy, float* dx,
                                  float* const* gradients);
-void rrelu(int64_t n, double lower, double upper, uint64_t key, const float* x, const float* in, float* out);
+void rrelu(int64_t n, double lower, double upper, const uint64_t* key, const float* x, const float* in,
+           float* out);
 void reduce(Reduce op, int64_t outer, int64_t reduce, int64_t inner, const float* x, float* y);
 void gemm(const GemmParams& p, const float* a, const float* b, float* c);
 ConvAlgorithm conv2d_algorithm(const Conv2dParams& p, ConvPass pass);
