@@ -11,6 +11,9 @@
 
 namespace weft {
 
+class Shape;
+std::ostream& operator<<(std::ostream& out, const Shape& s);
+
 /// Sizes of a tensor's dimensions, at most 8. Shape{} is a scalar with one element.
 class Shape {
  public:
@@ -29,7 +32,7 @@ class Shape {
   int64_t operator[](int i) const { return sizes_[size_t(index(i))]; }
   /// The dimension that i names, i may be negative. Throws if there is none.
   int index(int i) const {
-    check(i >= -ndim_ && i < ndim_, "dimension ", i, " is out of range for shape ", to_string());
+    check(i >= -ndim_ && i < ndim_, "dimension ", i, " is out of range for shape ", *this);
     return i < 0 ? i + ndim_ : i;
   }
   void set(int i, int64_t size) {
@@ -45,8 +48,7 @@ class Shape {
   int64_t numel(int from, int to) const {
     int64_t n = 1;
     for (int i = from; i < to; ++i)
-      check(!__builtin_mul_overflow(n, sizes_[size_t(i)], &n), "shape: ", to_string(),
-            " has too many elements");
+      check(!__builtin_mul_overflow(n, sizes_[size_t(i)], &n), "shape: ", *this, " has too many elements");
     return n;
   }
   int64_t numel() const { return numel(0, ndim_); }

@@ -3,52 +3,11 @@
 #include <cstring>
 
 #include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/permuted.h"
 #include "weft/kernels/cuda.h"
-#include "weft/kernels/parallel.h"
 
 namespace weft {
 namespace {
-
-/// Copies x with its dimensions in another order, element size by element size.
-Tensor permuted(const Tensor& x, const std::vector<int>& order) {
-  const int n = x.ndim();
-  Shape shape;
-  std::array<int64_t, Shape::kMaxDims> stride{};
-  for (int d : order) {
-    shape.push_back(x.size(d));
-    stride[size_t(shape.ndim() - 1)] = x.shape().numel(x.shape().index(d) + 1, n);
-  }
-  Tensor y = ops::empty(shape, x);
-  if (y.numel() == 0) return y;
-  if (x.device() == Device::cuda) {
-    std::array<int64_t, Shape::kMaxDims> size{1};
-    for (int d = 0; d < n; ++d) size[size_t(d)] = shape[d];
-    kernels::cuda::permute(int(size_of(x.dtype())), std::max(n, 1), size.data(), stride.data(), x.raw(),
-                           y.raw());
-    return y;
-  }
-  const int64_t bytes = size_of(x.dtype()), inner = n ? shape[-1] : 1,
-                inner_stride = n ? stride[size_t(n - 1)] : 1;
-  const char* from = static_cast<const char*>(x.raw());
-  char* to = static_cast<char*>(y.raw());
-  kernels::parallel_ranges(y.numel() / inner, 1 + 8192 / inner, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      int64_t rest = row, offset = 0;
-      for (int d = n - 2; d >= 0; --d) {
-        offset += rest % shape[d] * stride[size_t(d)];
-        rest /= shape[d];
-      }
-      const char* src = from + offset * bytes;
-      char* dst = to + row * inner * bytes;
-      if (inner_stride == 1)
-        std::memcpy(dst, src, size_t(inner * bytes));
-      else
-        for (int64_t i = 0; i < inner; ++i)
-          std::memcpy(dst + i * bytes, src + i * inner_stride * bytes, size_t(bytes));
-    }
-  });
-  return y;
-}
 
 /// Rows of `width` bytes between two buffers whose rows lie from_step and to_step bytes apart.
 void copy_rows(Device device, const char* from, int64_t from_step, char* to, int64_t to_step, int64_t width,
@@ -112,7 +71,7 @@ Tensor permute(const Tensor& x, const std::vector<int>& order) {
     check(slot < 0, "permute: dimension ", order[i], " is given twice");
     slot = int(i);
   }
-  const Tensor y = permuted(x, order);
+  const Tensor y = ops::permuted(x, order);
   record("permute", {x}, {y}, [inverse](BackwardContext& c) { c.set(0, permute(c.grad_output(), inverse)); },
          {.double_backward = true});
   return y;
