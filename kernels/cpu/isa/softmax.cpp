@@ -20,10 +20,7 @@ float row_max(const float* x, int64_t n) {
   int64_t i = 0;
   for (; i + kWidth <= n; i += kWidth) best = max(Vec::load(x + i), best);
   if (i < n) best = max(Vec::load_first(x + i, n - i, least), best);
-  float lanes[kWidth], result = least;
-  best.store(lanes);
-  for (int k = 0; k < kWidth; ++k) result = lanes[k] > result ? lanes[k] : result;
-  return result;
+  return fold_lanes(best, [](Vec a, Vec b) { return max(a, b); });
 }
 
 /// Sum over the row of f(i, access), the lanes past the end left out.
