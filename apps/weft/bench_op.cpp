@@ -47,16 +47,17 @@ std::vector<OpSample> measure(const OpCase& c, double seconds, const BenchPlace&
   return result;
 }
 
-/// Rates of what took so long: of multiply-adds where there are any, else of memory; on a GPU of both.
+/// Rates of what took so long: of memory where it is a matter of that, else of multiply-adds; on a GPU of
+/// both.
 nlohmann::json rates(double seconds, double flops, double bytes, const Ceilings& ceilings) {
   nlohmann::json row = {{"milliseconds", seconds * 1e3}};
-  if (flops > 0) {
+  if (flops > 0 && (bytes == 0 || ceilings.gpu)) {
     const double rate = flops / seconds * 1e-9;
     row.update({{"gflops", rate},
                 {ceilings.gpu ? "gemm_gflops" : "peak_gflops", ceilings.gflops},
                 {ceilings.gpu ? "share_of_gemm" : "share_of_peak", rate / ceilings.gflops}});
   }
-  if (bytes > 0 && (flops == 0 || ceilings.gpu)) {
+  if (bytes > 0) {
     const double rate = bytes / seconds * 1e-9;
     row.update({{"gigabytes_per_second", rate},
                 {"copy_gigabytes_per_second", ceilings.gigabytes},
