@@ -59,8 +59,9 @@ TEST_CASE("vector_exp2 and vector_cbrt are as near as they say") {
   CHECK(vector_cbrt(0.0f) == 0);
   CHECK(vector_cbrt(kInfinity) == kInfinity);
   CHECK(vector_cbrt(1e-42f) < 1e-12f);
-  CHECK(vector_exp2(1.5, {}) == std::exp2(1.5));
-  CHECK(vector_cbrt(1.5) == std::cbrt(1.5));
+  // In double the library's, which may differ in the last place from what a compiler computes of a constant.
+  CHECK(vector_exp2(1.5, {}) == doctest::Approx(std::exp2(1.5)).epsilon(1e-15));
+  CHECK(vector_cbrt(1.5) == doctest::Approx(std::cbrt(1.5)).epsilon(1e-15));
 }
 
 #ifdef __x86_64__
