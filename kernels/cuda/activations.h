@@ -6,9 +6,8 @@
 // cost compile time and memory.
 #pragma once
 
-#include "weft/kernels/activation.h"
-#include "weft/kernels/activation_list.h"
 #include "weft/kernels/host_device.h"
+#include "weft/kernels/with_activation.h"
 
 namespace weft::kernels::cuda {
 
@@ -59,20 +58,6 @@ void with_activation(Activation act, F&& f) {
       return f(activations::silu{});
     default:
       return f(AnyActivation{act});
-  }
-}
-
-/// Calls f with the struct of the learned activation `act`.
-template <class F>
-void with_learned_activation(Activation act, F&& f) {
-  switch (act) {
-#define WEFT_CASE(name)  \
-  case Activation::name: \
-    return f(activations::name{});
-    WEFT_FOR_EACH_LEARNED_ACTIVATION(WEFT_CASE)
-#undef WEFT_CASE
-    default:
-      return;
   }
 }
 

@@ -5,8 +5,8 @@
 // kernels.
 #pragma once
 
-#include "weft/kernels/activation_list.h"
 #include "weft/kernels/kernels.h"
+#include "weft/kernels/with_activation.h"
 
 namespace weft::kernels::plain {
 
@@ -40,34 +40,6 @@ T maximum(T a, T b) {
 template <class T>
 T minimum(T a, T b) {
   return a < b || a != a ? a : b;
-}
-
-/// Calls f with the struct of a fixed activation, so that the choice is made once and not at every element.
-template <class F>
-void with_activation(Activation act, F&& f) {
-  switch (act) {
-#define WEFT_CASE(name)  \
-  case Activation::name: \
-    return f(activations::name{});
-    WEFT_FOR_EACH_ACTIVATION(WEFT_CASE)
-#undef WEFT_CASE
-    default:
-      return;
-  }
-}
-
-/// Calls f with the struct of a learned activation.
-template <class F>
-void with_learned_activation(Activation act, F&& f) {
-  switch (act) {
-#define WEFT_CASE(name)  \
-  case Activation::name: \
-    return f(activations::name{});
-    WEFT_FOR_EACH_LEARNED_ACTIVATION(WEFT_CASE)
-#undef WEFT_CASE
-    default:
-      return;
-  }
 }
 
 }  // namespace weft::kernels::plain

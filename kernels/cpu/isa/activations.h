@@ -1,42 +1,11 @@
-// The generated list of activations, and the choice of one for a whole loop.
+// The activations on vectors, and the choice of one for a whole loop that fuses it.
 #pragma once
 
-#include "weft/kernels/activation.h"
 #include "weft/kernels/activation_in_hand.h"
-#include "weft/kernels/activation_list.h"
 #include "weft/kernels/cpu/isa/vec_math.h"
+#include "weft/kernels/with_activation.h"
 
 namespace weft::kernels::WEFT_ISA {
-
-/// Calls f with the struct of a fixed activation.
-template <class F>
-WEFT_INLINE void with_activation(Activation act, F f) {
-  switch (act) {
-#define WEFT_CASE(name)     \
-  case Activation::name:    \
-    f(activations::name{}); \
-    return;
-    WEFT_FOR_EACH_ACTIVATION(WEFT_CASE)
-#undef WEFT_CASE
-    default:
-      return;
-  }
-}
-
-/// Calls f with the struct of a learned activation.
-template <class F>
-WEFT_INLINE void with_learned_activation(Activation act, F f) {
-  switch (act) {
-#define WEFT_CASE(name)     \
-  case Activation::name:    \
-    f(activations::name{}); \
-    return;
-    WEFT_FOR_EACH_LEARNED_ACTIVATION(WEFT_CASE)
-#undef WEFT_CASE
-    default:
-      return;
-  }
-}
 
 #ifdef WEFT_LOOK_UP_FUSED_ACTIVATIONS
 /// Any fixed one, looked up for each vector. In builds with sanitizers, which would take minutes for loops of
@@ -69,11 +38,11 @@ struct weft::kernels::InHand<weft::kernels::WEFT_ISA::AnyActivation, weft::kerne
     param = Vec(a.param);
   }
   Vec forward(Vec z) const {
-    WEFT_ISA::with_activation(act, [&]<class A>(A) { z = A::forward(z, param); });
+    with_activation(act, [&]<class A>(A) { z = A::forward(z, param); });
     return z;
   }
   Vec derivative(Vec z) const {
-    WEFT_ISA::with_activation(act, [&]<class A>(A) { z = A::derivative(z, param); });
+    with_activation(act, [&]<class A>(A) { z = A::derivative(z, param); });
     return z;
   }
 };

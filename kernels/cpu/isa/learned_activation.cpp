@@ -1,7 +1,6 @@
 // Activations with learned parameters over [rows, channels], in strips of a few vectors of channels down a
 // block of rows, so that what belongs to a channel stays in registers. Sums over rows are taken over fixed
 // parts of the rows and merged in their order.
-#include "weft/kernels/activation_in_hand.h"
 #include "weft/kernels/cpu/isa/activations.h"
 #include "weft/kernels/cpu/isa/kernels.h"
 #include "weft/kernels/cpu/isa/scratch.h"
@@ -10,16 +9,13 @@
 namespace weft::kernels::WEFT_ISA {
 namespace {
 
-/// The parameters of a vector of channels.
-template <int count>
-struct Parameters {
-  Vec p[count];
-  template <class At>
-  WEFT_INLINE void load(const LearnedActivationArgs<float>& a, At at, int64_t c) {
-#pragma GCC unroll 4
-    for (int k = 0; k < count; ++k) p[k] = at.load(a.parameters[k] + c);
-  }
-};
+/// The activation of a vector of channels.
+template <class A, class At>
+WEFT_INLINE InHand<A, Vec> in_hand(const LearnedActivationArgs<float>& a, At at, int64_t c) {
+  InHand<A, Vec> act;
+  act.load(a, [=](const float* p) { return at.load(p + c); });
+  return act;
+}
 
 }  // namespace
 
@@ -29,14 +25,14 @@ void learned_activation(const LearnedActivationArgs<float>& args, float* y) {
     parallel_ranges(a.rows, rows_per_task(a.channels), [=](int64_t begin, int64_t end) {
       each_strip(begin, end, a.channels,
                  [=]<int n>(Strip<n>, auto at, int64_t first, int64_t last, int64_t c) {
-                   Parameters<kLearnedCount<A>> of[n];
+                   InHand<A, Vec> act[n];
 #pragma GCC unroll 4
-                   for (int v = 0; v < n; ++v) of[v].load(a, at, c + v * kWidth);
+                   for (int v = 0; v < n; ++v) act[v] = in_hand<A>(a, at, c + v * kWidth);
                    for (int64_t r = first; r < last; ++r)
 #pragma GCC unroll 4
                      for (int v = 0; v < n; ++v) {
                        const int64_t i = r * a.channels + c + v * kWidth;
-                       at.store(A::forward(at.load(a.x + i), of[v].p), y + i);
+                       at.store(act[v].forward(at.load(a.x + i)), y + i);
                      }
                  });
     });
@@ -57,11 +53,11 @@ void learned_activation_backward(const LearnedActivationArgs<float>& args, const
       clear(of_part, count * channels);
       each_strip(parts.begin(part), parts.begin(part + 1), channels,
                  [=]<int n>(Strip<n>, auto at, int64_t first, int64_t last, int64_t c) {
-                   Parameters<count> of[n];
+                   InHand<A, Vec> act[n];
                    Vec total[n][count];
 #pragma GCC unroll 4
                    for (int v = 0; v < n; ++v) {
-                     of[v].load(a, at, c + v * kWidth);
+                     act[v] = in_hand<A>(a, at, c + v * kWidth);
 #pragma GCC unroll 4
                      for (int k = 0; k < count; ++k) total[v][k] = Vec(0.0f);
                    }
@@ -71,10 +67,10 @@ void learned_activation_backward(const LearnedActivationArgs<float>& args, const
                        const int64_t i = r * channels + c + v * kWidth;
                        const Vec x = at.load(a.x + i), g = at.load(dy + i);
                        Vec d[count];
-                       A::gradients(x, of[v].p, d);
+                       act[v].gradients(x, d);
 #pragma GCC unroll 4
                        for (int k = 0; k < count; ++k) total[v][k] = fma(g, d[k], total[v][k]);
-                       at.store(g * A::derivative(x, of[v].p), dx + i);
+                       at.store(g * act[v].derivative(x), dx + i);
                      }
 #pragma GCC unroll 4
                    for (int v = 0; v < n; ++v)
