@@ -1,26 +1,17 @@
 #include "weft/layers/cifar_resnet.h"
 
 #include "weft/engine/ops/shape.h"
+#include "weft/layers/block_options.h"
 #include "weft/layers/init.h"
 
 namespace weft {
-namespace {
-
-Conv2dLayerOptions three(int64_t stride) {
-  return {.kernel = 3, .stride = stride, .padding = 1, .bias = false};
-}
-BatchNormOptions activated(const CifarResNetOptions& o) {
-  return {.activation = o.activation, .activation_param = o.activation_param};
-}
-
-}  // namespace
 
 CifarBlock::CifarBlock(Module& parent, std::string_view name, int64_t in, int64_t out, int64_t stride,
                        const CifarResNetOptions& o, Generator& generator)
     : Module(parent, name),
-      conv1(*this, "conv1", in, out, three(stride), generator),
+      conv1(*this, "conv1", in, out, same(3, stride), generator),
       bn1(*this, "bn1", out, activated(o), generator),
-      conv2(*this, "conv2", out, out, three(1), generator),
+      conv2(*this, "conv2", out, out, same(3, 1), generator),
       bn2(*this, "bn2", out, activated(o), generator),
       stride_(stride),
       added_((out - in) / 2) {
@@ -52,7 +43,7 @@ std::string CifarBlock::description() const {
 }
 
 CifarResNet::CifarResNet(int depth, const CifarResNetOptions& o, Generator& generator)
-    : conv1(*this, "conv1", o.in_channels, 16, three(1), generator),
+    : conv1(*this, "conv1", o.in_channels, 16, same(3, 1), generator),
       bn1(*this, "bn1", 16, activated(o), generator),
       linear(*this, "linear", 64, o.classes, {}, generator),
       depth_(depth) {

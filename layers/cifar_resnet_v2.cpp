@@ -1,35 +1,26 @@
 #include "weft/layers/cifar_resnet_v2.h"
 
 #include "weft/engine/ops/elementwise.h"
+#include "weft/layers/block_options.h"
 #include "weft/layers/init.h"
 
 namespace weft {
-namespace {
-
-Conv2dLayerOptions square(int64_t kernel, int64_t stride = 1) {
-  return {.kernel = kernel, .stride = stride, .padding = kernel / 2, .bias = false};
-}
-BatchNormOptions activated(const CifarResNetV2Options& o) {
-  return {.activation = o.activation, .activation_param = o.activation_param};
-}
-
-}  // namespace
 
 CifarBlockV2::CifarBlockV2(Module& parent, std::string_view name, const Plan& p,
                            const CifarResNetV2Options& o, Generator& generator)
     : Module(parent, name),
-      conv1(*this, "conv1", p.in_channels, p.width, square(1, p.stride), generator),
+      conv1(*this, "conv1", p.in_channels, p.width, same(1, p.stride), generator),
       bn2(*this, "bn2", p.width, activated(o), generator),
-      conv2(*this, "conv2", p.width, p.width, square(3), generator),
+      conv2(*this, "conv2", p.width, p.width, same(3), generator),
       bn3(*this, "bn3", p.width, activated(o), generator),
-      conv3(*this, "conv3", p.width, p.out_channels, square(1), generator),
+      conv3(*this, "conv3", p.width, p.out_channels, same(1), generator),
       stride_(p.stride) {
   check(p.project || (p.in_channels == p.out_channels && p.stride == 1), "CifarBlockV2 ", name, ": ",
         p.in_channels, " input and ", p.out_channels, " output channels, stride ", p.stride,
         "; where they change the shortcut must be a projection");
   if (p.activate) bn1.emplace(*this, "bn1", p.in_channels, activated(o), generator);
   if (p.project)
-    shortcut.emplace(*this, "shortcut", p.in_channels, p.out_channels, square(1, p.stride), generator);
+    shortcut.emplace(*this, "shortcut", p.in_channels, p.out_channels, same(1, p.stride), generator);
 }
 
 Tensor CifarBlockV2::forward(const Tensor& x) {
@@ -42,7 +33,7 @@ std::string CifarBlockV2::description() const {
 }
 
 CifarResNetV2::CifarResNetV2(int depth, const CifarResNetV2Options& o, Generator& generator)
-    : conv1(*this, "conv1", o.in_channels, 16, square(3), generator),
+    : conv1(*this, "conv1", o.in_channels, 16, same(3), generator),
       bn1(*this, "bn1", 16, activated(o), generator),
       bn(*this, "bn", 256, activated(o), generator),
       linear(*this, "linear", 256, o.classes, {}, generator),

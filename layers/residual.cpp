@@ -1,19 +1,12 @@
 #include "weft/layers/residual.h"
 
 #include "weft/engine/ops/elementwise.h"
+#include "weft/layers/block_options.h"
 #include "weft/layers/blur_pool.h"
 #include "weft/layers/init.h"
 
 namespace weft {
 namespace {
-
-Conv2dLayerOptions same(int64_t kernel, int64_t stride = 1) {
-  return {.kernel = kernel, .stride = stride, .padding = kernel / 2, .bias = false};
-}
-
-BatchNormOptions activated(const ResBlockOptions& o) {
-  return {.activation = o.activation, .activation_param = o.activation_param};
-}
 
 // The last batch norm of the main branch applies the activation too, unless something comes in between.
 BatchNormOptions last(const ResBlockOptions& o) {

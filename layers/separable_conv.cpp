@@ -1,15 +1,9 @@
 #include "weft/layers/separable_conv.h"
 
+#include "weft/layers/block_options.h"
 #include "weft/layers/residual.h"
 
 namespace weft {
-namespace {
-
-BatchNormOptions activated(const DepthwiseSeparableConvOptions& o) {
-  return {.activation = o.activation, .activation_param = o.activation_param};
-}
-
-}  // namespace
 
 DepthwiseSeparableConv::DepthwiseSeparableConv(Module& parent, std::string_view name, int64_t in, int64_t out,
                                                const DepthwiseSeparableConvOptions& o, Generator& generator)
