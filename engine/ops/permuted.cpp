@@ -33,6 +33,12 @@ std::vector<Dim> dims_of(const Shape& shape, const std::array<int64_t, Shape::kM
   return dims;
 }
 
+int64_t positions(const std::vector<Dim>& dims) {
+  int64_t n = 1;
+  for (const Dim& d : dims) n *= d.size;
+  return n;
+}
+
 /// Steps through all positions of some dimensions, the last one fastest.
 class Odometer {
  public:
@@ -75,9 +81,7 @@ void copy(std::vector<Dim> dims, const T* from, T* to) {
   const Dim last = dims.back();
   dims.pop_back();
   if (last.from == 1) {
-    int64_t rows = 1;
-    for (const Dim& d : dims) rows *= d.size;
-    kernels::parallel_ranges(rows, 1 + kGrain / last.size, [&](int64_t begin, int64_t end) {
+    kernels::parallel_ranges(positions(dims), 1 + kGrain / last.size, [&](int64_t begin, int64_t end) {
       Odometer at(dims, begin);
       for (int64_t i = begin; i < end; ++i, at.next())
         std::memcpy(to + at.to, from + at.from, size_t(last.size) * sizeof(T));
@@ -90,9 +94,7 @@ void copy(std::vector<Dim> dims, const T* from, T* to) {
   const Dim row = *dense;
   dims.erase(dense);
   const int64_t blocks = (row.size + kRows - 1) / kRows;
-  int64_t planes = 1;
-  for (const Dim& d : dims) planes *= d.size;
-  kernels::parallel_ranges(planes * blocks, 1 + kGrain / (kRows * last.size),
+  kernels::parallel_ranges(positions(dims) * blocks, 1 + kGrain / (kRows * last.size),
                            [&](int64_t begin, int64_t end) {
                              Odometer at(dims, begin / blocks);
                              for (int64_t i = begin; i < end; ++i) {

@@ -49,7 +49,7 @@ void forward(const Conv2dParams& p, const float* x, const float* w, const float*
   parallel_for(plan.tasks(), [&](int64_t i) {
     const DepthwisePlan::Task t = plan.task(i);
     plan.each_run(t, [&](const DepthwiseRun& run) {
-      depthwise_run(plan, run, DepthwiseFill{workspace, bias, y}, x, &repeated, run.dst * p.out_c,
+      depthwise_run(plan, run, DepthwiseFill{workspace, bias, y}, x, repeated, run.dst * p.out_c,
                     run.dst_step * p.out_c);
     });
     if (!stats.mean) return;
@@ -77,16 +77,18 @@ void add_up(const DepthwisePlan& plan, const float* wide, float* dst) {
 /// The input gradient at the positions of two parity classes.
 void fill_class(const DepthwisePlan& plan, const float* dy, const float* weights, float* dx) {
   const int64_t channels = plan.wide / plan.multiplier;
+  const RepeatedChannels as_they_are(plan.wide, 1);
   parallel_for(plan.tasks(), [&](int64_t i) {
     const Scratch wide(plan.multiplier > 1 ? kDepthwiseTile * plan.pitch() : 0);
     plan.each_run(plan.task(i), [&](const DepthwiseRun& run) {
       const int64_t dst = run.dst * channels, step = run.dst_step * channels;
       if (plan.multiplier == 1)
-        return depthwise_run(plan, run, DepthwiseFill{weights, nullptr, dx}, dy, nullptr, dst, step);
+        return depthwise_run(plan, run, DepthwiseFill{weights, nullptr, dx}, dy, as_they_are, dst, step);
       DepthwiseRun tile = run;
       for (int64_t r = 0; r < run.count; r += tile.count, tile.src += tile.count * run.src_step) {
         tile.count = smaller(kDepthwiseTile, run.count - r);
-        depthwise_run(plan, tile, DepthwiseFill{weights, nullptr, wide.get()}, dy, nullptr, 0, plan.pitch());
+        depthwise_run(plan, tile, DepthwiseFill{weights, nullptr, wide.get()}, dy, as_they_are, 0,
+                      plan.pitch());
         for (int64_t j = 0; j < tile.count; ++j)
           add_up(plan, wide.get() + j * plan.pitch(), dx + dst + (r + j) * step);
       }
@@ -115,10 +117,10 @@ void backward_weight(const Conv2dParams& p, const float* x, const float* dy, flo
   const RepeatedChannels repeated(p.in_c, plan.multiplier);
   parallel_for(parts, [&](int64_t part) {
     const DepthwiseSum sum{dy, workspace + part * floats};
-    for (int64_t i = 0; i < floats; ++i) sum.sums[i] = 0;
+    clear(sum.sums, floats);
     for (int64_t i = part * plan.tasks() / parts; i < (part + 1) * plan.tasks() / parts; ++i)
       plan.each_run(plan.task(i), [&](const DepthwiseRun& run) {
-        depthwise_run(plan, run, sum, x, &repeated, run.dst * p.out_c, run.dst_step * p.out_c);
+        depthwise_run(plan, run, sum, x, repeated, run.dst * p.out_c, run.dst_step * p.out_c);
       });
   });
   for (int64_t part = 1; part < parts; ++part)

@@ -11,7 +11,6 @@ constexpr int kDepthwiseTile = 4;
 /// The taps of a destination that fall into the source, and where the first of them reads.
 struct TapsInside {
   int64_t first, count, at;
-  TapsInside() = default;
   TapsInside(const Axis& a, int64_t destination) {
     const int64_t origin = destination * a.step + a.first;
     first = origin < 0 ? ceil_div(-origin, a.tap_step) : 0;

@@ -9,8 +9,8 @@
 
 namespace weft::kernels::WEFT_ISA {
 
-/// Which channels of the input make a vector of wide ones, where a channel has several filters: lane l of
-/// vector i is channel firsts[i] + lanes[i * kWidth + l].
+/// Which channels of a source make a vector of wide ones: where a channel has several filters, lane l of
+/// vector i is channel firsts[i] + lanes[i * kWidth + l], else they are the same.
 class RepeatedChannels {
  public:
   RepeatedChannels(int64_t channels, int64_t multiplier)
@@ -185,13 +185,11 @@ void depthwise_pixels(const Work& work, DepthwiseTile t, int64_t count) {
 }
 
 /// Does the work for a run that reads `src` and whose first destination is `dst` floats from the work's.
-/// `repeated` is null where the source has wide channels.
 template <class Work>
 void depthwise_run(const DepthwisePlan& plan, const DepthwiseRun& run, const Work& work, const float* src,
-                   const RepeatedChannels* repeated, int64_t dst, int64_t dst_step) {
+                   const RepeatedChannels& repeated, int64_t dst, int64_t dst_step) {
   constexpr int64_t kFar = 4 << 20;
-  const bool repeat = repeated && repeated->any();
-  const int64_t pixel = repeat ? repeated->channels() : plan.wide;
+  const int64_t pixel = repeated.channels();
   DepthwiseTile t;
   t.wide = plan.wide;
   t.src = src + run.src * pixel;
@@ -207,9 +205,9 @@ void depthwise_run(const DepthwisePlan& plan, const DepthwiseRun& run, const Wor
   t.weight = run.h.first * t.weight_row + run.w.first * t.weight_step;
   t.far = plan.batch * plan.h.count * plan.w.count * plan.wide > kFar;
   t.channels = pixel;
-  t.lanes = repeat ? repeated->lanes() : nullptr;
-  t.firsts = repeat ? repeated->firsts() : nullptr;
-  if (repeat)
+  t.lanes = repeated.lanes();
+  t.firsts = repeated.firsts();
+  if (repeated.any())
     depthwise_pixels<Work, true>(work, t, run.count);
   else
     depthwise_pixels<Work, false>(work, t, run.count);
