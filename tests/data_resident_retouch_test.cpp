@@ -62,6 +62,12 @@ double distance(const Tensor& a, const Tensor& b, double relative = 0) {
   return most;
 }
 
+std::unique_ptr<BatchLoader> loader_on_gpu(bool resident, const ImageDataset& set,
+                                           const LoaderOptions& options, const BatchOptions& how) {
+  if (resident) return std::make_unique<ResidentLoader>(set, options, how);
+  return std::make_unique<UploadingLoader>(set, options, how);
+}
+
 }  // namespace
 
 TEST_CASE("batches with jitter, erasing and CutMix are the CPU's") {
@@ -81,11 +87,7 @@ TEST_CASE("batches with jitter, erasing and CutMix are the CPU's") {
             BatchOptions here, there{.dtype = dtype, .channels = channels, .fixed_buffers = true};
             if (mix) here.mixup = there.mixup = mix_by_batch, here.cutmix = there.cutmix = true;
             const auto cpu = make_batches(set, options, Device::cpu, here);
-            std::unique_ptr<BatchLoader> gpu;
-            if (resident)
-              gpu = std::make_unique<ResidentLoader>(set, options, there);
-            else
-              gpu = std::make_unique<UploadingLoader>(set, options, there);
+            const auto gpu = loader_on_gpu(resident, set, options, there);
             cpu->begin_epoch(2), gpu->begin_epoch(2);
             int batches = 0;
             while (const auto wanted = cpu->next()) {
@@ -121,11 +123,7 @@ TEST_CASE("batches that are padded and cropped are the CPU's") {
             BatchOptions here, there{.dtype = dtype, .channels = channels, .fixed_buffers = true};
             if (mix) here.mixup = there.mixup = mix_by_batch, here.cutmix = there.cutmix = true;
             const auto cpu = make_batches(set, options, Device::cpu, here);
-            std::unique_ptr<BatchLoader> gpu;
-            if (resident)
-              gpu = std::make_unique<ResidentLoader>(set, options, there);
-            else
-              gpu = std::make_unique<UploadingLoader>(set, options, there);
+            const auto gpu = loader_on_gpu(resident, set, options, there);
             cpu->begin_epoch(2), gpu->begin_epoch(2);
             int batches = 0;
             for (; const auto wanted = cpu->next(); ++batches)

@@ -725,10 +725,23 @@ Conv2dParams square(int64_t batch, int64_t size, int64_t in_c, int64_t out_c, in
   return p;
 }
 
+/// Checks so many of the convolutions that draw() makes; filters larger than the padded image are none.
+template <class Draw>
+void check_drawn(int count, Draw draw) {
+  while (count > 0) {
+    const Conv2dParams p = draw();
+    if (p.in_h + 2 * p.pad_h <= p.dilation_h * (p.kernel_h - 1) ||
+        p.in_w + 2 * p.pad_w <= p.dilation_w * (p.kernel_w - 1))
+      continue;
+    check_conv(p);
+    --count;
+  }
+}
+
 }  // namespace
 
 TEST_CASE("convolution: random geometries") {
-  for (int i = 0; i < 70;) {
+  check_drawn(70, [] {
     Conv2dParams p;
     p.groups = pick(0, 2) == 0 ? pick(1, 4) : 1;
     const bool round = pick(0, 2) == 0;
@@ -745,12 +758,8 @@ TEST_CASE("convolution: random geometries") {
     p.pad_w = pick(0, 3);
     p.in_h = pick(1, 11);
     p.in_w = pick(1, 11);
-    if (p.in_h + 2 * p.pad_h <= p.dilation_h * (p.kernel_h - 1) ||
-        p.in_w + 2 * p.pad_w <= p.dilation_w * (p.kernel_w - 1))
-      continue;
-    check_conv(p);
-    ++i;
-  }
+    return p;
+  });
 }
 
 TEST_CASE("convolution: the shapes of residual networks, small") {
@@ -831,7 +840,7 @@ TEST_CASE("convolution: depthwise and one filter row") {
 }
 
 TEST_CASE("convolution: depthwise, all that a filter can be") {
-  for (int i = 0; i < 60;) {
+  check_drawn(60, [] {
     Conv2dParams p = square(pick(1, 9), 1, pick(2, 40), 1, 1, 1);
     p.groups = p.in_c;
     p.out_c = p.in_c * (pick(0, 1) == 0 ? 1 : pick(2, 5));
@@ -840,19 +849,15 @@ TEST_CASE("convolution: depthwise, all that a filter can be") {
     p.dilation_h = pick(1, 3), p.dilation_w = pick(1, 3);
     p.pad_h = pick(0, 4), p.pad_w = pick(0, 4);
     p.in_h = pick(1, 12), p.in_w = pick(1, 40);
-    if (p.in_h + 2 * p.pad_h <= p.dilation_h * (p.kernel_h - 1) ||
-        p.in_w + 2 * p.pad_w <= p.dilation_w * (p.kernel_w - 1))
-      continue;
-    check_conv(p);
-    ++i;
-  }
+    return p;
+  });
   Conv2dParams p = square(3, 150, 64, 64, 3, 1);  // more than a cache holds
   p.groups = 64;
   check_conv(p);
 }
 
 TEST_CASE("convolution: groups of few channels") {
-  for (int i = 0; i < 40;) {
+  check_drawn(40, [] {
     Conv2dParams p = square(pick(1, 3), 1, 1, 1, 1, 1);
     p.groups = pick(2, 20);
     p.in_c = p.groups * pick(1, 17);
@@ -862,12 +867,8 @@ TEST_CASE("convolution: groups of few channels") {
     p.dilation_h = pick(1, 2), p.dilation_w = pick(1, 3);
     p.pad_h = pick(0, 3), p.pad_w = pick(0, 3);
     p.in_h = pick(1, 11), p.in_w = pick(1, 25);
-    if (p.in_h + 2 * p.pad_h <= p.dilation_h * (p.kernel_h - 1) ||
-        p.in_w + 2 * p.pad_w <= p.dilation_w * (p.kernel_w - 1))
-      continue;
-    check_conv(p);
-    ++i;
-  }
+    return p;
+  });
   for (int64_t width : {2, 4, 8, 16})
     for (int64_t stride : {1, 2}) {
       Conv2dParams p = square(2, 33, 64, 64, 3, stride);
@@ -877,19 +878,15 @@ TEST_CASE("convolution: groups of few channels") {
 }
 
 TEST_CASE("convolution: few input channels") {
-  for (int i = 0; i < 30;) {
+  check_drawn(30, [] {
     Conv2dParams p = square(pick(1, 3), 1, pick(1, 4), pick(1, 70), 1, 1);
     p.kernel_h = pick(1, 5), p.kernel_w = pick(1, 5);
     p.stride_h = pick(1, 3), p.stride_w = pick(1, 3);
     p.dilation_h = pick(1, 3), p.dilation_w = pick(1, 3);
     p.pad_h = pick(0, 3), p.pad_w = pick(0, 3);
     p.in_h = pick(1, 20), p.in_w = pick(1, 60);
-    if (p.in_h + 2 * p.pad_h <= p.dilation_h * (p.kernel_h - 1) ||
-        p.in_w + 2 * p.pad_w <= p.dilation_w * (p.kernel_w - 1))
-      continue;
-    check_conv(p);
-    ++i;
-  }
+    return p;
+  });
 }
 
 TEST_CASE("convolution: what is not finite stays in its group") {
