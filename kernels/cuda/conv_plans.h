@@ -9,7 +9,8 @@
 
 namespace weft::kernels::cuda {
 
-/// All that decides about a convolution's algorithm.
+/// All that decides about a convolution's algorithm. All its memory is aligned to 16 bytes: cuDNN makes
+/// plans for less, but some of them fail.
 struct ConvKey {
   ConvPass pass = ConvPass::forward;
   cudnnDataType_t type = CUDNN_DATA_FLOAT;
@@ -18,7 +19,6 @@ struct ConvKey {
   bool deterministic = false;  ///< the same bits each time
   bool exact = false;          ///< the plain sums: neither Winograd nor FFT
   bool stats = false;          ///< forward: also the sums of y and of y^2 over all pixels, [out_c] in float
-  int64_t alignment = 16;      ///< of all pointers, in bytes, at most 16
 
   bool operator==(const ConvKey&) const = default;
   /// All of it, in words: "forward bf16 64x32x32x64 ...".

@@ -1,6 +1,6 @@
 // Convolutions by cuDNN. Which of its plans computes a shape is found at the first call: the first that
-// suits, or the fastest of some, with cuBLASLt's product among them for 1x1 filters. A shape without a plan
-// runs on the plain kernels.
+// suits, or the fastest of some, with cuBLASLt's product among them for 1x1 filters. A shape without a plan,
+// and memory that is not aligned to 16 bytes, is for the plain kernels.
 #include "weft/kernels/convolution.h"
 
 #include <algorithm>
@@ -215,22 +215,20 @@ const Choice& choose(State& s, const ConvKey& key, const Buffers& b) {
   return s.choices[key] = first.empty() ? Choice{} : Choice{Choice::Kind::plan, first.front()};
 }
 
-/// A power of two, at most 16, that divides all addresses.
-int64_t alignment(const Buffers& b) {
-  const uintptr_t bits = reinterpret_cast<uintptr_t>(b.x) | reinterpret_cast<uintptr_t>(b.w) |
-                         reinterpret_cast<uintptr_t>(b.y) | 16u;
-  return int64_t(bits & (~bits + 1));
+/// Whether cuDNN may see them.
+bool aligned(const Buffers& b) {
+  return std::ranges::all_of(std::array{b.x, b.w, b.y},
+                             [](void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; });
 }
 
 template <class T>
-ConvKey key_of(ConvPass pass, const Conv2dParams& p, const Buffers& b) {
+ConvKey key_of(ConvPass pass, const Conv2dParams& p) {
   return {.pass = pass,
           .type = cudnn::data_type<T>(),
           .params = p,
           .tf32 = std::is_same_v<T, float> && allow_tf32(),
           .deterministic = deterministic(),
-          .exact = exact(),
-          .alignment = alignment(b)};
+          .exact = exact()};
 }
 
 /// One pass, of which x, w or y is the output.
@@ -246,9 +244,11 @@ void convolution(ConvPass pass, const Conv2dParams& p, const T* x, const T* w, c
       check(cudaMemsetAsync(outputs[int(pass)], 0, size_t(n) * sizeof(T), stream()), "cudaMemsetAsync");
     return;
   }
+  if (!aligned(b))
+    return plain_convolution(pass, p, static_cast<T*>(b.x), static_cast<T*>(b.w), static_cast<T*>(b.y));
   State& s = state();
   const std::lock_guard lock(s.mutex);
-  const ConvKey key = key_of<T>(pass, p, b);
+  const ConvKey key = key_of<T>(pass, p);
   const Choice& choice = choose<T>(s, key, b);
   execute<T>(s, key, choice, b, choice.workspace() > 0 ? scratch(choice.workspace()) : nullptr);
 }
@@ -340,9 +340,10 @@ template <class T>
 bool convolution_stats(const Conv2dParams& p, const T* x, const T* w, T* y, float* mean, float* var) {
   if (!conv_fused_stats() || deterministic() || p.multiply_adds() == 0) return false;
   const Buffers b{const_cast<T*>(x), const_cast<T*>(w), y};
+  if (!aligned(b)) return false;
   State& s = state();
   const std::lock_guard lock(s.mutex);
-  ConvKey key = key_of<T>(ConvPass::forward, p, b);
+  ConvKey key = key_of<T>(ConvPass::forward, p);
   key.stats = true;
   const std::string folder = plan_cache_folder();
   const Choice* choice = known_choice(s, key, folder);
