@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 
+#include "support/cuda_switches.h"
 #include "support/device_arrays.h"
 #include "support/errors.h"
 #include "weft/engine/allocator.h"
@@ -220,21 +221,10 @@ void compare(const Case& c, DType dtype, double tolerance) {
   }
 }
 
-struct Exact {
-  Exact() {
-    set_exact(true);
-    kernels::cuda::set_allow_tf32(false);
-  }
-  ~Exact() {
-    set_exact(false);
-    kernels::cuda::set_allow_tf32(true);
-  }
-};
-
 }  // namespace
 
 TEST_CASE("ops and their gradients, f32") {
-  const Exact exact;
+  const test::ExactFloat exact;
   for (const Case& c : cases()) compare(c, DType::f32, 1e-5);
   for (const Case& c : norm_cases()) compare(c, DType::f32, 1e-5);
 }
@@ -254,7 +244,7 @@ TEST_CASE("ops and their gradients, f16") {
 }
 
 TEST_CASE("attention, and gradients that add up over tapes and uses") {
-  const Exact exact;
+  const test::ExactFloat exact;
   for (const DType dtype : {DType::f32, DType::bf16}) {
     manual_seed(3);
     XResNet here(18, {.self_attention = true, .classes = 3}),
@@ -333,6 +323,7 @@ TEST_CASE("memory that can't be had is an error, and the engine goes on") {
 }
 
 TEST_CASE("a captured step gives the bits of the eager one, and its memory stays its own") {
+  const test::SameBits same_bits;
   const auto train = [](bool captured) {
     manual_seed(5);
     XResNet net(18, {.classes = 4});

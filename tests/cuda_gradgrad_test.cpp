@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "support/cuda_switches.h"
 #include "support/device_arrays.h"
 #include "support/errors.h"
 #include "weft/kernels/cuda.h"
@@ -64,8 +65,7 @@ TEST_CASE("second derivatives on the GPU are those of the reference") {
     along_wide.push_back(Tensor::normal(s, 0, 1, generator).to(DType::f64));
   }
   const Second expected = second(wide, along_wide, DType::f64);
-  const bool tf32 = kernels::cuda::allow_tf32();
-  kernels::cuda::set_allow_tf32(false);
+  const test::ExactFloat exact;
   for (const DType compute : {DType::f32, DType::f16, DType::bf16}) {
     const double tolerance = compute == DType::f32 ? 1e-4 : compute == DType::f16 ? 3e-2 : 0.2;
     CAPTURE(compute);
@@ -83,7 +83,6 @@ TEST_CASE("second derivatives on the GPU are those of the reference") {
       CHECK(distance(got.penalty[i], expected.penalty[i]) < tolerance);
     }
   }
-  kernels::cuda::set_allow_tf32(tf32);
 }
 
 TEST_CASE("NaN is traced on the GPU") {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "support/cuda_switches.h"
 #include "support/device_arrays.h"
 #include "support/errors.h"
 #include "weft/weft.h"
@@ -258,6 +259,7 @@ TEST_CASE("rrelu on a GPU draws what the CPU draws") {
 }
 
 TEST_CASE("a model with each of them gives the CPU's loss and gradients") {
+  const ExactFloat exact;
   for (int i = kActivationCount; i < kAllActivationCount; ++i) {
     const auto act = Activation(i);
     CAPTURE(std::string(activation_name(act)));

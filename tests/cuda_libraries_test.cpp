@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "support/cuda_switches.h"
 #include "weft/kernels/convolution.h"
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/convolution_kernels.h"
@@ -98,13 +99,6 @@ double distance(const std::vector<double>& a, const std::vector<double>& b) {
 }
 template <class T>
 constexpr double kTolerance = sizeof(T) == 4 ? 1e-5 : 1e-2;
-
-/// Float is float, for as long as this lives.
-struct ExactFloat {
-  bool before = cuda::allow_tf32();
-  ExactFloat() { cuda::set_allow_tf32(false); }
-  ~ExactFloat() { cuda::set_allow_tf32(before); }
-};
 
 std::string text(const Conv2dParams& p) {
   std::string s;
@@ -247,7 +241,7 @@ void run(const Problem<T>& c, bool with_bias) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("convolutions are the reference's", T, float, bf16, f16) {
-  const ExactFloat exact;
+  const test::ExactFloat exact;
   for (const Conv2dParams& p : shapes())
     for (const int64_t shift : {0, 1}) {
       INFO(text(p), "shift ", shift);
@@ -260,19 +254,20 @@ TEST_CASE_TEMPLATE("convolutions are the reference's", T, float, bf16, f16) {
     }
 }
 
-TEST_CASE("TF32 keeps three digits") {
+TEST_CASE("TF32 keeps nearly three digits") {
   const Conv2dParams p{
       .batch = 2, .in_h = 16, .in_w = 16, .in_c = 32, .out_c = 64, .kernel_h = 3, .kernel_w = 3};
   const Problem<float> c(p);
   REQUIRE(cuda::allow_tf32());
   run(c, false);
-  CHECK(distance(c.Y.values(), c.y(false)) < 1e-3);
-  CHECK(distance(c.DX.values(), c.dx()) < 1e-3);
-  CHECK(distance(c.DW.values(), c.dw()) < 1e-3);
+  // 2^-10 of each operand is lost where digits are cut off and not rounded.
+  CHECK(distance(c.Y.values(), c.y(false)) < 2e-3);
+  CHECK(distance(c.DX.values(), c.dx()) < 2e-3);
+  CHECK(distance(c.DW.values(), c.dw()) < 2e-3);
 }
 
 TEST_CASE_TEMPLATE("convolution and the statistics of its channels", T, float, bf16, f16) {
-  const ExactFloat exact;
+  const test::ExactFloat exact;
   bool fused = false;
   SUBCASE("apart") {}
   SUBCASE("in one kernel, where that is faster") { fused = true; }
@@ -350,7 +345,7 @@ TEST_CASE("mean and variance from sums") {
 }
 
 TEST_CASE_TEMPLATE("deterministic convolutions give the same bits each time", T, float, bf16) {
-  cuda::set_deterministic(true);
+  const test::SameBits same_bits;
   for (const Conv2dParams& p : shapes()) {
     INFO(text(p));
     const Problem<T> c(p);
@@ -361,7 +356,6 @@ TEST_CASE_TEMPLATE("deterministic convolutions give the same bits each time", T,
     CHECK(c.DX.values() == dx);
     CHECK(c.DW.values() == dw);
   }
-  cuda::set_deterministic(false);
 }
 
 TEST_CASE_TEMPLATE("a captured step computes what an eager one does", T, float, bf16) {
@@ -388,8 +382,9 @@ TEST_CASE_TEMPLATE("a captured step computes what an eager one does", T, float, 
   for (const double v : c.DW.values()) CHECK(v == 0);
   cuda::upload(c.X.data(), c.x.data(), int64_t(c.x.size() * sizeof(T)));
   graph->launch();
-  CHECK(c.Y.values() == y);
-  CHECK(c.DW.values() == dw);
+  // Up to the order of sums, which the fastest convolution may have left open.
+  CHECK(distance(c.Y.values(), y) < kTolerance<T>);
+  CHECK(distance(c.DW.values(), dw) < kTolerance<T>);
 }
 
 TEST_CASE("a convolution of nothing is zero") {
@@ -400,7 +395,7 @@ TEST_CASE("a convolution of nothing is zero") {
 }
 
 TEST_CASE_TEMPLATE("matrix products are the reference's", T, float, bf16, f16) {
-  const ExactFloat exact;
+  const test::ExactFloat exact;
   for (int round = 0; round < 150; ++round) {
     GemmParams p{.m = any_of({1, 2, 3, 10, 17, 64, 129}),
                  .n = any_of({1, 3, 8, 10, 31, 96}),

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "support/cuda_switches.h"
 #include "support/errors.h"
 #include "support/golden.h"
 #include "support/optim_problem.h"
@@ -110,6 +111,7 @@ void set_rates(Optimizer& optimizer, int64_t t) {
 }  // namespace
 
 TEST_CASE("20 steps are those of the CPU") {
+  const test::ExactFloat exact;  // for Muon's products
   for (bool missing : {false, true})
     for (const NamedOptimizer& named : all_optimizers()) {
       INFO(named.name, missing ? " with gradients missing" : "");
@@ -161,6 +163,7 @@ TEST_CASE("a captured step, launched 5 times, does what 5 steps do, bit for bit"
 }
 
 TEST_CASE("state goes from one device to the other and back") {
+  const test::ExactFloat exact;
   const std::string file =
       (std::filesystem::temp_directory_path() / "weft_cuda_optim_test.safetensors").string();
   for (const NamedOptimizer& named : all_optimizers())
@@ -376,6 +379,7 @@ constexpr GradScalerOptions kQuick{.init_scale = 1024, .growth_interval = 3};
 }  // namespace
 
 TEST_CASE("GradScaler leaves out the steps that it leaves out on the CPU") {
+  const test::ExactFloat exact;
   for (const NamedOptimizer& named : all_optimizers()) {
     INFO(named.name);
     const Model cpu(Device::cpu), gpu(Device::cuda);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 
+#include "support/cuda_switches.h"
 #include "support/device_arrays.h"
 #include "weft/weft.h"
 
@@ -78,6 +79,7 @@ const Forward plain = [](Module& m, const Tensor& x) { return m(x); };
 }  // namespace
 
 TEST_CASE("norms and convolutions") {
+  const test::ExactFloat exact;
   Generator g(20);
   const Tensor image = Tensor::normal({2, 6, 5, 16}, 0.5, 1, g), line = Tensor::normal({2, 9, 8}, 0, 1, g);
   for (const DType dtype : {DType::f32, DType::bf16}) {
@@ -105,6 +107,7 @@ TEST_CASE("norms and convolutions") {
 }
 
 TEST_CASE("attention and transformers") {
+  const test::ExactFloat exact;
   Generator g(22);
   const Tensor x = Tensor::normal({2, 5, 8}, 0, 1, g);
   const Tensor padding = Tensor::from<uint8_t>({0, 0, 0, 1, 1, 1, 1, 1, 1, 1}, {2, 5});

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "support/cuda_switches.h"
 #include "weft/weft.h"
 
 using namespace weft;
@@ -106,7 +107,7 @@ double distance(const Result& a, const Result& b) {
 }  // namespace
 
 TEST_CASE("the GPU trains as the CPU does, captured or not, to the same bits") {
-  kernels::cuda::set_allow_tf32(false);
+  const test::ExactFloat exact;
   for (const training::TrainerOptions& options :
        {training::TrainerOptions{}, training::TrainerOptions{.clip_grad_norm = 0.5, .accumulate = 3}}) {
     const Result cpu = trained(Device::cpu, options), captured = trained(Device::cuda, options);
@@ -145,6 +146,7 @@ TEST_CASE("stopped after a step it goes on to the same bits") {
 }
 
 TEST_CASE("a regression, whose targets are no labels") {
+  const test::ExactFloat exact;
   struct Line : Module {
     Linear map{*this, "map", 6, 2};
     Tensor forward(const Tensor& x) override { return map(x); }
