@@ -8,16 +8,19 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support/cuda_switches.h"
 #include "weft/kernels/convolution.h"
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/convolution_kernels.h"
+#include "weft/kernels/cuda/plan_cache.h"
 #include "weft/kernels/cuda/timing.h"
 
 namespace fs = std::filesystem;
@@ -320,6 +323,32 @@ TEST_CASE_TEMPLATE("the bias is added to every row", T, float, bf16, f16) {
     }
 }
 
+TEST_CASE_TEMPLATE("channels are padded to 8 and cut again", T, bf16, f16) {
+  const auto bits = [](T* x) { return reinterpret_cast<uint16_t*>(x); };
+  for (const int64_t channels : {1, 2, 3, 4, 5, 6, 7, 8})
+    for (const int64_t rows : {1, 3, 255, 1024, 1025, 5003}) {
+      CAPTURE(channels);
+      CAPTURE(rows);
+      const std::vector<T> x = uniform<T>(rows * channels);
+      const size_t end = size_t(rows) * 8;
+      const Array<T> X(x, rows % 2), P(poison<T>(rows * 8 + 8)), Y(poison<T>(rows * channels + 1), 1);
+      cuda::pad_channels(rows, channels, bits(X.data()), bits(P.data()));
+      const std::vector<double> padded = P.values();
+      int wrong = 0;
+      for (size_t i = 0; i < end; ++i) {
+        const size_t c = i % 8;
+        wrong += padded[i] != (int64_t(c) < channels ? double(x[i / 8 * size_t(channels) + c]) : 0.0);
+      }
+      CHECK(wrong == 0);
+      CHECK(std::all_of(padded.begin() + int64_t(end), padded.end(), [](double v) { return std::isnan(v); }));
+      cuda::cut_channels(rows, channels, bits(P.data()), bits(Y.data()));
+      std::vector<double> y = Y.values();
+      CHECK(std::isnan(y.back()));
+      y.pop_back();
+      CHECK(y == wide(x));
+    }
+}
+
 TEST_CASE("mean and variance from sums") {
   for (const int64_t channels : {1, 3, 300}) {
     const int64_t count = 1000;
@@ -511,6 +540,60 @@ TEST_CASE("choices go to the folder, and a damaged file does no harm") {
   CHECK(files == 3);
   run(c, false);
   CHECK(distance(c.Y.values(), c.y(false)) < 1e-2);
+  cuda::set_plan_cache_folder("");
+  fs::remove_all(folder);
+}
+
+TEST_CASE_TEMPLATE("few channels run on plans for 8, which come from the folder", T, bf16, f16) {
+  const fs::path folder = fs::temp_directory_path() / ("weft_padded_" + std::to_string(generator()()));
+  cuda::set_plan_cache_folder(folder.string());
+  const auto& k = cuda::table<T>();
+  const auto both = [&](const Problem<T>& c) {
+    k.conv2d_forward(c.p, c.X.data(), c.W.data(), nullptr, c.Y.data(), nullptr);
+    k.conv2d_backward_weight(c.p, c.X.data(), c.DY.data(), c.DW.data(), nullptr);
+  };
+  // Shapes that no other test has: their choices are made here.
+  Conv2dParams p{.batch = 3,
+                 .in_h = 19,
+                 .in_w = 23,
+                 .in_c = 8,
+                 .out_c = 48,
+                 .kernel_h = 3,
+                 .kernel_w = 3,
+                 .stride_h = 2,
+                 .stride_w = 2,
+                 .pad_h = 1,
+                 .pad_w = 1};
+  both(Problem<T>(p));
+  std::vector<std::pair<std::string, std::string>> found;  // keys and plans
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    std::ifstream file(entry.path());
+    const std::string text{std::istreambuf_iterator<char>(file), {}}, name = "\"key\":\"";
+    const size_t begin = text.find(name) + name.size();
+    const std::string key = text.substr(begin, text.find('"', begin) - begin);
+    const auto plan = cuda::read_plan(folder.string(), key);
+    REQUIRE(plan);
+    found.emplace_back(key, *plan);
+  }
+  REQUIRE(found.size() == 2);
+  for (p.in_c = 1; p.in_c < 8; ++p.in_c) {
+    CAPTURE(p.in_c);
+    const std::string channels = std::to_string(p.in_c) + " ";
+    for (auto [key, plan] : found) {
+      for (const std::string before : {"x3x19x23x", "w48x3x3x"})
+        key.replace(key.find(before) + before.size(), 2, channels);
+      REQUIRE(cuda::write_plan(folder.string(), key, "padded " + plan));
+    }
+    const auto files = [&] {
+      return std::distance(fs::directory_iterator(folder), fs::directory_iterator());
+    };
+    const auto written = files();
+    const Problem<T> c(p);
+    both(c);
+    CHECK(files() == written);  // nothing else was chosen
+    CHECK(distance(c.Y.values(), c.y(false)) < kTolerance<T>);
+    CHECK(distance(c.DW.values(), c.dw()) < kTolerance<T>);
+  }
   cuda::set_plan_cache_folder("");
   fs::remove_all(folder);
 }

@@ -17,6 +17,7 @@
 #include <set>
 
 #include "weft/apps/weft/bench_op.h"
+#include "weft/kernels/cuda/conv_padded.h"
 #include "weft/kernels/cuda/conv_plans.h"
 #include "weft/kernels/cuda/plan_cache.h"
 #include "weft/layers/xresnet.h"
@@ -196,6 +197,39 @@ TEST_CASE("odd shapes have plans") {
   for (const Conv2dParams& p : shapes)
     for (const ConvKey& key : keys_of(p))
       CHECK_MESSAGE(!conv_plans(key, target(), 1, kMaxWorkspace).empty(), key.text());
+}
+
+TEST_CASE("few channels of 16 bits can be padded to 8, for which there are plans") {
+  const Conv2dParams stem{.batch = 256,
+                          .in_h = 128,
+                          .in_w = 128,
+                          .in_c = 3,
+                          .out_c = 32,
+                          .kernel_h = 3,
+                          .kernel_w = 3,
+                          .stride_h = 2,
+                          .stride_w = 2,
+                          .pad_h = 1,
+                          .pad_w = 1};
+  const int64_t bytes = padded_bytes(stem);
+  CHECK(bytes == 256 * 128 * 128 * 16 + (32 * 9 * 16 + 255) / 256 * 256);
+  for (const ConvKey& key : keys_of(stem)) {
+    INFO(key.text());
+    REQUIRE(can_pad(key) == (key.type != CUDNN_DATA_FLOAT && key.pass != ConvPass::backward_input));
+    if (!can_pad(key)) continue;
+    const ConvKey wide = padded_key(key);
+    CHECK(wide.params.in_c == 8);
+    CHECK(wide.deterministic == key.deterministic);
+    CHECK(!can_pad(wide));
+    CHECK(conv_plans(wide, target(), 5, kMaxWorkspace - bytes).size() >= 3);
+  }
+  ConvKey key{.type = CUDNN_DATA_HALF, .params = stem};
+  CHECK(can_pad(key));
+  key.stats = true;
+  CHECK(!can_pad(key));
+  key.stats = false;
+  key.params.groups = 3;
+  CHECK(!can_pad(key));
 }
 
 TEST_CASE("engines keep what a key asks for") {

@@ -1,6 +1,7 @@
 // Convolutions by cuDNN. Which of its plans computes a shape is found at the first call: the first that
-// suits, or the fastest of some, with cuBLASLt's product among them for 1x1 filters. A shape without a plan,
-// and memory that is not aligned to 16 bytes, is for the plain kernels.
+// suits, or the fastest of some, with cuBLASLt's product among them for 1x1 filters, and plans for 8 channels
+// where there are fewer. A shape without a plan, and memory that is not aligned to 16 bytes, is for the plain
+// kernels.
 #include "weft/kernels/convolution.h"
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "weft/kernels/cuda/conv_padded.h"
 #include "weft/kernels/cuda/conv_plans.h"
 #include "weft/kernels/cuda/convolution_kernels.h"
 #include "weft/kernels/cuda/cudnn.h"
@@ -29,16 +31,24 @@ namespace {
 constexpr int64_t kMaxWorkspace = int64_t{256} << 20;
 constexpr int64_t kSmallWorkspace = int64_t{16} << 20;  // where the GPU's memory is short
 constexpr size_t kMaxCandidates = 10;                   // as PyTorch's torch.backends.cudnn.benchmark_limit
+constexpr size_t kMaxPadded = 5;                        // beside these
 
 /// How to compute one key.
 struct Choice {
-  enum class Kind { plan, gemm, plain, apart };  // apart: the statistics in a pass of their own
+  enum class Kind {
+    plan,
+    padded,  // the plan is that of 8 channels
+    gemm,
+    plain,
+    apart  // the statistics in a pass of their own
+  };
   Kind kind = Kind::plain;
   std::shared_ptr<const cudnn::Plan> plan;
   bool measured = false;  // or just the first that suits
   bool lasting = true;    // or only until there is more memory
+  int64_t copies = 0;     // bytes before the plan's workspace
 
-  int64_t workspace() const { return plan ? plan->workspace() : 0; }
+  int64_t workspace() const { return plan ? copies + plan->workspace() : 0; }
 };
 
 struct Buffers {
@@ -102,6 +112,8 @@ void execute(const State& s, const ConvKey& key, const Choice& choice, const Buf
       return choice.plan->execute(s.handle, std::span(ids).first(count), std::span(pointers).first(count),
                                   workspace);
     }
+    case Choice::Kind::padded:
+      return execute_padded(s.handle, key, *choice.plan, b.x, b.w, b.y, workspace);
     case Choice::Kind::gemm:
       return run_product(key.pass, key.params, x, w, y);
     case Choice::Kind::plain:
@@ -120,6 +132,10 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
   std::vector<Choice> candidates;
   for (auto& plan : conv_plans(key, s.target(), kMaxCandidates, kMaxWorkspace))
     candidates.push_back({Choice::Kind::plan, std::move(plan)});
+  const int64_t copies = padded_bytes(key.params);
+  if (can_pad(key) && copies <= kMaxWorkspace)
+    for (auto& plan : conv_plans(padded_key(key), s.target(), kMaxPadded, kMaxWorkspace - copies))
+      candidates.push_back({.kind = Choice::Kind::padded, .plan = std::move(plan), .copies = copies});
   if (is_product(key.params)) candidates.push_back({Choice::Kind::gemm, nullptr});
   if (candidates.empty()) candidates.push_back({Choice::Kind::plain, nullptr});
 
@@ -161,17 +177,25 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
 
 // --- choosing ---
 
-Choice from_text(const State& s, const std::string& text) {
+const std::string kPadded = "padded ";  // before the plan
+
+Choice from_text(const State& s, const ConvKey& key, const std::string& text) {
   if (text == "gemm") return {Choice::Kind::gemm, nullptr, true};
   if (text == "plain") return {Choice::Kind::plain, nullptr, true};
   if (text == "apart") return {Choice::Kind::apart, nullptr, true};
-  return {Choice::Kind::plan, std::make_shared<const cudnn::Plan>(text, s.target()), true};
+  const bool padded = text.starts_with(kPadded);
+  const std::string plan = padded ? text.substr(kPadded.size()) : text;
+  return {.kind = padded ? Choice::Kind::padded : Choice::Kind::plan,
+          .plan = std::make_shared<const cudnn::Plan>(plan, s.target()),
+          .measured = true,
+          .copies = padded ? padded_bytes(key.params) : 0};
 }
 std::string to_text(const Choice& choice) {
-  return choice.kind == Choice::Kind::gemm    ? "gemm"
-         : choice.kind == Choice::Kind::plain ? "plain"
-         : choice.kind == Choice::Kind::apart ? "apart"
-                                              : choice.plan->json();
+  return choice.kind == Choice::Kind::gemm     ? "gemm"
+         : choice.kind == Choice::Kind::plain  ? "plain"
+         : choice.kind == Choice::Kind::apart  ? "apart"
+         : choice.kind == Choice::Kind::padded ? kPadded + choice.plan->json()
+                                               : choice.plan->json();
 }
 
 /// Whether a choice can be measured now: not where it may not differ from run to run, and not in a capture.
@@ -187,7 +211,7 @@ const Choice* known_choice(State& s, const ConvKey& key, const std::string& fold
   if (known != s.choices.end() && known->second.measured) return &known->second;
   if (!folder.empty() && !key.deterministic)
     if (const auto text = read_plan(folder, s.name_of(key))) try {
-        return &(s.choices[key] = from_text(s, *text));
+        return &(s.choices[key] = from_text(s, key, *text));
       } catch (const Error&) {
         // Of a device that only shares its name with this one: find another.
       }

@@ -1,6 +1,7 @@
 #include "weft/kernels/cuda/convolution_kernels.h"
 
 #include "weft/kernels/cuda/device.h"
+#include "weft/kernels/cuda/wide.h"
 
 namespace weft::kernels::cuda {
 namespace {
@@ -31,6 +32,32 @@ __global__ void __launch_bounds__(kBlock)
   const double m = double(sums[c]) / count, v = double(squares[c]) / count - m * m;
   mean[c] = float(m);
   var[c] = v < 0 ? 0.0f : float(v);  // NaN stays
+}
+
+constexpr int kRows = 4;  // of a thread: so many loads are under way
+
+/// Neighbouring threads have neighbouring rows, and write them in one piece.
+__global__ void __launch_bounds__(kBlock)
+    pad_kernel(int64_t rows, int channels, const uint16_t* __restrict__ x, uint16_t* __restrict__ padded) {
+  const int64_t first = int64_t(blockIdx.x) * (kBlock * kRows) + threadIdx.x;
+  Pack<uint16_t, 8> row[kRows];
+#pragma unroll
+  for (int i = 0; i < kRows; ++i) {
+    const int64_t r = first + i * kBlock;
+#pragma unroll
+    for (int c = 0; c < 8; ++c) row[i].v[c] = c < channels && r < rows ? x[r * channels + c] : uint16_t{0};
+  }
+#pragma unroll
+  for (int i = 0; i < kRows; ++i) {
+    const int64_t r = first + i * kBlock;
+    if (r < rows) store(padded + r * 8, row[i]);
+  }
+}
+
+__global__ void __launch_bounds__(kBlock)
+    cut_kernel(int64_t rows, int channels, const uint16_t* __restrict__ padded, uint16_t* __restrict__ y) {
+  const int64_t i = int64_t(blockIdx.x) * kBlock + threadIdx.x;
+  if (i < rows * channels) y[i] = padded[i / channels * 8 + i % channels];
 }
 
 /// What the kernels need of Conv2dParams.
@@ -150,6 +177,14 @@ void stats_from_sums(int64_t channels, int64_t count, const float* sums, const f
                      float* var) {
   launch(stats_kernel, dim3(blocks_for(channels, kBlock)), dim3(kBlock), channels, double(count), sums,
          squares, mean, var);
+}
+
+void pad_channels(int64_t rows, int64_t channels, const uint16_t* x, uint16_t* padded) {
+  launch(pad_kernel, dim3(blocks_for(rows, kBlock * kRows)), dim3(kBlock), rows, channels, x, padded);
+}
+
+void cut_channels(int64_t rows, int64_t channels, const uint16_t* padded, uint16_t* y) {
+  launch(cut_kernel, dim3(blocks_for(rows * channels, kBlock)), dim3(kBlock), rows, channels, padded, y);
 }
 
 template <class T>

@@ -1,5 +1,8 @@
-// Kernels beside cuDNN's: the bias, and the plain sums for shapes that cuDNN has no plan for.
+// Kernels beside cuDNN's: the bias, the padding of few channels, and the plain sums for what cuDNN has no
+// plan for.
 #pragma once
+
+#include <cstdint>
 
 #include "weft/kernels/kernels.h"
 
@@ -17,5 +20,11 @@ void stats_from_sums(int64_t channels, int64_t count, const float* sums, const f
 /// speed. In each pass the order is x (or dx), w (or dw), y (or dy); one of them is written.
 template <class T>
 void plain_convolution(ConvPass pass, const Conv2dParams& p, T* x, T* w, T* y);
+
+/// Rows of 8 16-bit numbers from rows of `channels`, which is at most 8: zeros behind these. `padded` is
+/// aligned to 16 bytes.
+void pad_channels(int64_t rows, int64_t channels, const uint16_t* x, uint16_t* padded);
+/// The way back: the first `channels` of each row of 8.
+void cut_channels(int64_t rows, int64_t channels, const uint16_t* padded, uint16_t* y);
 
 }  // namespace weft::kernels::cuda
