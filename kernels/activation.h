@@ -61,6 +61,11 @@ constexpr bool is_learned(Activation act) {
 }
 /// Whether it draws random numbers in training.
 constexpr bool is_random(Activation act) { return !is_fixed(act) && !is_learned(act); }
+/// Whether its slope is a comparison or two; the others take an exponential.
+constexpr bool has_cheap_slope(Activation act) {
+  return act == Activation::identity || act == Activation::relu || act == Activation::leaky_relu ||
+         act == Activation::prelu || act == Activation::srelu;
+}
 
 /// "mish", "relu", ...: the name on the command line and in files.
 std::string_view activation_name(Activation act);

@@ -228,6 +228,12 @@ struct KernelTable {
   /// running = (1 - momentum) running + momentum * batch, the variance times rows / (rows - 1).
   void (*batch_norm_update)(int64_t rows, int64_t channels, double eps, double momentum, const Wide<T>* mean,
                             const Wide<T>* var, Wide<T>* running_mean, Wide<T>* running_var, Wide<T>* invstd);
+  /// Both in one; null where that saves nothing.
+  void (*batch_norm_stats_update)(int64_t rows, int64_t channels, double eps, double momentum, const T* x,
+                                  Wide<T>* mean, Wide<T>* var, Wide<T>* running_mean, Wide<T>* running_var,
+                                  Wide<T>* invstd);
+  /// Whether computing the slope of `act` twice in the backward costs less than writing and reading g.
+  bool (*batch_norm_recomputes)(Activation act);
   /// y = activation(z); y may be a.residual.
   void (*batch_norm_forward)(const BatchNormArgs<T>& a, T* y);
   /// With g = dy * activation'(z): dbias = sum g, dweight = sum g * xhat, and g itself is written where g is

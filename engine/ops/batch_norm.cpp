@@ -28,19 +28,6 @@ void check_operands(const Tensor& x, const Tensor& residual,
   }
 }
 
-ChannelStats batch_stats(const Tensor& x) {
-  const int64_t channels = x.size(-1);
-  const DType wide = ops::wide_dtype(x.dtype());
-  const ChannelStats stats{Tensor::empty({channels}, wide, x.device()),
-                           Tensor::empty({channels}, wide, x.device())};
-  dispatch("batch_norm", x, [&](const auto& k) {
-    using T = kernel_type<decltype(k)>;
-    k.batch_norm_stats(x.numel() / channels, channels, x.data<T>(), stats.mean.data<wide_type<decltype(k)>>(),
-                       stats.var.data<wide_type<decltype(k)>>());
-  });
-  return stats;
-}
-
 /// 1 / sqrt(var + eps) of each channel of x; in training (running is defined) the running values follow the
 /// batch's.
 Tensor inverse_std(const Tensor& x, const ChannelStats& stats, double eps, double momentum,
@@ -56,11 +43,23 @@ Tensor inverse_std(const Tensor& x, const ChannelStats& stats, double eps, doubl
   return out;
 }
 
-/// Whether the slope is a comparison, computed again sooner than written and read. The others take an
-/// exponential.
-bool has_cheap_slope(Activation act) {
-  return act == Activation::identity || act == Activation::relu || act == Activation::leaky_relu ||
-         act == Activation::prelu || act == Activation::srelu;
+/// Mean and 1 / sqrt(var + eps) of the batch, which the running values follow.
+std::pair<Tensor, Tensor> batch_stats(const Tensor& x, double eps, double momentum,
+                                      const ChannelStats& running) {
+  const int64_t channels = x.size(-1), rows = x.numel() / channels;
+  const ChannelStats stats{ops::empty_like(running.mean), ops::empty_like(running.var)};
+  Tensor invstd;
+  dispatch("batch_norm", x, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    using W = wide_type<decltype(k)>;
+    W *mean = stats.mean.data<W>(), *var = stats.var.data<W>();
+    if (!k.batch_norm_stats_update) return k.batch_norm_stats(rows, channels, x.data<T>(), mean, var);
+    invstd = ops::empty_like(stats.var);
+    k.batch_norm_stats_update(rows, channels, eps, momentum, x.data<T>(), mean, var, running.mean.data<W>(),
+                              running.var.data<W>(), invstd.data<W>());
+  });
+  if (!invstd.defined()) invstd = inverse_std(x, stats, eps, momentum, running);
+  return {stats.mean, invstd};
 }
 
 /// The backward of batch_norm in plain ops, for a backward that is recorded. In training mean and invstd are
@@ -133,8 +132,8 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
   const auto [mean, invstd] = once([&] {
     const ChannelStats running{running_mean, running_var};
     if (!training) return std::pair(running_mean.clone(), inverse_std(x, running, o.eps, 0));
-    const ChannelStats batch = stats.mean.defined() ? stats : batch_stats(x);
-    return std::pair(batch.mean, inverse_std(x, batch, o.eps, o.momentum, running));
+    if (stats.mean.defined()) return std::pair(stats.mean, inverse_std(x, stats, o.eps, o.momentum, running));
+    return batch_stats(x, o.eps, o.momentum, running);
   });
   const double param = o.activation_param.value_or(activation_default_param(o.activation));
 
@@ -178,8 +177,8 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
         auto a = arguments(T(), x, w, b);
         if (saved_residual.defined()) a.residual = saved_residual.data<T>();
         Tensor g = dy;
-        const bool write_g =
-            has_residual ? a.activation != Activation::identity : in_place && !has_cheap_slope(a.activation);
+        const bool write_g = has_residual ? a.activation != Activation::identity
+                                          : in_place && !k.batch_norm_recomputes(a.activation);
         if (write_g && !in_place) g = ops::empty_like(x);
         k.batch_norm_backward_reduce(a, dy.data<T>(), write_g ? g.data<T>() : nullptr, dw.data<W>(),
                                      db.data<W>(), ops::pointers_to<W>(dp).data());

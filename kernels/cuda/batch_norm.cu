@@ -12,124 +12,164 @@ namespace {
 
 // --- reductions over the rows ---
 
-/// Mean and sum of squared deviations from it, of n values.
+/// (a, b) are the mean of n values and their squared deviations from it.
 struct Moments {
-  /// (a, b) of `na` values becomes that of these and `nb` more (Chan, Golub and LeVeque, "Updating Formulae
-  /// and a Pairwise Algorithm for Computing Sample Variances", 1979).
-  template <class S, int Q>
-  static __device__ void merge(S (&a)[Q], S (&b)[Q], S& na, const S (&a2)[Q], const S (&b2)[Q], S nb) {
-    const S n = na + nb, share = n > 0 ? nb / n : S(0), weight = na * share;
+  /// (a, b) becomes that of these values and `nb` more (Chan, Golub and LeVeque, "Updating Formulae and a
+  /// Pairwise Algorithm for Computing Sample Variances", 1979).
+  template <int V>
+  static __device__ void merge(float (&a)[V], float (&b)[V], float& na, const float (&a2)[V],
+                               const float (&b2)[V], float nb) {
+    const float n = na + nb, share = n > 0 ? nb / n : 0.0f, weight = na * share;
 #pragma unroll
-    for (int j = 0; j < Q; ++j) {
-      const S delta = a2[j] - a[j];
+    for (int j = 0; j < V; ++j) {
+      const float delta = a2[j] - a[j];
       a[j] = delta - delta == 0 ? a[j] + delta * share : a[j] + a2[j];  // an infinite mean stays infinite
       b[j] += b2[j] + delta * delta * weight;
     }
     na = n;
   }
+  /// Of many at once: sums of n (a - center) and of b + n (a - center)^2, where center is one of the means.
+  static __device__ void add(double (&sums)[2], double center, double n, float a, float b) {
+    const double d = double(a) - center;
+    sums[0] = fma(n, d, sums[0]);
+    sums[1] += fma(n * d, d, double(b));
+  }
+  static __device__ void finish(double (&sums)[2], double center, double n) {
+    const double d = sums[0] / n, rest = sums[1] - sums[0] * d;
+    sums[0] = center + d;
+    sums[1] = rest < 0 ? 0 : rest;
+  }
 };
 
 /// Two plain sums; n does not matter.
 struct Sums {
-  template <class S, int Q>
-  static __device__ void merge(S (&a)[Q], S (&b)[Q], S&, const S (&a2)[Q], const S (&b2)[Q], S) {
+  template <int V>
+  static __device__ void merge(float (&a)[V], float (&b)[V], float&, const float (&a2)[V],
+                               const float (&b2)[V], float) {
 #pragma unroll
-    for (int j = 0; j < Q; ++j) {
+    for (int j = 0; j < V; ++j) {
       a[j] += a2[j];
       b[j] += b2[j];
     }
   }
+  static __device__ void add(double (&sums)[2], double, double, float a, float b) {
+    sums[0] += double(a);
+    sums[1] += double(b);
+  }
+  static __device__ void finish(double (&)[2], double, double) {}
 };
 
-/// Room for the upper half of the threads: two times 8 floats or 4 doubles each, and a count.
-constexpr int kMergeRoom = kReduceThreads / 2 * 9;
+constexpr int kReduceWarps = kReduceThreads / kWarp;
+constexpr int kMaxColumns = 64;  // channels of a block
 
-/// Merges what the block's threads of the same lane have; the first row of threads gets the result.
-template <class Merge, class S, int Q>
-__device__ void merge_lane_rows(const Tiling& t, int lane, int lane_row, S (&a)[Q], S (&b)[Q], S& n,
-                                S* room) {
-  const int slots = kReduceThreads / 2;
-  for (int active = t.lane_rows; active > 1;) {
-    const int half = (active + 1) / 2;
-    if (lane_row >= half && lane_row < active) {
-      S* to = room + (lane_row - half) * t.lanes + lane;
+/// Merges what the threads of a warp have for the same channels.
+template <class Merge, int V>
+__device__ void merge_warp(int lanes, float (&a)[V], float (&b)[V], float& n) {
+  for (int distance = lanes; distance < kWarp; distance *= 2) {
+    float a2[V], b2[V];
 #pragma unroll
-      for (int j = 0; j < Q; ++j) {
-        to[2 * j * slots] = a[j];
-        to[(2 * j + 1) * slots] = b[j];
-      }
-      to[2 * Q * slots] = n;
+    for (int j = 0; j < V; ++j) {
+      a2[j] = __shfl_xor_sync(kAllLanes, a[j], distance);
+      b2[j] = __shfl_xor_sync(kAllLanes, b[j], distance);
     }
-    __syncthreads();
-    if (lane_row < active - half) {
-      const S* from = room + lane_row * t.lanes + lane;
-      S a2[Q], b2[Q];
-#pragma unroll
-      for (int j = 0; j < Q; ++j) {
-        a2[j] = from[2 * j * slots];
-        b2[j] = from[(2 * j + 1) * slots];
-      }
-      Merge::merge(a, b, n, a2, b2, from[2 * Q * slots]);
-    }
-    __syncthreads();
-    active = half;
+    Merge::merge(a, b, n, a2, b2, __shfl_xor_sync(kAllLanes, n, distance));
   }
 }
 
 __device__ unsigned arrivals[kMaxSlices];  // one stream, so that no two kernels use it at once
 
-/// Merges the (a, b) of all threads, and calls write(channel, a, b, n) once for each channel, in double.
+/// Merges the (a, b) of all threads, and calls write(channel, a, b) once for each channel, in double.
 /// partial: [row_blocks, 2, channels].
 template <class Merge, int V, class Write>
 __device__ void finish(const Tiling& t, const Place<V>& at, float (&a)[V], float (&b)[V], float n,
                        float* partial, Write&& write) {
-  __shared__ double room[kMergeRoom];
-  static_assert(sizeof(room) >= sizeof(float) * (kReduceThreads / 2) * (2 * V + 1));
-  merge_lane_rows<Merge>(t, at.lane, at.lane_row, a, b, n, reinterpret_cast<float*>(room));
-  const bool writes = at.lane_row == 0 && at.active(t);
-  if (gridDim.y == 1) {
-    if (writes)
-#pragma unroll
-      for (int j = 0; j < V; ++j) write(at.channel + j, double(a[j]), double(b[j]), double(n));
-    return;
+  // Of each warp; then of each group of threads that add up what the blocks have.
+  __shared__ union Room {
+    struct {
+      float a[kReduceWarps][kMaxColumns], b[kReduceWarps][kMaxColumns], n[kReduceWarps][kWarp];
+    } warps;
+    double groups[2][kReduceThreads];
+  } room;
+  const int thread = int(threadIdx.x), warp = thread / kWarp, columns = t.lanes * V;
+  merge_warp<Merge>(t.lanes, a, b, n);
+  if (thread % kWarp < t.lanes) {
+    store_floats(&room.warps.a[warp][at.lane * V], a);
+    store_floats(&room.warps.b[warp][at.lane * V], b);
+    room.warps.n[warp][at.lane] = n;
   }
+  __syncthreads();
+  const int column = thread % columns;
+  const int64_t channel = int64_t(blockIdx.x) * columns + column;
+  const bool writes = thread < columns && channel < t.channels;
+  const auto center_of = [](float mean) { return mean - mean == 0 ? double(mean) : 0.0; };
   if (writes) {
-    float* to = partial + int64_t(blockIdx.y) * 2 * t.channels + at.channel;
-    store_floats(to, a);
-    store_floats(to + t.channels, b);
+    const double center = center_of(room.warps.a[0][column]);
+    double sums[2] = {}, count = 0;
+#pragma unroll
+    for (int w = 0; w < kReduceWarps; ++w) {
+      const double of_warp = double(room.warps.n[w][column / V]);
+      Merge::add(sums, center, of_warp, room.warps.a[w][column], room.warps.b[w][column]);
+      count += of_warp;
+    }
+    Merge::finish(sums, center, count);
+    if (gridDim.y == 1) {
+      write(channel, sums[0], sums[1]);
+    } else {
+      float* to = partial + int64_t(blockIdx.y) * 2 * t.channels + channel;
+      to[0] = float(sums[0]);
+      to[t.channels] = float(sums[1]);
+    }
   }
-  if (!last_to_arrive(&arrivals[blockIdx.x], gridDim.y)) return;
+  if (gridDim.y == 1 || !last_to_arrive(&arrivals[blockIdx.x], gridDim.y)) return;
   const int rows_apart = int(gridDim.y) * t.lane_rows, rest = int(t.rows % rows_apart);
   const double whole = double(t.rows / rows_apart * t.lane_rows);  // rows that each block has
-  constexpr int Q = V < 4 ? V : 4;
-#pragma unroll 1
-  for (int q = 0; q < V; q += Q) {
-    double da[Q] = {}, db[Q] = {}, dn = 0;
-#pragma unroll 4
-    for (int block = at.lane_row; block < int(gridDim.y); block += t.lane_rows) {
-      const float* from = partial + block * 2 * t.channels + at.channel + q;
-      const Pack<float, Q> fa = load<Q>(from), fb = load<Q>(from + t.channels);
-      double a2[Q], b2[Q];
-#pragma unroll
-      for (int j = 0; j < Q; ++j) {
-        a2[j] = double(fa.v[j]);
-        b2[j] = double(fb.v[j]);
-      }
+  const int groups = kReduceThreads / columns, group = thread / columns;
+  double sums[2] = {}, center = 0;
+  if (channel < t.channels) {
+    center = center_of(partial[channel]);
+#pragma unroll 8
+    for (int block = group; block < int(gridDim.y); block += groups) {
+      const float* from = partial + int64_t(block) * 2 * t.channels + channel;
       const int more = rest - block * t.lane_rows;
-      Merge::merge(da, db, dn, a2, b2, whole + (more < 0 ? 0 : more < t.lane_rows ? more : t.lane_rows));
+      Merge::add(sums, center,
+                 whole + (more < 0             ? 0
+                          : more < t.lane_rows ? more
+                                               : t.lane_rows),
+                 from[0], from[t.channels]);
     }
-    merge_lane_rows<Merge>(t, at.lane, at.lane_row, da, db, dn, room);
-    if (writes)
-#pragma unroll
-      for (int j = 0; j < Q; ++j) write(at.channel + q + j, da[j], db[j], dn);
   }
+  room.groups[0][thread] = sums[0];
+  room.groups[1][thread] = sums[1];
+  __syncthreads();
+  if (!writes) return;
+#pragma unroll 8
+  for (int other = thread + columns; other < kReduceThreads; other += columns) {
+    sums[0] += room.groups[0][other];
+    sums[1] += room.groups[1][other];
+  }
+  Merge::finish(sums, center, double(t.rows));
+  write(channel, sums[0], sums[1]);
 }
+
+/// What follows from mean and variance of a channel: 1 / sqrt(var + eps), and the running values.
+struct Update {
+  double eps = 0, momentum = 0, unbiased = 0;
+  float *running_mean = nullptr, *running_var = nullptr, *invstd = nullptr;
+
+  __device__ void operator()(int64_t c, float mean, float var) const {
+    const double m = double(mean), v = double(var);
+    invstd[c] = float(1 / sqrt(v + eps));
+    if (!running_mean) return;
+    running_mean[c] = float((1 - momentum) * double(running_mean[c]) + momentum * m);
+    running_var[c] = float((1 - momentum) * double(running_var[c]) + momentum * unbiased * v);
+  }
+};
 
 /// Sums of x - shift and its square, where each thread shifts by its own first row: no matter how far the
 /// mean is from 0, or a value from the others, little is lost.
 template <class T, int V>
 __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
-    stats_kernel(Tiling t, const T* __restrict__ x, float* partial, float* mean, float* var) {
+    stats_kernel(Tiling t, const T* __restrict__ x, float* partial, float* mean, float* var, Update update) {
   const Place<V> at(t);
   float shift[V] = {}, sum[V] = {}, squares[V] = {};
   if (at.count > 0) {
@@ -138,12 +178,14 @@ __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
     for (int j = 0; j < V; ++j)
       if (shift[j] - shift[j] != 0) shift[j] = 0;  // not finite
   }
-  for_rows<4>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>) {
+  for_rows<8>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>, auto n) {
     Pack<T, V> rows[U];
 #pragma unroll
-    for (int u = 0; u < U; ++u) rows[u] = load<V>(x + offset + u * at.step);
+    for (int u = 0; u < U; ++u)
+      if (u < n) rows[u] = load<V>(x + offset + u * at.step);
 #pragma unroll
     for (int u = 0; u < U; ++u) {
+      if (u >= n) break;
       float v[V];
       to_floats(rows[u], v);
 #pragma unroll
@@ -164,23 +206,17 @@ __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
       squares[j] = rest < 0 ? 0 : rest;
     }
   }
-  finish<Moments>(t, at, sum, squares, n, partial, [&](int64_t c, double m, double deviations, double) {
+  finish<Moments>(t, at, sum, squares, n, partial, [&](int64_t c, double m, double deviations) {
     const double rows = double(t.rows);
     mean[c] = t.rows > 0 ? float(m) : std::numeric_limits<float>::quiet_NaN();
     var[c] = float(deviations / rows);
+    if (update.invstd) update(c, mean[c], var[c]);
   });
 }
 
-__global__ void update_kernel(int64_t channels, double eps, double momentum, double unbiased,
-                              const float* mean, const float* var, float* running_mean, float* running_var,
-                              float* invstd) {
+__global__ void update_kernel(int64_t channels, const float* mean, const float* var, Update update) {
   const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (c >= channels) return;
-  const double m = double(mean[c]), v = double(var[c]);
-  invstd[c] = float(1 / sqrt(v + eps));
-  if (!running_mean) return;
-  running_mean[c] = float((1 - momentum) * double(running_mean[c]) + momentum * m);
-  running_var[c] = float((1 - momentum) * double(running_var[c]) + momentum * unbiased * v);
+  if (c < channels) update(c, mean[c], var[c]);
 }
 
 template <class T, int V, class A, Residual R>
@@ -190,7 +226,7 @@ __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
   const Place<V> at(t);
   float sums[kSums<A>][V] = {};
   sum_rows<R>(act, at, a, dy, g, sums);
-  finish<Sums>(t, at, sums[1], sums[0], 0.0f, partial, [&](int64_t c, double s, double p, double) {
+  finish<Sums>(t, at, sums[1], sums[0], 0.0f, partial, [&](int64_t c, double s, double p) {
     dbias[c] = float(s);
     dweight[c] = float(p * double(a.invstd[c]));
   });
@@ -236,11 +272,11 @@ float* partials(const Tiling& t) {
 }
 
 template <class T>
-void batch_norm_stats(int64_t rows, int64_t channels, const T* x, float* mean, float* var) {
+void stats(int64_t rows, int64_t channels, const T* x, float* mean, float* var, const Update& update) {
   if (channels == 0) return;
   const auto start = [&]<int V>(std::integral_constant<int, V>) {
     const Tiling t = reduce_tiling(rows, channels, V);
-    launch(stats_kernel<T, V>, t.grid(), t.block(), t, x, partials(t), mean, var);
+    launch(stats_kernel<T, V>, t.grid(), t.block(), t, x, partials(t), mean, var, update);
   };
   if (channels % kWide<T> == 0 && aligned({x}))
     start(std::integral_constant<int, kWide<T>>{});
@@ -248,12 +284,29 @@ void batch_norm_stats(int64_t rows, int64_t channels, const T* x, float* mean, f
     start(std::integral_constant<int, 1>{});
 }
 
+template <class T>
+void batch_norm_stats(int64_t rows, int64_t channels, const T* x, float* mean, float* var) {
+  stats(rows, channels, x, mean, var, {});
+}
+
+Update update_of(int64_t rows, double eps, double momentum, float* running_mean, float* running_var,
+                 float* invstd) {
+  return {eps, momentum, double(rows) / double(rows - 1), running_mean, running_var, invstd};
+}
+
 void batch_norm_update(int64_t rows, int64_t channels, double eps, double momentum, const float* mean,
                        const float* var, float* running_mean, float* running_var, float* invstd) {
   if (channels == 0) return;
   constexpr int kThreads = 64;
-  launch(update_kernel, blocks_for(channels, kThreads), kThreads, channels, eps, momentum,
-         double(rows) / double(rows - 1), mean, var, running_mean, running_var, invstd);
+  launch(update_kernel, blocks_for(channels, kThreads), kThreads, channels, mean, var,
+         update_of(rows, eps, momentum, running_mean, running_var, invstd));
+}
+
+template <class T>
+void batch_norm_stats_update(int64_t rows, int64_t channels, double eps, double momentum, const T* x,
+                             float* mean, float* var, float* running_mean, float* running_var,
+                             float* invstd) {
+  stats(rows, channels, x, mean, var, update_of(rows, eps, momentum, running_mean, running_var, invstd));
 }
 
 template <class T>
@@ -302,6 +355,10 @@ template <class T>
 void set_batch_norm(KernelTable<T>& table) {
   table.batch_norm_stats = batch_norm_stats<T>;
   table.batch_norm_update = batch_norm_update;
+  table.batch_norm_stats_update = batch_norm_stats_update<T>;
+  table.batch_norm_recomputes = [](Activation act) {  // those that have kernels of their own
+    return has_cheap_slope(act) || act == Activation::mish || act == Activation::silu;
+  };
   table.batch_norm_forward = batch_norm_forward<T>;
   table.batch_norm_backward_reduce = batch_norm_backward_reduce<T>;
   table.batch_norm_backward_input = batch_norm_backward_input<T>;

@@ -94,15 +94,17 @@ __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
   const ChannelActivations<A, V> f(act, a, at.channel);
   const int64_t step = -at.step;
   for_rows<kAtOnce<A, T, V, R == Residual::none ? 4 : 2>>(
-      at.count, at.last, step, [&]<int U>(int64_t offset, Rows<U>) {
+      at.count, at.last, step, [&]<int U>(int64_t offset, Rows<U>, auto n) {
         Pack<T, V> rows[U], residual[U];
 #pragma unroll
         for (int u = 0; u < U; ++u) {
+          if (u >= n) break;
           rows[u] = load<V>(a.x + offset + u * step);
           if (adds_residual<R>(a)) residual[u] = load<V>(a.residual + offset + u * step);
         }
 #pragma unroll
         for (int u = 0; u < U; ++u) {
+          if (u >= n) break;
           float v[V], r[V];
           to_floats(rows[u], v);
           if (adds_residual<R>(a)) to_floats(residual[u], r);
@@ -136,16 +138,19 @@ __device__ inline void sum_rows(A act, const Place<V>& at, const BatchNormArgs<T
     for (int j = 0; j < V; ++j) scale[j] *= invstd[j];
   }
   const ChannelActivations<A, V> f(act, a, at.channel);
-  for_rows<kAtOnce<A, T, V, 2>>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>) {
+  constexpr int hot = R == Residual::none ? 3 : 2;
+  for_rows<kAtOnce<A, T, V, hot>>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>, auto n) {
     Pack<T, V> rows[U], grads[U], residual[U];
 #pragma unroll
     for (int u = 0; u < U; ++u) {
+      if (u >= n) break;
       rows[u] = load<V>(a.x + offset + u * at.step);
       grads[u] = load<V>(dy + offset + u * at.step);
       if (adds_residual<R>(a)) residual[u] = load<V>(a.residual + offset + u * at.step);
     }
 #pragma unroll
     for (int u = 0; u < U; ++u) {
+      if (u >= n) break;
       float v[V], gs[V], r[V];
       to_floats(rows[u], v);
       to_floats(grads[u], gs);
@@ -197,17 +202,19 @@ __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
   }
   const int64_t step = -at.step;
   constexpr int learned = kLearnedCount<A>;
-  constexpr int at_once = learned > 1 ? 2 : kAtOnce<A, T, V, 2>;  // with more registers would be spilled
-  for_rows<at_once>(at.count, at.last, step, [&]<int U>(int64_t offset, Rows<U>) {
+  constexpr int at_once = learned > 0 ? 2 : kAtOnce<A, T, V, 2>;  // with more registers would be spilled
+  for_rows<at_once>(at.count, at.last, step, [&]<int U>(int64_t offset, Rows<U>, auto n) {
     Pack<T, V> rows[U], grads[U], residual[U];
 #pragma unroll
     for (int u = 0; u < U; ++u) {
+      if (u >= n) break;
       rows[u] = load<V>(a.x + offset + u * step);
       grads[u] = load<V>(dy + offset + u * step);
       if (adds_residual<R>(a)) residual[u] = load<V>(a.residual + offset + u * step);
     }
 #pragma unroll
     for (int u = 0; u < U; ++u) {
+      if (u >= n) break;
       float v[V], gs[V], r[V];
       to_floats(rows[u], v);
       to_floats(grads[u], gs);

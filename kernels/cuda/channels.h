@@ -23,21 +23,21 @@ struct Tiling {
 };
 
 // Threads of a block, and blocks that a multiprocessor shall hold at once.
-constexpr int kReduceThreads = 256, kReduceBlocks = 2;  // leaves 128 registers a thread
+constexpr int kReduceThreads = 512, kReduceBlocks = 1;  // leaves 128 registers a thread
 constexpr int kApplyThreads = 256, kApplyBlocks = 3;    // 80
 constexpr int kMaxSlices = 1024;                        // that share their rows among blocks
 
 /// About as many blocks as run at once, where each thread gets `min_rows` rows or more, and a row of threads
-/// has at most `max_lanes`.
-inline Tiling tiling(int64_t rows, int64_t channels, int width, int64_t max_lanes, int threads, int blocks,
+/// has `lanes`.
+inline Tiling tiling(int64_t rows, int64_t channels, int width, int64_t lanes, int threads, int blocks,
                      int min_rows) {
   Tiling t{};
   t.rows = rows;
   t.channels = channels;
   t.groups = channels / width;
-  const int64_t slices = (t.groups + max_lanes - 1) / max_lanes;
+  const int64_t slices = (t.groups + lanes - 1) / lanes;
   t.slices = unsigned(slices);
-  t.lanes = int((t.groups + slices - 1) / slices);
+  t.lanes = int(lanes);
   t.lane_rows = threads / t.lanes;
   const int64_t limit = slices > kMaxSlices ? 1 : int64_t(multiprocessors()) * blocks / slices;
   t.row_blocks = blocks_for(rows, int64_t(t.lane_rows) * min_rows, std::max<int64_t>(1, limit));
@@ -71,22 +71,28 @@ struct Place {
 template <int N>
 using Rows = std::integral_constant<int, N>;
 
-/// f(offset, Rows<U>) for U rows at once, `step` apart, then f(offset, Rows<1>) for each that is left.
+/// f(offset, Rows<U>, n) for the n = U rows from there on, `step` apart, again and again, then for the n < U
+/// that are left. n is a constant but for those.
 template <int U, class F>
 __device__ inline void for_rows(int64_t count, int64_t offset, int64_t step, F&& f) {
-  for (; count >= U; count -= U, offset += U * step) f(offset, Rows<U>{});
-  for (; count > 0; --count, offset += step) f(offset, Rows<1>{});
+  for (; count >= U; count -= U, offset += U * step) f(offset, Rows<U>{}, Rows<U>{});
+  if (U > 1 && count > 0) f(offset, Rows<U>{}, int(count));
 }
 
 // 128 bytes side by side, as a rule, which are a whole line: the partial results of a slice are read by one
-// block alone, while the others have nothing left to do, so a slice must not be wide.
-// `packs`: how many groups of `width` are 16 bytes.
+// block alone, while the others have nothing left to do, so a slice must not be wide. Lanes are a power of
+// two, so that those of the same channels meet in a warp. `packs`: how many groups of `width` are 16 bytes.
 inline Tiling reduce_tiling(int64_t rows, int64_t channels, int width, int packs = 1) {
-  return tiling(rows, channels, width, width == 1 ? 64 : 8 * packs, kReduceThreads, kReduceBlocks, 2);
+  const int64_t most = width == 1 ? kWarp : 8 * packs;
+  int64_t lanes = 1;
+  while (lanes < most && lanes < channels / width) lanes *= 2;
+  return tiling(rows, channels, width, lanes, kReduceThreads, kReduceBlocks, 4);
 }
-// 512 bytes side by side.
+// At most 512 bytes side by side.
 inline Tiling apply_tiling(int64_t rows, int64_t channels, int width, int packs = 1) {
-  return tiling(rows, channels, width, width == 1 ? 128 : 32 * packs, kApplyThreads, kApplyBlocks, 1);
+  const int64_t most = width == 1 ? 128 : 32 * packs, groups = channels / width,
+                slices = (groups + most - 1) / most;
+  return tiling(rows, channels, width, (groups + slices - 1) / slices, kApplyThreads, kApplyBlocks, 1);
 }
 
 }  // namespace weft::kernels::cuda

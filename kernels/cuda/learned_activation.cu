@@ -29,12 +29,14 @@ __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
   if (at.count == 0) return;
   float p[V][kLearnedCount<A>];
   load_parameters<A>(a, at.channel, p);
-  for_rows<4>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>) {
+  for_rows<4>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>, auto n) {
     Pack<T, V> rows[U];
 #pragma unroll
-    for (int u = 0; u < U; ++u) rows[u] = load<V>(a.x + offset + u * at.step);
+    for (int u = 0; u < U; ++u)
+      if (u < n) rows[u] = load<V>(a.x + offset + u * at.step);
 #pragma unroll
     for (int u = 0; u < U; ++u) {
+      if (u >= n) break;
       float v[V];
       to_floats(rows[u], v);
 #pragma unroll
@@ -52,15 +54,17 @@ __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
   const Place<V> at(t);
   float p[V][count], sums[count][V] = {};
   load_parameters<A>(a, at.channel, p);
-  for_rows<2>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>) {
+  for_rows<2>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>, auto n) {
     Pack<T, V> rows[U], grads[U];
 #pragma unroll
     for (int u = 0; u < U; ++u) {
+      if (u >= n) break;
       rows[u] = load<V>(a.x + offset + u * at.step);
       grads[u] = load<V>(dy + offset + u * at.step);
     }
 #pragma unroll
     for (int u = 0; u < U; ++u) {
+      if (u >= n) break;
       float v[V], g[V];
       to_floats(rows[u], v);
       to_floats(grads[u], g);

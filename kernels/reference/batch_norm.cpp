@@ -116,6 +116,7 @@ template <class T>
 void set_batch_norm(KernelTable<T>& table) {
   table.batch_norm_stats = batch_norm_stats<T>;
   table.batch_norm_update = batch_norm_update<T>;
+  table.batch_norm_recomputes = has_cheap_slope;
   table.batch_norm_forward = batch_norm_forward<T>;
   table.batch_norm_backward_reduce = batch_norm_backward_reduce<T>;
   table.batch_norm_backward_input = batch_norm_backward_input<T>;
