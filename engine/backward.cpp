@@ -131,7 +131,28 @@ void BackwardContext::set(int i, Tensor grad) {
   walk_->accumulate(*input.variable, std::move(grad));
 }
 
-void BackwardWalk::accumulate(Variable& variable, Tensor grad) const {
+void BackwardContext::beside(int i, std::vector<Tensor> from, const std::function<void()>& work) {
+  const Variable& leaf = *inputs_[size_t(i)].variable;
+  if (!leaf.leaf || leaf.grad.defined() || from.at(0).device() != Device::cuda || create_graph() ||
+      DetectAnomaly::current() || Profiler::current())
+    return work();
+  walk_->beside(std::move(from), work);
+}
+
+// A few at once: more would keep memory that the next passes could use while the cache still has it.
+void BackwardWalk::beside(std::vector<Tensor> from, const std::function<void()>& work) {
+  constexpr size_t kAtOnce = 4;
+  join(kAtOnce - 1);
+  const int64_t number = kernels::cuda::run_beside(work);
+  going_on.emplace_back(number, std::move(from));
+}
+
+void BackwardWalk::join(size_t left) {
+  for (; going_on.size() > left; going_on.pop_front()) kernels::cuda::await_beside(going_on.front().first);
+}
+
+void BackwardWalk::accumulate(Variable& variable, Tensor grad) {
+  if (variable.leaf && variable.grad.defined()) join();
   if (create_graph)
     add_to_recorded(variable.grad, std::move(grad), variable.leaf, tape.id_);
   else
@@ -200,6 +221,7 @@ void BackwardWalk::pass(size_t i) {
 
 void BackwardWalk::run(size_t begin, size_t end) {
   for (size_t i = end; i-- > begin;) pass(i);
+  join();
 }
 
 void BackwardWalk::run() {
@@ -209,6 +231,7 @@ void BackwardWalk::run() {
   try {
     run(0, tape.entries_.size());
   } catch (...) {
+    join();
     for (const TapeEntry& entry : tape.entries_)  // half of a sum is nothing to go on from
       for (const auto& slot : entry.outputs)
         if (slot.variable && !slot.variable->leaf) slot.variable->grad = {};

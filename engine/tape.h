@@ -71,6 +71,9 @@ class BackwardContext {
   Tensor take_grad_output(int i = 0) { return std::move(grad_outputs_[size_t(i)]); }
   /// Hands over the gradient of input i; ignored where it is not needed. Adds where called twice.
   void set(int i, Tensor grad);
+  /// Calls work(), which makes the gradient of the leaf that input i is out of the tensors `from`, before it
+  /// is set(). On a GPU that work is done beside what follows, as long as nobody looks at the gradient.
+  void beside(int i, std::vector<Tensor> from, const std::function<void()>& work);
   /// Whether the tape records this backward pass. Ops called here are recorded then by themselves; this is
   /// for who has a faster way that can't be.
   bool create_graph() const;

@@ -46,6 +46,16 @@ void use_device(int index);
 /// Waits until all work is done. Throws Error where some of it failed.
 void synchronize();
 
+// --- a second stream ---
+
+/// Runs work(), whose work on the GPU goes to a second stream: it begins after all that was started before,
+/// and what is started afterwards does not wait for it. Returns its number. No memory that it uses may be
+/// released or written before await_beside(number); libraries and scratch memory aside, work() must be of
+/// kernels that keep nothing of their own between launches.
+int64_t run_beside(const std::function<void()>& work);
+/// What is started from here on waits for the work of that number, and of all lower ones.
+void await_beside(int64_t number);
+
 // --- names for profilers ---
 
 /// Whether modules and ops are to appear as NVTX ranges in NVIDIA's profilers: the environment variable

@@ -43,6 +43,8 @@ bool conv_fused_stats() { return false; }
 void set_conv_fused_stats(bool) {}
 std::string plan_cache_folder() { return {}; }
 void set_plan_cache_folder(std::string) {}
+int64_t run_beside(const std::function<void()>&) { absent(); }
+void await_beside(int64_t) {}
 void* allocate(int64_t) { absent(); }
 void release(void*) noexcept {}
 void upload(void*, const void*, int64_t) { absent(); }

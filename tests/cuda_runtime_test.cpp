@@ -45,6 +45,31 @@ TEST_CASE("uploads of all sizes arrive, one after the other and each step") {
   }
 }
 
+TEST_CASE("work beside begins after what came before, and is waited for where that is asked") {
+  const int64_t n = 1 << 20;
+  const Tensor x = Tensor::full({n}, 1.0, DType::f32, Device::cuda),
+               y = Tensor::full({n}, 2.0, DType::f32, Device::cuda),
+               z = Tensor::full({n}, 3.0, DType::f32, Device::cuda);
+  const auto step = [&](float value) {
+    x.fill(value);
+    const int64_t number = cuda::run_beside([&] { cuda::copy(y.raw(), x.raw(), x.bytes()); });
+    cuda::copy(z.raw(), x.raw(), x.bytes());
+    cuda::await_beside(number);
+    x.fill(-1);  // y has what was there before
+    cuda::copy(z.raw(), y.raw(), y.bytes());
+  };
+  step(5);
+  CHECK(y.to_vector<float>() == std::vector<float>(size_t(n), 5));
+  CHECK(z.to_vector<float>() == std::vector<float>(size_t(n), 5));
+  const auto graph = cuda::capture([&] { step(7); });
+  graph->launch();
+  CHECK(z.to_vector<float>() == std::vector<float>(size_t(n), 7));
+  CHECK_THROWS_AS(cuda::run_beside([] { cuda::run_beside([] {}); }), cuda::Error);
+  CHECK_THROWS_AS(cuda::run_beside([] { throw std::runtime_error("of the work"); }), std::runtime_error);
+  step(9);
+  CHECK(y.to_vector<float>() == std::vector<float>(size_t(n), 9));
+}
+
 TEST_CASE("a step that fails while it is captured leaves the GPU usable") {
   const Tensor x = Tensor::full({5}, 1.0, DType::f32, Device::cuda);
   CHECK_THROWS_AS(cuda::capture([&] {

@@ -138,7 +138,11 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
   record("conv2d", {x, weight, bias}, {y},
          !recording({&x, &weight, &bias}) ? BackwardFunction() : [=](BackwardContext& c) {
            if (c.needs(2)) c.set(2, ops::sum_to(c.grad_output(), {p.out_c}));
-           if (c.needs(1)) c.set(1, ops::conv2d_backward_weight(p, x, c.grad_output()));
+           if (c.needs(1)) {
+             Tensor dw;
+             c.beside(1, {x, c.grad_output()}, [&] { dw = ops::conv2d_backward_weight(p, x, c.grad_output()); });
+             c.set(1, std::move(dw));
+           }
            if (c.needs(0)) c.set(0, ops::conv2d_backward_input(p, c.grad_output(), ops::recorded_copy(c, weight, w)));
          },
          {.detail = detail, .multiply_adds = p.multiply_adds(), .double_backward = true});

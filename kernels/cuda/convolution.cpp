@@ -58,11 +58,12 @@ struct Buffers {
 
 struct State {
   std::mutex mutex;
-  cudnnHandle_t handle = nullptr;
+  cudnnHandle_t handles[kLanes] = {};
   std::string machine;  // what plans depend on besides their key
   std::unordered_map<ConvKey, Choice, ConvKeyHash> choices;
 
-  cudnn::Target target() const { return {.handle = handle}; }
+  cudnnHandle_t handle() const { return handles[lane()]; }
+  cudnn::Target target() const { return {.handle = handles[0]}; }
   std::string name_of(const ConvKey& key) const { return key.text() + ", " + machine; }
 };
 
@@ -70,9 +71,8 @@ struct State {
 State& state() {
   static State* const made = [] {
     auto* s = new State;
-    const cudaStream_t to = stream();  // chooses the device
-    cudnn::check(cudnnCreate(&s->handle), "cudnnCreate");
-    cudnn::check(cudnnSetStream(s->handle, to), "cudnnSetStream");
+    stream();  // chooses the device
+    for (cudnnHandle_t& handle : s->handles) cudnn::check(cudnnCreate(&handle), "cudnnCreate");
     s->machine = "cudnn " + std::to_string(cudnnGetVersion()) + " on " + device_info().name;
     return s;
   }();
@@ -103,17 +103,18 @@ void run_product(ConvPass pass, const Conv2dParams& p, T* x, T* w, T* y) {
 
 template <class T>
 void execute(const State& s, const ConvKey& key, const Choice& choice, const Buffers& b, void* workspace) {
+  cudnn::check(cudnnSetStream(s.handle(), stream()), "cudnnSetStream");
   T *x = static_cast<T*>(b.x), *w = static_cast<T*>(b.w), *y = static_cast<T*>(b.y);
   switch (choice.kind) {
     case Choice::Kind::plan: {
       const std::array<int64_t, 5> ids{kConvX, kConvW, kConvY, kConvSum, kConvSquares};
       const std::array<void*, 5> pointers{b.x, b.w, b.y, b.sums, b.squares};
       const size_t count = key.stats ? 5 : 3;
-      return choice.plan->execute(s.handle, std::span(ids).first(count), std::span(pointers).first(count),
+      return choice.plan->execute(s.handle(), std::span(ids).first(count), std::span(pointers).first(count),
                                   workspace);
     }
     case Choice::Kind::padded:
-      return execute_padded(s.handle, key, *choice.plan, b.x, b.w, b.y, workspace);
+      return execute_padded(s.handle(), key, *choice.plan, b.x, b.w, b.y, workspace);
     case Choice::Kind::gemm:
       return run_product(key.pass, key.params, x, w, y);
     case Choice::Kind::plain:
@@ -234,7 +235,10 @@ const Choice& choose(State& s, const ConvKey& key, const Buffers& b) {
   const std::string folder = plan_cache_folder();
   const Choice* known = known_choice(s, key, folder);
   if (known && (known->measured || !measure)) return *known;
-  if (measure) return keep(s, key, folder, fastest<T>(s, key, b));
+  if (measure) {
+    const FirstLane others_wait;
+    return keep(s, key, folder, fastest<T>(s, key, b));
+  }
   const auto first = conv_plans(key, s.target(), 1, kMaxWorkspace);
   return s.choices[key] = first.empty() ? Choice{} : Choice{Choice::Kind::plan, first.front()};
 }

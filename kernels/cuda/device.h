@@ -12,8 +12,23 @@
 
 namespace weft::kernels::cuda {
 
-/// The stream that all work goes to; makes it, and chooses the device, at the first call.
+/// The stream that work goes to; makes it, and chooses the device, at the first call.
 cudaStream_t stream();
+/// 0, or 1 where that is the stream of run_beside(): what two streams can't share, libraries' workspaces, is
+/// there for each.
+int lane();
+constexpr int kLanes = 2;
+/// While it lives work goes to the first stream, though run_beside() may be under way.
+class FirstLane {
+ public:
+  FirstLane();
+  ~FirstLane();
+  FirstLane(const FirstLane&) = delete;
+  FirstLane& operator=(const FirstLane&) = delete;
+
+ private:
+  int before_;
+};
 /// Throws Error "NAME: what CUDA said" unless `status` is success.
 void check(cudaError_t status, const char* name);
 /// Multiprocessors of the device: a grid of a few times as many blocks fills it.

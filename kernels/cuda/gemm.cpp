@@ -57,7 +57,7 @@ struct KeyHash {
 struct Library {
   std::mutex mutex;
   cublasLtHandle_t handle = nullptr;
-  void* workspace = nullptr;
+  void* workspace[kLanes] = {};
   std::unordered_map<Key, cublasLtMatmulAlgo_t, KeyHash> algorithms;
 };
 
@@ -67,8 +67,10 @@ Library& library() {
     stream();  // chooses the device
     auto* l = new Library;
     check(cublasLtCreate(&l->handle), "cublasLtCreate");
-    l->workspace = allocate(int64_t(kWorkspace));
-    if (!l->workspace) throw Error("gemm: 32 MiB of the GPU for cuBLASLt could not be had");
+    for (void*& workspace : l->workspace) {
+      workspace = allocate(int64_t(kWorkspace));
+      if (!workspace) throw Error("gemm: 32 MiB of the GPU for cuBLASLt could not be had");
+    }
     return l;
   }();
   return *made;
@@ -151,7 +153,7 @@ void multiply(const Key& key, const void* a, const void* b, void* c) {
   const cublasLtMatmulAlgo_t algorithm = find_algorithm(l, key, operation, first, second, out);
   const float alpha = 1, beta = p.accumulate ? 1 : 0;
   check(cublasLtMatmul(l.handle, &operation, &alpha, b, &first, a, &second, &beta, c, &out, c, &out,
-                       &algorithm, l.workspace, kWorkspace, stream()),
+                       &algorithm, l.workspace[lane()], kWorkspace, stream()),
         "cublasLtMatmul");
 }
 

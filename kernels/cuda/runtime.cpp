@@ -76,19 +76,30 @@ class Staging {
   size_t next_ = 0;
 };
 
+constexpr int64_t kEnds = 16;
 constexpr int64_t kSmallUpload = int64_t{64} << 10;
 constexpr int64_t kStagingLimit = int64_t{4} << 20;  // larger uploads go in pieces
 
+/// A stream, and memory that its work alone uses.
+struct Lane {
+  cudaStream_t stream = nullptr;
+  void* scratch = nullptr;
+  int64_t scratch_bytes = 0;
+};
+
 struct Runtime {
   int device = 0;
-  cudaStream_t stream = nullptr;
+  Lane lanes[kLanes];
+  int lane = 0;         // that work goes to
+  cudaStream_t stream;  // of the first, in which all else waits for its turn
   int multiprocessors = 0;
   // The uploads of a step wait for a whole turn of the ring. They must be fewer than its parts by far, or the
   // GPU would have to end its step before the CPU can prepare the next one.
   Staging small{64, kSmallUpload}, large{4, kStagingLimit};
-  void* scratch = nullptr;
-  int64_t scratch_bytes = 0;
   Graph::Impl* recording = nullptr;  // the capture under way
+  // Work beside: what was started, what the first lane waits for; the ends of the latest.
+  int64_t started = 0, awaited = 0;
+  cudaEvent_t fork = nullptr, ends[kEnds] = {};
 
   Staging& staging(int64_t bytes) { return bytes <= kSmallUpload ? small : large; }
 };
@@ -106,7 +117,16 @@ Runtime& make_runtime() {
   auto made = std::make_unique<Runtime>();
   made->device = wanted_device;
   check(cudaSetDevice(made->device), "cudaSetDevice");
-  check(cudaStreamCreateWithFlags(&made->stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  int least = 0, greatest = 0;  // what runs beside shall not hold up what others wait for
+  check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange");
+  for (int lane = 0; lane < kLanes; ++lane)
+    check(cudaStreamCreateWithPriority(&made->lanes[lane].stream, cudaStreamNonBlocking,
+                                       lane == 0 ? greatest : least),
+          "cudaStreamCreateWithPriority");
+  made->stream = made->lanes[0].stream;
+  check(cudaEventCreateWithFlags(&made->fork, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  for (cudaEvent_t& end : made->ends)
+    check(cudaEventCreateWithFlags(&end, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   check(cudaDeviceGetAttribute(&made->multiprocessors, cudaDevAttrMultiProcessorCount, made->device),
         "cudaDeviceGetAttribute");
   made_runtime = made.get();
@@ -166,9 +186,50 @@ void use_device(int index) {
   wanted_device = index;
 }
 
-cudaStream_t stream() { return runtime().stream; }
+cudaStream_t stream() {
+  const Runtime& r = runtime();
+  return r.lanes[r.lane].stream;
+}
+int lane() { return runtime().lane; }
+FirstLane::FirstLane() : before_(std::exchange(runtime().lane, 0)) {}
+FirstLane::~FirstLane() { runtime().lane = before_; }
 int multiprocessors() { return runtime().multiprocessors; }
-void synchronize() { check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize"); }
+void synchronize() {
+  await_beside(runtime().started);
+  check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
+}
+
+// --- work beside ---
+
+int64_t run_beside(const std::function<void()>& work) {
+  Runtime& r = runtime();
+  if (r.lane != 0) throw Error("run_beside: called by work that runs beside already");
+  struct Turn {  // back to the first lane, also where work() throws
+    Runtime& r;
+    ~Turn() { r.lane = 0; }
+  } const turn{r};
+  check(cudaEventRecord(r.fork, r.stream), "cudaEventRecord");
+  check(cudaStreamWaitEvent(r.lanes[1].stream, r.fork, 0), "cudaStreamWaitEvent");
+  r.lane = 1;
+  const int64_t ticket = ++r.started;
+  std::exception_ptr failure;
+  try {
+    work();
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  check(cudaEventRecord(r.ends[ticket % kEnds], r.lanes[1].stream), "cudaEventRecord");
+  if (failure) std::rethrow_exception(failure);
+  return ticket;
+}
+
+void await_beside(int64_t ticket) {
+  Runtime& r = runtime();
+  if (ticket <= r.awaited) return;
+  // Its event may be that of later work by now: waiting for that is waiting for both.
+  check(cudaStreamWaitEvent(r.stream, r.ends[ticket % kEnds], 0), "cudaStreamWaitEvent");
+  r.awaited = ticket;
+}
 
 // --- memory ---
 
@@ -198,16 +259,16 @@ int64_t free_memory() {
 // Grown by steps, never shrunk; what was smaller is kept, because captured steps and work under way may still
 // use it.
 void* scratch(int64_t bytes) {
-  Runtime& r = runtime();
-  if (bytes > r.scratch_bytes) {
+  Lane& of = runtime().lanes[runtime().lane];
+  if (bytes > of.scratch_bytes) {
     int64_t size = std::max<int64_t>(bytes + bytes / 2, int64_t{16} << 20);
     void* memory = allocate(size);
     if (!memory) memory = allocate(size = bytes);
     if (!memory) throw Error("scratch: " + std::to_string(size) + " bytes of the GPU could not be had");
-    r.scratch = memory;
-    r.scratch_bytes = size;
+    of.scratch = memory;
+    of.scratch_bytes = size;
   }
-  return r.scratch;
+  return of.scratch;
 }
 
 void upload(void* to, const void* from, int64_t bytes) {
@@ -310,9 +371,11 @@ std::unique_ptr<Graph> capture(const std::function<void()>& step) {
   std::exception_ptr failure;
   try {
     step();
+    await_beside(r.started);
   } catch (...) {
     failure = std::current_exception();
   }
+  r.awaited = r.started;
   r.recording = nullptr;
   const cudaError_t ended = cudaStreamEndCapture(r.stream, &impl->graph);
   if (failure) {
