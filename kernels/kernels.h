@@ -146,7 +146,7 @@ struct CrossEntropyArgs {
   double smoothing = 0;  // with labels: t = smoothing / classes, and 1 - smoothing more at the label
 };
 
-/// One set of kernels for element type T. Every entry is non-null.
+/// One set of kernels for element type T. Every entry is non-null, but for those that say otherwise.
 template <class T>
 struct KernelTable {
   const char* name;  ///< "reference", "avx512", "avx2", "neon", "baseline", "cuda"
@@ -196,6 +196,9 @@ struct KernelTable {
   // --- matrices
   // ----------------------------------------------------------------------------------------------------
   void (*gemm)(const GemmParams& p, const T* a, const T* b, T* c);
+  /// d = op(a) op(b) + c, whatever p.accumulate says; c lies as d does, and may be d. Null where copying c
+  /// first is as good.
+  void (*gemm_add)(const GemmParams& p, const T* a, const T* b, const T* c, T* d) = nullptr;
 
   // --- convolution
   // -------------------------------------------------------------------------------------------------
@@ -209,6 +212,10 @@ struct KernelTable {
   void (*conv2d_forward_stats)(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y,
                                Wide<T>* mean, Wide<T>* var, void* workspace);
   void (*conv2d_backward_input)(const Conv2dParams& p, const T* dy, const T* w, T* dx, void* workspace);
+  /// Adds to dx. False where it has no faster way for the shape than the pass and an addition, and has done
+  /// nothing; null where it has none for any.
+  bool (*conv2d_backward_input_add)(const Conv2dParams& p, const T* dy, const T* w, T* dx,
+                                    void* workspace) = nullptr;
   void (*conv2d_backward_weight)(const Conv2dParams& p, const T* x, const T* dy, T* dw, void* workspace);
 
   // --- pooling
@@ -219,6 +226,8 @@ struct KernelTable {
   void (*max_pool2d_backward)(const Pool2dParams& p, const T* dy, const int32_t* index, T* dx);
   void (*avg_pool2d_forward)(const Pool2dParams& p, const T* x, T* y);
   void (*avg_pool2d_backward)(const Pool2dParams& p, const T* dy, T* dx);
+  /// The same, added to dx; may be null.
+  void (*avg_pool2d_backward_add)(const Pool2dParams& p, const T* dy, T* dx) = nullptr;
 
   // --- batch norm
   // --------------------------------------------------------------------------------------------------

@@ -257,6 +257,43 @@ TEST_CASE_TEMPLATE("convolutions are the reference's", T, float, bf16, f16) {
     }
 }
 
+TEST_CASE_TEMPLATE("the gradient of the input is added to what is there", T, float, bf16, f16) {
+  const test::ExactFloat exact;
+  const auto& k = cuda::table<T>();
+  bool fixed = false;
+  SUBCASE("by the fastest way") {}
+  SUBCASE("by the first") { fixed = true; }
+  cuda::set_deterministic(fixed);
+  int in_one = 0;
+  for (Conv2dParams p : shapes())
+    for (const int64_t filter : {p.kernel_h, int64_t{1}})  // also as matrix products
+      for (const int64_t shift : {0, 1}) {
+        if (filter == 1)
+          p.kernel_h = p.kernel_w = p.stride_h = p.stride_w = p.dilation_h = p.dilation_w = p.groups = 1,
+          p.pad_h = p.pad_w = 0;
+        INFO(text(p), "shift ", shift);
+        const Problem<T> c(p, shift);
+        const std::vector<T> start = uniform<T>(c.n.x);
+        std::vector<double> once = c.dx(), twice = once, there = wide(start);
+        for (size_t i = 0; i < once.size(); ++i) once[i] += there[i], twice[i] += once[i];
+        const Array<T> sum(start, shift);
+        if (!k.conv2d_backward_input_add(p, c.DY.data(), c.W.data(), sum.data(), nullptr)) {
+          CHECK(sum.values() == there);  // it has left it alone
+          CHECK((filter != 1 || shift != 0));
+          continue;
+        }
+        ++in_one;
+        CHECK(distance(sum.values(), once) < kTolerance<T>);
+        CHECK(k.conv2d_backward_input_add(p, c.DY.data(), c.W.data(), sum.data(), nullptr));
+        CHECK(distance(sum.values(), twice) < kTolerance<T>);
+        // The choice to add is not taken for one to overwrite.
+        k.conv2d_backward_input(p, c.DY.data(), c.W.data(), c.DX.data(), nullptr);
+        CHECK(distance(c.DX.values(), c.dx()) < kTolerance<T>);
+      }
+  CHECK(in_one > 0);
+  cuda::set_deterministic(false);
+}
+
 TEST_CASE("TF32 keeps nearly three digits") {
   const Conv2dParams p{
       .batch = 2, .in_h = 16, .in_w = 16, .in_c = 32, .out_c = 64, .kernel_h = 3, .kernel_w = 3};
@@ -462,6 +499,21 @@ TEST_CASE_TEMPLATE("matrix products are the reference's", T, float, bf16, f16) {
     const Array<T> A(a, shift), B(b, shift), C(c, shift);
     cuda::table<T>().gemm(p, A.data(), B.data(), C.data());
     CHECK(distance(C.values(), expected) < kTolerance<T>);
+
+    // The sum to another place.
+    c = uniform<T>(nc);
+    expected = wide(c);
+    GemmParams q = p;
+    q.accumulate = true;
+    reference<double>().gemm(q, wide(a).data(), wide(b).data(), expected.data());
+    const Array<T> start(c, shift), D(c, any_of({0, 1}));
+    if (p.stride_c > 0)
+      for (int64_t i = 0; i < p.batch; ++i)
+        for (int64_t row = 0; row < p.m; ++row)
+          std::fill_n(c.begin() + i * p.stride_c + row * p.ldc, p.n, poison<T>(1)[0]);
+    cuda::upload(D.data(), c.data(), int64_t(c.size() * sizeof(T)));
+    cuda::table<T>().gemm_add(p, A.data(), B.data(), start.data(), D.data());
+    CHECK(distance(D.values(), expected) < kTolerance<T>);
   }
 }
 
@@ -476,6 +528,12 @@ TEST_CASE_TEMPLATE("matrix products of no size", T, float, bf16) {
   q.k = 2;
   cuda::table<T>().gemm(q, A.data(), A.data(), C.data());
   CHECK(C.values() == wide(c));
+  std::vector<T> to = uniform<T>(15);
+  const Array<T> D(to);
+  cuda::table<T>().gemm_add(p, A.data(), A.data(), C.data(), D.data());
+  for (size_t i = 0; i < 14; ++i)
+    if (i % 5 < 4) to[i] = c[i];
+  CHECK(D.values() == wide(to));
   cuda::table<T>().gemm(p, A.data(), A.data(), C.data());
   for (size_t i = 0; i < 14; ++i)
     if (i % 5 < 4) c[i] = T(0.0f);

@@ -40,7 +40,7 @@ struct Choice {
     padded,  // the plan is that of 8 channels
     gemm,
     plain,
-    apart  // the statistics in a pass of their own
+    apart  // statistics or sum in a pass of their own
   };
   Kind kind = Kind::plain;
   std::shared_ptr<const cudnn::Plan> plan;
@@ -88,14 +88,14 @@ bool is_product(const Conv2dParams& p) {
 }
 
 template <class T>
-void run_product(ConvPass pass, const Conv2dParams& p, T* x, T* w, T* y) {
+void run_product(ConvPass pass, const Conv2dParams& p, bool add, T* x, T* w, T* y) {
   const int64_t pixels = p.batch * p.in_h * p.in_w, C = p.in_c, K = p.out_c;
   const auto gemm = table<T>().gemm;
   switch (pass) {
     case ConvPass::forward:  // y [pixels, K] = x [pixels, C] w' [C, K]
       return gemm({.m = pixels, .n = K, .k = C, .transpose_b = true, .lda = C, .ldb = C, .ldc = K}, x, w, y);
     case ConvPass::backward_input:  // dx = dy w
-      return gemm({.m = pixels, .n = C, .k = K, .lda = K, .ldb = C, .ldc = C}, y, w, x);
+      return gemm({.m = pixels, .n = C, .k = K, .accumulate = add, .lda = K, .ldb = C, .ldc = C}, y, w, x);
     case ConvPass::backward_weight:  // dw = dy' x
       return gemm({.m = K, .n = C, .k = pixels, .transpose_a = true, .lda = K, .ldb = C, .ldc = C}, y, x, w);
   }
@@ -116,7 +116,7 @@ void execute(const State& s, const ConvKey& key, const Choice& choice, const Buf
     case Choice::Kind::padded:
       return execute_padded(s.handle(), key, *choice.plan, b.x, b.w, b.y, workspace);
     case Choice::Kind::gemm:
-      return run_product(key.pass, key.params, x, w, y);
+      return run_product(key.pass, key.params, key.add, x, w, y);
     case Choice::Kind::plain:
       return plain_convolution(key.pass, key.params, x, w, y);
     case Choice::Kind::apart:
@@ -125,6 +125,33 @@ void execute(const State& s, const ConvKey& key, const Choice& choice, const Buf
 }
 
 // --- measuring ---
+
+int64_t size_of_x(const Conv2dParams& p) { return p.batch * p.in_h * p.in_w * p.in_c; }
+
+/// Whether a candidate for a sum adds indeed, as far as numbers that are finite and not all 0 can tell: cuDNN
+/// proposes for a sum what it proposes without. Overwrites dx.
+template <class T>
+bool adds(const State& s, const ConvKey& key, const Choice& candidate, const Buffers& b, void* workspace) {
+  const int64_t size = size_of_x(key.params), some = std::min(size, int64_t{4096});
+  check(cudaMemsetAsync(b.x, 0, size_t(size) * sizeof(T), stream()), "cudaMemsetAsync");
+  std::vector<T> once(static_cast<size_t>(some)), twice = once;
+  for (std::vector<T>* to : {&once, &twice}) {
+    execute<T>(s, key, candidate, b, workspace);
+    download(to->data(), b.x, some * int64_t(sizeof(T)));
+  }
+  float largest = 0, difference = 0;
+  for (size_t i = 0; i < once.size(); ++i) {
+    if (!std::isfinite(float(twice[i]))) continue;
+    largest = std::max(largest, std::abs(float(once[i])));
+    difference = std::max(difference, std::abs(float(twice[i]) - 2 * float(once[i])));
+  }
+  return !(difference > 0.02f * largest);
+}
+
+struct Release {
+  void operator()(void* memory) const { release(memory); }
+};
+using Memory = std::unique_ptr<void, Release>;
 
 /// The fastest. Every candidate writes all of the output, and the one that is chosen will do so last: so the
 /// caller's buffers serve, in the state of caches and with the numbers that they have.
@@ -138,7 +165,8 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
     for (auto& plan : conv_plans(padded_key(key), s.target(), kMaxPadded, kMaxWorkspace - copies))
       candidates.push_back({.kind = Choice::Kind::padded, .plan = std::move(plan), .copies = copies});
   if (is_product(key.params)) candidates.push_back({Choice::Kind::gemm, nullptr});
-  if (candidates.empty()) candidates.push_back({Choice::Kind::plain, nullptr});
+  const Choice::Kind otherwise = key.add ? Choice::Kind::apart : Choice::Kind::plain;
+  if (candidates.empty()) return {otherwise, nullptr, true};
 
   const auto need = [&] {
     int64_t bytes = 0;
@@ -146,21 +174,18 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
     return bytes;
   };
   // Memory of its own: scratch() would keep the size of the hungriest candidate.
-  struct Release {
-    void operator()(void* memory) const { release(memory); }
-  };
-  std::unique_ptr<void, Release> own(need() > kSmallWorkspace ? allocate(need()) : nullptr);
+  Memory own(need() > kSmallWorkspace ? allocate(need()) : nullptr);
   size_t dropped = 0;
   if (!own)
     dropped = std::erase_if(candidates, [](const Choice& c) { return c.workspace() > kSmallWorkspace; });
-  if (candidates.empty())
-    return {.kind = Choice::Kind::plain, .plan = nullptr, .measured = true, .lasting = false};
+  if (candidates.empty()) return {otherwise, nullptr, true, /*lasting=*/false};
   void* workspace = own ? own.get() : need() > 0 ? scratch(need()) : nullptr;
 
   const Choice* best = nullptr;
   float best_time = 0;
   std::string why;
   for (const Choice& candidate : candidates) try {
+      if (key.add && !adds<T>(s, key, candidate, b, workspace)) continue;
       const float time = time_of([&] { execute<T>(s, key, candidate, b, workspace); });
       if (!best || time < best_time) {
         best = &candidate;
@@ -169,6 +194,7 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
     } catch (const Error& e) {
       why = e.what();
     }
+  if (!best && key.add) return {otherwise, nullptr, true};
   if (!best) throw Error("no algorithm for this convolution (" + key.text() + ") could run: " + why);
   Choice choice = *best;
   choice.measured = true;
@@ -279,6 +305,47 @@ void convolution(ConvPass pass, const Conv2dParams& p, const T* x, const T* w, c
   const ConvKey key = key_of<T>(pass, p);
   const Choice& choice = choose<T>(s, key, b);
   execute<T>(s, key, choice, b, choice.workspace() > 0 ? scratch(choice.workspace()) : nullptr);
+}
+
+// --- added to dx ---
+
+/// The same on memory of its own, as each run of a candidate changes dx; `apart` where that can't be had.
+template <class T>
+Choice fastest_add(const State& s, const ConvKey& key, Buffers b) {
+  const Memory dx(allocate(size_of_x(key.params) * int64_t(sizeof(T))));
+  if (!dx) return {Choice::Kind::apart, nullptr, true, /*lasting=*/false};
+  b.x = dx.get();
+  return fastest<T>(s, key, b);
+}
+
+/// The first that suits.
+Choice first_add(const State& s, const ConvKey& key) {
+  if (is_product(key.params)) return {Choice::Kind::gemm, nullptr};
+  const auto first = conv_plans(key, s.target(), 1, kMaxWorkspace);
+  return first.empty() ? Choice{Choice::Kind::apart, nullptr} : Choice{Choice::Kind::plan, first.front()};
+}
+
+template <class T>
+bool conv2d_backward_input_add(const Conv2dParams& p, const T* dy, const T* w, T* dx, void*) {
+  if (p.multiply_adds() == 0) return true;
+  const Buffers b{dx, const_cast<T*>(w), const_cast<T*>(dy)};
+  if (!aligned(b)) return false;
+  State& s = state();
+  const std::lock_guard lock(s.mutex);
+  ConvKey key = key_of<T>(ConvPass::backward_input, p);
+  key.add = true;
+  const bool measure = can_measure(key);
+  const std::string folder = plan_cache_folder();
+  const Choice* choice = known_choice(s, key, folder);
+  if (measure && !(choice && choice->measured)) {
+    const FirstLane others_wait;
+    choice = &keep(s, key, folder, fastest_add<T>(s, key, b));
+  } else if (!choice) {
+    choice = &(s.choices[key] = first_add(s, key));
+  }
+  if (choice->kind == Choice::Kind::apart) return false;
+  execute<T>(s, key, *choice, b, choice->workspace() > 0 ? scratch(choice->workspace()) : nullptr);
+  return true;
 }
 
 // --- with the statistics of the channels ---
@@ -417,6 +484,7 @@ void set_conv2d(KernelTable<T>& table) {
   table.conv2d_forward = conv2d_forward<T>;
   table.conv2d_forward_stats = conv2d_forward_stats<T>;
   table.conv2d_backward_input = conv2d_backward_input<T>;
+  table.conv2d_backward_input_add = conv2d_backward_input_add<T>;
   table.conv2d_backward_weight = conv2d_backward_weight<T>;
 }
 

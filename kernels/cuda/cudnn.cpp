@@ -163,7 +163,7 @@ int OpGraph::tensor(const TensorSpec& spec) {
   return int(tensors_.size()) - 1;
 }
 
-void OpGraph::convolution(ConvPass pass, const Conv2dParams& p, int x, int w, int y) {
+void OpGraph::convolution(ConvPass pass, const Conv2dParams& p, int x, int w, int y, bool add) {
   const std::array<int64_t, 2> pad{p.pad_h, p.pad_w}, stride{p.stride_h, p.stride_w},
       dilation{p.dilation_h, p.dilation_w};
   const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
@@ -201,7 +201,7 @@ void OpGraph::convolution(ConvPass pass, const Conv2dParams& p, int x, int w, in
   op.set(n.w, tensors_[size_t(w)]);
   op.set(n.y, tensors_[size_t(y)]);
   op.set(n.alpha, 1.0f);
-  op.set(n.beta, 0.0f);
+  op.set(n.beta, add ? 1.0f : 0.0f);
   op.finalize();
   parts_.push_back(std::move(c));
   operations_.push_back(std::move(op));

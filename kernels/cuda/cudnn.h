@@ -103,8 +103,9 @@ class OpGraph {
  public:
   /// Adds a tensor and returns its place, for the calls below.
   int tensor(const TensorSpec& spec);
-  /// y = x * w, dx from dy and w, or dw from x and dy. In each case x, w, y is the order.
-  void convolution(ConvPass pass, const Conv2dParams& p, int x, int w, int y);
+  /// y = x * w, dx from dy and w, or dw from x and dy; with `add` added to what is there. In each case x, w,
+  /// y is the order.
+  void convolution(ConvPass pass, const Conv2dParams& p, int x, int w, int y, bool add = false);
   /// y = mode(x) or mode(x, b); a `b` smaller than x is broadcast.
   void pointwise(cudnnPointwiseMode_t mode, int x, int b, int y);
   /// y = sum of x over the dimensions in which y has size 1.

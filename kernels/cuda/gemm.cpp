@@ -125,8 +125,9 @@ cublasLtMatmulAlgo_t find_algorithm(Library& l, const Key& key, cublasLtMatmulDe
   return l.algorithms.emplace(key, result.algo).first->second;
 }
 
-/// A product of which no size is 0 and whose strides are the true ones.
-void multiply(const Key& key, const void* a, const void* b, void* c) {
+/// A product of which no size is 0 and whose strides are the true ones; c is added where p.accumulate says
+/// so.
+void multiply(const Key& key, const void* a, const void* b, const void* c, void* d) {
   const GemmParams& p = key.p;
   Library& l = library();
   const std::lock_guard lock(l.mutex);
@@ -152,20 +153,26 @@ void multiply(const Key& key, const void* a, const void* b, void* c) {
   auto out = layout(key.type, p.n, p.m, p.ldc, p.batch, p.stride_c);
   const cublasLtMatmulAlgo_t algorithm = find_algorithm(l, key, operation, first, second, out);
   const float alpha = 1, beta = p.accumulate ? 1 : 0;
-  check(cublasLtMatmul(l.handle, &operation, &alpha, b, &first, a, &second, &beta, c, &out, c, &out,
+  check(cublasLtMatmul(l.handle, &operation, &alpha, b, &first, a, &second, &beta, c, &out, d, &out,
                        &algorithm, l.workspace[lane()], kWorkspace, stream()),
         "cublasLtMatmul");
 }
 
+/// d = op(a) op(b) (+ c if p.accumulate).
 template <class T>
-void gemm(const GemmParams& params, const T* a, const T* b, T* c) {
-  GemmParams p = params;
+void product(GemmParams p, const T* a, const T* b, const T* c, T* d) {
   if (p.m == 0 || p.n == 0 || p.batch == 0) return;
   if (p.k == 0) {
-    for (int64_t i = 0; i < p.batch && !p.accumulate; ++i)
-      cuda::check(cudaMemset2DAsync(c + i * p.stride_c, size_t(std::max(p.ldc, p.n)) * sizeof(T), 0,
-                                    size_t(p.n) * sizeof(T), size_t(p.m), stream()),
-                  "cudaMemset2DAsync");
+    const size_t step = size_t(std::max(p.ldc, p.n)) * sizeof(T), width = size_t(p.n) * sizeof(T);
+    for (int64_t i = 0; i < p.batch; ++i) {
+      T* di = d + i * p.stride_c;
+      if (!p.accumulate)
+        cuda::check(cudaMemset2DAsync(di, step, 0, width, size_t(p.m), stream()), "cudaMemset2DAsync");
+      else if (c != d)
+        cuda::check(cudaMemcpy2DAsync(di, step, c + i * p.stride_c, step, width, size_t(p.m),
+                                      cudaMemcpyDeviceToDevice, stream()),
+                    "cudaMemcpy2DAsync");
+    }
     return;
   }
   // The step between rows says nothing where there is one row, and cuBLASLt refuses too small a one.
@@ -174,16 +181,18 @@ void gemm(const GemmParams& params, const T* a, const T* b, T* c) {
   if (p.m == 1) p.ldc = p.n;
   if (p.batch == 1) p.stride_a = p.stride_b = p.stride_c = 0;
 
-  // All of a batch into one c is a chain of products; else as many at once as there can be.
+  // All of a batch into one d is a chain of products; else as many at once as there can be.
   const int64_t at_once = p.stride_c == 0 ? 1 : kMaxBatch, batch = p.batch;
   for (int64_t i = 0; i < batch; i += at_once) {
     p.batch = std::min(at_once, batch - i);
     const T *ai = a + i * p.stride_a, *bi = b + i * p.stride_b;
-    T* ci = c + i * p.stride_c;
+    T* di = d + i * p.stride_c;
+    const T* ci = i > 0 && p.stride_c == 0 ? di : c + i * p.stride_c;
     constexpr int64_t size = sizeof(T);
-    multiply({p, kDataType<T>, allow_tf32(), alignment(ai, p.stride_a * size),
-              alignment(bi, p.stride_b * size), alignment(ci, p.stride_c * size)},
-             ai, bi, ci);
+    multiply(
+        {p, kDataType<T>, allow_tf32(), alignment(ai, p.stride_a * size), alignment(bi, p.stride_b * size),
+         std::min(alignment(ci, p.stride_c * size), alignment(di, p.stride_c * size))},
+        ai, bi, ci, di);
   }
 }
 
@@ -191,7 +200,12 @@ void gemm(const GemmParams& params, const T* a, const T* b, T* c) {
 
 template <class T>
 void set_gemm(KernelTable<T>& table) {
-  table.gemm = gemm<T>;
+  table.gemm = [](const GemmParams& p, const T* a, const T* b, T* c) { product(p, a, b, c, c); };
+  table.gemm_add = [](const GemmParams& p, const T* a, const T* b, const T* c, T* d) {
+    GemmParams q = p;
+    q.accumulate = true;
+    product(q, a, b, c, d);
+  };
 }
 
 template void set_gemm(KernelTable<float>&);

@@ -55,8 +55,9 @@ int64_t extent(int64_t rows, int64_t cols, int64_t ld, int64_t batch, int64_t st
   return rows == 0 || cols == 0 || batch == 0 ? 0 : (batch - 1) * stride + (rows - 1) * ld + cols;
 }
 
+/// d = op(a) op(b) (+ c if p.accumulate).
 template <class T>
-void gemm(const GemmParams& p, const T* a, const T* b, T* c) {
+void product(const GemmParams& p, const T* a, const T* b, const T* c, T* d) {
   if (p.m == 0 || p.n == 0 || p.batch == 0) return;  // a or b may be shorter than it says
   enqueue([=] {
     const std::vector<float> fa = to_float(a, p.transpose_a ? extent(p.k, p.m, p.lda, p.batch, p.stride_a)
@@ -73,14 +74,15 @@ void gemm(const GemmParams& p, const T* a, const T* b, T* c) {
       for (int64_t row = 0; row < p.m; ++row)
         for (int64_t col = 0; col < p.n; ++col) {
           const int64_t at = i * p.stride_c + row * p.ldc + col;
-          c[at] = T(fc[size_t(at)]);
+          d[at] = T(fc[size_t(at)]);
         }
   });
 }
 
-/// One pass on copies in float; the output is what `output` points to.
+/// One pass on copies in float; the output is what `output` points to, and is added to where `add` says so.
 template <class T>
-void convolution(ConvPass pass, const Conv2dParams& p, const T* x, const T* w, const T* y, T* output) {
+void convolution(ConvPass pass, const Conv2dParams& p, const T* x, const T* w, const T* y, T* output,
+                 bool add = false) {
   enqueue([=] {
     const int64_t nx = p.batch * p.in_h * p.in_w * p.in_c, ny = p.batch * p.out_h() * p.out_w() * p.out_c,
                   nw = p.out_c * p.kernel_h * p.kernel_w * (p.in_c / p.groups);
@@ -103,6 +105,7 @@ void convolution(ConvPass pass, const Conv2dParams& p, const T* x, const T* w, c
         return from_float(fy, output);
       case ConvPass::backward_input:
         cpu().conv2d_backward_input(p, fy.data(), fw.data(), fx.data(), workspace.data());
+        for (int64_t i = 0; i < nx && add; ++i) fx[size_t(i)] += float(output[i]);
         return from_float(fx, output);
       case ConvPass::backward_weight:
         cpu().conv2d_backward_weight(p, fx.data(), fy.data(), fw.data(), workspace.data());
@@ -129,6 +132,14 @@ void conv2d_backward_input(const Conv2dParams& p, const T* dy, const T* w, T* dx
   convolution<T>(ConvPass::backward_input, p, nullptr, w, dy, dx);
 }
 
+/// As if cuDNN had no plan for groups.
+template <class T>
+bool conv2d_backward_input_add(const Conv2dParams& p, const T* dy, const T* w, T* dx, void*) {
+  if (p.groups > 1) return false;
+  convolution<T>(ConvPass::backward_input, p, nullptr, w, dy, dx, true);
+  return true;
+}
+
 template <class T>
 void conv2d_backward_weight(const Conv2dParams& p, const T* x, const T* dy, T* dw, void*) {
   convolution<T>(ConvPass::backward_weight, p, x, nullptr, dy, dw);
@@ -138,7 +149,12 @@ void conv2d_backward_weight(const Conv2dParams& p, const T* x, const T* dy, T* d
 
 template <class T>
 void set_gemm(KernelTable<T>& table) {
-  table.gemm = gemm<T>;
+  table.gemm = [](const GemmParams& p, const T* a, const T* b, T* c) { product(p, a, b, c, c); };
+  table.gemm_add = [](const GemmParams& p, const T* a, const T* b, const T* c, T* d) {
+    GemmParams q = p;
+    q.accumulate = true;
+    product(q, a, b, c, d);
+  };
 }
 
 template <class T>
@@ -148,6 +164,7 @@ void set_conv2d(KernelTable<T>& table) {
   table.conv2d_forward = conv2d_forward<T>;
   table.conv2d_forward_stats = conv2d_forward_stats<T>;
   table.conv2d_backward_input = conv2d_backward_input<T>;
+  table.conv2d_backward_input_add = conv2d_backward_input_add<T>;
   table.conv2d_backward_weight = conv2d_backward_weight<T>;
 }
 
