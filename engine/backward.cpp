@@ -131,6 +131,14 @@ void BackwardContext::set(int i, Tensor grad) {
   walk_->accumulate(*input.variable, std::move(grad));
 }
 
+Tensor BackwardContext::take_sum(int i) {
+  const TapeEntry::Slot& input = inputs_[size_t(i)];
+  if (!needs(i) || input.variable->leaf || create_graph() || DetectAnomaly::current()) return {};
+  Tensor& sum = input.variable->grad;
+  if (!sum.defined() || sum.variable() || sum.dtype() != input.dtype) return {};
+  return std::exchange(sum, {});
+}
+
 void BackwardContext::beside(int i, std::vector<Tensor> from, const std::function<void()>& work) {
   const Variable& leaf = *inputs_[size_t(i)].variable;
   if (!leaf.leaf || leaf.grad.defined() || from.at(0).device() != Device::cuda || create_graph() ||

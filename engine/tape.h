@@ -74,6 +74,11 @@ class BackwardContext {
   /// Calls work(), which makes the gradient of the leaf that input i is out of the tensors `from`, before it
   /// is set(). On a GPU that work is done beside what follows, as long as nobody looks at the gradient.
   void beside(int i, std::vector<Tensor> from, const std::function<void()>& work);
+  /// Hands over what input i has been given so far, for who can add the rest to it in the kernel that makes
+  /// it, and then set()s the sum. It may be overwritten where it is unique(). Undefined where nothing was
+  /// given yet, and where each part is to come to set() by itself: for a leaf, with create_graph, under
+  /// DetectAnomaly, and where the sum is of another dtype than the input.
+  Tensor take_sum(int i);
   /// Whether the tape records this backward pass. Ops called here are recorded then by themselves; this is
   /// for who has a faster way that can't be.
   bool create_graph() const;

@@ -123,6 +123,54 @@ const std::vector<Case>& cases() {
       {"bmm, one matrix",
        {{{13, 7}}, {{3, 13, 5}}},
        [](const Inputs& x) { return bmm(x[0], x[1], {.transpose_a = true}); }},
+      {"baddbmm",
+       {{{3, 7, 5}}, {{3, 7, 13}}, {{3, 13, 5}}},
+       [](const Inputs& x) { return baddbmm(x[0], x[1], x[2]); }},
+      {"baddbmm, one matrix",
+       {{{3, 7, 5}}, {{7, 13}}, {{3, 13, 5}}},
+       [](const Inputs& x) { return baddbmm(x[0], x[1], x[2]); }},
+      // Gradients that add up in the kernels that make them: what was recorded first adds to the rest.
+      {"baddbmm of one tensor in all places",
+       {{{2, 9, 9}}},
+       [](const Inputs& x) {
+         const Tensor y = affine(x[0], 0.5);
+         return baddbmm(y, y, bmm(y, y, {.transpose_a = true}));
+       }},
+      {"matmul of what has another use",
+       {{{7, 7}}, {{7, 7}}},
+       [](const Inputs& x) {
+         const Tensor y = affine(x[0], 0.5), z = affine(x[1], 0.5);
+         const Tensor one = matmul(y, z), two = matmul(z, y, {.transpose_b = true});
+         return one + two + square(y) + square(z);
+       }},
+      {"conv2d of what has another use",
+       {{{2, 7, 9, 8}}, {{8, 3, 3, 8}, kParameter}},
+       [](const Inputs& x) {
+         const Tensor y = affine(x[0], 0.5);
+         const Tensor first = conv2d(y, x[1], {}, {.padding = 1});
+         return first + square(y);
+       }},
+      {"conv2d, 1x1, of what has another use",
+       {{{2, 7, 9, 8}}, {{8, 1, 1, 8}, kParameter}},
+       [](const Inputs& x) {
+         const Tensor y = affine(x[0], 0.5);
+         const Tensor first = conv2d(y, x[1]);
+         return first + square(y);
+       }},
+      {"conv2d, groups, of what has another use",
+       {{{2, 7, 9, 6}}, {{6, 3, 3, 3}, kParameter}},
+       [](const Inputs& x) {
+         const Tensor y = affine(x[0], 0.5);
+         const Tensor first = conv2d(y, x[1], {}, {.padding = 1, .groups = 2});
+         return first + square(y);
+       }},
+      {"avg_pool2d of what has another use",
+       {{{2, 9, 7, 8}}},
+       [](const Inputs& x) {
+         const Tensor y = affine(x[0], 0.5);
+         const Tensor first = avg_pool2d(y, {.kernel = 3, .stride = 1, .padding = 1});
+         return first + square(y);
+       }},
       {"linear",
        {{{3, 7, 13}}, {{5, 13}, kParameter}, {{5}, kParameter}},
        [](const Inputs& x) { return linear(x[0], x[1], x[2]); }},
@@ -421,6 +469,43 @@ TEST_CASE("what can't be captured is an error, and the engine goes on") {
 }
 
 #if WEFT_EMULATED
+TEST_CASE("the second gradient of a tensor is added by the kernel that makes it") {
+  const auto on_gpu = [](const Shape& shape) {
+    return Tensor::ones(shape, DType::f32, Device::cuda).set_requires_grad();
+  };
+  using Two = std::function<Tensor(const Tensor&, const Tensor&)>;
+  // Kernels of a step in which f has two uses of one tensor, or one use of each of two.
+  const auto nodes = [&](const Two& f, const Shape& shape, bool one) {
+    const Tensor a = on_gpu(shape), b = on_gpu(shape);
+    const MemoryPool pool(Device::cuda);
+    const MemoryPool::Use use(pool);
+    const auto step = [&] {
+      a.zero_grad();
+      b.zero_grad();
+      Tape tape;
+      const Tensor y = affine(a, 0.5), z = affine(b, 0.5), out = f(y, one ? y : z);
+      tape.backward(out, out.detach());
+    };
+    step();
+    return kernels::cuda::capture(step)->nodes();
+  };
+  const Tensor w = Tensor::ones({8, 1, 1, 8}, DType::f32, Device::cuda);
+  const auto conv = [&](const Tensor& y, const Tensor& z) {
+    const Tensor first = conv2d(y, w);
+    return first + square(z);
+  };
+  const auto product = [&](const Tensor& y, const Tensor& z) {
+    const Tensor first = bmm(y, z, {.transpose_b = true});
+    return first + square(z);
+  };
+  const auto sum_of_product = [&](const Tensor& y, const Tensor& z) { return baddbmm(y, z, y); };
+  const Shape images{2, 4, 4, 8}, matrices{2, 8, 8};
+  // The backward of one affine less, and no more.
+  CHECK(nodes(conv, images, true) == nodes(conv, images, false) - 1);
+  CHECK(nodes(product, matrices, true) == nodes(product, matrices, false) - 1);
+  CHECK(nodes(sum_of_product, matrices, true) == nodes(sum_of_product, matrices, false) - 1);
+}
+
 TEST_CASE("a captured step neither waits nor copies to the CPU, and uploads little") {
   manual_seed(5);
   XResNet net(18, {.self_attention = true, .classes = 4});

@@ -143,6 +143,24 @@ TEST_CASE("matrix products") {
     check_gradients(f, {normal(x), normal({4, 3}), normal({4})});
     check_gradients(f, {normal(x), normal({4, 3})});
   }
+  const Function added = [](const Inputs& in) { return baddbmm(in[0], in[1], in[2]); };
+  check_gradients(added, {normal({2, 5, 4}), normal({2, 5, 3}), normal({2, 3, 4})});
+  check_gradients(added, {normal({2, 5, 4}), normal({5, 3}), normal({2, 3, 4})});
+  check_gradients(added, {normal({2, 5, 4}), normal({2, 5, 3}), normal({3, 4})});
+  check_gradients(added, {normal({2, 5, 4}), normal({2, 5, 0}), normal({0, 4})});
+  for (const auto& [a, b] :
+       {std::pair(Shape{2, 5, 3}, Shape{2, 3, 4}), std::pair(Shape{5, 3}, Shape{2, 3, 4}),
+        std::pair(Shape{2, 5, 3}, Shape{3, 4}), std::pair(Shape{2, 5, 0}, Shape{0, 4})}) {
+    const Inputs in{normal({2, 5, 4}), normal(a), normal(b)};
+    CHECK(amax(abs(added(in) - (in[0] + bmm(in[1], in[2])))).item() < 1e-14);
+  }
+  // One tensor in all its places, and in both of a product.
+  check_gradients([](const Inputs& in) { return baddbmm(in[0], in[0], in[0]); }, {normal({2, 3, 3})});
+  check_gradients(
+      [](const Inputs& in) {
+        return baddbmm(in[0], in[0], bmm(in[1], bmm(in[0], in[0], {.transpose_a = true})));
+      },
+      {normal({2, 4, 3}), normal({3, 3})});
   // x x^T: one tensor on both sides of a product.
   check_gradients([](const Inputs& in) { return bmm(in[0], in[0], {.transpose_b = true}); },
                   {normal({2, 3, 5})});

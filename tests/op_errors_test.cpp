@@ -52,6 +52,10 @@ TEST_CASE("matrices") {
   CHECK_ERROR(matmul(f32({2, 3}), f64({3, 2})), "operands are f32");
   CHECK_ERROR(bmm(f32({2, 3, 4}), f32({3, 4, 5})), "bmm: batch sizes differ");
   CHECK_ERROR(bmm(f32({2, 3}), f32({3, 5})), "bmm: expected [b, m, k]");
+  CHECK_ERROR(baddbmm(f32({3, 5}), f32({2, 3, 4}), f32({2, 4, 5})), "baddbmm: expected an input [b, m, n]");
+  CHECK_ERROR(baddbmm(f32({2, 3, 6}), f32({2, 3, 4}), f32({2, 4, 5})),
+              "baddbmm: the input [2, 3, 6] does not fit a product of shape [2, 3, 5]");
+  CHECK_ERROR(baddbmm(f64({2, 3, 5}), f32({2, 3, 4}), f32({2, 4, 5})), "baddbmm: operands are f64");
   CHECK_ERROR(linear(f32({2, 3}), f32({4, 5})), "linear: input [2, 3] does not fit weight [4, 5]");
   CHECK_ERROR(linear(f32({2, 3}), f32({4, 3}), f32({3})), "linear: bias [3] does not fit weight [4, 3]");
 }

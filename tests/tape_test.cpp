@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "support/errors.h"
+#include "weft/engine/anomaly.h"
 #include "weft/engine/ops/activation.h"
 #include "weft/engine/ops/conv.h"
 #include "weft/engine/ops/elementwise.h"
@@ -46,6 +47,68 @@ TEST_CASE("two leaves never share one gradient's memory") {
   tape.backward(sum(a + b));
   a.grad().fill(9);
   CHECK(b.grad().item() == 1);
+}
+
+namespace {
+/// y = 3 x, whose backward adds to what x has been given so far where it can.
+struct Tripled {
+  bool given = false, unique = false;
+
+  Tensor operator()(const Tensor& x) {
+    const Tensor y = Tensor::from<float>({3 * float(x.at(0)), 3 * float(x.at(1))}, {2});
+    record("tripled", {x}, {y},
+           [this](BackwardContext& c) {
+             Tensor sum = c.take_sum(0);
+             given = sum.defined();
+             unique = given && sum.unique();
+             if (unique)
+               for (int64_t i = 0; i < 2; ++i) sum.data<float>()[i] += 3 * c.grad_output().data<float>()[i];
+             if (given) c.set(0, std::move(sum));
+             if (!unique) c.set(0, c.grad_output() * 3.0);
+           },
+           {.double_backward = true});
+    return y;
+  }
+};
+}  // namespace
+
+TEST_CASE("a backward function may add to what its input has been given so far") {
+  const Tensor x = leaf({1, 2});
+  Tripled tripled;
+  const auto slope = [&](const std::function<Tensor()>& f, const BackwardOptions& options = {}) {
+    x.zero_grad();
+    Tape tape;
+    tape.backward(sum(f()), options);
+    return x.grad().detach().to_vector<float>();
+  };
+  const auto twice_used = [&] {
+    const Tensor y = x * 2.0, first = tripled(y);
+    return first + square(y);  // d/dx = 6 + 8 x
+  };
+  CHECK(slope(twice_used) == std::vector<float>{14, 22});
+  CHECK(tripled.given);
+  CHECK(tripled.unique);
+  // The sum is the gradient of `first` too.
+  CHECK(slope([&] {
+          const Tensor y = x * 2.0, first = tripled(y);
+          return first + y;
+        }) == std::vector<float>{8, 8});
+  CHECK(tripled.given);
+  CHECK(!tripled.unique);
+  // Nothing yet, and a leaf, of which the user may hold the gradient.
+  CHECK(slope([&] { return tripled(x * 2.0); }) == std::vector<float>{6, 6});
+  CHECK(!tripled.given);
+  CHECK(slope([&] {
+          const Tensor first = tripled(x);
+          return first + square(x);
+        }) == std::vector<float>{5, 7});
+  CHECK(!tripled.given);
+  // Where each part must be seen.
+  CHECK(slope(twice_used, {.create_graph = true}) == std::vector<float>{14, 22});
+  CHECK(!tripled.given);
+  const DetectAnomaly anomaly;
+  CHECK(slope(twice_used) == std::vector<float>{14, 22});
+  CHECK(!tripled.given);
 }
 
 TEST_CASE("without a tape nothing is recorded") {

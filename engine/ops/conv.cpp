@@ -49,6 +49,16 @@ RecordOptions counted(const Conv2dParams& p) {
   return {.multiply_adds = p.multiply_adds(), .double_backward = true};
 }
 
+/// dx += the gradient of x; false where there is no kernel for it.
+bool add_backward_input(const Conv2dParams& p, const Tensor& dy, const Tensor& w, Tensor& dx) {
+  return dispatch("conv2d", dy, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    return k.conv2d_backward_input_add &&
+           k.conv2d_backward_input_add(p, dy.data<T>(), w.data<T>(), dx.data<T>(),
+                                       workspace(k, p, ConvPass::backward_input, dy.device()).raw());
+  });
+}
+
 }  // namespace
 
 namespace ops {
@@ -143,7 +153,10 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
              c.beside(1, {x, c.grad_output()}, [&] { dw = ops::conv2d_backward_weight(p, x, c.grad_output()); });
              c.set(1, std::move(dw));
            }
-           if (c.needs(0)) c.set(0, ops::conv2d_backward_input(p, c.grad_output(), ops::recorded_copy(c, weight, w)));
+           if (!c.needs(0)) return;
+           const Tensor& dy = c.grad_output();
+           if (!ops::added_in_place(c, 0, [&](Tensor& dx) { return add_backward_input(p, dy, w, dx); }))
+             c.set(0, ops::conv2d_backward_input(p, dy, ops::recorded_copy(c, weight, w)));
          },
          {.detail = detail, .multiply_adds = p.multiply_adds(), .double_backward = true});
   return y;

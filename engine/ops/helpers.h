@@ -46,6 +46,18 @@ inline Tensor compute_copy(const char* op, const Tensor& parameter, const Tensor
 /// recorded.
 Tensor recorded_copy(const BackwardContext& c, const Tensor& parameter, const Tensor& copy);
 
+/// In a backward function: calls add(sum) with what input i has been given so far, if that can be
+/// overwritten; it adds the rest and returns true, or returns false and leaves the sum alone. False too where
+/// there is no such sum: then the rest is to be set().
+template <class Add>
+bool added_in_place(BackwardContext& c, int i, Add&& add) {
+  Tensor sum = c.take_sum(i);
+  if (!sum.defined()) return false;
+  const bool added = sum.unique() && add(sum);
+  c.set(i, std::move(sum));
+  return added;
+}
+
 // Recorded, as backward functions need it:
 
 /// x.view(shape).

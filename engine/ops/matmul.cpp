@@ -9,8 +9,9 @@ namespace {
 
 using kernels::GemmParams;
 
-/// op(a) op(b) of matrices [.., .] or batches [b, ., .]; one matrix serves a whole batch. Not recorded.
-Tensor multiply(const char* op, const Tensor& a, const Tensor& b, bool ta, bool tb) {
+/// op(a) op(b) of matrices [.., .] or batches [b, ., .]; one matrix serves a whole batch. With `onto` that is
+/// added, in its place where nobody else holds it. Not recorded.
+Tensor multiply(const char* op, const Tensor& a, const Tensor& b, bool ta, bool tb, Tensor onto = {}) {
   ops::check_same_dtype(op, a, b);
   const int64_t m = a.size(ta ? -1 : -2), ka = a.size(ta ? -2 : -1), kb = b.size(tb ? -1 : -2),
                 n = b.size(tb ? -2 : -1);
@@ -21,25 +22,51 @@ Tensor multiply(const char* op, const Tensor& a, const Tensor& b, bool ta, bool 
   check(!batch_a || !batch_b || b.size(0) == batch, op, ": batch sizes differ (a ", a.shape(), ", b ",
         b.shape(), ")");
 
-  Tensor y = ops::empty(batch_a || batch_b ? Shape{batch, m, n} : Shape{m, n}, a);
+  const Shape shape = batch_a || batch_b ? Shape{batch, m, n} : Shape{m, n};
+  const bool adds = onto.defined(), in_place = adds && onto.unique();
+  if (adds) {
+    ops::check_same_dtype(op, onto, a);
+    check(onto.shape() == shape, op, ": the input ", onto.shape(), " does not fit a product of shape ",
+          shape);
+  }
+  if (adds && ka == 0) return onto.clone();
+  Tensor y = in_place ? onto : ops::empty(shape, a);
   if (y.numel() == 0) return y;
   if (ka == 0) {
     y.fill(0);
     return y;
   }
   GemmParams p;
-  p.m = m, p.n = n, p.k = ka, p.transpose_a = ta, p.transpose_b = tb;
+  p.m = m, p.n = n, p.k = ka, p.transpose_a = ta, p.transpose_b = tb, p.accumulate = adds;
   p.lda = a.size(-1), p.ldb = b.size(-1), p.ldc = n;
   p.batch = batch, p.stride_a = batch_a ? m * ka : 0, p.stride_b = batch_b ? kb * n : 0, p.stride_c = m * n;
   dispatch(op, a, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
-    k.gemm(p, a.data<T>(), b.data<T>(), y.data<T>());
+    const T *pa = a.data<T>(), *pb = b.data<T>();
+    if (adds && !in_place) {
+      if (k.gemm_add) return k.gemm_add(p, pa, pb, onto.data<T>(), y.data<T>());
+      y.copy_from(onto);
+    }
+    k.gemm(p, pa, pb, y.data<T>());
   });
   return y;
 }
 
 /// Sums a batch of gradients where the operand was one matrix used for all.
 Tensor fit(const Tensor& g, const Shape& shape) { return ops::sum_to(g, shape); }
+
+Tensor product(const char* op, const Tensor& a, const Tensor& b, bool ta, bool tb);
+
+/// Gives input i of c, of this shape, the gradient op(a) op(b), added to what it has been given so far by the
+/// same kernel.
+void give_product(BackwardContext& c, int i, const Shape& shape, const char* op, const Tensor& a,
+                  const Tensor& b, bool ta, bool tb) {
+  if (!c.needs(i)) return;
+  const bool one_for_all = shape.ndim() == 2 && (a.ndim() == 3 || b.ndim() == 3);
+  Tensor sum = one_for_all ? Tensor() : c.take_sum(i);
+  c.set(i,
+        sum.defined() ? multiply(op, a, b, ta, tb, std::move(sum)) : fit(product(op, a, b, ta, tb), shape));
+}
 
 Tensor product(const char* op, const Tensor& a, const Tensor& b, bool ta, bool tb) {
   const Tensor y = multiply(op, a, b, ta, tb);
@@ -49,8 +76,14 @@ Tensor product(const char* op, const Tensor& a, const Tensor& b, bool ta, bool t
          !recording({&a, &b}) ? BackwardFunction()
                               : [=](BackwardContext& c) {
            const Tensor& dy = c.grad_output();
-           if (c.needs(0)) c.set(0, fit(ta ? product(op, b, dy, tb, true) : product(op, dy, b, false, !tb), a.shape()));
-           if (c.needs(1)) c.set(1, fit(tb ? product(op, dy, a, true, ta) : product(op, a, dy, !ta, false), b.shape()));
+           if (ta)
+             give_product(c, 0, a.shape(), op, b, dy, tb, true);
+           else
+             give_product(c, 0, a.shape(), op, dy, b, false, !tb);
+           if (tb)
+             give_product(c, 1, b.shape(), op, dy, a, true, ta);
+           else
+             give_product(c, 1, b.shape(), op, a, dy, !ta, false);
          },
          {.detail = Tape::current() && (ta || tb) ? concat(ta ? "a^T " : "", tb ? "b^T" : "") : "",
           .multiply_adds = y.numel() * a.size(ta ? -2 : -1), .double_backward = true});
@@ -70,6 +103,25 @@ Tensor bmm(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
         "bmm: expected [b, m, k] and [b, k, n] (one side may be a single matrix), got ", a.shape(), " and ",
         b.shape());
   return product("bmm", a, b, options.transpose_a, options.transpose_b);
+}
+
+// y = input + A B: dinput = dy, dA = dy B^T, dB = A^T dy.
+Tensor baddbmm(const Tensor& input, const Tensor& a, const Tensor& b) {
+  check(a.ndim() >= 2 && b.ndim() >= 2 && a.ndim() <= 3 && b.ndim() <= 3 && input.ndim() == 3,
+        "baddbmm: expected an input [b, m, n], [b, m, k] and [b, k, n] (one of the two may be a single "
+        "matrix), got ",
+        input.shape(), ", ", a.shape(), " and ", b.shape());
+  const Tensor y = multiply("baddbmm", a, b, false, false, input);
+  record("baddbmm", {input, a, b}, {y},
+         !recording({&input, &a, &b}) ? BackwardFunction() : [=](BackwardContext& c) {
+           const Tensor& dy = c.grad_output();
+           // First, so that dA is added to it where input and a are one.
+           c.set(0, dy);
+           give_product(c, 1, a.shape(), "bmm", dy, b, false, true);
+           give_product(c, 2, b.shape(), "bmm", a, dy, true, false);
+         },
+         {.multiply_adds = y.numel() * a.size(-1), .double_backward = true});
+  return y;
 }
 
 // y = x W^T + b: dx = dy W, dW = dy^T x, db = column sums of dy.

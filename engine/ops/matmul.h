@@ -14,6 +14,8 @@ Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options = {
 /// The same for a batch: [b, m, k] x [b, k, n] -> [b, m, n]; either side may be one matrix [., .] used for
 /// all of the batch.
 Tensor bmm(const Tensor& a, const Tensor& b, const MatmulOptions& options = {});
+/// input + a b for batches: input [b, m, n], a [b, m, k], b [b, k, n], where a or b may be one matrix.
+Tensor baddbmm(const Tensor& input, const Tensor& a, const Tensor& b);
 /// x w^T + bias: x [..., in], w [out, in], bias [out] or undefined -> [..., out].
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 

@@ -102,6 +102,15 @@ Tensor spread(const Pool2dParams& p, const Tensor& dy) {
   return dx;
 }
 
+/// dx += the same; false where there is no kernel for it.
+bool add_spread(const Pool2dParams& p, const Tensor& dy, Tensor& dx) {
+  return dispatch("avg_pool2d", dx, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    if (k.avg_pool2d_backward_add) k.avg_pool2d_backward_add(p, dy.data<T>(), dx.data<T>());
+    return k.avg_pool2d_backward_add != nullptr;
+  });
+}
+
 // y = sum over the window / count: each element gets dy / count of every window that it is in.
 Tensor average(const Pool2dParams& p, const Tensor& x) {
   Tensor y = ops::empty({p.batch, p.out_h, p.out_w, p.channels}, x);
@@ -109,7 +118,12 @@ Tensor average(const Pool2dParams& p, const Tensor& x) {
     using T = kernel_type<decltype(k)>;
     k.avg_pool2d_forward(p, x.data<T>(), y.data<T>());
   });
-  record("avg_pool2d", {x}, {y}, [=](BackwardContext& c) { c.set(0, spread(p, c.grad_output())); },
+  record("avg_pool2d", {x}, {y},
+         [=](BackwardContext& c) {
+           const Tensor& dy = c.grad_output();
+           if (!ops::added_in_place(c, 0, [&](Tensor& dx) { return add_spread(p, dy, dx); }))
+             c.set(0, spread(p, dy));
+         },
          {.detail = describe(p), .double_backward = true});
   return y;
 }
