@@ -65,7 +65,7 @@ Tensor SimpleSelfAttention::forward(const Tensor& x) {
   const auto identity = [&] {
     return identity_.get(x, {channels}, [&] { return identity_matrix(channels); });
   };
-  const Tensor y = apart ? pixels + bmm(pixels, mix) : bmm(pixels, mix + identity());
+  const Tensor y = apart ? baddbmm(pixels, pixels, mix) : bmm(pixels, mix + identity());
   return reshape(y, {x.shape().begin(), x.shape().end()});
 }
 
