@@ -78,11 +78,11 @@ __device__ void merge_warp(int lanes, float (&a)[V], float (&b)[V], float& n) {
 
 __device__ unsigned arrivals[kMaxSlices];  // one stream, so that no two kernels use it at once
 
-/// Merges the (a, b) of all threads, and calls write(channel, a, b) once for each channel, in double.
-/// partial: [row_blocks, 2, channels].
-template <class Merge, int V, class Write>
+/// Merges the (a, b) of all threads, and calls write(channel, a, b, read(channel)) once for each channel,
+/// with a and b in double. partial: [row_blocks, 2, channels].
+template <class Merge, int V, class Read, class Write>
 __device__ void finish(const Tiling& t, const Place<V>& at, float (&a)[V], float (&b)[V], float n,
-                       float* partial, Write&& write) {
+                       float* partial, Read&& read, Write&& write) {
   // Of each warp; then of each group of threads that add up what the blocks have.
   __shared__ union Room {
     struct {
@@ -91,6 +91,11 @@ __device__ void finish(const Tiling& t, const Place<V>& at, float (&a)[V], float
     double groups[2][kReduceThreads];
   } room;
   const int thread = int(threadIdx.x), warp = thread / kWarp, columns = t.lanes * V;
+  const int column = thread % columns;
+  const int64_t channel = int64_t(blockIdx.x) * columns + column;
+  const bool writes = thread < columns && channel < t.channels;
+  decltype(read(channel)) others{};
+  if (writes) others = read(channel);  // while there is still time to wait for it
   merge_warp<Merge>(t.lanes, a, b, n);
   if (thread % kWarp < t.lanes) {
     store_floats(&room.warps.a[warp][at.lane * V], a);
@@ -98,9 +103,6 @@ __device__ void finish(const Tiling& t, const Place<V>& at, float (&a)[V], float
     room.warps.n[warp][at.lane] = n;
   }
   __syncthreads();
-  const int column = thread % columns;
-  const int64_t channel = int64_t(blockIdx.x) * columns + column;
-  const bool writes = thread < columns && channel < t.channels;
   const auto center_of = [](float mean) { return mean - mean == 0 ? double(mean) : 0.0; };
   if (writes) {
     const double center = center_of(room.warps.a[0][column]);
@@ -113,7 +115,7 @@ __device__ void finish(const Tiling& t, const Place<V>& at, float (&a)[V], float
     }
     Merge::finish(sums, center, count);
     if (gridDim.y == 1) {
-      write(channel, sums[0], sums[1]);
+      write(channel, sums[0], sums[1], others);
     } else {
       float* to = partial + int64_t(blockIdx.y) * 2 * t.channels + channel;
       to[0] = float(sums[0]);
@@ -148,7 +150,7 @@ __device__ void finish(const Tiling& t, const Place<V>& at, float (&a)[V], float
     sums[1] += room.groups[1][other];
   }
   Merge::finish(sums, center, double(t.rows));
-  write(channel, sums[0], sums[1]);
+  write(channel, sums[0], sums[1], others);
 }
 
 /// What follows from mean and variance of a channel: 1 / sqrt(var + eps), and the running values.
@@ -156,12 +158,19 @@ struct Update {
   double eps = 0, momentum = 0, unbiased = 0;
   float *running_mean = nullptr, *running_var = nullptr, *invstd = nullptr;
 
-  __device__ void operator()(int64_t c, float mean, float var) const {
+  /// The running values of a channel.
+  struct Running {
+    float mean, var;
+  };
+  __device__ Running running(int64_t c) const {
+    return running_mean ? Running{running_mean[c], running_var[c]} : Running{};
+  }
+  __device__ void operator()(int64_t c, float mean, float var, Running old) const {
     const double m = double(mean), v = double(var);
     invstd[c] = float(1 / sqrt(v + eps));
     if (!running_mean) return;
-    running_mean[c] = float((1 - momentum) * double(running_mean[c]) + momentum * m);
-    running_var[c] = float((1 - momentum) * double(running_var[c]) + momentum * unbiased * v);
+    running_mean[c] = float((1 - momentum) * double(old.mean) + momentum * m);
+    running_var[c] = float((1 - momentum) * double(old.var) + momentum * unbiased * v);
   }
 };
 
@@ -170,19 +179,22 @@ struct Update {
 template <class T, int V>
 __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
     stats_kernel(Tiling t, const T* __restrict__ x, float* partial, float* mean, float* var, Update update) {
+  wait_for_earlier();
   const Place<V> at(t);
   float shift[V] = {}, sum[V] = {}, squares[V] = {};
-  if (at.count > 0) {
-    to_floats(load<V>(x + at.first), shift);
-#pragma unroll
-    for (int j = 0; j < V; ++j)
-      if (shift[j] - shift[j] != 0) shift[j] = 0;  // not finite
-  }
+  bool first = true;
   for_rows<8>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>, auto n) {
     Pack<T, V> rows[U];
 #pragma unroll
     for (int u = 0; u < U; ++u)
       if (u < n) rows[u] = load<V>(x + offset + u * at.step);
+    if (first) {
+      to_floats(rows[0], shift);
+#pragma unroll
+      for (int j = 0; j < V; ++j)
+        if (shift[j] - shift[j] != 0) shift[j] = 0;  // not finite
+      first = false;
+    }
 #pragma unroll
     for (int u = 0; u < U; ++u) {
       if (u >= n) break;
@@ -206,30 +218,37 @@ __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
       squares[j] = rest < 0 ? 0 : rest;
     }
   }
-  finish<Moments>(t, at, sum, squares, n, partial, [&](int64_t c, double m, double deviations) {
-    const double rows = double(t.rows);
-    mean[c] = t.rows > 0 ? float(m) : std::numeric_limits<float>::quiet_NaN();
-    var[c] = float(deviations / rows);
-    if (update.invstd) update(c, mean[c], var[c]);
-  });
+  const auto running = [&](int64_t c) { return update.running(c); };
+  finish<Moments>(t, at, sum, squares, n, partial, running,
+                  [&](int64_t c, double m, double deviations, const Update::Running& old) {
+                    const float mu = t.rows > 0 ? float(m) : std::numeric_limits<float>::quiet_NaN(),
+                                v = float(deviations / double(t.rows));
+                    mean[c] = mu;
+                    var[c] = v;
+                    if (update.invstd) update(c, mu, v, old);
+                  });
 }
 
 __global__ void update_kernel(int64_t channels, const float* mean, const float* var, Update update) {
+  wait_for_earlier();
   const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (c < channels) update(c, mean[c], var[c]);
+  if (c < channels) update(c, mean[c], var[c], update.running(c));
 }
 
 template <class T, int V, class A, Residual R>
 __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
     backward_reduce_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, T* g, float* partial,
                            float* dweight, float* dbias) {
+  wait_for_earlier();
   const Place<V> at(t);
   float sums[kSums<A>][V] = {};
   sum_rows<R>(act, at, a, dy, g, sums);
-  finish<Sums>(t, at, sums[1], sums[0], 0.0f, partial, [&](int64_t c, double s, double p) {
-    dbias[c] = float(s);
-    dweight[c] = float(p * double(a.invstd[c]));
-  });
+  finish<Sums>(
+      t, at, sums[1], sums[0], 0.0f, partial, [&](int64_t c) { return a.invstd[c]; },
+      [&](int64_t c, double s, double p, float invstd) {
+        dbias[c] = float(s);
+        dweight[c] = float(p * double(invstd));
+      });
 }
 
 // --- table entries ---
@@ -275,8 +294,8 @@ template <class T>
 void stats(int64_t rows, int64_t channels, const T* x, float* mean, float* var, const Update& update) {
   if (channels == 0) return;
   const auto start = [&]<int V>(std::integral_constant<int, V>) {
-    const Tiling t = reduce_tiling(rows, channels, V);
-    launch(stats_kernel<T, V>, t.grid(), t.block(), t, x, partials(t), mean, var, update);
+    const Tiling t = reduce_tiling(rows, channels, V, 1, 4096);
+    launch_early(stats_kernel<T, V>, t.grid(), t.block(), t, x, partials(t), mean, var, update);
   };
   if (channels % kWide<T> == 0 && aligned({x}))
     start(std::integral_constant<int, kWide<T>>{});
@@ -298,8 +317,8 @@ void batch_norm_update(int64_t rows, int64_t channels, double eps, double moment
                        const float* var, float* running_mean, float* running_var, float* invstd) {
   if (channels == 0) return;
   constexpr int kThreads = 64;
-  launch(update_kernel, blocks_for(channels, kThreads), kThreads, channels, mean, var,
-         update_of(rows, eps, momentum, running_mean, running_var, invstd));
+  launch_early(update_kernel, blocks_for(channels, kThreads), kThreads, channels, mean, var,
+               update_of(rows, eps, momentum, running_mean, running_var, invstd));
 }
 
 template <class T>
@@ -315,7 +334,7 @@ void batch_norm_forward(const BatchNormArgs<T>& a, T* y) {
   if (is_learned(a.activation)) return batch_norm_learned_forward(a, y);
   choose<T, Hot::both>(a, wide(a, {y}), true, [&]<int V, class A, Residual R>(Choice<T, V, A, R> choice) {
     const Tiling t = apply_tiling(a.rows, a.channels, V);
-    launch(batch_norm_forward_kernel<T, V, A, R>, t.grid(), t.block(), choice.act, t, a, y);
+    launch_early(batch_norm_forward_kernel<T, V, A, R>, t.grid(), t.block(), choice.act, t, a, y);
   });
 }
 
@@ -329,8 +348,8 @@ void batch_norm_backward_reduce(const BatchNormArgs<T>& a, const T* dy, T* g, fl
   const bool hot = (a.residual != nullptr) == (g != nullptr);
   choose<T, Hot::both>(a, wide(a, {dy, g}), hot, [&]<int V, class A, Residual R>(Choice<T, V, A, R> choice) {
     const Tiling t = reduce_tiling(a.rows, a.channels, V);
-    launch(backward_reduce_kernel<T, V, A, R>, t.grid(), t.block(), choice.act, t, a, dy, g, partials(t),
-           dweight, dbias);
+    launch_early(backward_reduce_kernel<T, V, A, R>, t.grid(), t.block(), choice.act, t, a, dy, g,
+                 partials(t), dweight, dbias);
   });
 }
 
@@ -344,8 +363,8 @@ void batch_norm_backward_input(const BatchNormArgs<T>& a, const T* dy, const flo
   choose<T, Hot::without_residual>(
       a, all_wide, !a.residual, [&]<int V, class A, Residual R>(Choice<T, V, A, R> choice) {
         const Tiling t = apply_tiling(a.rows, a.channels, V);
-        launch(batch_norm_input_kernel<T, V, A, R>, t.grid(), t.block(), choice.act, t, a, dy, dweight, dbias,
-               training, float(1 / double(a.rows)), dx);
+        launch_early(batch_norm_input_kernel<T, V, A, R>, t.grid(), t.block(), choice.act, t, a, dy, dweight,
+                     dbias, training, float(1 / double(a.rows)), dx);
       });
 }
 

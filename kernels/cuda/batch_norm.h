@@ -88,6 +88,7 @@ struct Affine {
 template <class T, int V, class A, Residual R>
 __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
     batch_norm_forward_kernel(A act, Tiling t, BatchNormArgs<T> a, T* y) {
+  wait_for_earlier();
   const Place<V> at(t);
   if (at.count == 0) return;
   const Affine<T, V> affine(a, at.channel);
@@ -181,6 +182,7 @@ template <class T, int V, class A, Residual R>
 __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
     batch_norm_input_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, const float* dweight,
                             const float* dbias, bool training, float per_row, T* dx) {
+  wait_for_earlier();
   const Place<V> at(t);
   if (at.count == 0) return;
   const Affine<T, V> affine(a, at.channel);

@@ -37,7 +37,7 @@ template <class T>
 void batch_norm_learned_forward(const BatchNormArgs<T>& a, T* y) {
   choose(a, {y}, [&]<class A, int V>(A act, std::integral_constant<int, V>, int packs) {
     const Tiling t = apply_tiling(a.rows, a.channels, V, packs);
-    launch(batch_norm_forward_kernel<T, V, A, Residual::perhaps>, t.grid(), t.block(), act, t, a, y);
+    launch_early(batch_norm_forward_kernel<T, V, A, Residual::perhaps>, t.grid(), t.block(), act, t, a, y);
   });
 }
 
@@ -61,8 +61,8 @@ void batch_norm_learned_backward_input(const BatchNormArgs<T>& a, const T* dy, c
   choose(a, {dy, dx, training ? dweight : nullptr, training ? dbias : nullptr},
          [&]<class A, int V>(A act, std::integral_constant<int, V>, int packs) {
            const Tiling t = apply_tiling(a.rows, a.channels, V, packs);
-           launch(batch_norm_input_kernel<T, V, A, Residual::perhaps>, t.grid(), t.block(), act, t, a, dy,
-                  dweight, dbias, training, float(1 / double(a.rows)), dx);
+           launch_early(batch_norm_input_kernel<T, V, A, Residual::perhaps>, t.grid(), t.block(), act, t, a,
+                        dy, dweight, dbias, training, float(1 / double(a.rows)), dx);
          });
 }
 

@@ -80,13 +80,20 @@ __device__ inline void for_rows(int64_t count, int64_t offset, int64_t step, F&&
 }
 
 // 128 bytes side by side, as a rule, which are a whole line: the partial results of a slice are read by one
-// block alone, while the others have nothing left to do, so a slice must not be wide. Lanes are a power of
-// two, so that those of the same channels meet in a warp. `packs`: how many groups of `width` are 16 bytes.
-inline Tiling reduce_tiling(int64_t rows, int64_t channels, int width, int packs = 1) {
-  const int64_t most = width == 1 ? kWarp : 8 * packs;
+// block alone, while the others have nothing left to do, so a slice must not be wide. Few rows are read by
+// one block alone, 32 bytes side by side, in less time than several take to come together: up to 1024 rows,
+// or `light` where there is little to compute and at least half of the multiprocessors get a block. Lanes are
+// a power of two, so that those of the same channels meet in a warp. `packs`: how many groups of `width` are
+// 16 bytes.
+inline Tiling reduce_tiling(int64_t rows, int64_t channels, int width, int packs = 1, int64_t light = 0) {
+  const int64_t narrow = width == 1 ? 8 : 2 * packs, groups = channels / width;
+  const bool few = rows <= 1024 || (rows <= light && groups / narrow >= multiprocessors() / 2);
+  const int64_t most = few ? narrow : width == 1 ? kWarp : 8 * packs;
   int64_t lanes = 1;
-  while (lanes < most && lanes < channels / width) lanes *= 2;
-  return tiling(rows, channels, width, lanes, kReduceThreads, kReduceBlocks, 4);
+  while (lanes < most && lanes < groups) lanes *= 2;
+  Tiling t = tiling(rows, channels, width, lanes, kReduceThreads, kReduceBlocks, 4);
+  if (few) t.row_blocks = 1;
+  return t;
 }
 // At most 512 bytes side by side.
 inline Tiling apply_tiling(int64_t rows, int64_t channels, int width, int packs = 1) {

@@ -25,6 +25,7 @@ struct List {
 
 template <class From, class To>
 __global__ void __launch_bounds__(kBlock) weft_convert_all_kernel(const List<From, To> list) {
+  wait_for_earlier();
   const int block = int(blockIdx.x);
   int low = 0, high = list.count - 1;  // the last item that begins at or before this block
   while (low < high) {
@@ -66,7 +67,7 @@ void convert_all(std::span<const Conversion<From, To>> list) {
   List<From, To> part;
   int blocks = 0;
   const auto flush = [&] {
-    if (blocks > 0) launch(weft_convert_all_kernel<From, To>, unsigned(blocks), kBlock, part);
+    if (blocks > 0) launch_early(weft_convert_all_kernel<From, To>, unsigned(blocks), kBlock, part);
     part.count = blocks = 0;
   };
   for (const Conversion<From, To>& c : list) {

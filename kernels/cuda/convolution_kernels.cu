@@ -39,6 +39,7 @@ constexpr int kRows = 4;  // of a thread: so many loads are under way
 /// Neighbouring threads have neighbouring rows, and write them in one piece.
 __global__ void __launch_bounds__(kBlock)
     pad_kernel(int64_t rows, int channels, const uint16_t* __restrict__ x, uint16_t* __restrict__ padded) {
+  wait_for_earlier();
   const int64_t first = int64_t(blockIdx.x) * (kBlock * kRows) + threadIdx.x;
   Pack<uint16_t, 8> row[kRows];
 #pragma unroll
@@ -56,6 +57,7 @@ __global__ void __launch_bounds__(kBlock)
 
 __global__ void __launch_bounds__(kBlock)
     cut_kernel(int64_t rows, int channels, const uint16_t* __restrict__ padded, uint16_t* __restrict__ y) {
+  wait_for_earlier();
   const int64_t i = int64_t(blockIdx.x) * kBlock + threadIdx.x;
   if (i < rows * channels) y[i] = padded[i / channels * 8 + i % channels];
 }
@@ -180,11 +182,12 @@ void stats_from_sums(int64_t channels, int64_t count, const float* sums, const f
 }
 
 void pad_channels(int64_t rows, int64_t channels, const uint16_t* x, uint16_t* padded) {
-  launch(pad_kernel, dim3(blocks_for(rows, kBlock * kRows)), dim3(kBlock), rows, channels, x, padded);
+  launch_early(pad_kernel, dim3(blocks_for(rows, kBlock * kRows)), dim3(kBlock), rows, channels, x, padded);
 }
 
 void cut_channels(int64_t rows, int64_t channels, const uint16_t* padded, uint16_t* y) {
-  launch(cut_kernel, dim3(blocks_for(rows * channels, kBlock)), dim3(kBlock), rows, channels, padded, y);
+  launch_early(cut_kernel, dim3(blocks_for(rows * channels, kBlock)), dim3(kBlock), rows, channels, padded,
+               y);
 }
 
 template <class T>

@@ -37,6 +37,9 @@ int multiprocessors();
 /// started earlier may still use it: the stream keeps the order). For partial sums of reductions.
 void* scratch(int64_t bytes);
 
+/// Whether the device knows launch_early().
+bool can_launch_early();
+
 /// Starts kernel(args...) on `grid` blocks of `block` threads.
 template <class... Params, class... Args>
 void launch(void (*kernel)(Params...), dim3 grid, dim3 block, Args&&... args) {
@@ -45,6 +48,29 @@ void launch(void (*kernel)(Params...), dim3 grid, dim3 block, Args&&... args) {
   config.blockDim = block;
   config.stream = stream();
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...), "cudaLaunchKernelEx");
+}
+
+/// The same for a kernel that begins with wait_for_earlier(): it may come to the multiprocessors while the
+/// work before it ends ("programmatic dependent launch", from sm_90 on).
+template <class... Params, class... Args>
+void launch_early(void (*kernel)(Params...), dim3 grid, dim3 block, Args&&... args) {
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.stream = stream();
+  config.attrs = &early;
+  config.numAttrs = can_launch_early() ? 1 : 0;
+  check(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...), "cudaLaunchKernelEx");
+}
+/// What comes after it sees the results of all earlier work; before it nothing may be read or written but
+/// parameters.
+__device__ inline void wait_for_earlier() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 
 constexpr int kWarp = 32;

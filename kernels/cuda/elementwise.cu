@@ -202,6 +202,7 @@ template <int N, class T>
 __global__ void __launch_bounds__(kBroadcastBlock)
     broadcast_kernel(BinaryForward op, uint32_t packs, const Walk<2> walk, int a_step, int b_step, const T* a,
                      const T* b, T* y) {
+  wait_for_earlier();
   const uint32_t first = blockIdx.x * uint32_t(kBroadcastBlock * kBroadcastPacks) + threadIdx.x;
   Pack<T, N> in[kBroadcastPacks][2] = {};
 #pragma unroll
@@ -239,9 +240,9 @@ void broadcast(Binary op, Strided<2> s, const T* a, const T* b, T* y) {
   }
   each_part(s, [&](const Strided<2>& part, int64_t start, const std::array<int64_t, 2>& offset) {
     const int64_t packs = part.count();
-    launch(broadcast_kernel<N, T>, blocks_for(packs, kBroadcastBlock * kBroadcastPacks), kBroadcastBlock,
-           BinaryForward{op}, uint32_t(packs), Walk<2>(part), step[0], step[1], a + offset[0], b + offset[1],
-           y + start * N);
+    launch_early(broadcast_kernel<N, T>, blocks_for(packs, kBroadcastBlock * kBroadcastPacks),
+                 kBroadcastBlock, BinaryForward{op}, uint32_t(packs), Walk<2>(part), step[0], step[1],
+                 a + offset[0], b + offset[1], y + start * N);
   });
 }
 

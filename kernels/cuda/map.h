@@ -33,6 +33,7 @@ constexpr int kMapPacks = In > 2 ? 1 : 2;
 template <int In, int Out, class T, class F>
 __global__ void __launch_bounds__(kMapBlock)
     map_kernel(int64_t n, bool wide, const MapArrays<In, Out, T> a, const F f) {
+  wait_for_earlier();
   constexpr int N = kWide<T>, kPacks = kMapPacks<In>, kTile = kMapBlock * N * kPacks;
   const int64_t tile = int64_t(blockIdx.x) * kTile;
   const int count = n - tile < kTile ? int(n - tile) : kTile;
@@ -69,8 +70,8 @@ void map(int64_t n, const MapArrays<In, Out, T>& a, const F& f) {
   bool wide = true;
   for (const T* p : a.in) wide = wide && aligned({p});
   for (const T* p : a.out) wide = wide && aligned({p});
-  launch(map_kernel<In, Out, T, F>, blocks_for(n, kMapBlock * kWide<T> * kMapPacks<In>), kMapBlock, n, wide,
-         a, f);
+  launch_early(map_kernel<In, Out, T, F>, blocks_for(n, kMapBlock * kWide<T> * kMapPacks<In>), kMapBlock, n,
+               wide, a, f);
 }
 
 }  // namespace weft::kernels::cuda

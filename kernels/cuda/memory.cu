@@ -37,6 +37,7 @@ void with_unit(int bytes, const char* name, F&& f) {
 /// y[i] = value; the packs begin at `head`, the first place at which 16 bytes can be written.
 template <class U>
 __global__ void __launch_bounds__(kBlock) fill_kernel(int64_t n, int head, U value, U* y) {
+  wait_for_earlier();
   constexpr int N = 16 / int(sizeof(U));
   Pack<U, N> pack;
 #pragma unroll
@@ -68,6 +69,7 @@ __device__ To converted(From x) {
 
 template <class From, class To>
 __global__ void __launch_bounds__(kBlock) convert_kernel(int64_t n, bool wide, const From* x, To* y) {
+  wait_for_earlier();
   constexpr int N = 16 / int(std::max(sizeof(From), sizeof(To))), kPacks = 2, kTile = kBlock * N * kPacks;
   const int64_t tile = int64_t(blockIdx.x) * kTile;
   const int count = n - tile < kTile ? int(n - tile) : kTile, packed = wide ? count / N * N : 0;
@@ -95,6 +97,7 @@ __global__ void __launch_bounds__(kBlock) convert_kernel(int64_t n, bool wide, c
 /// y[i] = x[offset of i]
 template <class U>
 __global__ void __launch_bounds__(kBlock) gather_kernel(uint32_t n, const Walk<1> walk, const U* x, U* y) {
+  wait_for_earlier();
   const uint32_t first = blockIdx.x * uint32_t(kBlock * kLoads) + threadIdx.x;
   U value[kLoads] = {};
 #pragma unroll
@@ -126,6 +129,7 @@ struct Transpose {
 template <class U, int N>
 __global__ void __launch_bounds__(kBlock)
     transpose_kernel(const Transpose t, const Walk<2> batch, const U* x, U* y) {
+  wait_for_earlier();
   constexpr int kSide = kTileSize * N;
   // The odd pitch keeps the elements of a column in different banks.
   alignas(16) __shared__ U tile[kSide][kSide + (N == 1 ? 1 : 2)];
@@ -159,8 +163,8 @@ void gather(const Strided<2>& view, const U* x, U* y) {
   Strided<1> s{view.ndim, view.size, {view.stride[0]}};
   each_part(s, [&](const Strided<1>& part, int64_t start, const std::array<int64_t, 1>& offset) {
     const int64_t n = part.count();
-    launch(gather_kernel<U>, blocks_for(n, kBlock * kLoads), kBlock, uint32_t(n), Walk<1>(part),
-           x + offset[0], y + start);
+    launch_early(gather_kernel<U>, blocks_for(n, kBlock * kLoads), kBlock, uint32_t(n), Walk<1>(part),
+                 x + offset[0], y + start);
   });
 }
 
@@ -181,8 +185,8 @@ void transpose(Strided<2> view, int row, const U* x, U* y) {
   each_part(
       view,
       [&](const Strided<2>& part, int64_t, const std::array<int64_t, 2>& offset) {
-        launch(transpose_kernel<U, N>, unsigned(part.count() * tiles), kBlock, t, Walk<2>(part),
-               x + offset[0], y + offset[1]);
+        launch_early(transpose_kernel<U, N>, unsigned(part.count() * tiles), kBlock, t, Walk<2>(part),
+                     x + offset[0], y + offset[1]);
       },
       std::max<int64_t>(1, kMaxWalk / tiles));
 }
@@ -263,8 +267,8 @@ void fill(int element_bytes, int64_t n, const void* value, void* y) {
     std::memcpy(&unit, value, sizeof unit);
     const int skew = int(reinterpret_cast<uintptr_t>(y) % 16 / sizeof(U));
     const int head = skew == 0 ? 0 : int(std::min<int64_t>(N - skew, n));
-    launch(fill_kernel<U>, blocks_for(n - head, kBlock * N * kLoads), kBlock, n, head, unit,
-           static_cast<U*>(y));
+    launch_early(fill_kernel<U>, blocks_for(n - head, kBlock * N * kLoads), kBlock, n, head, unit,
+                 static_cast<U*>(y));
   });
 }
 
@@ -277,7 +281,7 @@ void convert(int64_t n, const From* x, To* y) {
     constexpr int N = 16 / int(std::max(sizeof(From), sizeof(To)));
     const bool wide = reinterpret_cast<uintptr_t>(x) % (N * sizeof(From)) == 0 &&
                       reinterpret_cast<uintptr_t>(y) % (N * sizeof(To)) == 0;
-    launch(convert_kernel<From, To>, blocks_for(n, kBlock * N * 2), kBlock, n, wide, x, y);
+    launch_early(convert_kernel<From, To>, blocks_for(n, kBlock * N * 2), kBlock, n, wide, x, y);
   }
 }
 

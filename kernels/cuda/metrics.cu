@@ -48,6 +48,7 @@ __global__ void __launch_bounds__(kThreads)
     metrics_kernel(int64_t rows, int64_t cols, const T* __restrict__ logits,
                    const int64_t* __restrict__ labels, const float* __restrict__ loss,
                    unsigned long long* partial, double* totals) {
+  wait_for_earlier();
   __shared__ unsigned long long room[kWarps];
   const int warp = int(threadIdx.x) / kWarp;
   unsigned long long correct = 0;
@@ -79,7 +80,7 @@ void accumulate_metrics(int64_t rows, int64_t cols, const T* logits, const int64
                         double* totals) {
   const unsigned blocks = blocks_for(rows, kWarps, multiprocessors());
   auto* partial = static_cast<unsigned long long*>(scratch(int64_t(sizeof(unsigned long long)) * blocks));
-  launch(metrics_kernel<T>, blocks, kThreads, rows, cols, logits, labels, loss, partial, totals);
+  launch_early(metrics_kernel<T>, blocks, kThreads, rows, cols, logits, labels, loss, partial, totals);
 }
 
 template void accumulate_metrics(int64_t, int64_t, const float*, const int64_t*, const float*, double*);

@@ -93,6 +93,7 @@ struct ChunkState {
 
 template <class U>
 __global__ void __launch_bounds__(kUpdateThreads, U::kSlots > 3 ? 2 : 3) update_kernel(UpdateLaunch launch) {
+  wait_for_earlier();
   if (launch.skip && *launch.skip != 0) return;
   const ChunkPlace place = find_chunk(launch.tensors, launch.first);
   const auto& record = static_cast<const UpdateRecord<U>*>(launch.records)[place.tensor];
@@ -124,6 +125,7 @@ __global__ void __launch_bounds__(kUpdateThreads, U::kSlots > 3 ? 2 : 3) update_
 
 template <class U>
 __global__ void __launch_bounds__(kUpdateThreads, 3) sums_kernel(UpdateLaunch launch) {
+  wait_for_earlier();
   constexpr int kSums = updates::sums_of<U>();
   const ChunkPlace place = find_chunk(launch.tensors, launch.first);
   auto& record = static_cast<UpdateRecord<U>*>(launch.records)[place.tensor];
@@ -177,10 +179,10 @@ constexpr UpdateKernels update_kernels() {
   UpdateKernels kernels{};
   if constexpr (updates::sums_of<U>() > 0)
     kernels.sums = [](const UpdateLaunch& l) {
-      if (l.chunks > 0) launch(sums_kernel<U>, unsigned(l.chunks), kUpdateThreads, l);
+      if (l.chunks > 0) launch_early(sums_kernel<U>, unsigned(l.chunks), kUpdateThreads, l);
     };
   kernels.update = [](const UpdateLaunch& l) {
-    if (l.chunks > 0) launch(update_kernel<U>, unsigned(l.chunks), kUpdateThreads, l);
+    if (l.chunks > 0) launch_early(update_kernel<U>, unsigned(l.chunks), kUpdateThreads, l);
   };
   return kernels;
 }

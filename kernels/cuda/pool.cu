@@ -118,6 +118,7 @@ struct Windows {
 template <class F>
 __device__ inline void for_pixels(int64_t batch, int height, int width, int groups, F&& f) {
   const unsigned item = blockIdx.x * blockDim.x + threadIdx.x;
+  wait_for_earlier();
   if (item >= unsigned(width) * unsigned(groups)) return;
   const int w = int(item / unsigned(groups)), group = int(item - unsigned(w) * unsigned(groups));
   const int64_t rows = batch * height, apart = int64_t(gridDim.y) * blockDim.y;
@@ -135,7 +136,7 @@ void launch_pixels(void (*kernel)(Geometry, Params...), const Geometry& g, int h
   if (items >> 31 || rows >> 32)
     throw Error("pool2d: no more than 2^31 elements in a row of an image, and 2^32 rows, are possible");
   const unsigned x = items < kThreads ? unsigned(items) : kThreads, y = kThreads / x;
-  launch(kernel, dim3(blocks_for(items, x), blocks_for(rows, y, 65535)), dim3(x, y), g, args...);
+  launch_early(kernel, dim3(blocks_for(items, x), blocks_for(rows, y, 65535)), dim3(x, y), g, args...);
 }
 
 // --- the maximum ---

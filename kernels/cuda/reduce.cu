@@ -99,6 +99,7 @@ __device__ A join_all(const A (&acc)[N]) {
 template <class Op, class T>
 __global__ void __launch_bounds__(kBlock)
     short_rows_kernel(int64_t rows, int cols, int group_log, bool wide, const T* x, T* y) {
+  wait_for_earlier();
   constexpr int N = kWide<T>;
   const int group = 1 << group_log;
   const int64_t row = int64_t(blockIdx.x) * (kBlock >> group_log) + (int(threadIdx.x) >> group_log);
@@ -140,6 +141,7 @@ __device__ float join_block(float value) {
 template <class Op, class T>
 __global__ void __launch_bounds__(kBlock) long_rows_kernel(int64_t rows, int64_t cols, int64_t chunk,
                                                            int chunks, const T* x, const Result<T> result) {
+  wait_for_earlier();
   constexpr int N = kWide<T>;
   const int64_t row = blockIdx.x / unsigned(chunks), part = blockIdx.x % unsigned(chunks);
   const int64_t begin = part * chunk;
@@ -177,6 +179,7 @@ template <class Op, class A, int N, class From, class T>
 __global__ void __launch_bounds__(kBlock)
     columns_kernel(int64_t outer, int64_t count, int64_t inner, const Tile tile, const From* x,
                    const Result<T> result) {
+  wait_for_earlier();
   __shared__ A shared[N][kBlock];
   const int thread = int(threadIdx.x), width = int(tile.width.d), height = 1 << tile.height_log;
   const int line = int(tile.width.divide(threadIdx.x)), at = thread - line * width;
@@ -257,8 +260,9 @@ Tile plan(int64_t outer, int64_t count, int64_t inner, int n, int64_t width) {
 template <class Op, class A, int N, class From, class T>
 void start_columns(int64_t outer, int64_t count, int64_t inner, const Tile& tile, const From* x,
                    float* partial, T* y) {
-  launch(columns_kernel<Op, A, N, From, T>, tile.columns.d * tile.outer_blocks.d * uint32_t(tile.chunks),
-         kBlock, outer, count, inner, tile, x, Result<T>{partial, y});
+  launch_early(columns_kernel<Op, A, N, From, T>,
+               tile.columns.d * tile.outer_blocks.d * uint32_t(tile.chunks), kBlock, outer, count, inner,
+               tile, x, Result<T>{partial, y});
 }
 
 /// y from partial results [chunks, n].
@@ -293,8 +297,8 @@ void along_rows(int64_t rows, int64_t cols, const T* x, T* y) {
   const int64_t loads = wide ? cols / N : cols;
   if (loads <= kShort) {
     const int group_log = std::min(log2_up(quotient_up(loads, 4)), log2_up(kWarp));
-    return launch(short_rows_kernel<Op, T>, blocks_for(rows, kBlock >> group_log), kBlock, rows, int(cols),
-                  group_log, wide, x, y);
+    return launch_early(short_rows_kernel<Op, T>, blocks_for(rows, kBlock >> group_log), kBlock, rows,
+                        int(cols), group_log, wide, x, y);
   }
   const int64_t per_load = kBlock * N;
   int64_t chunk = quotient_up(cols, pieces(cols, per_load, rows, 4));
@@ -302,8 +306,8 @@ void along_rows(int64_t rows, int64_t cols, const T* x, T* y) {
   const int64_t chunks = quotient_up(cols, chunk);
   float* partial =
       chunks > 1 ? static_cast<float*>(scratch(chunks * rows * int64_t(sizeof(float)))) : nullptr;
-  launch(long_rows_kernel<Op, T>, unsigned(rows * chunks), kBlock, rows, cols, chunk, int(chunks), x,
-         Result<T>{partial, y});
+  launch_early(long_rows_kernel<Op, T>, unsigned(rows * chunks), kBlock, rows, cols, chunk, int(chunks), x,
+               Result<T>{partial, y});
   if (partial) finish<Op>(chunks, rows, partial, y);
 }
 

@@ -29,14 +29,21 @@ __device__ inline T warp_max(T v) {
 /// then sees what the others wrote to global memory before. The counter is 0 before and after. Blocks are
 /// 1-d.
 __device__ inline bool last_to_arrive(unsigned* counter, unsigned count) {
-  // One thread's fences hold for the whole block, because they lie between its barriers (PTX ISA, "Causality
-  // order"): as in the grid barrier of cooperative groups.
+  // What one thread releases and acquires holds for the whole block, because it lies between its barriers
+  // (PTX ISA, "Causality order"): as in the grid barrier of cooperative groups.
   __syncthreads();
   int last = 0;
   if (threadIdx.x == 0) {
-    __threadfence();
+#ifdef __CUDA_ARCH__
+    unsigned before;  // less to wait for than atomicInc() between two __threadfence()
+    asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+                 : "=r"(before)
+                 : "l"(__cvta_generic_to_global(counter)), "r"(count - 1)
+                 : "memory");
+    last = before == count - 1;
+#else
     last = atomicInc(counter, count - 1) == count - 1;
-    __threadfence();
+#endif
   }
   return __syncthreads_or(last) != 0;
 }

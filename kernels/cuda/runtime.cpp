@@ -93,6 +93,7 @@ struct Runtime {
   int lane = 0;         // that work goes to
   cudaStream_t stream;  // of the first, in which all else waits for its turn
   int multiprocessors = 0;
+  bool early = false;
   // The uploads of a step wait for a whole turn of the ring. They must be fewer than its parts by far, or the
   // GPU would have to end its step before the CPU can prepare the next one.
   Staging small{64, kSmallUpload}, large{4, kStagingLimit};
@@ -129,6 +130,10 @@ Runtime& make_runtime() {
     check(cudaEventCreateWithFlags(&end, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   check(cudaDeviceGetAttribute(&made->multiprocessors, cudaDevAttrMultiProcessorCount, made->device),
         "cudaDeviceGetAttribute");
+  int major = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, made->device),
+        "cudaDeviceGetAttribute");
+  made->early = major >= 9;
   made_runtime = made.get();
   return *made.release();
 }
@@ -194,6 +199,7 @@ int lane() { return runtime().lane; }
 FirstLane::FirstLane() : before_(std::exchange(runtime().lane, 0)) {}
 FirstLane::~FirstLane() { runtime().lane = before_; }
 int multiprocessors() { return runtime().multiprocessors; }
+bool can_launch_early() { return runtime().early; }
 void synchronize() {
   await_beside(runtime().started);
   check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");

@@ -159,6 +159,7 @@ template <class T, int V, bool kBlock>
 __global__ void __launch_bounds__(kThreads, 4)
     loss_kernel(int64_t rows, int64_t cols, const T* x, Targets<T> targets, T* log_p, double* partial,
                 T* loss) {
+  wait_for_earlier();
   using TeamT = Team<kBlock>;
   __shared__ double team_losses[kWarps];
   double total = 0;
@@ -202,6 +203,7 @@ template <class T, int V, bool kBlock>
 __global__ void __launch_bounds__(kThreads, 4)
     loss_backward_kernel(int64_t rows, int64_t cols, Targets<T> targets, const T* __restrict__ log_p,
                          const T* __restrict__ dloss, T* __restrict__ dx) {
+  wait_for_earlier();
   using TeamT = Team<kBlock>;
   const float scale = float(double(float(*dloss)) / double(rows));
   for (int64_t row = TeamT::first_row(); row < rows; row += TeamT::rows_apart()) {
@@ -262,8 +264,8 @@ void cross_entropy_forward(const CrossEntropyArgs<T>& a, T* log_p, T* loss) {
   choose<T>(a.rows, a.classes, {a.logits, probabilities, log_p},
             [&]<int V, bool kBlock>(unsigned blocks, Choice<V, kBlock>) {
               double* partial = static_cast<double*>(scratch(int64_t(sizeof(double)) * blocks));
-              launch(loss_kernel<T, V, kBlock>, blocks, kThreads, a.rows, a.classes, a.logits, Targets<T>(a),
-                     log_p, partial, loss);
+              launch_early(loss_kernel<T, V, kBlock>, blocks, kThreads, a.rows, a.classes, a.logits,
+                           Targets<T>(a), log_p, partial, loss);
             });
 }
 
@@ -273,8 +275,8 @@ void cross_entropy_backward(const CrossEntropyArgs<T>& a, const T* log_p, const 
   const T* probabilities = a.labels ? nullptr : a.probabilities;
   choose<T>(a.rows, a.classes, {probabilities, log_p, dx},
             [&]<int V, bool kBlock>(unsigned blocks, Choice<V, kBlock>) {
-              launch(loss_backward_kernel<T, V, kBlock>, blocks, kThreads, a.rows, a.classes, Targets<T>(a),
-                     log_p, dloss, dx);
+              launch_early(loss_backward_kernel<T, V, kBlock>, blocks, kThreads, a.rows, a.classes,
+                           Targets<T>(a), log_p, dloss, dx);
             });
 }
 
