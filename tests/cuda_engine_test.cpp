@@ -494,6 +494,10 @@ TEST_CASE("the second gradient of a tensor is added by the kernel that makes it"
     const Tensor first = conv2d(y, w);
     return first + square(z);
   };
+  const auto pool = [&](const Tensor& y, const Tensor& z) {
+    const Tensor first = avg_pool2d(y, {.kernel = 3, .stride = 1, .padding = 1});
+    return first + square(z);
+  };
   const auto product = [&](const Tensor& y, const Tensor& z) {
     const Tensor first = bmm(y, z, {.transpose_b = true});
     return first + square(z);
@@ -502,6 +506,7 @@ TEST_CASE("the second gradient of a tensor is added by the kernel that makes it"
   const Shape images{2, 4, 4, 8}, matrices{2, 8, 8};
   // The backward of one affine less, and no more.
   CHECK(nodes(conv, images, true) == nodes(conv, images, false) - 1);
+  CHECK(nodes(pool, images, true) == nodes(pool, images, false) - 1);
   CHECK(nodes(product, matrices, true) == nodes(product, matrices, false) - 1);
   CHECK(nodes(sum_of_product, matrices, true) == nodes(sum_of_product, matrices, false) - 1);
 }

@@ -163,6 +163,11 @@ TEST_CASE_TEMPLATE("average, backward", T, float, bf16, f16) {
       DeviceArray<T> dy_d(dy, skip), dx_d(in_size(p), skip);
       cuda::table<T>().avg_pool2d_backward(p, dy_d.data(), dx_d.data());
       CHECK(distance(dx_d.host(), dx) < kTolerance<T>);
+      const std::vector<T> start = random.normal<T>(in_size(p));
+      for (size_t i = 0; i < dx.size(); ++i) dx[i] += double(start[i]);
+      DeviceArray<T> sum_d(start, skip);
+      cuda::table<T>().avg_pool2d_backward_add(p, dy_d.data(), sum_d.data());
+      CHECK(distance(sum_d.host(), dx) < kTolerance<T>);
     }
   });
 }

@@ -276,12 +276,14 @@ __global__ void __launch_bounds__(kThreads, 4)
 
 template <class T, int V, class W>
 __global__ void __launch_bounds__(kThreads, 4)
-    avg_backward_kernel(Geometry g, const T* __restrict__ dy, T* __restrict__ dx) {
+    avg_backward_kernel(Geometry g, const T* __restrict__ dy, T* __restrict__ dx, bool add) {
   const W win(g);
   for_pixels(g.batch, g.in_h, g.in_w, g.groups, [&](int64_t n, int h, int w, int group) {
     const Windows hs(h, win.kernel_h, win.stride_h, win.pad_h, g.out_h),
         ws(w, win.kernel_w, win.stride_w, win.pad_w, g.out_w);
+    T* const to = dx + ((n * g.in_h + h) * g.in_w + w) * g.channels + int64_t(group) * V;
     float sum[V] = {};
+    if (add) to_floats(load<V>(to), sum);
 #pragma unroll 1
     for (int oh = hs.first; oh <= hs.last; ++oh) {
       const Span under_h = span(oh, win.kernel_h, win.stride_h, win.pad_h, g.in_h, g.count_include_pad);
@@ -295,7 +297,7 @@ __global__ void __launch_bounds__(kThreads, 4)
         for (int j = 0; j < V; ++j) sum[j] = fmaf(d[j], share, sum[j]);
       }
     }
-    store(dx + ((n * g.in_h + h) * g.in_w + w) * g.channels + int64_t(group) * V, from_floats<T>(sum));
+    store(to, from_floats<T>(sum));
   });
 }
 
@@ -408,9 +410,9 @@ void avg_pool2d_forward(const Pool2dParams& p, const T* x, T* y) {
 }
 
 template <class T>
-void avg_pool2d_backward(const Pool2dParams& p, const T* dy, T* dx) {
+void avg_backward(const Pool2dParams& p, const T* dy, T* dx, bool add) {
   const auto start = [&](const Geometry& g, auto kernel) {
-    launch_pixels(kernel, g, g.in_h, g.in_w, dy, dx);
+    launch_pixels(kernel, g, g.in_h, g.in_w, dy, dx, add);
   };
   if (!wide<T>(p, {dy, dx})) return start(Geometry(p, 1), avg_backward_kernel<T, 1, AnyWindow>);
   const Geometry g(p, kWide<T>);
@@ -425,7 +427,12 @@ void set_pool(KernelTable<T>& table) {
   table.max_pool2d_forward = max_pool2d_forward<T>;
   table.max_pool2d_backward = max_pool2d_backward<T>;
   table.avg_pool2d_forward = avg_pool2d_forward<T>;
-  table.avg_pool2d_backward = avg_pool2d_backward<T>;
+  table.avg_pool2d_backward = [](const Pool2dParams& p, const T* dy, T* dx) {
+    avg_backward(p, dy, dx, false);
+  };
+  table.avg_pool2d_backward_add = [](const Pool2dParams& p, const T* dy, T* dx) {
+    avg_backward(p, dy, dx, true);
+  };
 }
 
 template void set_pool(KernelTable<float>&);
