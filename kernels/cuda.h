@@ -81,12 +81,6 @@ void set_deterministic(bool on);
 /// deterministic(), because the choice may differ from run to run.
 bool conv_autotune();
 void set_conv_autotune(bool on);
-/// Whether a convolution that is followed by batch statistics may sum them up on its way, by a kernel that
-/// cuDNN compiles for it, where that was measured to be faster than a pass of its own, gives the same bits
-/// each time and agrees with that pass. Default: off. Nothing of the kind happens where nothing is measured,
-/// see conv_autotune().
-bool conv_fused_stats();
-void set_conv_fused_stats(bool on);
 /// The folder in which measured choices are kept for later runs; empty, the default: none.
 std::string plan_cache_folder();
 void set_plan_cache_folder(std::string path);

@@ -208,7 +208,8 @@ struct KernelTable {
   int64_t (*conv2d_workspace)(const Conv2dParams& p, ConvPass pass);
   /// y: [N,OH,OW,OC] = x * w + bias (bias may be null).
   void (*conv2d_forward)(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y, void* workspace);
-  /// The same, and mean and biased variance of each channel of y: [OC], taken while y is in the cache.
+  /// The same, and mean and biased variance of each channel of y: [OC], taken while y is in the cache;
+  /// null where that saves nothing.
   void (*conv2d_forward_stats)(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y,
                                Wide<T>* mean, Wide<T>* var, void* workspace);
   void (*conv2d_backward_input)(const Conv2dParams& p, const T* dy, const T* w, T* dx, void* workspace);

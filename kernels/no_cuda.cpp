@@ -39,8 +39,6 @@ bool deterministic() { return false; }
 void set_deterministic(bool) {}
 bool conv_autotune() { return true; }
 void set_conv_autotune(bool) {}
-bool conv_fused_stats() { return false; }
-void set_conv_fused_stats(bool) {}
 std::string plan_cache_folder() { return {}; }
 void set_plan_cache_folder(std::string) {}
 int64_t run_beside(const std::function<void()>&) { absent(); }

@@ -306,34 +306,6 @@ TEST_CASE("TF32 keeps nearly three digits") {
   CHECK(distance(c.DW.values(), c.dw()) < 2e-3);
 }
 
-TEST_CASE_TEMPLATE("convolution and the statistics of its channels", T, float, bf16, f16) {
-  const test::ExactFloat exact;
-  bool fused = false;
-  SUBCASE("apart") {}
-  SUBCASE("in one kernel, where that is faster") { fused = true; }
-  cuda::set_conv_fused_stats(fused);
-  for (const Conv2dParams& p : shapes()) {
-    INFO(text(p));
-    const Problem<T> c(p);
-    const Array<float> mean(poison<float>(p.out_c)), var(poison<float>(p.out_c));
-    cuda::table<T>().conv2d_forward_stats(p, c.X.data(), c.W.data(), fused ? nullptr : c.B.data(), c.Y.data(),
-                                          mean.data(), var.data(), nullptr);
-    const std::vector<double> y = c.Y.values(), m = mean.values(), v = var.values();
-    CHECK(distance(y, c.y(!fused)) < kTolerance<T>);
-    std::vector<double> means(static_cast<size_t>(p.out_c)), vars = means;
-    reference<double>().batch_norm_stats(p.batch * p.out_h() * p.out_w(), p.out_c, y.data(), means.data(),
-                                         vars.data());
-    // A fused kernel may sum what was not yet rounded.
-    const double tolerance = fused ? kTolerance<T> + 1e-4 : 1e-4;
-    for (size_t i = 0; i < m.size(); ++i) {
-      const double square = vars[i] + means[i] * means[i];
-      CHECK(std::abs(m[i] - means[i]) <= tolerance * std::sqrt(square) + 1e-7);
-      CHECK(std::abs(v[i] - vars[i]) <= tolerance * square + 1e-7);
-    }
-  }
-  cuda::set_conv_fused_stats(false);
-}
-
 TEST_CASE_TEMPLATE("the plain kernels are the reference's", T, float, bf16, f16) {
   for (const Conv2dParams& p : shapes()) {
     INFO(text(p));
@@ -384,30 +356,6 @@ TEST_CASE_TEMPLATE("channels are padded to 8 and cut again", T, bf16, f16) {
       y.pop_back();
       CHECK(y == wide(x));
     }
-}
-
-TEST_CASE("mean and variance from sums") {
-  for (const int64_t channels : {1, 3, 300}) {
-    const int64_t count = 1000;
-    std::vector<float> sums(static_cast<size_t>(channels)), squares = sums;
-    std::vector<double> mean(sums.size()), var = mean;
-    for (size_t c = 0; c < sums.size(); ++c) {
-      const bool constant = c % 3 == 2;
-      mean[c] = double(c) - 1.5;
-      var[c] = constant ? 0 : 0.5;
-      sums[c] = float(mean[c] * double(count));
-      // As rounding may leave it: the mean of squares below the square of the mean.
-      squares[c] = float((mean[c] * mean[c] + (constant ? -1e-3 * mean[c] * mean[c] : 0.5)) * double(count));
-    }
-    const Array<float> S(sums), Q(squares), M(poison<float>(channels)), V(poison<float>(channels));
-    cuda::stats_from_sums(channels, count, S.data(), Q.data(), M.data(), V.data());
-    CHECK(distance(M.values(), mean) < 1e-6);
-    const std::vector<double> v = V.values();
-    for (size_t c = 0; c < v.size(); ++c) {
-      CHECK(v[c] >= 0);
-      CHECK(std::abs(v[c] - var[c]) <= 1e-6 * mean[c] * mean[c] + 1e-6);
-    }
-  }
 }
 
 TEST_CASE_TEMPLATE("deterministic convolutions give the same bits each time", T, float, bf16) {
@@ -563,19 +511,15 @@ TEST_CASE("the switches keep what they are set to") {
   CHECK(cuda::allow_tf32());
   CHECK(!cuda::deterministic());
   CHECK(cuda::conv_autotune());
-  CHECK(!cuda::conv_fused_stats());
   CHECK(cuda::plan_cache_folder().empty());
   cuda::set_allow_tf32(false);
   cuda::set_deterministic(true);
   cuda::set_conv_autotune(false);
-  cuda::set_conv_fused_stats(true);
   cuda::set_plan_cache_folder("somewhere");
   CHECK(!cuda::allow_tf32());
   CHECK(cuda::deterministic());
   CHECK(!cuda::conv_autotune());
-  CHECK(cuda::conv_fused_stats());
   CHECK(cuda::plan_cache_folder() == "somewhere");
-  cuda::set_conv_fused_stats(false);
   cuda::set_allow_tf32(true);
   cuda::set_deterministic(false);
   cuda::set_conv_autotune(true);

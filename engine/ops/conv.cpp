@@ -120,8 +120,6 @@ Tensor conv2d_backward_weight(const Conv2dParams& p, const Tensor& x, const Tens
 // dx and dw are the transposed sums, a kernel each; dbias is the sum of dy over the images.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options,
               ChannelStats* stats) {
-  // A pass of its own is followed by what batch norm makes of the statistics, in the same kernel.
-  if (x.device() == Device::cuda && !kernels::cuda::conv_fused_stats()) stats = nullptr;
   const Conv2dParams p = geometry(x, weight, bias, options);
   const Tensor w = ops::compute_copy("conv2d", weight, x);
   const Tensor b = bias.defined() ? ops::compute_copy("conv2d", bias, x) : Tensor();
@@ -130,7 +128,8 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
     using T = kernel_type<decltype(k)>;
     const T* pb = b.defined() ? b.data<T>() : nullptr;
     const Tensor scratch = workspace(k, p, ConvPass::forward, x.device());
-    if (!stats) return k.conv2d_forward(p, x.data<T>(), w.data<T>(), pb, y.data<T>(), scratch.raw());
+    if (!stats || !k.conv2d_forward_stats)
+      return k.conv2d_forward(p, x.data<T>(), w.data<T>(), pb, y.data<T>(), scratch.raw());
     const DType wide = ops::wide_dtype(x.dtype());
     *stats = {Tensor::empty({p.out_c}, wide, x.device()), Tensor::empty({p.out_c}, wide, x.device())};
     using W = wide_type<decltype(k)>;

@@ -16,8 +16,8 @@ int64_t bytes_of(int64_t rows) { return (rows * kChannels * 2 + 255) / 256 * 256
 }  // namespace
 
 bool can_pad(const ConvKey& key) {
-  return key.type != CUDNN_DATA_FLOAT && key.pass != ConvPass::backward_input && !key.stats &&
-         key.params.groups == 1 && key.params.in_c < kChannels;
+  return key.type != CUDNN_DATA_FLOAT && key.pass != ConvPass::backward_input && key.params.groups == 1 &&
+         key.params.in_c < kChannels;
 }
 
 ConvKey padded_key(ConvKey key) {

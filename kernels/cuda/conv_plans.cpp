@@ -26,7 +26,6 @@ std::string ConvKey::text() const {
   if (tf32) s += " tf32";
   if (deterministic) s += " deterministic";
   if (exact) s += " exact";
-  if (stats) s += " stats";
   if (add) s += " add";
   return s;
 }
@@ -34,8 +33,7 @@ std::string ConvKey::text() const {
 size_t ConvKeyHash::operator()(const ConvKey& key) const {
   const Conv2dParams& p = key.params;
   size_t hash = size_t(key.pass) * 512 + size_t(key.add) * 256 + size_t(key.type) * 16 +
-                size_t(key.stats) * 8 + size_t(key.tf32) * 4 + size_t(key.deterministic) * 2 +
-                size_t(key.exact);
+                size_t(key.tf32) * 4 + size_t(key.deterministic) * 2 + size_t(key.exact);
   for (const int64_t v : {p.batch, p.in_h, p.in_w, p.in_c, p.out_c, p.kernel_h, p.kernel_w, p.stride_h,
                           p.stride_w, p.pad_h, p.pad_w, p.dilation_h, p.dilation_w, p.groups})
     hash = (hash ^ size_t(v)) * 0x9e3779b97f4a7c15u + (hash >> 29);
@@ -50,14 +48,6 @@ OpGraph conv_graph(const ConvKey& key, const Target& target) {
   const int w = graph.tensor(channels_last(kConvW, key.type, c, p.kernel_h, p.kernel_w, p.in_c / p.groups));
   const int y = graph.tensor(channels_last(kConvY, key.type, p.batch, oh, ow, c));
   graph.convolution(key.pass, p, x, w, y, key.add);
-  if (key.stats) {
-    TensorSpec square = channels_last(6, CUDNN_DATA_FLOAT, p.batch, oh, ow, c);
-    square.is_virtual = true;
-    const int squares = graph.tensor(square);
-    graph.pointwise(CUDNN_POINTWISE_MUL, y, y, squares);
-    graph.reduce_sum(y, graph.tensor(channels_last(kConvSum, CUDNN_DATA_FLOAT, 1, 1, 1, c)));
-    graph.reduce_sum(squares, graph.tensor(channels_last(kConvSquares, CUDNN_DATA_FLOAT, 1, 1, 1, c)));
-  }
   graph.finalize(target);
   return graph;
 }

@@ -18,7 +18,6 @@ struct ConvKey {
   bool tf32 = true;            ///< operands in float may be rounded to TF32
   bool deterministic = false;  ///< the same bits each time
   bool exact = false;          ///< the plain sums: neither Winograd nor FFT
-  bool stats = false;          ///< forward: also the sums of y and of y^2 over all pixels, [out_c] in float
   bool add = false;            ///< backward_input: added to dx
 
   bool operator==(const ConvKey&) const = default;
@@ -30,7 +29,7 @@ struct ConvKeyHash {
 };
 
 /// Ids of the tensors, in each pass: x or dx, w or dw, y or dy.
-enum ConvTensor : int64_t { kConvX = 1, kConvW = 2, kConvY = 3, kConvSum = 4, kConvSquares = 5 };
+enum ConvTensor : int64_t { kConvX = 1, kConvW = 2, kConvY = 3 };
 
 /// The convolution as a graph that is ready for engine_configs().
 cudnn::OpGraph conv_graph(const ConvKey& key, const cudnn::Target& target);

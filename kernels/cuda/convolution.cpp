@@ -40,7 +40,7 @@ struct Choice {
     padded,  // the plan is that of 8 channels
     gemm,
     plain,
-    apart  // statistics or sum in a pass of their own
+    apart  // the sum in a pass of its own
   };
   Kind kind = Kind::plain;
   std::shared_ptr<const cudnn::Plan> plan;
@@ -52,8 +52,7 @@ struct Choice {
 };
 
 struct Buffers {
-  void *x, *w, *y;                            // or their gradients
-  float *sums = nullptr, *squares = nullptr;  // where the key has stats: [out_c]
+  void *x, *w, *y;  // or their gradients
 };
 
 struct State {
@@ -107,11 +106,9 @@ void execute(const State& s, const ConvKey& key, const Choice& choice, const Buf
   T *x = static_cast<T*>(b.x), *w = static_cast<T*>(b.w), *y = static_cast<T*>(b.y);
   switch (choice.kind) {
     case Choice::Kind::plan: {
-      const std::array<int64_t, 5> ids{kConvX, kConvW, kConvY, kConvSum, kConvSquares};
-      const std::array<void*, 5> pointers{b.x, b.w, b.y, b.sums, b.squares};
-      const size_t count = key.stats ? 5 : 3;
-      return choice.plan->execute(s.handle(), std::span(ids).first(count), std::span(pointers).first(count),
-                                  workspace);
+      const std::array<int64_t, 3> ids{kConvX, kConvW, kConvY};
+      const std::array<void*, 3> pointers{b.x, b.w, b.y};
+      return choice.plan->execute(s.handle(), ids, pointers, workspace);
     }
     case Choice::Kind::padded:
       return execute_padded(s.handle(), key, *choice.plan, b.x, b.w, b.y, workspace);
@@ -348,105 +345,7 @@ bool conv2d_backward_input_add(const Conv2dParams& p, const T* dy, const T* w, T
   return true;
 }
 
-// --- with the statistics of the channels ---
-
 int64_t rows_of(const Conv2dParams& p) { return p.batch * p.out_h() * p.out_w(); }
-
-/// The plan's workspace, the sums and the squares, one behind the other: each begins as aligned as the plan
-/// was told.
-struct StatsMemory {
-  int64_t sums, squares, bytes;
-
-  StatsMemory(const ConvKey& key, const Choice& choice) {
-    const auto up = [](int64_t n) { return (n + 255) / 256 * 256; };
-    const int64_t channels = up(key.params.out_c * int64_t(sizeof(float)));
-    sums = up(choice.workspace());
-    squares = sums + channels;
-    bytes = squares + channels;
-  }
-};
-
-/// Runs the plan, and makes mean and variance of its sums.
-template <class T>
-void execute_stats(const State& s, const ConvKey& key, const Choice& choice, Buffers b, void* memory,
-                   float* mean, float* var) {
-  const Conv2dParams& p = key.params;
-  const StatsMemory place(key, choice);
-  b.sums = reinterpret_cast<float*>(static_cast<char*>(memory) + place.sums);
-  b.squares = reinterpret_cast<float*>(static_cast<char*>(memory) + place.squares);
-  execute<T>(s, key, choice, b, memory);
-  stats_from_sums(p.out_c, rows_of(p), b.sums, b.squares, mean, var);
-}
-
-/// Whether mean and variance [2, channels] are those of the pass of its own, up to what roundings do.
-bool agree(const std::vector<float>& ours, const std::vector<float>& theirs) {
-  const size_t channels = ours.size() / 2;
-  for (size_t c = 0; c < channels; ++c) {
-    const float mean = theirs[c], var = theirs[channels + c], square = var + mean * mean;
-    if (!(std::abs(ours[c] - mean) <= 1e-2f * std::sqrt(square) + 1e-20f)) return false;
-    if (!(std::abs(ours[channels + c] - var) <= 1e-2f * square + 1e-20f)) return false;
-  }
-  return true;
-}
-
-/// The plan with the sums that is faster than both passes apart, and as good; else `apart`.
-template <class T>
-Choice fastest_stats(State& s, const ConvKey& key, const Buffers& b, float* mean, float* var) {
-  const Conv2dParams& p = key.params;
-  ConvKey plain = key;
-  plain.stats = false;
-  const Choice& conv = choose<T>(s, plain, b);
-  const auto apart = [&] {
-    execute<T>(s, plain, conv, b, conv.workspace() > 0 ? scratch(conv.workspace()) : nullptr);
-    table<T>().batch_norm_stats(rows_of(p), p.out_c, static_cast<const T*>(b.y), mean, var);
-  };
-  const auto results = [&] {
-    std::vector<float> both(size_t(p.out_c) * 2);
-    download(both.data(), mean, p.out_c * int64_t(sizeof(float)));
-    download(both.data() + p.out_c, var, p.out_c * int64_t(sizeof(float)));
-    return both;
-  };
-  float best_time = time_of(apart);
-  const std::vector<float> right = results();
-
-  Choice best{Choice::Kind::apart, nullptr, true};
-  for (const auto& plan : conv_plans(key, s.target(), 2, kSmallWorkspace)) try {
-      const Choice fused{Choice::Kind::plan, plan, true};
-      void* memory = scratch(StatsMemory(key, fused).bytes);
-      const auto run = [&] { execute_stats<T>(s, key, fused, b, memory, mean, var); };
-      const float time = time_of(run);
-      const std::vector<float> first = results();
-      bool good = time < best_time && agree(first, right);
-      for (int i = 0; i < 3 && good; ++i) {
-        run();
-        good = results() == first;  // else the order of its sums is not fixed
-      }
-      if (!good) continue;
-      best = fused;
-      best_time = time;
-    } catch (const Error&) {
-      // The next one may do.
-    }
-  return best;
-}
-
-/// True where y, mean and var were made by one plan.
-template <class T>
-bool convolution_stats(const Conv2dParams& p, const T* x, const T* w, T* y, float* mean, float* var) {
-  if (!conv_fused_stats() || deterministic() || p.multiply_adds() == 0) return false;
-  const Buffers b{const_cast<T*>(x), const_cast<T*>(w), y};
-  if (!aligned(b)) return false;
-  State& s = state();
-  const std::lock_guard lock(s.mutex);
-  ConvKey key = key_of<T>(ConvPass::forward, p);
-  key.stats = true;
-  const std::string folder = plan_cache_folder();
-  const Choice* choice = known_choice(s, key, folder);
-  if (!choice && can_measure(key)) choice = &keep(s, key, folder, fastest_stats<T>(s, key, b, mean, var));
-  if (!choice || choice->kind != Choice::Kind::plan) return false;
-  execute_stats<T>(s, key, *choice, b, scratch(StatsMemory(key, *choice).bytes), mean, var);
-  return true;
-}
 
 // --- the table's entries ---
 
@@ -454,14 +353,6 @@ template <class T>
 void conv2d_forward(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y, void*) {
   convolution<T>(ConvPass::forward, p, x, w, y);
   if (bias) add_bias(rows_of(p), p.out_c, bias, y);
-}
-
-template <class T>
-void conv2d_forward_stats(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y, Wide<T>* mean,
-                          Wide<T>* var, void* workspace) {
-  if (!bias && convolution_stats(p, x, w, y, mean, var)) return;
-  conv2d_forward(p, x, w, bias, y, workspace);
-  table<T>().batch_norm_stats(rows_of(p), p.out_c, y, mean, var);
 }
 
 template <class T>
@@ -482,7 +373,7 @@ void set_conv2d(KernelTable<T>& table) {
   // Plans take their memory from scratch(): which plan it will be is known only at the call.
   table.conv2d_workspace = [](const Conv2dParams&, ConvPass) { return int64_t{0}; };
   table.conv2d_forward = conv2d_forward<T>;
-  table.conv2d_forward_stats = conv2d_forward_stats<T>;
+  table.conv2d_forward_stats = nullptr;
   table.conv2d_backward_input = conv2d_backward_input<T>;
   table.conv2d_backward_input_add = conv2d_backward_input_add<T>;
   table.conv2d_backward_weight = conv2d_backward_weight<T>;

@@ -23,17 +23,6 @@ __global__ void __launch_bounds__(kBlock)
   }
 }
 
-__global__ void __launch_bounds__(kBlock)
-    stats_kernel(int64_t channels, double count, const float* __restrict__ sums,
-                 const float* __restrict__ squares, float* __restrict__ mean, float* __restrict__ var) {
-  const int64_t c = int64_t(blockIdx.x) * kBlock + threadIdx.x;
-  if (c >= channels) return;
-  // In double, because the difference of large numbers is small.
-  const double m = double(sums[c]) / count, v = double(squares[c]) / count - m * m;
-  mean[c] = float(m);
-  var[c] = v < 0 ? 0.0f : float(v);  // NaN stays
-}
-
 constexpr int kRows = 4;  // of a thread: so many loads are under way
 
 /// Neighbouring threads have neighbouring rows, and write them in one piece.
@@ -173,12 +162,6 @@ template <class T>
 void add_bias(int64_t rows, int64_t channels, const T* bias, T* y) {
   const int64_t n = rows * channels;
   if (n > 0) launch(add_bias_kernel<T>, grid_for(n, kBlock * 4), dim3(kBlock), n, channels, bias, y);
-}
-
-void stats_from_sums(int64_t channels, int64_t count, const float* sums, const float* squares, float* mean,
-                     float* var) {
-  launch(stats_kernel, dim3(blocks_for(channels, kBlock)), dim3(kBlock), channels, double(count), sums,
-         squares, mean, var);
 }
 
 void pad_channels(int64_t rows, int64_t channels, const uint16_t* x, uint16_t* padded) {

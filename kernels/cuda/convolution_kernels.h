@@ -12,10 +12,6 @@ namespace weft::kernels::cuda {
 template <class T>
 void add_bias(int64_t rows, int64_t channels, const T* bias, T* y);
 
-/// Mean and biased variance of each channel from the sums of `count` values and of their squares.
-void stats_from_sums(int64_t channels, int64_t count, const float* sums, const float* squares, float* mean,
-                     float* var);
-
 /// One pass as kernels/reference/conv2d.cpp has it, summed in float, in a fixed order, at no particular
 /// speed. In each pass the order is x (or dx), w (or dw), y (or dy); one of them is written.
 template <class T>

@@ -207,36 +207,6 @@ void OpGraph::convolution(ConvPass pass, const Conv2dParams& p, int x, int w, in
   operations_.push_back(std::move(op));
 }
 
-void OpGraph::pointwise(cudnnPointwiseMode_t mode, int x, int b, int y) {
-  Descriptor pw(CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
-  pw.set(CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
-  pw.set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT);
-  pw.finalize();
-  Descriptor op(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
-  op.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, pw);
-  op.set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, tensors_[size_t(x)]);
-  if (b >= 0) op.set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, tensors_[size_t(b)]);
-  op.set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, tensors_[size_t(y)]);
-  op.finalize();
-  parts_.push_back(std::move(pw));
-  operations_.push_back(std::move(op));
-}
-
-void OpGraph::reduce_sum(int x, int y) {
-  const cudnnReduceTensorOp_t sum = CUDNN_REDUCE_TENSOR_ADD;
-  Descriptor r(CUDNN_BACKEND_REDUCTION_DESCRIPTOR);
-  r.set(CUDNN_ATTR_REDUCTION_OPERATOR, CUDNN_TYPE_REDUCTION_OPERATOR_TYPE, 1, &sum);
-  r.set(CUDNN_ATTR_REDUCTION_COMP_TYPE, CUDNN_DATA_FLOAT);
-  r.finalize();
-  Descriptor op(CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR);
-  op.set(CUDNN_ATTR_OPERATION_REDUCTION_DESC, r);
-  op.set(CUDNN_ATTR_OPERATION_REDUCTION_XDESC, tensors_[size_t(x)]);
-  op.set(CUDNN_ATTR_OPERATION_REDUCTION_YDESC, tensors_[size_t(y)]);
-  op.finalize();
-  parts_.push_back(std::move(r));
-  operations_.push_back(std::move(op));
-}
-
 void OpGraph::finalize(const Target& target) {
   std::vector<cudnnBackendDescriptor_t> raw;
   for (const Descriptor& op : operations_) raw.push_back(op.raw());

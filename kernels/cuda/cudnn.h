@@ -106,10 +106,6 @@ class OpGraph {
   /// y = x * w, dx from dy and w, or dw from x and dy; with `add` added to what is there. In each case x, w,
   /// y is the order.
   void convolution(ConvPass pass, const Conv2dParams& p, int x, int w, int y, bool add = false);
-  /// y = mode(x) or mode(x, b); a `b` smaller than x is broadcast.
-  void pointwise(cudnnPointwiseMode_t mode, int x, int b, int y);
-  /// y = sum of x over the dimensions in which y has size 1.
-  void reduce_sum(int x, int y);
   /// To be called once, after the last operation.
   void finalize(const Target& target);
 

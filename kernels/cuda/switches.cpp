@@ -9,7 +9,7 @@
 namespace weft::kernels::cuda {
 namespace {
 
-std::atomic<bool> tf32{true}, same_bits{false}, autotune{true}, fused_stats{false};
+std::atomic<bool> tf32{true}, same_bits{false}, autotune{true};
 
 struct Folder {
   std::mutex mutex;
@@ -28,8 +28,6 @@ bool deterministic() { return same_bits; }
 void set_deterministic(bool on) { same_bits = on; }
 bool conv_autotune() { return autotune; }
 void set_conv_autotune(bool on) { autotune = on; }
-bool conv_fused_stats() { return fused_stats; }
-void set_conv_fused_stats(bool on) { fused_stats = on; }
 
 std::string plan_cache_folder() {
   const std::lock_guard lock(folder().mutex);

@@ -121,13 +121,6 @@ void conv2d_forward(const Conv2dParams& p, const T* x, const T* w, const T* bias
 }
 
 template <class T>
-void conv2d_forward_stats(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y, Wide<T>* mean,
-                          Wide<T>* var, void* workspace) {
-  conv2d_forward(p, x, w, bias, y, workspace);
-  table<T>().batch_norm_stats(p.batch * p.out_h() * p.out_w(), p.out_c, y, mean, var);
-}
-
-template <class T>
 void conv2d_backward_input(const Conv2dParams& p, const T* dy, const T* w, T* dx, void*) {
   convolution<T>(ConvPass::backward_input, p, nullptr, w, dy, dx);
 }
@@ -162,7 +155,7 @@ void set_conv2d(KernelTable<T>& table) {
   table.conv2d_algorithm = [](const Conv2dParams&, ConvPass) { return ConvAlgorithm::direct; };
   table.conv2d_workspace = [](const Conv2dParams&, ConvPass) { return int64_t{0}; };
   table.conv2d_forward = conv2d_forward<T>;
-  table.conv2d_forward_stats = conv2d_forward_stats<T>;
+  table.conv2d_forward_stats = nullptr;
   table.conv2d_backward_input = conv2d_backward_input<T>;
   table.conv2d_backward_input_add = conv2d_backward_input_add<T>;
   table.conv2d_backward_weight = conv2d_backward_weight<T>;
