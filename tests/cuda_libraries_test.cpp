@@ -19,6 +19,7 @@
 #include "support/cuda_switches.h"
 #include "weft/kernels/convolution.h"
 #include "weft/kernels/cuda.h"
+#include "weft/kernels/cuda/conv_patches.h"
 #include "weft/kernels/cuda/convolution_kernels.h"
 #include "weft/kernels/cuda/plan_cache.h"
 #include "weft/kernels/cuda/timing.h"
@@ -358,6 +359,107 @@ TEST_CASE_TEMPLATE("channels are padded to 8 and cut again", T, bf16, f16) {
     }
 }
 
+/// Shapes for patches: of one pack and of eight, with and without zeros behind, several chunks of a row.
+std::vector<Conv2dParams> patch_shapes() {
+  std::vector<Conv2dParams> found{
+      {.batch = 2, .in_h = 4, .in_w = 261, .in_c = 2, .out_c = 8, .kernel_h = 2, .kernel_w = 2},
+      {.batch = 3,
+       .in_h = 19,
+       .in_w = 23,
+       .in_c = 3,
+       .out_c = 32,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .stride_h = 2,
+       .stride_w = 2,
+       .pad_h = 1,
+       .pad_w = 1},
+      {.batch = 1, .in_h = 12, .in_w = 9, .in_c = 1, .out_c = 5, .kernel_h = 8, .kernel_w = 8, .pad_w = 4},
+      {.batch = 2,
+       .in_h = 9,
+       .in_w = 7,
+       .in_c = 7,
+       .out_c = 3,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .pad_h = 4,
+       .pad_w = 5,
+       .dilation_h = 2,
+       .dilation_w = 3},
+      {.batch = 2, .in_h = 5, .in_w = 3, .in_c = 4, .out_c = 2, .kernel_h = 1, .kernel_w = 2, .stride_w = 3},
+  };
+  for (const Conv2dParams& p : shapes())
+    if (cuda::can_patch(ConvPass::forward, p)) found.push_back(p);
+  return found;
+}
+
+TEST_CASE_TEMPLATE("patches: what the filter sees, and zeros", T, bf16, f16) {
+  const auto bits = [](T* x) { return reinterpret_cast<uint16_t*>(x); };
+  for (const Conv2dParams& p : patch_shapes()) {
+    INFO(text(p));
+    const int64_t weights = p.kernel_h * p.kernel_w * p.in_c, length = (weights + 7) / 8 * 8;
+    const int64_t n = p.batch * p.out_h() * p.out_w() * length;
+    const std::vector<T> x = uniform<T>(Sizes(p).x);
+    std::vector<double> expected(static_cast<size_t>(n));
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t k = i % length, pixel = i / length, tap = k / p.in_c;
+      if (k >= weights) continue;
+      const int64_t ow = pixel % p.out_w(), oh = pixel / p.out_w() % p.out_h();
+      const int64_t image = pixel / p.out_w() / p.out_h();
+      const int64_t h = oh * p.stride_h - p.pad_h + tap / p.kernel_w * p.dilation_h;
+      const int64_t w = ow * p.stride_w - p.pad_w + tap % p.kernel_w * p.dilation_w;
+      if (h < 0 || h >= p.in_h || w < 0 || w >= p.in_w) continue;
+      expected[size_t(i)] = double(x[size_t(((image * p.in_h + h) * p.in_w + w) * p.in_c + k % p.in_c)]);
+    }
+    const Array<T> X(x, 1), P(poison<T>(n + 8));
+    cuda::copy_patches(p, bits(X.data()), bits(P.data()));
+    std::vector<double> patches = P.values();
+    for (int i = 0; i < 8; ++i) {
+      CHECK(std::isnan(patches.back()));
+      patches.pop_back();
+    }
+    CHECK(patches == expected);
+  }
+}
+
+TEST_CASE_TEMPLATE("the product of patches is the reference's convolution", T, bf16, f16) {
+  for (const Conv2dParams& p : patch_shapes()) {
+    INFO(text(p));
+    const Problem<T> c(p, 1);
+    const Array<T> memory(poison<T>(cuda::patches_bytes(p) / 2));
+    cuda::patches_convolution(ConvPass::forward, p, c.X.data(), c.W.data(), c.Y.data(), memory.data());
+    cuda::patches_convolution(ConvPass::backward_weight, p, c.X.data(), c.DW.data(), c.DY.data(),
+                              memory.data());
+    CHECK(distance(c.Y.values(), c.y(false)) < kTolerance<T>);
+    CHECK(distance(c.DW.values(), c.dw()) < kTolerance<T>);
+  }
+}
+
+TEST_CASE("which convolutions are products of patches") {
+  const Conv2dParams stem{.batch = 2,
+                          .in_h = 8,
+                          .in_w = 8,
+                          .in_c = 3,
+                          .out_c = 32,
+                          .kernel_h = 3,
+                          .kernel_w = 3,
+                          .stride_h = 2,
+                          .stride_w = 2};
+  CHECK(cuda::can_patch(ConvPass::forward, stem));
+  CHECK(cuda::can_patch(ConvPass::backward_weight, stem));
+  CHECK(!cuda::can_patch(ConvPass::backward_input, stem));
+  const auto with = [&](auto change) {
+    Conv2dParams p = stem;
+    change(p);
+    return cuda::can_patch(ConvPass::forward, p);
+  };
+  CHECK(with([](Conv2dParams& p) { p.in_c = 7; }));
+  CHECK(!with([](Conv2dParams& p) { p.in_c = 8; }));
+  CHECK(!with([](Conv2dParams& p) { p.kernel_h = p.kernel_w = 1; }));
+  CHECK(!with([](Conv2dParams& p) { p.groups = 3; }));
+  CHECK(cuda::patches_bytes(stem) == 18 * 32 * 2 + 32 * 32 * 2 + 128);
+}
+
 TEST_CASE_TEMPLATE("deterministic convolutions give the same bits each time", T, float, bf16) {
   const test::SameBits same_bits;
   for (const Conv2dParams& p : shapes()) {
@@ -596,6 +698,48 @@ TEST_CASE_TEMPLATE("few channels run on plans for 8, which come from the folder"
     CHECK(distance(c.Y.values(), c.y(false)) < kTolerance<T>);
     CHECK(distance(c.DW.values(), c.dw()) < kTolerance<T>);
   }
+  cuda::set_plan_cache_folder("");
+  fs::remove_all(folder);
+}
+
+TEST_CASE_TEMPLATE("the product of patches comes from the folder", T, bf16, f16) {
+  const fs::path folder = fs::temp_directory_path() / ("weft_patches_" + std::to_string(generator()()));
+  cuda::set_plan_cache_folder(folder.string());
+  const auto& k = cuda::table<T>();
+  Conv2dParams p{.batch = 3,
+                 .in_h = 21,
+                 .in_w = 27,
+                 .in_c = 3,
+                 .out_c = 40,
+                 .kernel_h = 3,
+                 .kernel_w = 3,
+                 .stride_h = 2,
+                 .stride_w = 2,
+                 .pad_h = 1,
+                 .pad_w = 1};
+  const auto both = [&](const Problem<T>& c) {
+    k.conv2d_forward(c.p, c.X.data(), c.W.data(), nullptr, c.Y.data(), nullptr);
+    k.conv2d_backward_weight(c.p, c.X.data(), c.DY.data(), c.DW.data(), nullptr);
+  };
+  both(Problem<T>(p));
+  const auto files = [&] { return std::distance(fs::directory_iterator(folder), fs::directory_iterator()); };
+  REQUIRE(files() == 2);
+  std::vector<std::string> keys;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    std::ifstream file(entry.path());
+    const std::string text{std::istreambuf_iterator<char>(file), {}}, name = "\"key\":\"";
+    const size_t begin = text.find(name) + name.size();
+    std::string key = text.substr(begin, text.find('"', begin) - begin);
+    key.replace(key.find("x3x21x27x3 "), 2, "x2");
+    keys.push_back(key);
+  }
+  for (const std::string& key : keys) REQUIRE(cuda::write_plan(folder.string(), key, "patches"));
+  p.batch = 2;
+  const Problem<T> c(p);
+  both(c);
+  CHECK(files() == 4);  // nothing else was chosen
+  CHECK(distance(c.Y.values(), c.y(false)) < kTolerance<T>);
+  CHECK(distance(c.DW.values(), c.dw()) < kTolerance<T>);
   cuda::set_plan_cache_folder("");
   fs::remove_all(folder);
 }

@@ -1,7 +1,7 @@
 // Convolutions by cuDNN. Which of its plans computes a shape is found at the first call: the first that
-// suits, or the fastest of some, with cuBLASLt's product among them for 1x1 filters, and plans for 8 channels
-// where there are fewer. A shape without a plan, and memory that is not aligned to 16 bytes, is for the plain
-// kernels.
+// suits, or the fastest of some, with cuBLASLt's product among them for 1x1 filters, and for few channels
+// plans for 8 and the product of patches. A shape without a plan, and memory that is not aligned to 16 bytes,
+// is for the plain kernels.
 #include "weft/kernels/convolution.h"
 
 #include <algorithm>
@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "weft/kernels/cuda/conv_padded.h"
+#include "weft/kernels/cuda/conv_patches.h"
 #include "weft/kernels/cuda/conv_plans.h"
 #include "weft/kernels/cuda/convolution_kernels.h"
 #include "weft/kernels/cuda/cudnn.h"
@@ -37,7 +38,8 @@ constexpr size_t kMaxPadded = 5;                        // beside these
 struct Choice {
   enum class Kind {
     plan,
-    padded,  // the plan is that of 8 channels
+    padded,   // the plan is that of 8 channels
+    patches,  // a product
     gemm,
     plain,
     apart  // the sum in a pass of its own
@@ -46,9 +48,9 @@ struct Choice {
   std::shared_ptr<const cudnn::Plan> plan;
   bool measured = false;  // or just the first that suits
   bool lasting = true;    // or only until there is more memory
-  int64_t copies = 0;     // bytes before the plan's workspace
+  int64_t copies = 0;     // bytes of copies of the operands, before the plan's workspace
 
-  int64_t workspace() const { return plan ? copies + plan->workspace() : 0; }
+  int64_t workspace() const { return copies + (plan ? plan->workspace() : 0); }
 };
 
 struct Buffers {
@@ -112,6 +114,9 @@ void execute(const State& s, const ConvKey& key, const Choice& choice, const Buf
     }
     case Choice::Kind::padded:
       return execute_padded(s.handle(), key, *choice.plan, b.x, b.w, b.y, workspace);
+    case Choice::Kind::patches:
+      if constexpr (sizeof(T) == 2) return patches_convolution<T>(key.pass, key.params, x, w, y, workspace);
+      break;
     case Choice::Kind::gemm:
       return run_product(key.pass, key.params, key.add, x, w, y);
     case Choice::Kind::plain:
@@ -122,6 +127,11 @@ void execute(const State& s, const ConvKey& key, const Choice& choice, const Buf
 }
 
 // --- measuring ---
+
+/// Whether the product of patches computes it.
+bool has_patches(const ConvKey& key) {
+  return key.type != CUDNN_DATA_FLOAT && can_patch(key.pass, key.params);
+}
 
 int64_t size_of_x(const Conv2dParams& p) { return p.batch * p.in_h * p.in_w * p.in_c; }
 
@@ -161,6 +171,8 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
   if (can_pad(key) && copies <= kMaxWorkspace)
     for (auto& plan : conv_plans(padded_key(key), s.target(), kMaxPadded, kMaxWorkspace - copies))
       candidates.push_back({.kind = Choice::Kind::padded, .plan = std::move(plan), .copies = copies});
+  if (const int64_t bytes = patches_bytes(key.params); has_patches(key) && bytes <= kMaxWorkspace)
+    candidates.push_back({.kind = Choice::Kind::patches, .plan = nullptr, .copies = bytes});
   if (is_product(key.params)) candidates.push_back({Choice::Kind::gemm, nullptr});
   const Choice::Kind otherwise = key.add ? Choice::Kind::apart : Choice::Kind::plain;
   if (candidates.empty()) return {otherwise, nullptr, true};
@@ -202,11 +214,17 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
 // --- choosing ---
 
 const std::string kPadded = "padded ";  // before the plan
+const std::string kPatches = "patches";
 
 Choice from_text(const State& s, const ConvKey& key, const std::string& text) {
   if (text == "gemm") return {Choice::Kind::gemm, nullptr, true};
   if (text == "plain") return {Choice::Kind::plain, nullptr, true};
   if (text == "apart") return {Choice::Kind::apart, nullptr, true};
+  if (text == kPatches && has_patches(key))
+    return {.kind = Choice::Kind::patches,
+            .plan = nullptr,
+            .measured = true,
+            .copies = patches_bytes(key.params)};
   const bool padded = text.starts_with(kPadded);
   const std::string plan = padded ? text.substr(kPadded.size()) : text;
   return {.kind = padded ? Choice::Kind::padded : Choice::Kind::plan,
@@ -215,11 +233,21 @@ Choice from_text(const State& s, const ConvKey& key, const std::string& text) {
           .copies = padded ? padded_bytes(key.params) : 0};
 }
 std::string to_text(const Choice& choice) {
-  return choice.kind == Choice::Kind::gemm     ? "gemm"
-         : choice.kind == Choice::Kind::plain  ? "plain"
-         : choice.kind == Choice::Kind::apart  ? "apart"
-         : choice.kind == Choice::Kind::padded ? kPadded + choice.plan->json()
-                                               : choice.plan->json();
+  switch (choice.kind) {
+    case Choice::Kind::patches:
+      return kPatches;
+    case Choice::Kind::gemm:
+      return "gemm";
+    case Choice::Kind::plain:
+      return "plain";
+    case Choice::Kind::apart:
+      return "apart";
+    case Choice::Kind::padded:
+      return kPadded + choice.plan->json();
+    case Choice::Kind::plan:
+      break;
+  }
+  return choice.plan->json();
 }
 
 /// Whether a choice can be measured now: not where it may not differ from run to run, and not in a capture.
