@@ -28,6 +28,7 @@
 #include "weft/engine/ops/regression_loss.h"
 #include "weft/engine/ops/rrelu.h"
 #include "weft/engine/ops/shape.h"
+#include "weft/engine/ops/spectral_norm.h"
 #include "weft/engine/ops/split.h"
 #include "weft/engine/ops/stochastic_depth.h"
 #include "weft/engine/profile.h"

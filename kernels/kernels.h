@@ -115,6 +115,16 @@ struct GroupNormArgs {
   constexpr int64_t width() const { return channels / groups; }
 };
 
+/// What the spectral norm of a matrix works on.
+template <class T>
+struct SpectralNormArgs {
+  int64_t rows = 0, cols = 0;
+  const T* w = nullptr;  // [rows, cols]
+  int iterations = 0;
+  bool left_first = false;  ///< in each step left is made before right
+  double eps = 1e-12;
+};
+
 /// Softmax over the keys that a mask leaves: x viewed as [batch, heads, rows, cols].
 template <class T>
 struct MaskedSoftmaxArgs {
@@ -268,6 +278,17 @@ struct KernelTable {
   /// group. dx may be dy.
   void (*group_norm_backward)(const GroupNormArgs<T>& a, const Wide<T>* mean, const Wide<T>* rstd,
                               const T* dy, T* dx, Wide<T>* dweight, Wide<T>* dbias);
+
+  // --- spectral norm
+  // -----------------------------------------------------------------------------------------------
+  /// `iterations` steps of right = w' left / max(|w' left|, eps), left = w right / max(|w right|, eps); then
+  /// sigma[0] = left' w right and y = w / sigma. left, left_now: [rows]; right, right_now: [cols]: copies of
+  /// both as they are in the end.
+  void (*spectral_norm_forward)(const SpectralNormArgs<T>& a, T* left, T* right, T* left_now, T* right_now,
+                                Wide<T>* sigma, T* y);
+  /// dw = (dy - left right' sum(dy y)) / sigma[0], left and right as they were for y. dw may be dy.
+  void (*spectral_norm_backward)(int64_t rows, int64_t cols, const T* left, const T* right,
+                                 const Wide<T>* sigma, const T* y, const T* dy, T* dw);
 
   // --- embedding
   // ---------------------------------------------------------------------------------------------------

@@ -1,11 +1,7 @@
 #include "weft/layers/parametrizations.h"
 
-#include "weft/engine/checkpoint.h"
 #include "weft/engine/ops/elementwise.h"
-#include "weft/engine/ops/matmul.h"
 #include "weft/engine/ops/reduce.h"
-#include "weft/engine/ops/shape.h"
-#include "weft/engine/tape.h"
 
 namespace weft::detail {
 namespace {
@@ -33,26 +29,6 @@ std::pair<Tensor, Tensor> spectral_start(const Shape& weight, bool outputs_last,
   for (const Tensor& unit : {u, v})
     assign_normalized(unit, Tensor::normal(unit.shape(), 0, 1, generator), 1e-12);
   return {u, v};
-}
-
-Tensor spectral_normalized(const Tensor& weight, const Tensor& u, const Tensor& v, bool outputs_last,
-                           bool iterate, const SpectralNormOptions& o) {
-  const Shape u_column{u.numel(), 1}, v_column{v.numel(), 1}, shape = matrix_of(weight.shape(), outputs_last);
-  const MatmulOptions plain{.transpose_a = outputs_last}, transposed{.transpose_a = !outputs_last};
-  // Copies, because the next forward overwrites u and v, maybe before this one's backward has used them.
-  const auto [u_now, v_now] = weft::once([&] {
-    if (iterate) {
-      const NoGrad no_grad;
-      const Tensor w = weight.view(shape);
-      for (int i = 0; i < o.n_power_iterations; ++i) {
-        assign_normalized(v, matmul(w, u.view(u_column), transposed), o.eps);
-        assign_normalized(u, matmul(w, v.view(v_column), plain), o.eps);
-      }
-    }
-    return std::pair(u.clone().view(u_column), v.clone().view(v_column));
-  });
-  const Tensor w = weight.ndim() == 2 ? weight : reshape(weight, {shape.begin(), shape.end()});
-  return weight / sum(u_now * matmul(w, v_now, plain));
 }
 
 Tensor row_norms(const Tensor& weight) {

@@ -10,16 +10,12 @@
 
 #include <utility>
 
+#include "weft/engine/ops/spectral_norm.h"
 #include "weft/layers/conv2d.h"
 #include "weft/layers/conv_transpose.h"
 #include "weft/layers/linear.h"
 
 namespace weft {
-
-struct SpectralNormOptions {
-  int n_power_iterations = 1;  ///< at each forward pass in training
-  double eps = 1e-12;          ///< least norm that is divided by
-};
 
 namespace detail {
 
@@ -47,9 +43,6 @@ inline constexpr bool kOutputsLast<ConvTranspose1d> = true;
 
 /// The vectors u and v of a weight, normal numbers brought to length 1.
 std::pair<Tensor, Tensor> spectral_start(const Shape& weight, bool outputs_last, Generator& generator);
-/// weight / sigma, after the power iterations on u and v where `iterate`.
-Tensor spectral_normalized(const Tensor& weight, const Tensor& u, const Tensor& v, bool outputs_last,
-                           bool iterate, const SpectralNormOptions& options);
 /// |weight| over all but the first dimension: [out, 1, ...].
 Tensor row_norms(const Tensor& weight);
 /// weight g / row_norms(weight).
@@ -88,8 +81,10 @@ class SpectralNorm : public Layer {
   using Module::operator();
   /// weight / sigma, after a step of the power iteration where the module is in training.
   Tensor normalized_weight() {
-    return detail::spectral_normalized(this->weight, u, v, detail::kOutputsLast<Layer>, this->training(),
-                                       norm_);
+    SpectralNormOptions now = norm_;
+    now.outputs_last = detail::kOutputsLast<Layer>;
+    if (!this->training()) now.n_power_iterations = 0;
+    return spectral_norm(this->weight, u, v, now);
   }
   std::string description() const override { return "spectral " + Layer::description(); }
 

@@ -15,7 +15,9 @@ class SpectralLinear : public Module {
 
   Tensor forward(const Tensor& x) override;
   /// W / sigma, after a step of the power iteration where the module is in training.
-  Tensor normalized_weight() { return detail::spectral_normalized(weight, u, v, false, training(), {}); }
+  Tensor normalized_weight() {
+    return spectral_norm(weight, u, v, {.n_power_iterations = training() ? 1 : 0});
+  }
   std::string description() const override;
 
   Tensor weight, u, v;

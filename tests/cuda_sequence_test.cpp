@@ -1,4 +1,4 @@
-// Group norm, embedding and the masked softmax on the GPU against the reference in double.
+// Group and spectral norm, embedding and the masked softmax on the GPU against the reference in double.
 #include <cmath>
 #include <vector>
 
@@ -85,6 +85,75 @@ TEST_CASE_TEMPLATE("group norm, forward and backward", T, float, bf16, f16) {
       CHECK(same_bits(dy_d.host(), dx_d.host()));
     }
   });
+}
+
+TEST_CASE_TEMPLATE("spectral norm, forward and backward", T, float, bf16, f16) {
+  Random random;
+  CAPTURE(random.seed());
+  // Wide loads and narrow ones, rows of a warp and of a block, and what is cut into slices.
+  const std::pair<int64_t, int64_t> shapes[] = {{1, 1},    {1, 5},    {7, 1},     {5, 7},
+                                                {64, 64},  {37, 72},  {12, 4104}, {3, 4099},
+                                                {5003, 3}, {4201, 8}, {2, 9001}};
+  for (const auto& shape : shapes)
+    for (const int iterations : {0, 1, 3})
+      for (const bool left_first : {false, true})
+        for (const double eps : {1e-12, 30.0}) {
+          const int64_t rows = shape.first, cols = shape.second;
+          CAPTURE(rows);
+          CAPTURE(cols);
+          CAPTURE(iterations);
+          CAPTURE(left_first);
+          CAPTURE(eps);
+          if (eps > 1 && (iterations != 1 || rows < 5 || rows * cols > 5000)) continue;
+          const int64_t n = rows * cols, skip = rows % 2;
+          const size_t r = size_t(rows), c = size_t(cols);
+          // All positive, so that sigma is not near 0.
+          const double l_size = 1 / std::sqrt(double(rows)), r_size = 1 / std::sqrt(double(cols));
+          const std::vector<T> w = random.uniform<T>(n, 0.1, 1.9), dy = random.normal<T>(n),
+                               left = random.uniform<T>(rows, 0.5 * l_size, 1.5 * l_size),
+                               right = random.uniform<T>(cols, 0.5 * r_size, 1.5 * r_size);
+          const std::vector<double> wd = to_double(w), dyd = to_double(dy);
+          std::vector<double> l = to_double(left), rt = to_double(right), l_now(r), r_now(c), y(w.size()),
+                              dw(w.size());
+          double sigma = 0;
+          reference<double>().spectral_norm_forward({rows, cols, wd.data(), iterations, left_first, eps},
+                                                    l.data(), rt.data(), l_now.data(), r_now.data(), &sigma,
+                                                    y.data());
+          DeviceArray<T> w_d(w, skip), dy_d(dy, skip), l_d(left), r_d(right), l_now_d(rows), r_now_d(cols),
+              y_d(n, skip), dw_d(n, skip);
+          DeviceArray<float> sigma_d(1);
+          const auto& table = cuda::table<T>();
+          table.spectral_norm_forward({rows, cols, w_d.data(), iterations, left_first, eps}, l_d.data(),
+                                      r_d.data(), l_now_d.data(), r_now_d.data(), sigma_d.data(), y_d.data());
+          const auto scaled = [](std::vector<double> v, double by) {
+            for (double& x : v) x *= by;
+            return v;
+          };
+          const double long_as = eps > 1 ? eps : 1;
+          const auto close = [&](const std::vector<T>& ours, const std::vector<double>& theirs, double by) {
+            return distance(scaled(to_double(ours), by), scaled(theirs, by)) < kTolerance<T>;
+          };
+          CHECK(close(l_d.host(), l, long_as * std::sqrt(double(rows))));
+          CHECK(close(r_d.host(), rt, long_as * std::sqrt(double(cols))));
+          CHECK(same_bits(l_now_d.host(), l_d.host()));
+          CHECK(same_bits(r_now_d.host(), r_d.host()));
+          if (iterations == 0) CHECK((same_bits(l_d.host(), left) && same_bits(r_d.host(), right)));
+          CHECK(double(sigma_d.host()[0]) == doctest::Approx(sigma).epsilon(kTolerance<T>));
+          CHECK(close(y_d.host(), y, sigma));
+
+          // From the device's own results, as backward has them.
+          const std::vector<double> ld = to_double(l_now_d.host()), rd = to_double(r_now_d.host()),
+                                    yd = to_double(y_d.host());
+          const double sd = double(sigma_d.host()[0]);
+          reference<double>().spectral_norm_backward(rows, cols, ld.data(), rd.data(), &sd, yd.data(),
+                                                     dyd.data(), dw.data());
+          table.spectral_norm_backward(rows, cols, l_now_d.data(), r_now_d.data(), sigma_d.data(), y_d.data(),
+                                       dy_d.data(), dw_d.data());
+          CHECK(distance(scaled(to_double(dw_d.host()), sd), scaled(dw, sd)) < kTolerance<T>);
+          table.spectral_norm_backward(rows, cols, l_now_d.data(), r_now_d.data(), sigma_d.data(), y_d.data(),
+                                       dy_d.data(), dy_d.data());
+          CHECK(same_bits(dy_d.host(), dw_d.host()));
+        }
 }
 
 TEST_CASE_TEMPLATE("embedding: rows by index, and their sums in order", T, float, bf16, f16) {

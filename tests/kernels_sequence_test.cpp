@@ -1,5 +1,5 @@
-// Group norm, embedding and the masked softmax on every instruction set of this machine, against the
-// reference loops in double.
+// Group and spectral norm, embedding and the masked softmax on every instruction set of this machine, against
+// the reference loops in double.
 #include <doctest/doctest.h>
 
 #include "support/kernel_tables.h"
@@ -86,6 +86,53 @@ TEST_CASE("group norm, forward and backward") {
               CHECK(excess(out[5], dbias, sums, 2e-6) <= 0);
             });
       }
+}
+
+TEST_CASE("spectral norm, forward and backward") {
+  const std::pair<int64_t, int64_t> shapes[] = {{1, 1},   {1, 5},    {7, 1},   {5, 7},
+                                                {64, 67}, {3, 9001}, {5003, 4}};
+  for (const auto& shape : shapes)
+    for (const int iterations : {0, 1, 3})
+      for (const bool left_first : {false, true})
+        for (const double eps : {1e-12, 1e3}) {
+          const int64_t rows = shape.first, cols = shape.second;
+          CAPTURE(rows);
+          CAPTURE(cols);
+          CAPTURE(iterations);
+          CAPTURE(left_first);
+          CAPTURE(eps);
+          const int64_t n = rows * cols;
+          const Floats w = random_floats(n, 0.5, 1), dy = random_floats(n),
+                       left = random_floats(rows, 0.5, 1), right = random_floats(cols, 0.5, 1);
+          const Doubles wd = widen(w), dyd = widen(dy);
+          Doubles l = widen(left), r = widen(right), l_now(l), r_now(r), y(wd), dw(wd);
+          double sigma = 0;
+          const auto& ref = reference<double>();
+          ref.spectral_norm_forward({rows, cols, wd.data(), iterations, left_first, eps}, l.data(), r.data(),
+                                    l_now.data(), r_now.data(), &sigma, y.data());
+          ref.spectral_norm_backward(rows, cols, l.data(), r.data(), &sigma, y.data(), dyd.data(), dw.data());
+          each_table(
+              {rows, cols, rows, cols, 1, n, n},
+              [&](const auto& table, auto& out) {
+                std::copy(left.begin(), left.end(), out[0].data());
+                std::copy(right.begin(), right.end(), out[1].data());
+                table.spectral_norm_forward({rows, cols, w.data(), iterations, left_first, eps},
+                                            out[0].data(), out[1].data(), out[2].data(), out[3].data(),
+                                            out[4].data(), out[5].data());
+                std::copy(dy.begin(), dy.end(), out[6].data());  // dw may be dy
+                table.spectral_norm_backward(rows, cols, out[0].data(), out[1].data(), out[4].data(),
+                                             out[5].data(), out[6].data(), out[6].data());
+              },
+              [&](const auto& out) {
+                for (const size_t i : {0, 2}) CHECK(excess(out[i], l, 0, 1e-5) <= 0);
+                for (const size_t i : {1, 3}) CHECK(excess(out[i], r, 0, 1e-5) <= 0);
+                CHECK(excess(out[4], Doubles{sigma}, 0, 1e-5) <= 0);
+                CHECK(excess(out[5], y, 0, 2e-5) <= 0);
+                double largest = 1 / sigma;
+                for (const double v : dw) largest = std::max(largest, std::abs(v));
+                CHECK(excess(out[6], dw, 1e-4 * largest, 1e-5) <= 0);
+              });
+        }
 }
 
 TEST_CASE("group norm: what is not finite stays in its group") {

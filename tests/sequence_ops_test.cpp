@@ -69,6 +69,73 @@ TEST_CASE("layer norm: one op says the same as the other") {
   CHECK(std::isfinite(z.at(3)));
 }
 
+TEST_CASE("spectral norm: gradients, both ways on") {
+  for (const bool outputs_last : {false, true})
+    for (const Shape& shape : {Shape{3, 5}, Shape{4, 2, 3}}) {
+      CAPTURE(outputs_last);
+      CAPTURE(shape.to_string());
+      const int last = shape.ndim() - 1;
+      const int64_t outputs = outputs_last ? shape[last] : shape[0], others = shape.numel() / outputs;
+      const Tensor u = nonzero({outputs}), v = nonzero({others});
+      check_both_gradients(
+          [&](const Inputs& in) {
+            return spectral_norm(in[0], u, v, {.n_power_iterations = 0, .outputs_last = outputs_last});
+          },
+          {normal(shape)});
+    }
+}
+
+TEST_CASE("spectral norm: what plain ops compute") {
+  for (const DType dtype : {DType::f64, DType::f32})
+    for (const bool outputs_last : {false, true})
+      for (const int iterations : {0, 1, 2})
+        for (const double eps : {1e-12, 100.0}) {
+          CAPTURE(dtype);
+          CAPTURE(outputs_last);
+          CAPTURE(iterations);
+          CAPTURE(eps);
+          const Tensor weight = normal({outputs_last ? 6 : 5, 3, outputs_last ? 5 : 6}).to(dtype),
+                       dy = normal(weight.shape()).to(dtype);
+          weight.set_requires_grad();
+          const Tensor u0 = normal({5}).to(dtype), v0 = normal({18}).to(dtype), u = u0.clone(),
+                       v = v0.clone();
+          const auto gradient = [&](const auto& f) {
+            Tape tape;
+            return tape.grad(f(), {weight}, {.grad_outputs = {dy}})[0];
+          };
+          Tensor y;
+          const Tensor dw = gradient([&] {
+            return y = spectral_norm(weight, u, v, {iterations, eps, outputs_last});
+          });
+
+          const auto matrix = [&] {
+            return outputs_last ? permute(reshape(weight, {18, 5}), {1, 0}) : reshape(weight, {5, 18});
+          };
+          Tensor left = u0.view({5, 1}), right = v0.view({18, 1});
+          const auto unit = [&](const Tensor& x) {
+            return x / std::max(std::sqrt(sum(square(x)).item()), eps);
+          };
+          for (int i = 0; i < iterations; ++i) {
+            const NoGrad none;
+            right = unit(matmul(matrix(), left, {.transpose_a = true}));
+            left = unit(matmul(matrix(), right));
+          }
+          Tensor expected;
+          const Tensor expected_dw =
+              gradient([&] { return expected = weight / sum(left * matmul(matrix(), right)); });
+          const double tolerance = dtype == DType::f64 ? 1e-12 : 1e-5;
+          const auto close = [&](const Tensor& a, const Tensor& b) {
+            double size = 0;
+            for (int64_t i = 0; i < b.numel(); ++i) size = std::max(size, std::abs(b.at(i)));
+            return largest_difference(a, b) <= tolerance * size;
+          };
+          CHECK(close(u, left.view({5})));
+          CHECK(close(v, right.view({18})));
+          CHECK(close(y, expected));
+          CHECK(close(dw, expected_dw));
+        }
+}
+
 TEST_CASE("embedding: gradients, padding, indices kept for backward") {
   const Tensor index = Tensor::from<int64_t>({3, 0, 3, 1, 4, 3}, {2, 3});
   for (const std::optional<int64_t> padding : {std::optional<int64_t>(), std::optional<int64_t>(-2)}) {
@@ -210,6 +277,16 @@ TEST_CASE("the same bits for any number of threads") {
 }
 
 TEST_CASE("errors name the op, what it was given and the mend") {
+  CHECK_ERROR(spectral_norm(f32({3}), f32({3}), f32({1})),
+              "spectral_norm: expected a weight of two dimensions");
+  CHECK_ERROR(spectral_norm(f32({0, 3}), f32({0}), f32({3})), "spectral_norm: expected a weight");
+  CHECK_ERROR(spectral_norm(f32({3, 2, 4}), f32({3}), f32({4})),
+              "u [3] and v [4] don't fit the weight [3, 2, 4]; expected [3] and [8]");
+  CHECK_ERROR(spectral_norm(f32({3, 2, 4}), f32({3}), f32({8}), {.outputs_last = true}),
+              "expected [4] and [6]");
+  CHECK_ERROR(spectral_norm(f32({3, 2}), f64({3}), f32({2})),
+              "spectral_norm: operands are f32 [3, 2] and f64");
+  CHECK_ERROR(spectral_norm(i64({3, 2}), i64({3}), i64({2})), "spectral_norm: dtype i64");
   CHECK_ERROR(layer_norm(f32({2, 3}), {4}),
               "layer_norm: the last sizes of the input [2, 3] must be the normalized_shape [4]");
   CHECK_ERROR(layer_norm(f32({3}), {2, 3}), "normalized_shape [2, 3]");

@@ -16,6 +16,7 @@ const KernelTable<T>& table() {
     set_pool(t);
     set_batch_norm(t);
     set_group_norm(t);
+    set_spectral_norm(t);
     set_embedding(t);
     set_softmax(t);
     return t;

@@ -27,6 +27,8 @@ void set_batch_norm(KernelTable<T>& table);
 template <class T>
 void set_group_norm(KernelTable<T>& table);
 template <class T>
+void set_spectral_norm(KernelTable<T>& table);
+template <class T>
 void set_embedding(KernelTable<T>& table);
 template <class T>
 void set_softmax(KernelTable<T>& table);

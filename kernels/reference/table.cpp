@@ -15,6 +15,7 @@ const KernelTable<T>& reference() {
     plain::set_pool(t);
     plain::set_batch_norm(t);
     plain::set_group_norm(t);
+    plain::set_spectral_norm(t);
     plain::set_embedding(t);
     plain::set_softmax(t);
     return t;
