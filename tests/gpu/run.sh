@@ -250,7 +250,9 @@ PY
 start_compile() {
   rm -f "$logs"/again* "$logs"/pytorch-*
   has_gpu && "$python" -c 'import torch' 2> /dev/null || return
-  TORCHINDUCTOR_COMPILE_THREADS=4 timeout -k 5 $((whole * factor)) "$python" tests/gpu/pytorch_anchor.py --mode compile \
+  # Convolutions and products by cuDNN and cuBLAS: to try Triton's too takes longer than this run may last.
+  TORCHINDUCTOR_MAX_AUTOTUNE_CONV_BACKENDS=ATEN TORCHINDUCTOR_MAX_AUTOTUNE_GEMM_BACKENDS=ATEN \
+    TORCHINDUCTOR_COMPILE_THREADS=4 timeout -k 5 $((whole * factor)) "$python" tests/gpu/pytorch_anchor.py --mode compile \
     --batch-size 256,64 --again-when "$logs/again" > "$logs/pytorch-compile.jsonl" 2> "$logs/pytorch-compile.log" &
   export COMPILING=$!
   trap 'kill "$COMPILING" 2> /dev/null' EXIT
