@@ -46,6 +46,12 @@ TEST_CASE("uploads of all sizes arrive, one after the other and each step") {
 }
 
 TEST_CASE("work beside begins after what came before, and is waited for where that is asked") {
+#if WEFT_EMULATED
+  struct Deferred {  // work is done when somebody waits for it
+    Deferred() { weft_emulator::set_deferred(true); }
+    ~Deferred() { weft_emulator::set_deferred(false); }
+  } const deferred;
+#endif
   const int64_t n = 1 << 20;
   const Tensor x = Tensor::full({n}, 1.0, DType::f32, Device::cuda),
                y = Tensor::full({n}, 2.0, DType::f32, Device::cuda),
@@ -64,6 +70,16 @@ TEST_CASE("work beside begins after what came before, and is waited for where th
   const auto graph = cuda::capture([&] { step(7); });
   graph->launch();
   CHECK(z.to_vector<float>() == std::vector<float>(size_t(n), 7));
+  {  // as the first convolution of its shape does, which measures
+    x.fill(11);
+    const int64_t number = cuda::run_beside([&] {
+      cuda::synchronize();
+      cuda::copy(y.raw(), x.raw(), x.bytes());
+    });
+    cuda::await_beside(number);
+    cuda::copy(z.raw(), y.raw(), y.bytes());
+    CHECK(z.to_vector<float>() == std::vector<float>(size_t(n), 11));
+  }
   CHECK_THROWS_AS(cuda::run_beside([] { cuda::run_beside([] {}); }), cuda::Error);
   CHECK_THROWS_AS(cuda::run_beside([] { throw std::runtime_error("of the work"); }), std::runtime_error);
   step(9);

@@ -217,16 +217,17 @@ int64_t run_beside(const std::function<void()>& work) {
   check(cudaEventRecord(r.fork, r.stream), "cudaEventRecord");
   check(cudaStreamWaitEvent(r.lanes[1].stream, r.fork, 0), "cudaStreamWaitEvent");
   r.lane = 1;
-  const int64_t ticket = ++r.started;
   std::exception_ptr failure;
   try {
     work();
   } catch (...) {
     failure = std::current_exception();
   }
-  check(cudaEventRecord(r.ends[ticket % kEnds], r.lanes[1].stream), "cudaEventRecord");
+  // Counted now that there is an end to wait for: work() itself may have waited for all that was started.
+  check(cudaEventRecord(r.ends[(r.started + 1) % kEnds], r.lanes[1].stream), "cudaEventRecord");
+  ++r.started;
   if (failure) std::rethrow_exception(failure);
-  return ticket;
+  return r.started;
 }
 
 void await_beside(int64_t ticket) {
