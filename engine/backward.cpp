@@ -155,6 +155,14 @@ void BackwardWalk::beside(std::vector<Tensor> from, const std::function<void()>&
   going_on.emplace_back(number, std::move(from));
 }
 
+BackwardWalk::~BackwardWalk() {
+  try {
+    join();
+  } catch (const std::exception&) {
+    // CUDA is broken then, and says so again at the next call.
+  }
+}
+
 void BackwardWalk::join(size_t left) {
   for (; going_on.size() > left; going_on.pop_front()) kernels::cuda::await_beside(going_on.front().first);
 }
@@ -239,7 +247,6 @@ void BackwardWalk::run() {
   try {
     run(0, tape.entries_.size());
   } catch (...) {
-    join();
     for (const TapeEntry& entry : tape.entries_)  // half of a sum is nothing to go on from
       for (const auto& slot : entry.outputs)
         if (slot.variable && !slot.variable->leaf) slot.variable->grad = {};

@@ -21,6 +21,8 @@ struct BackwardWalk {
   /// Work that goes on beside (see BackwardContext::beside()): its number, and what it reads.
   std::deque<std::pair<int64_t, std::vector<Tensor>>> going_on = {};
 
+  /// Where a walk fails, what goes on must not outlive the memory that it uses.
+  ~BackwardWalk();
   bool wants(const Variable* v) const { return v && (!restricted || wanted.count(v) != 0); }
   /// Adds to `wanted` every result in the entries [begin, end) that depends on one of them.
   void mark(size_t begin, size_t end);
