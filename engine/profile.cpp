@@ -4,6 +4,8 @@
 #include <chrono>
 #include <utility>
 
+#include "weft/kernels/cuda/timing.h"
+
 namespace weft {
 namespace {
 
@@ -15,25 +17,49 @@ double now() {
 
 }  // namespace
 
-Profiler::Profiler() : outer_(active), last_(now()) { active = this; }
+Profiler::Profiler(Device device) : outer_(active), last_(now()) {
+  if (device == Device::cuda) {
+    timer_ = std::make_unique<kernels::cuda::Timer>();
+    timer_->mark();
+  }
+  active = this;
+}
 Profiler::~Profiler() {
   if (active == this) active = outer_;
 }
 
 Profiler* Profiler::current() { return active; }
 
-void Profiler::lap(std::string_view name) {
-  const double t = now();
-  events_.push_back({.op = std::string(name), .seconds = t - std::exchange(last_, t)});
+/// The time up to now is the event's; on a GPU it will be known later.
+void Profiler::end(ProfileEvent event) {
+  if (timer_) {
+    timer_->mark();
+  } else {
+    const double t = now();
+    event.seconds = t - std::exchange(last_, t);
+  }
+  events_.push_back(std::move(event));
 }
 
+const std::vector<ProfileEvent>& Profiler::events() const {
+  if (timer_) {
+    const std::vector<double> seconds = timer_->seconds();
+    for (size_t i = 0, first = events_.size() - seconds.size(); i < seconds.size(); ++i)
+      events_[first + i].seconds = seconds[i];
+    timer_->mark();
+  }
+  return events_;
+}
+
+void Profiler::lap(std::string_view name) { end({.op = std::string(name)}); }
+
 void Profiler::clear() {
+  events();  // forgets the marks
   events_.clear();
   last_ = now();
 }
 
 void Profiler::passed(const TapeEntry& entry, ProfileEvent::Pass pass) {
-  const double t = now();
   int64_t products = 1;
   if (entry.op == "checkpoint") {
     products = 0;  // the ops inside it have made events of their own
@@ -43,11 +69,10 @@ void Profiler::passed(const TapeEntry& entry, ProfileEvent::Pass pass) {
     for (size_t i = 0; i < std::min<size_t>(2, entry.inputs.size()); ++i)
       products += entry.inputs[i].variable != nullptr;
   }
-  events_.push_back({.op = std::string(entry.op),
-                     .scope = entry.scope,
-                     .pass = pass,
-                     .seconds = t - std::exchange(last_, t),
-                     .multiply_adds = products * entry.multiply_adds});
+  end({.op = std::string(entry.op),
+       .scope = entry.scope,
+       .pass = pass,
+       .multiply_adds = products * entry.multiply_adds});
 }
 
 std::vector<ProfileRow> total(const std::vector<ProfileEvent>& events,

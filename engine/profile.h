@@ -14,6 +14,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,10 @@
 #include "weft/engine/tape.h"
 
 namespace weft {
+
+namespace kernels::cuda {
+class Timer;
+}
 
 /// One stretch of time and what it was spent on.
 struct ProfileEvent {
@@ -34,18 +39,23 @@ struct ProfileEvent {
 /// Cuts the time of its thread into events without a gap: an event lasts from the end of the one before to
 /// the moment when its op has been recorded, or its backward has run. So what is done between two ops (making
 /// tensors, ops that nothing records) counts for the op that follows. Takes effect while a Tape records.
+///
+/// On a GPU the time is that of the device's clock between the ops' work, which is done one after the other
+/// (no gradients beside). Not within a capture. Where the device has to wait for the CPU, that counts too:
+/// give it something else to do first, and the CPU time to get ahead.
 class Profiler {
  public:
   /// Starts measuring on this thread. Profilers nest: an inner one measures instead of the outer one.
-  Profiler();
+  explicit Profiler(Device device = Device::cpu);
   ~Profiler();
   Profiler(const Profiler&) = delete;
   Profiler& operator=(const Profiler&) = delete;
 
   /// Gives the time since the last event to `name`.
   void lap(std::string_view name);
-  /// What was measured, in order; the seconds add up to the time from the start to the last event.
-  const std::vector<ProfileEvent>& events() const { return events_; }
+  /// What was measured, in order; the seconds add up to the time from the start to the last event. On a GPU
+  /// waits for the last one.
+  const std::vector<ProfileEvent>& events() const;
   /// Drops the events, and the time since the last one.
   void clear();
 
@@ -56,10 +66,12 @@ class Profiler {
   friend struct BackwardWalk;
   friend class Recorder;
   void passed(const TapeEntry& entry, ProfileEvent::Pass pass);
+  void end(ProfileEvent event);
 
   Profiler* outer_;
   double last_;
-  std::vector<ProfileEvent> events_;
+  std::unique_ptr<kernels::cuda::Timer> timer_;  // on a GPU
+  mutable std::vector<ProfileEvent> events_;     // of the last ones the seconds come late
 };
 
 /// Events of one kind, added up.

@@ -9,6 +9,7 @@
 #include <functional>
 #include <limits>
 #include <random>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -143,7 +144,7 @@ TEST_CASE("threads of the user may open regions at the same time") {
 // --- tables and names
 // ------------------------------------------------------------------------------------------------
 
-TEST_CASE("the tables: the reference last, the chosen one among them, every entry filled") {
+TEST_CASE("the tables: the reference last, the chosen one among them, every entry filled that must be") {
   const TableList& list = all_cpu_tables();
   REQUIRE(list.count >= 2);
   CHECK(std::string(list.tables[size_t(list.count) - 1]->name) == "reference");
@@ -152,7 +153,10 @@ TEST_CASE("the tables: the reference last, the chosen one among them, every entr
     found = found || table == &cpu();
     // All members behind the name are pointers of one size.
     const auto* bytes = reinterpret_cast<const unsigned char*>(table);
+    const std::set<const void*> may_be_null{&table->gemm_add, &table->conv2d_backward_input_add,
+                                            &table->avg_pool2d_backward_add, &table->batch_norm_stats_update};
     for (size_t at = sizeof(const char*); at < sizeof *table; at += sizeof(void*)) {
+      if (may_be_null.count(bytes + at)) continue;
       void* entry = nullptr;
       std::memcpy(&entry, bytes + at, sizeof entry);
       CHECK(entry != nullptr);

@@ -10,6 +10,7 @@
 #include "weft/engine/device.h"
 #include "weft/engine/dtype.h"
 #include "weft/engine/module.h"
+#include "weft/engine/profile.h"
 #include "weft/optim/optimizer.h"
 
 namespace weft::app {
@@ -47,7 +48,7 @@ struct BenchFlags {
   BenchPlace place;  ///< what the last three say
 };
 
-// On a GPU all of them measure on its clock. --breakdown is of the CPU only.
+// On a GPU all of them measure on its clock.
 
 /// Whole training steps on random images: forward, loss, backward, optimizer. Several cases take turns.
 int bench_step(const BenchFlags& flags);
@@ -83,8 +84,15 @@ class TrainingStep {
   std::unique_ptr<optim::Optimizer> optimizer_;
   Tensor images_, labels_;
 };
-/// Where a step's time goes: real steps, measured op by op.
+/// Where a step's time goes: real steps, measured op by op; on a GPU eager ones.
 int bench_breakdown(const BenchFlags& flags);
+int bench_breakdown_gpu(const BenchFlags& flags);
+/// The flags with the sweep's only case in them; an error where it has more.
+BenchFlags one_case(BenchFlags flags);
+/// Prints what was measured in flags.steps steps beside the peak in GFLOP/s; `where`: on what; `fields`: of
+/// each JSON row too.
+void print_breakdown(const BenchFlags& flags, const std::vector<ProfileEvent>& events, double peak,
+                     const std::string& where, const nlohmann::json& fields);
 
 /// Seconds of each of `repeats` calls of `work`, after `warmup` unmeasured ones.
 std::vector<double> time_calls(const std::function<void()>& work, int64_t repeats, int64_t warmup);

@@ -31,7 +31,8 @@ T the_one(const char* flag, const std::vector<T>& values) {
   return values.front();
 }
 
-/// The flags with the sweep's only case in them.
+}  // namespace
+
 BenchFlags one_case(BenchFlags flags) {
   flags.activation = the_one("--activation", flags.sweep.activations);
   flags.size = the_one("--size", flags.sweep.sizes);
@@ -40,21 +41,8 @@ BenchFlags one_case(BenchFlags flags) {
   return flags;
 }
 
-}  // namespace
-
-int bench_breakdown(const BenchFlags& asked) {
-  const BenchFlags flags = one_case(asked);
-  use_threads(flags.threads);
-  manual_seed(1);
-  TrainingStep step(flags);
-  step.set_images(flags.batch_size, flags.size);
-  double peak = kernels::measure_fma_peak(num_threads());
-  time_calls(std::ref(step), 3, 0);
-  Profiler profiler;
-  for (int64_t i = 0; i < flags.steps; ++i) step();
-  const std::vector<ProfileEvent> events = profiler.events();
-  peak = std::max(peak, kernels::measure_fma_peak(num_threads()));
-
+void print_breakdown(const BenchFlags& flags, const std::vector<ProfileEvent>& events, double peak,
+                     const std::string& where, const nlohmann::json& fields) {
   double seconds = 0;
   for (const ProfileEvent& e : events) seconds += e.seconds;
   const double steps = double(flags.steps);
@@ -66,11 +54,9 @@ int bench_breakdown(const BenchFlags& asked) {
              {"gflops", "GFLOP/s", 8},
              {"share_of_peak", "of peak", 7, 2}},
             flags.json);
-  rows.text(fmt::format(
-      "a step of {}{}, {} px, batch {}, {}: {:.1f} ms, mean of {}; {} threads, {} kernels, multiply-add peak "
-      "{:.1f} GFLOP/s",
-      flags.model, flags.sa || flags.sym ? " with attention" : "", flags.size, flags.batch_size,
-      flags.optimizer, seconds / steps * 1e3, flags.steps, num_threads(), kernels::cpu().name, peak));
+  rows.text(fmt::format("a step of {}{}, {} px, batch {}, {}: {:.1f} ms, mean of {}; {}", flags.model,
+                        flags.sa || flags.sym ? " with attention" : "", flags.size, flags.batch_size,
+                        flags.optimizer, seconds / steps * 1e3, flags.steps, where));
   const auto print = [&](const ProfileRow& r) {
     nlohmann::json row = {{"bench", "step"},
                           {"breakdown", flags.breakdown},
@@ -81,6 +67,7 @@ int bench_breakdown(const BenchFlags& asked) {
                           {"share_of_step", r.seconds / seconds},
                           {"step_milliseconds", seconds / steps * 1e3},
                           {"peak_gflops", peak}};
+    row.update(fields);
     if (r.multiply_adds > 0) {
       const double gflops = 2.0 * double(r.multiply_adds) / r.seconds * 1e-9;
       row["gflops"] = gflops;
@@ -96,6 +83,24 @@ int bench_breakdown(const BenchFlags& asked) {
     std::stable_sort(details.begin(), details.end(),
                      [](const ProfileRow& a, const ProfileRow& b) { return a.seconds > b.seconds; });
   for (const ProfileRow& row : details) print(row);
+}
+
+int bench_breakdown(const BenchFlags& asked) {
+  const BenchFlags flags = one_case(asked);
+  use_threads(flags.threads);
+  manual_seed(1);
+  TrainingStep step(flags);
+  step.set_images(flags.batch_size, flags.size);
+  double peak = kernels::measure_fma_peak(num_threads());
+  time_calls(std::ref(step), 3, 0);
+  Profiler profiler;
+  for (int64_t i = 0; i < flags.steps; ++i) step();
+  const std::vector<ProfileEvent> events = profiler.events();
+  peak = std::max(peak, kernels::measure_fma_peak(num_threads()));
+  print_breakdown(flags, events, peak,
+                  fmt::format("{} threads, {} kernels, multiply-add peak {:.1f} GFLOP/s", num_threads(),
+                              kernels::cpu().name, peak),
+                  nlohmann::json::object());
   return kDone;
 }
 

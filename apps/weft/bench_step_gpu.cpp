@@ -151,8 +151,7 @@ nlohmann::json row_of(GpuStepCase& c, const GpuStepCase& first, double gemm_rate
 }  // namespace
 
 int bench_step_gpu(const BenchFlags& flags) {
-  if (!flags.breakdown.empty())
-    usage_error("--breakdown measures on the CPU alone; weft bench op has the ops of a step on a GPU");
+  if (!flags.breakdown.empty()) return bench_breakdown_gpu(flags);
   require_known("--optimizer", flags.optimizer, optimizer_names());
   manual_seed(1);
   double gemm_rate = measure_gpu_gemm_rate(flags.place.dtype);
@@ -186,6 +185,48 @@ int bench_step_gpu(const BenchFlags& flags) {
                   flags.precision, cuda::device_info().name, flags.place.capture ? "captured" : "eager",
                   steps, double(cases[0]->multiply_adds) * 1e-9, cases[0]->size, gemm_rate * 1e-9));
   for (const auto& c : cases) rows.print(row_of(*c, *cases.front(), gemm_rate, steps, flags));
+  return kDone;
+}
+
+int bench_breakdown_gpu(const BenchFlags& asked) {
+  BenchFlags flags = one_case(asked);
+  flags.place.capture = false;
+  if (flags.activation.empty()) flags.activation = default_activation(flags.model);
+  require_known("--optimizer", flags.optimizer, optimizer_names());
+  manual_seed(1);
+  const double gemm_rate = measure_gpu_gemm_rate(flags.place.dtype);
+  GpuStepCase c(flags, flags.activation, flags.size, flags.batch_size);
+  const std::function<void()> step = [&c] { c.step(c.batch); };
+
+  // Copies before each step keep the GPU busy until the CPU has launched most of it.
+  constexpr int64_t kBytes = int64_t{64} << 20;
+  constexpr double kMostCopies = 256;
+  const Tensor from = random_on_gpu({kBytes / 4}, DType::f32),
+               to = Tensor::empty(from.shape(), DType::f32, Device::cuda);
+  const auto copy = [&] { cuda::copy(to.raw(), from.raw(), kBytes); };
+  cuda::Timer timer;
+  copy();
+  timer.mark();
+  copy();
+  timer.mark();
+  const double seconds_of_copy = timer.seconds().at(0), seconds_to_launch = time_calls(step, 1, 1).at(0);
+  const auto copies =
+      int64_t(std::min(kMostCopies, 1 + 2 * seconds_to_launch / std::max(seconds_of_copy, 1e-9)));
+
+  constexpr const char* kCopies = "copies";
+  Profiler profiler(Device::cuda);
+  for (int64_t i = 0; i < flags.steps; ++i) {
+    for (int64_t k = 0; k < copies; ++k) copy();
+    profiler.lap(kCopies);
+    step();
+    profiler.lap("optimizer");
+  }
+  std::vector<ProfileEvent> events = profiler.events();
+  std::erase_if(events, [&](const ProfileEvent& e) { return e.op == kCopies; });
+  print_breakdown(flags, events, gemm_rate * 1e-9,
+                  fmt::format("{} on {}, eager, matrix products {:.0f} GFLOP/s", flags.precision,
+                              cuda::device_info().name, gemm_rate * 1e-9),
+                  gpu_fields(flags));
   return kDone;
 }
 

@@ -80,7 +80,8 @@ Tensor spectral_norm(const Tensor& weight, const Tensor& u, const Tensor& v, con
     c.set(0, dw);
   };
   record("spectral_norm", {weight}, {y},
-         recording({&weight}) ? BackwardFunction(backward) : BackwardFunction(), {.double_backward = true});
+         recording({&weight}) ? BackwardFunction(backward) : BackwardFunction(),
+         {.multiply_adds = weight.numel(), .double_backward = true});
   return y;
 }
 
