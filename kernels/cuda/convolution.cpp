@@ -343,13 +343,6 @@ Choice fastest_add(const State& s, const ConvKey& key, Buffers b) {
   return fastest<T>(s, key, b);
 }
 
-/// The first that suits.
-Choice first_add(const State& s, const ConvKey& key) {
-  if (is_product(key.params)) return {Choice::Kind::gemm, nullptr};
-  const auto first = conv_plans(key, s.target(), 1, kMaxWorkspace);
-  return first.empty() ? Choice{Choice::Kind::apart, nullptr} : Choice{Choice::Kind::plan, first.front()};
-}
-
 template <class T>
 bool conv2d_backward_input_add(const Conv2dParams& p, const T* dy, const T* w, T* dx, void*) {
   if (p.multiply_adds() == 0) return true;
@@ -366,7 +359,8 @@ bool conv2d_backward_input_add(const Conv2dParams& p, const T* dy, const T* w, T
     const FirstLane others_wait;
     choice = &keep(s, key, folder, fastest_add<T>(s, key, b));
   } else if (!choice) {
-    choice = &(s.choices[key] = first_add(s, key));
+    // Whether a plan adds would have to be tried.
+    choice = &(s.choices[key] = {is_product(p) ? Choice::Kind::gemm : Choice::Kind::apart, nullptr});
   }
   if (choice->kind == Choice::Kind::apart) return false;
   execute<T>(s, key, *choice, b, choice->workspace() > 0 ? scratch(choice->workspace()) : nullptr);
