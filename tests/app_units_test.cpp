@@ -29,7 +29,10 @@ namespace {
 
 struct TemporaryFolder {
   fs::path path = fs::temp_directory_path() / ("weft-app-units-" + std::to_string(getpid()));
-  TemporaryFolder() { fs::create_directories(path); }
+  TemporaryFolder() {
+    fs::remove_all(path);
+    fs::create_directories(path);
+  }
   ~TemporaryFolder() {
     std::error_code ignored;
     fs::remove_all(path, ignored);

@@ -19,7 +19,10 @@ namespace {
 /// A folder that goes with the test.
 struct Folder {
   fs::path path = fs::temp_directory_path() / ("weft_files_test_" + std::to_string(::getpid()));
-  Folder() { fs::create_directories(path); }
+  Folder() {
+    fs::remove_all(path);
+    fs::create_directories(path);
+  }
   ~Folder() { fs::remove_all(path); }
   std::string operator/(const char* name) const { return (path / name).string(); }
 };

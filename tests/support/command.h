@@ -28,7 +28,10 @@ namespace fs = std::filesystem;
 inline const fs::path& scratch() {
   static const struct Folder {
     fs::path path = fs::temp_directory_path() / ("weft-app-" + std::to_string(getpid()));
-    Folder() { fs::create_directories(path); }
+    Folder() {
+      fs::remove_all(path);  // of a process that was killed and had this number
+      fs::create_directories(path);
+    }
     ~Folder() {
       std::error_code ignored;
       fs::remove_all(path, ignored);

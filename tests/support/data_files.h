@@ -28,6 +28,7 @@ class TempFolder {
     static int count = 0;
     path_ = std::filesystem::temp_directory_path() /
             ("weft_data_" + std::to_string(::getpid()) + "_" + std::to_string(count++));
+    std::filesystem::remove_all(path_);
     std::filesystem::create_directories(path_);
   }
   ~TempFolder() {
