@@ -351,7 +351,7 @@ TEST_CASE_TEMPLATE("channels are padded to 8 and cut again", T, bf16, f16) {
       }
       CHECK(wrong == 0);
       CHECK(std::all_of(padded.begin() + int64_t(end), padded.end(), [](double v) { return std::isnan(v); }));
-      cuda::cut_channels(rows, channels, bits(P.data()), bits(Y.data()));
+      cuda::cut_channels(rows, channels, 8, bits(P.data()), bits(Y.data()));
       std::vector<double> y = Y.values();
       CHECK(std::isnan(y.back()));
       y.pop_back();
@@ -648,14 +648,29 @@ TEST_CASE("choices go to the folder, and a damaged file does no harm") {
   fs::remove_all(folder);
 }
 
+/// The passes that may run on copies of the operands.
+template <class T>
+void both(const Problem<T>& c) {
+  const auto& k = cuda::table<T>();
+  k.conv2d_forward(c.p, c.X.data(), c.W.data(), nullptr, c.Y.data(), nullptr);
+  k.conv2d_backward_weight(c.p, c.X.data(), c.DY.data(), c.DW.data(), nullptr);
+}
+
+/// Of what lies in a folder of plans.
+std::vector<std::string> keys_in(const fs::path& folder) {
+  std::vector<std::string> keys;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    std::ifstream file(entry.path());
+    const std::string text{std::istreambuf_iterator<char>(file), {}}, name = "\"key\":\"";
+    const size_t begin = text.find(name) + name.size();
+    keys.push_back(text.substr(begin, text.find('"', begin) - begin));
+  }
+  return keys;
+}
+
 TEST_CASE_TEMPLATE("few channels run on plans for 8, which come from the folder", T, bf16, f16) {
   const fs::path folder = fs::temp_directory_path() / ("weft_padded_" + std::to_string(generator()()));
   cuda::set_plan_cache_folder(folder.string());
-  const auto& k = cuda::table<T>();
-  const auto both = [&](const Problem<T>& c) {
-    k.conv2d_forward(c.p, c.X.data(), c.W.data(), nullptr, c.Y.data(), nullptr);
-    k.conv2d_backward_weight(c.p, c.X.data(), c.DY.data(), c.DW.data(), nullptr);
-  };
   // Shapes that no other test has: their choices are made here.
   Conv2dParams p{.batch = 3,
                  .in_h = 19,
@@ -670,11 +685,7 @@ TEST_CASE_TEMPLATE("few channels run on plans for 8, which come from the folder"
                  .pad_w = 1};
   both(Problem<T>(p));
   std::vector<std::pair<std::string, std::string>> found;  // keys and plans
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    std::ifstream file(entry.path());
-    const std::string text{std::istreambuf_iterator<char>(file), {}}, name = "\"key\":\"";
-    const size_t begin = text.find(name) + name.size();
-    const std::string key = text.substr(begin, text.find('"', begin) - begin);
+  for (const std::string& key : keys_in(folder)) {
     const auto plan = cuda::read_plan(folder.string(), key);
     REQUIRE(plan);
     found.emplace_back(key, *plan);
@@ -705,7 +716,6 @@ TEST_CASE_TEMPLATE("few channels run on plans for 8, which come from the folder"
 TEST_CASE_TEMPLATE("the product of patches comes from the folder", T, bf16, f16) {
   const fs::path folder = fs::temp_directory_path() / ("weft_patches_" + std::to_string(generator()()));
   cuda::set_plan_cache_folder(folder.string());
-  const auto& k = cuda::table<T>();
   Conv2dParams p{.batch = 3,
                  .in_h = 21,
                  .in_w = 27,
@@ -717,23 +727,13 @@ TEST_CASE_TEMPLATE("the product of patches comes from the folder", T, bf16, f16)
                  .stride_w = 2,
                  .pad_h = 1,
                  .pad_w = 1};
-  const auto both = [&](const Problem<T>& c) {
-    k.conv2d_forward(c.p, c.X.data(), c.W.data(), nullptr, c.Y.data(), nullptr);
-    k.conv2d_backward_weight(c.p, c.X.data(), c.DY.data(), c.DW.data(), nullptr);
-  };
   both(Problem<T>(p));
   const auto files = [&] { return std::distance(fs::directory_iterator(folder), fs::directory_iterator()); };
   REQUIRE(files() == 2);
-  std::vector<std::string> keys;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    std::ifstream file(entry.path());
-    const std::string text{std::istreambuf_iterator<char>(file), {}}, name = "\"key\":\"";
-    const size_t begin = text.find(name) + name.size();
-    std::string key = text.substr(begin, text.find('"', begin) - begin);
+  for (std::string key : keys_in(folder)) {
     key.replace(key.find("x3x21x27x3 "), 2, "x2");
-    keys.push_back(key);
+    REQUIRE(cuda::write_plan(folder.string(), key, "patches"));
   }
-  for (const std::string& key : keys) REQUIRE(cuda::write_plan(folder.string(), key, "patches"));
   p.batch = 2;
   const Problem<T> c(p);
   both(c);

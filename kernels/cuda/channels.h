@@ -65,7 +65,6 @@ struct Place {
     first = row * t.channels + channel;
     last = first + (count - 1) * step;
   }
-  __device__ bool active(const Tiling& t) const { return group < t.groups; }
 };
 
 template <int N>

@@ -39,7 +39,8 @@ void execute_padded(cudnnHandle_t handle, const ConvKey& key, const cudnn::Plan&
   plan.execute(handle, std::array<int64_t, 3>{kConvX, kConvW, kConvY}, std::array{wide_x, wide_w, y},
                bytes + padded_bytes(p));
   if (!forward)
-    cut_channels(w_rows(p), p.in_c, static_cast<const uint16_t*>(wide_w), static_cast<uint16_t*>(w));
+    cut_channels(w_rows(p), p.in_c, kChannels, static_cast<const uint16_t*>(wide_w),
+                 static_cast<uint16_t*>(w));
 }
 
 }  // namespace weft::kernels::cuda

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "weft/kernels/cuda/convolution_kernels.h"
 #include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/wide.h"
 
@@ -65,20 +66,13 @@ __global__ void __launch_bounds__(kBlock)
     if (row + i < g.rows) store(patches + (int64_t(row + i) * g.OW + ow) * length + first, pack[i]);
 }
 
-/// wide [rows, length] = w [rows, weights] and zeros, or back.
+/// wide [rows, length] = w [rows, weights] and zeros.
 __global__ void __launch_bounds__(kBlock)
     widen_kernel(int64_t rows, int weights, int length, const uint16_t* __restrict__ w,
                  uint16_t* __restrict__ wide) {
   wait_for_earlier();
   const int64_t i = int64_t(blockIdx.x) * kBlock + threadIdx.x, row = i / length, k = i - row * length;
   if (row < rows) wide[i] = k < weights ? w[row * weights + k] : uint16_t{0};
-}
-__global__ void __launch_bounds__(kBlock)
-    narrow_kernel(int64_t rows, int weights, int length, const uint16_t* __restrict__ wide,
-                  uint16_t* __restrict__ w) {
-  wait_for_earlier();
-  const int64_t i = int64_t(blockIdx.x) * kBlock + threadIdx.x, row = i / weights;
-  if (row < rows) w[i] = wide[row * length + (i - row * weights)];
 }
 
 }  // namespace
@@ -123,8 +117,7 @@ void patches_convolution(ConvPass pass, const Conv2dParams& p, const T* x, T* w,
   } else {  // dw [O, K] = dy' patches
     table<T>().gemm({.m = O, .n = K, .k = pixels, .transpose_a = true, .lda = O, .ldb = K, .ldc = K}, y,
                     patches, wide);
-    launch_early(narrow_kernel, blocks_for(O * weights, kBlock), kBlock, O, int(weights), int(K), bits(wide),
-                 bits(w));
+    cut_channels(O, weights, K, bits(wide), bits(w));
   }
 }
 

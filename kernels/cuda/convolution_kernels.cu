@@ -45,10 +45,11 @@ __global__ void __launch_bounds__(kBlock)
 }
 
 __global__ void __launch_bounds__(kBlock)
-    cut_kernel(int64_t rows, int channels, const uint16_t* __restrict__ padded, uint16_t* __restrict__ y) {
+    cut_kernel(int64_t rows, int channels, int width, const uint16_t* __restrict__ padded,
+               uint16_t* __restrict__ y) {
   wait_for_earlier();
   const int64_t i = int64_t(blockIdx.x) * kBlock + threadIdx.x;
-  if (i < rows * channels) y[i] = padded[i / channels * 8 + i % channels];
+  if (i < rows * channels) y[i] = padded[i / channels * width + i % channels];
 }
 
 /// What the kernels need of Conv2dParams.
@@ -168,9 +169,9 @@ void pad_channels(int64_t rows, int64_t channels, const uint16_t* x, uint16_t* p
   launch_early(pad_kernel, dim3(blocks_for(rows, kBlock * kRows)), dim3(kBlock), rows, channels, x, padded);
 }
 
-void cut_channels(int64_t rows, int64_t channels, const uint16_t* padded, uint16_t* y) {
-  launch_early(cut_kernel, dim3(blocks_for(rows * channels, kBlock)), dim3(kBlock), rows, channels, padded,
-               y);
+void cut_channels(int64_t rows, int64_t channels, int64_t width, const uint16_t* padded, uint16_t* y) {
+  launch_early(cut_kernel, dim3(blocks_for(rows * channels, kBlock)), dim3(kBlock), rows, channels, width,
+               padded, y);
 }
 
 template <class T>

@@ -20,7 +20,7 @@ void plain_convolution(ConvPass pass, const Conv2dParams& p, T* x, T* w, T* y);
 /// Rows of 8 16-bit numbers from rows of `channels`, which is at most 8: zeros behind these. `padded` is
 /// aligned to 16 bytes.
 void pad_channels(int64_t rows, int64_t channels, const uint16_t* x, uint16_t* padded);
-/// The way back: the first `channels` of each row of 8.
-void cut_channels(int64_t rows, int64_t channels, const uint16_t* padded, uint16_t* y);
+/// The way back: the first `channels` of each row of `width`.
+void cut_channels(int64_t rows, int64_t channels, int64_t width, const uint16_t* padded, uint16_t* y);
 
 }  // namespace weft::kernels::cuda

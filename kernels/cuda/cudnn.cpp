@@ -12,20 +12,12 @@ const char* name_of(cudnnBackendDescriptorType_t type) {
       return "tensor";
     case CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR:
       return "convolution";
-    case CUDNN_BACKEND_POINTWISE_DESCRIPTOR:
-      return "pointwise";
-    case CUDNN_BACKEND_REDUCTION_DESCRIPTOR:
-      return "reduction";
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR:
       return "convolution forward operation";
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR:
       return "convolution backward data operation";
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR:
       return "convolution backward filter operation";
-    case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR:
-      return "pointwise operation";
-    case CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR:
-      return "reduction operation";
     case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR:
       return "operation graph";
     case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR:
@@ -157,7 +149,6 @@ int OpGraph::tensor(const TensorSpec& spec) {
   t.set(CUDNN_ATTR_TENSOR_DIMENSIONS, spec.dims);
   t.set(CUDNN_ATTR_TENSOR_STRIDES, spec.strides);
   t.set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, spec.alignment);
-  t.set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, spec.is_virtual);
   t.finalize();
   tensors_.push_back(std::move(t));
   return int(tensors_.size()) - 1;

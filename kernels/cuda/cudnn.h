@@ -92,7 +92,6 @@ struct TensorSpec {
   cudnnDataType_t type = CUDNN_DATA_FLOAT;
   std::vector<int64_t> dims, strides;  // N, C, H, W (K, C, R, S of a filter), in elements
   int64_t alignment = 16;              // bytes
-  bool is_virtual = false;
 };
 /// One that lies in memory as [n, h, w, c].
 TensorSpec channels_last(int64_t id, cudnnDataType_t type, int64_t n, int64_t h, int64_t w, int64_t c,
