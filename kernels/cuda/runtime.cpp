@@ -9,6 +9,7 @@
 
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/device.h"
+#include "weft/kernels/cuda/memset_nodes.h"
 
 namespace weft::kernels::cuda {
 
@@ -390,6 +391,7 @@ std::unique_ptr<Graph> capture(const std::function<void()>& step) {
     std::rethrow_exception(failure);
   }
   check(ended, "cudaStreamEndCapture");
+  replace_memsets(impl->graph);
   check(cudaGraphInstantiate(&impl->exec, impl->graph, 0), "cudaGraphInstantiate");
   return std::make_unique<Graph>(std::move(impl));
 }

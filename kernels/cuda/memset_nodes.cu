@@ -1,0 +1,100 @@
+#include "weft/kernels/cuda/memset_nodes.h"
+
+#include <vector>
+
+#include "weft/kernels/cuda/device.h"
+
+namespace weft::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+/// `value`'s lowest bytes again and again: T is as wide as the memset's elements.
+template <class T>
+__global__ void __launch_bounds__(kThreads) memset_kernel(T* to, size_t n, T value) {
+  for (size_t i = size_t(blockIdx.x) * kThreads + threadIdx.x; i < n; i += size_t(gridDim.x) * kThreads)
+    to[i] = value;
+}
+
+/// The nodes before or after one.
+struct Neighbours {
+  std::vector<cudaGraphNode_t> nodes;
+
+  template <class Get>
+  Neighbours(const char* name, const Get& get) {
+    size_t count = 0;
+    check(get(nullptr, &count), name);
+    nodes.resize(count);
+    if (count > 0) check(get(nodes.data(), &count), name);
+  }
+};
+#if CUDART_VERSION >= 13000
+Neighbours before(cudaGraphNode_t node) {
+  return {"cudaGraphNodeGetDependencies", [&](cudaGraphNode_t* nodes, size_t* count) {
+            return cudaGraphNodeGetDependencies(node, nodes, nullptr, count);
+          }};
+}
+Neighbours after(cudaGraphNode_t node) {
+  return {"cudaGraphNodeGetDependentNodes", [&](cudaGraphNode_t* nodes, size_t* count) {
+            return cudaGraphNodeGetDependentNodes(node, nodes, nullptr, count);
+          }};
+}
+void add_edge(cudaGraph_t graph, cudaGraphNode_t from, cudaGraphNode_t to) {
+  check(cudaGraphAddDependencies(graph, &from, &to, nullptr, 1), "cudaGraphAddDependencies");
+}
+#else
+Neighbours before(cudaGraphNode_t node) {
+  return {"cudaGraphNodeGetDependencies", [&](cudaGraphNode_t* nodes, size_t* count) {
+            return cudaGraphNodeGetDependencies(node, nodes, count);
+          }};
+}
+Neighbours after(cudaGraphNode_t node) {
+  return {"cudaGraphNodeGetDependentNodes", [&](cudaGraphNode_t* nodes, size_t* count) {
+            return cudaGraphNodeGetDependentNodes(node, nodes, count);
+          }};
+}
+void add_edge(cudaGraph_t graph, cudaGraphNode_t from, cudaGraphNode_t to) {
+  check(cudaGraphAddDependencies(graph, &from, &to, 1), "cudaGraphAddDependencies");
+}
+#endif
+
+template <class T>
+cudaGraphNode_t add_kernel(cudaGraph_t graph, const std::vector<cudaGraphNode_t>& after,
+                           const cudaMemsetParams& memset) {
+  T* to = static_cast<T*>(memset.dst);
+  size_t n = memset.width;
+  T value = T(memset.value);
+  void* arguments[] = {&to, &n, &value};
+  cudaKernelNodeParams kernel{};
+  kernel.func = reinterpret_cast<void*>(&memset_kernel<T>);
+  kernel.gridDim = blocks_for(int64_t(n), kThreads * 4, 4 * int64_t(multiprocessors()));
+  kernel.blockDim = kThreads;
+  kernel.kernelParams = arguments;
+  cudaGraphNode_t node = nullptr;
+  check(cudaGraphAddKernelNode(&node, graph, after.data(), after.size(), &kernel), "cudaGraphAddKernelNode");
+  return node;
+}
+
+}  // namespace
+
+void replace_memsets(cudaGraph_t graph) {
+  const Neighbours all("cudaGraphGetNodes", [&](cudaGraphNode_t* nodes, size_t* count) {
+    return cudaGraphGetNodes(graph, nodes, count);
+  });
+  for (cudaGraphNode_t node : all.nodes) {
+    cudaGraphNodeType type{};
+    check(cudaGraphNodeGetType(node, &type), "cudaGraphNodeGetType");
+    if (type != cudaGraphNodeTypeMemset) continue;
+    cudaMemsetParams memset{};
+    check(cudaGraphMemsetNodeGetParams(node, &memset), "cudaGraphMemsetNodeGetParams");
+    if (memset.height != 1) continue;
+    const std::vector<cudaGraphNode_t> earlier = before(node).nodes;
+    const cudaGraphNode_t kernel = memset.elementSize == 4   ? add_kernel<uint32_t>(graph, earlier, memset)
+                                   : memset.elementSize == 2 ? add_kernel<uint16_t>(graph, earlier, memset)
+                                                             : add_kernel<uint8_t>(graph, earlier, memset);
+    for (cudaGraphNode_t later : after(node).nodes) add_edge(graph, kernel, later);
+    check(cudaGraphDestroyNode(node), "cudaGraphDestroyNode");
+  }
+}
+
+}  // namespace weft::kernels::cuda
