@@ -40,30 +40,38 @@ void* scratch(int64_t bytes);
 /// Whether the device knows launch_early().
 bool can_launch_early();
 
-/// Starts kernel(args...) on `grid` blocks of `block` threads.
+/// What all launches share: starts kernel(args...) with so many attributes.
 template <class... Params, class... Args>
-void launch(void (*kernel)(Params...), dim3 grid, dim3 block, Args&&... args) {
+void launch_with(cudaLaunchAttribute* attributes, unsigned count, void (*kernel)(Params...), dim3 grid,
+                 dim3 block, Args&&... args) {
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;
   config.stream = stream();
+  config.attrs = attributes;
+  config.numAttrs = count;
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...), "cudaLaunchKernelEx");
 }
 
+/// Starts kernel(args...) on `grid` blocks of `block` threads.
+template <class... Params, class... Args>
+void launch(void (*kernel)(Params...), dim3 grid, dim3 block, Args&&... args) {
+  launch_with(nullptr, 0, kernel, grid, block, args...);
+}
+
+/// What tells CUDA that a launch is early, where can_launch_early().
+inline cudaLaunchAttribute early_attribute() {
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  return early;
+}
 /// The same for a kernel that begins with wait_for_earlier(): it may come to the multiprocessors while the
 /// work before it ends ("programmatic dependent launch", from sm_90 on).
 template <class... Params, class... Args>
 void launch_early(void (*kernel)(Params...), dim3 grid, dim3 block, Args&&... args) {
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = grid;
-  config.blockDim = block;
-  config.stream = stream();
-  config.attrs = &early;
-  config.numAttrs = can_launch_early() ? 1 : 0;
-  check(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...), "cudaLaunchKernelEx");
+  cudaLaunchAttribute early = early_attribute();
+  launch_with(&early, can_launch_early() ? 1 : 0, kernel, grid, block, args...);
 }
 /// What comes after it sees the results of all earlier work; before it nothing may be read or written but
 /// parameters.
