@@ -11,6 +11,7 @@
 #include "weft/engine/tensor.h"
 #include "weft/kernels/cuda.h"
 #if WEFT_EMULATED
+#include "weft/kernels/cuda/cluster.h"
 #include "weft_emulator.h"
 #endif
 
@@ -105,6 +106,20 @@ TEST_CASE("a step that fails while it is captured leaves the GPU usable") {
 
 namespace {
 
+// Adds to each element the sum of the blocks' first ones, over the cluster.
+__global__ void add_firsts(float* x) {
+  using namespace cuda;
+  __shared__ float first;
+  wait_for_earlier();
+  const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (threadIdx.x == 0) first = x[i];
+  cluster_sync();
+  float sum = 0;
+  for (unsigned rank = 0; rank < cluster_size(); ++rank) sum += *in_cluster(&first, rank);
+  cluster_sync();
+  x[i] += sum;
+}
+
 /// Leaves so many bytes of the device's memory free.
 struct Short {
   explicit Short(int64_t free) {
@@ -116,6 +131,28 @@ struct Short {
 };
 
 }  // namespace
+
+TEST_CASE("a kernel runs in clusters, and in those of a captured step too") {
+  constexpr unsigned blocks = 32, threads = 40;
+  for (const unsigned size : {1u, 4u, 16u}) {
+    CAPTURE(size);
+    const Tensor x = Tensor::empty({blocks * threads}, DType::f32, Device::cuda);
+    const auto add = [&] { cuda::launch_clusters(add_firsts, blocks, threads, size, x.data<float>()); };
+    const auto expected = [&](float value) {
+      return std::vector<float>(blocks * threads, value * float(size + 1));
+    };
+    x.fill(2);
+    add();
+    CHECK(x.to_vector<float>() == expected(2));
+    const auto graph = cuda::capture([&] {
+      x.fill(3);
+      add();
+    });
+    graph->launch();
+    CHECK(x.to_vector<float>() == expected(3));
+  }
+  CHECK_THROWS_AS(cuda::launch_clusters(add_firsts, 6, 1, 4, nullptr), cuda::Error);
+}
 
 TEST_CASE("memory that a captured step has used and returned stays the graph's") {
   const MemoryPool pool(Device::cuda);

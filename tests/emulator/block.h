@@ -1,5 +1,6 @@
 #pragma once
-// Runs the blocks of a kernel one after the other, and the threads of a block as fibers.
+// Runs the blocks of a kernel one after the other (those of a cluster in turns), and the threads of a block
+// as fibers.
 
 #include <cstdint>
 #include <functional>
@@ -21,19 +22,25 @@ class BlockRunner {
   static BlockRunner& of_this_thread();
 
   /// Runs `thread` once for each thread of the grid, blocks and warps in an order that follows from `seed`.
-  void run(const void* kernel, dim3 grid, dim3 block, const std::function<void()>& thread, uint64_t seed);
+  /// The grid is a multiple of `cluster`.
+  void run(const void* kernel, dim3 grid, dim3 block, dim3 cluster, const std::function<void()>& thread,
+           uint64_t seed);
   bool running() const { return body_ != nullptr; }
 
   // Called in one place each, and inline there, as is what they call: see Fiber::switch_to.
   int barrier(detail::Barrier op, int value, detail::Place place);
   uint64_t warp(detail::Warp op, unsigned mask, uint64_t value, unsigned lane, int width,
                 detail::Place place);
+  void cluster_barrier();
+  void* in_cluster(const void* place, unsigned rank);
+  unsigned cluster_rank() const { return rank_; }
+  unsigned cluster_size() const { return static_cast<unsigned>(members_.size()); }
   unsigned activemask() const;
   void yield();
   [[noreturn]] void fail_here(const char* what, detail::Place place) const;
 
  private:
-  enum class State : uint8_t { running, at_barrier, at_warp, exited };
+  enum class State : uint8_t { running, at_barrier, at_warp, at_cluster, exited };
   struct Thread {
     uint3 index;
     unsigned id;
@@ -49,9 +56,21 @@ class BlockRunner {
   struct WarpState {
     unsigned all, living, waiting;
   };
+  /// What a block of the running cluster keeps while others run.
+  struct Member {
+    uint3 index;
+    std::vector<Thread> threads;
+    std::vector<WarpState> warps;
+    unsigned living;
+    std::vector<unsigned char> shared;
+    bool is_read;  // by others, since the last barrier of the cluster
+  };
 
   void set_up(dim3 block);
   void run_block();
+  void go_on();
+  void run_cluster(dim3 cluster);
+  void run_member(unsigned rank, bool begin);
   [[noreturn]] void work();
   void leave(Thread& thread);
   void wait();
@@ -59,6 +78,7 @@ class BlockRunner {
   void make_ready(Thread& thread);
   Thread& next_ready();
   Fiber& free_fiber();
+  Fiber& host();
   void release_barrier();
   void exchange(unsigned warp, unsigned lanes);
   [[noreturn]] void deadlock() const;
@@ -80,6 +100,10 @@ class BlockRunner {
   detail::Place place_{};  // where the threads at the barrier wait
   int votes_ = 0, votes_result_ = 0;
   Thread* current_ = nullptr;
+
+  unsigned rank_ = 0, at_cluster_ = 0;  // threads at the cluster's barrier
+  std::vector<Member> members_{1};      // the blocks of the cluster
+  std::vector<unsigned> member_order_;
 
   std::vector<Thread*> ready_;  // a ring: every thread is in it at most once
   unsigned ready_first_ = 0, ready_count_ = 0, ready_mask_ = 0;

@@ -64,6 +64,8 @@ constexpr ErrorText error_texts[] = {
     WEFT_EMULATOR_ERROR(cudaErrorStreamCaptureWrongThread,
                         "attempt to terminate a thread-local capture sequence from "
                         "another thread"),
+    WEFT_EMULATOR_ERROR(cudaErrorInvalidClusterSize,
+                        "a kernel launch error has occurred due to cluster misconfiguration"),
     WEFT_EMULATOR_ERROR(cudaErrorUnknown, "unknown error"),
 };
 #undef WEFT_EMULATOR_ERROR
@@ -77,6 +79,16 @@ const ErrorText* find(cudaError_t error) {
 bool set_in_environment(const char* name) {
   const char* const value = std::getenv(name);
   return value && *value && std::strcmp(value, "0") != 0;
+}
+
+/// Why a kernel can't be launched in clusters of this size.
+cudaError_t unfit(dim3 cluster, dim3 grid, const void* kernel) {
+  const uint64_t blocks = uint64_t{cluster.x} * cluster.y * cluster.z;
+  const Device& device = Device::get();
+  if (blocks > 1 && device.properties.major < 9) return cudaErrorNotSupported;
+  const bool fits = blocks > 0 && blocks <= (device.large_clusters.contains(kernel) ? 16 : 8) &&
+                    grid.x % cluster.x == 0 && grid.y % cluster.y == 0 && grid.z % cluster.z == 0;
+  return fits ? cudaSuccess : cudaErrorInvalidClusterSize;
 }
 
 }  // namespace
@@ -100,7 +112,7 @@ Device::Device() : properties{} {
   properties.maxGridSize[0] = 0x7fffffff;
   properties.maxGridSize[1] = properties.maxGridSize[2] = 65535;
   properties.totalConstMem = 64 << 10;
-  properties.major = 8;
+  properties.major = 9;
   // Few multiprocessors: grids sized by their number then loop over their work also where tests are small.
   properties.multiProcessorCount = 4;
   properties.asyncEngineCount = 1;
@@ -164,15 +176,22 @@ cudaError_t launch(const cudaLaunchConfig_t* config, const void* kernel, std::fu
   if (!fits(grid, device.properties.maxGridSize) || !fits(block, device.properties.maxThreadsDim) ||
       block.x * block.y * block.z > static_cast<unsigned>(device.properties.maxThreadsPerBlock))
     return done(cudaErrorInvalidConfiguration);
+  dim3 cluster;
+  for (unsigned i = 0; i < config->numAttrs; ++i)
+    if (config->attrs[i].id == cudaLaunchAttributeClusterDimension) {
+      const auto& size = config->attrs[i].val.clusterDim;
+      cluster = dim3(size.x, size.y, size.z);
+    }
+  if (const cudaError_t error = unfit(cluster, grid, kernel)) return done(error);
   if (config->dynamicSmemBytes) return done(cudaErrorInvalidValue);
   if (device.launch_error && device.launches_to_fail-- == 0)
     return done(std::exchange(device.launch_error, cudaSuccess));
   ++device.stats.launches;
-  return done(submit(config->stream, [kernel, grid, block, thread = std::move(thread)] {
+  return done(submit(config->stream, [kernel, grid, block, cluster, thread = std::move(thread)] {
     Device& d = Device::get();
     ++d.stats.kernels;
     d.stats.threads += uint64_t{grid.x} * grid.y * grid.z * block.x * block.y * block.z;
-    BlockRunner::of_this_thread().run(kernel, grid, block, thread,
+    BlockRunner::of_this_thread().run(kernel, grid, block, cluster, thread,
                                       d.seed * 0x9e3779b97f4a7c15 + d.launches_seeded++);
     if (d.check_guards) check_guards();
   }));
@@ -181,6 +200,19 @@ cudaError_t launch(const cudaLaunchConfig_t* config, const void* kernel, std::fu
 int max_active_blocks(int threads) {
   const cudaDeviceProp& p = Device::get().properties;
   return threads > 0 ? std::min(p.maxBlocksPerMultiProcessor, p.maxThreadsPerMultiProcessor / threads) : 0;
+}
+
+cudaError_t set_attribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+  WEFT_EMULATOR_CALL;
+  if (!kernel) return done(cudaErrorInvalidDeviceFunction);
+  if (attribute == cudaFuncAttributeNonPortableClusterSizeAllowed) {
+    if (value) {
+      Device::get().large_clusters.insert(kernel);
+    } else {
+      Device::get().large_clusters.erase(kernel);
+    }
+  }
+  return cudaSuccess;
 }
 
 }  // namespace detail
@@ -271,6 +303,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
       *value = static_cast<int>(p.sharedMemPerBlockOptin);
+      break;
+    case cudaDevAttrClusterLaunch:
+      *value = p.major >= 9;
       break;
     case cudaDevAttrMemoryPoolsSupported:
       *value = p.memoryPoolsSupported;

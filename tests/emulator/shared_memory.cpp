@@ -68,6 +68,20 @@ Symbols read_symbols() {
   return symbols;
 }
 
+unsigned char* base() { return reinterpret_cast<unsigned char*>(&threadIdx); }
+
+/// Calls visit(array, its offset in a copy) for each; returns the size of a copy. Arrays begin at multiples
+/// of 16 bytes, the most that a load needs.
+template <class Visit>
+size_t each_in_copy(const std::vector<SharedArray>& arrays, Visit visit) {
+  size_t offset = 0;
+  for (const SharedArray& array : arrays) {
+    visit(array, offset);
+    offset += (array.size + 15) / 16 * 16;
+  }
+  return offset;
+}
+
 }  // namespace
 
 const std::vector<SharedArray>& shared_arrays(const void* kernel) {
@@ -86,8 +100,32 @@ const std::vector<SharedArray>& shared_arrays(const void* kernel) {
 }
 
 void fill_with_nan(const std::vector<SharedArray>& arrays) {
-  auto* const base = reinterpret_cast<unsigned char*>(&threadIdx);
-  for (const SharedArray& array : arrays) std::memset(base + array.offset, 0xff, array.size);
+  for (const SharedArray& array : arrays) std::memset(base() + array.offset, 0xff, array.size);
+}
+
+size_t copy_size(const std::vector<SharedArray>& arrays) {
+  return each_in_copy(arrays, [](const SharedArray&, size_t) {});
+}
+
+void copy_out(const std::vector<SharedArray>& arrays, unsigned char* copy) {
+  each_in_copy(arrays, [&](const SharedArray& array, size_t offset) {
+    std::memcpy(copy + offset, base() + array.offset, array.size);
+  });
+}
+
+void copy_in(const std::vector<SharedArray>& arrays, const unsigned char* copy) {
+  each_in_copy(arrays, [&](const SharedArray& array, size_t offset) {
+    std::memcpy(base() + array.offset, copy + offset, array.size);
+  });
+}
+
+unsigned char* place_in_copy(const std::vector<SharedArray>& arrays, unsigned char* copy, const void* place) {
+  unsigned char* found = nullptr;
+  each_in_copy(arrays, [&](const SharedArray& array, size_t offset) {
+    const auto at = reinterpret_cast<uintptr_t>(place) - reinterpret_cast<uintptr_t>(base() + array.offset);
+    if (at < array.size) found = copy + offset + at;
+  });
+  return found;
 }
 
 }  // namespace weft_emulator

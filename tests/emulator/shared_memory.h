@@ -1,5 +1,6 @@
 #pragma once
-// Finds the shared arrays of a kernel, to fill them anew for each block.
+// Finds the shared arrays of a kernel, to fill them anew for each block and to keep those of blocks that
+// wait.
 
 #include <cstddef>
 #include <vector>
@@ -18,5 +19,15 @@ const std::vector<SharedArray>& shared_arrays(const void* kernel);
 
 /// Bytes of 0xff in those of this thread.
 void fill_with_nan(const std::vector<SharedArray>& arrays);
+
+// Copies of them, for blocks that others wait for.
+
+/// Bytes that a copy takes.
+size_t copy_size(const std::vector<SharedArray>& arrays);
+/// From this thread's arrays to the copy, and back.
+void copy_out(const std::vector<SharedArray>& arrays, unsigned char* copy);
+void copy_in(const std::vector<SharedArray>& arrays, const unsigned char* copy);
+/// Where in the copy that lies which is at `place` in this thread's arrays; null if it's in none of them.
+unsigned char* place_in_copy(const std::vector<SharedArray>& arrays, unsigned char* copy, const void* place);
 
 }  // namespace weft_emulator
