@@ -93,6 +93,14 @@ struct BatchNormArgs {
   const Wide<T>* parameters[kMostLearnedParameters] = {};  // of a learned one: [channels] each
 };
 
+/// Where the gradients of a batch norm go.
+template <class T>
+struct BatchNormGradients {
+  T* x = nullptr;             // [rows, channels]
+  Wide<T>* weight = nullptr;  // [channels]
+  Wide<T>* bias = nullptr;    // [channels]
+};
+
 /// A learned activation of x viewed as [rows, channels], its parameters given for each channel.
 template <class T>
 struct LearnedActivationArgs {
@@ -252,6 +260,11 @@ struct KernelTable {
   void (*batch_norm_stats_update)(int64_t rows, int64_t channels, double eps, double momentum, const T* x,
                                   Wide<T>* mean, Wide<T>* var, Wide<T>* running_mean, Wide<T>* running_var,
                                   Wide<T>* invstd);
+  /// The same and batch_norm_forward() in one pass; a.mean and a.invstd are not looked at. False where there
+  /// is no such kernel for the arguments: nothing was done then. May be null.
+  bool (*batch_norm_forward_once)(const BatchNormArgs<T>& a, double eps, double momentum, Wide<T>* mean,
+                                  Wide<T>* running_mean, Wide<T>* running_var, Wide<T>* invstd,
+                                  T* y) = nullptr;
   /// Whether computing the slope of `act` twice in the backward costs less than writing and reading g.
   bool (*batch_norm_recomputes)(Activation act);
   /// y = activation(z); y may be a.residual.
@@ -267,6 +280,16 @@ struct KernelTable {
   /// with activation identity and no residual. dx may be dy.
   void (*batch_norm_backward_input)(const BatchNormArgs<T>& a, const T* dy, const Wide<T>* dweight,
                                     const Wide<T>* dbias, bool training, T* dx);
+  /// Both in one pass, in training; g is non-null where there is a residual. False and null as above.
+  bool (*batch_norm_backward_once)(const BatchNormArgs<T>& a, const T* dy, T* g, Wide<T>* dweight,
+                                   Wide<T>* dbias, T* dx) = nullptr;
+  /// Two of the same size that are added: y = activation(z of a + z of b), where the activation, a fixed one,
+  /// is a's. May be null, as the backward then is.
+  void (*batch_norm_pair_forward)(const BatchNormArgs<T>& a, const BatchNormArgs<T>& b, T* y) = nullptr;
+  /// In training: all gradients of both; da.x or db.x may be dy.
+  void (*batch_norm_pair_backward)(const BatchNormArgs<T>& a, const BatchNormArgs<T>& b, const T* dy,
+                                   const BatchNormGradients<T>& da,
+                                   const BatchNormGradients<T>& db) = nullptr;
 
   // --- group norm
   // --------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 #include "weft/layers/residual.h"
 
+#include "weft/engine/ops/batch_norm_pair.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/layers/block_options.h"
 #include "weft/layers/blur_pool.h"
@@ -38,6 +39,18 @@ std::unique_ptr<Module> make_pool(Module& parent, BlockPool kind) {
   if (kind == BlockPool::avg) return std::make_unique<AvgPool2d>(parent, "pool", halves);
   if (kind == BlockPool::max) return std::make_unique<MaxPool2d>(parent, "pool", halves);
   return std::make_unique<MaxBlurPool2d>(parent, "pool");
+}
+
+/// Whether both may be computed at once: in training on a GPU, where nobody asks for the results of one.
+bool can_pair(const ConvBn& shortcut, const BatchNorm2d& last, const Tensor& x) {
+  return x.device() == Device::cuda && last.training() && shortcut.bn.training() && !shortcut.has_hooks() &&
+         !shortcut.bn.has_hooks() && !last.has_hooks() && is_fixed(last.options().activation);
+}
+/// The input of a batch norm after its convolution, in training.
+BatchNormInput norm_input(Conv2d& conv, const BatchNorm2d& bn, const Tensor& x) {
+  ChannelStats stats;
+  const Tensor y = conv(x, &stats);
+  return {y, bn.weight, bn.bias, bn.running_mean, bn.running_var, stats};
 }
 
 }  // namespace
@@ -92,6 +105,11 @@ Tensor ResBlock::forward(const Tensor& x) {
   if (conv3) y = bn2 ? conv_bn(conv2, *bn2, y) : conv2(y);
   Conv2d& last_conv = conv3 ? *conv3 : conv2;
   BatchNorm2d& last_bn = bn3 ? *bn3 : *bn2;
+  if (shortcut && !squeeze && !attention && can_pair(*shortcut, last_bn, x)) {
+    const BatchNormInput of_side = norm_input(shortcut->conv, shortcut->bn, side);
+    return batch_norm_pair(norm_input(last_conv, last_bn, y), of_side, last_bn.options(),
+                           shortcut->bn.options());
+  }
   if (shortcut) side = (*shortcut)(side);
   if (!squeeze && !attention) return conv_bn(last_conv, last_bn, y, side);
   y = conv_bn(last_conv, last_bn, y);

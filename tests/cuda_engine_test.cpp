@@ -14,6 +14,7 @@
 #include "weft/engine/checkpoint.h"
 #include "weft/engine/ops/activation.h"
 #include "weft/engine/ops/batch_norm.h"
+#include "weft/engine/ops/batch_norm_pair.h"
 #include "weft/engine/ops/conv.h"
 #include "weft/engine/ops/dropout.h"
 #include "weft/engine/ops/elementwise.h"
@@ -225,7 +226,7 @@ std::vector<Case> norm_cases() {
   for (const bool training : {true, false})
     for (const Activation act : {Activation::identity, Activation::mish, Activation::tanhexp})
       for (const bool residual : {false, true})
-        for (const int64_t channels : {8, 5}) {
+        for (const int64_t channels : {16, 8, 5}) {  // in one pass in 16 bits, wide, narrow
           Case c{"batch_norm", {{{4, 3, 5, channels}}, {{channels}, true}, {{channels}, true}}, {}};
           if (residual) c.inputs.push_back({{4, 3, 5, channels}});
           c.f = [=](const Inputs& x) {
@@ -237,6 +238,17 @@ std::vector<Case> norm_cases() {
           };
           list.push_back(c);
         }
+  for (const Activation act : {Activation::identity, Activation::mish, Activation::tanhexp, Activation::relu})
+    for (const int64_t channels : {16, 5}) {
+      const Input x{{4, 3, 5, channels}}, vector{{channels}, true};
+      list.push_back({"batch_norm_pair", {x, vector, vector, x, vector, vector}, [=](const Inputs& in) {
+                        const DType wide = in[1].dtype();
+                        const Tensor mean = Tensor::zeros({channels}, wide, in[0].device()),
+                                     var = Tensor::ones({channels}, wide, in[0].device());
+                        return batch_norm_pair({in[0], in[1], in[2], mean.clone(), var.clone()},
+                                               {in[3], in[4], in[5], mean, var}, {.activation = act});
+                      }});
+    }
   return list;
 }
 

@@ -4,29 +4,13 @@
 #include <cmath>
 
 #include "weft/engine/checkpoint.h"
+#include "weft/engine/ops/batch_norm_helpers.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/learned_activation_helpers.h"
 #include "weft/engine/ops/reduce.h"
 
 namespace weft {
 namespace {
-
-void check_operands(const Tensor& x, const Tensor& residual,
-                    std::initializer_list<std::pair<const char*, const Tensor*>> vectors) {
-  check(x.ndim() >= 2 && x.numel() > 0, "batch_norm: expected a non-empty input [..., C], got ", x.shape());
-  for (const auto& [name, t] : vectors) {
-    check(t->shape() == Shape{x.size(-1)}, "batch_norm: ", name, " has shape ", t->shape(), " but the input ",
-          x.shape(), " has ", x.size(-1), " channels");
-    check(t->dtype() == ops::wide_dtype(x.dtype()), "batch_norm: ", name, " is ", t->dtype(),
-          " but beside an input of ", x.dtype(), " it must be ", ops::wide_dtype(x.dtype()));
-    ops::check_same_device("batch_norm", x, *t);
-  }
-  if (residual.defined()) {
-    check(residual.shape() == x.shape(), "batch_norm: the residual ", residual.shape(),
-          " must have the input's shape ", x.shape());
-    ops::check_same_dtype("batch_norm", x, residual);
-  }
-}
 
 /// 1 / sqrt(var + eps) of each channel of x; in training (running is defined) the running values follow the
 /// batch's.
@@ -43,18 +27,39 @@ Tensor inverse_std(const Tensor& x, const ChannelStats& stats, double eps, doubl
   return out;
 }
 
-/// Mean and 1 / sqrt(var + eps) of the batch, which the running values follow.
+}  // namespace
+
+namespace ops {
+
+void check_norm_operands(const Tensor& x, const Tensor& residual,
+                         std::initializer_list<std::pair<const char*, const Tensor*>> vectors) {
+  check(x.ndim() >= 2 && x.numel() > 0, "batch_norm: expected a non-empty input [..., C], got ", x.shape());
+  for (const auto& [name, t] : vectors) {
+    check(t->shape() == Shape{x.size(-1)}, "batch_norm: ", name, " has shape ", t->shape(), " but the input ",
+          x.shape(), " has ", x.size(-1), " channels");
+    check(t->dtype() == wide_dtype(x.dtype()), "batch_norm: ", name, " is ", t->dtype(),
+          " but beside an input of ", x.dtype(), " it must be ", wide_dtype(x.dtype()));
+    check_same_device("batch_norm", x, *t);
+  }
+  if (residual.defined()) {
+    check(residual.shape() == x.shape(), "batch_norm: the residual ", residual.shape(),
+          " must have the input's shape ", x.shape());
+    check_same_dtype("batch_norm", x, residual);
+  }
+}
+
 std::pair<Tensor, Tensor> batch_stats(const Tensor& x, double eps, double momentum,
-                                      const ChannelStats& running) {
+                                      const ChannelStats& running, const ChannelStats& known) {
+  if (known.mean.defined()) return {known.mean, inverse_std(x, known, eps, momentum, running)};
   const int64_t channels = x.size(-1), rows = x.numel() / channels;
-  const ChannelStats stats{ops::empty_like(running.mean), ops::empty_like(running.var)};
+  const ChannelStats stats{empty_like(running.mean), empty_like(running.var)};
   Tensor invstd;
   dispatch("batch_norm", x, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
     using W = wide_type<decltype(k)>;
     W *mean = stats.mean.data<W>(), *var = stats.var.data<W>();
     if (!k.batch_norm_stats_update) return k.batch_norm_stats(rows, channels, x.data<T>(), mean, var);
-    invstd = ops::empty_like(stats.var);
+    invstd = empty_like(stats.var);
     k.batch_norm_stats_update(rows, channels, eps, momentum, x.data<T>(), mean, var, running.mean.data<W>(),
                               running.var.data<W>(), invstd.data<W>());
   });
@@ -62,23 +67,40 @@ std::pair<Tensor, Tensor> batch_stats(const Tensor& x, double eps, double moment
   return {stats.mean, invstd};
 }
 
+Normalized normalized(const Tensor& x, DType wide, double eps) {
+  std::vector<int> all_but_last;
+  for (int i = 0; i + 1 < x.ndim(); ++i) all_but_last.push_back(i);
+  Tensor xhat = cast(x, wide);
+  xhat = xhat - mean(xhat, all_but_last);
+  const Tensor invstd = reciprocal(sqrt(mean(square(xhat), all_but_last) + eps));
+  return {xhat * invstd, invstd};
+}
+
+void set_norm_gradients(BackwardContext& c, int input, const Normalized& n, const Tensor& w, const Tensor& g,
+                        bool training, DType dtype) {
+  const double rows = double(g.numel() / g.size(-1));
+  const Tensor dw = sum_to(g * n.xhat, w.shape()), db = sum_to(g, w.shape());
+  c.set(input + 1, dw);
+  c.set(input + 2, db);
+  if (c.needs(input))
+    c.set(input, cast(w * n.invstd * (training ? g - (db + n.xhat * dw) / rows : g), dtype));
+}
+
+}  // namespace ops
+
+namespace {
+
 /// The backward of batch_norm in plain ops, for a backward that is recorded. In training mean and invstd are
 /// computed again, because they depend on x; otherwise they are the constants given.
 void recorded_backward(BackwardContext& c, const Tensor& x, const Tensor& w, const Tensor& b,
-                       const Tensor& residual, Tensor mean, Tensor invstd, bool training,
+                       const Tensor& residual, const Tensor& mean, const Tensor& invstd, bool training,
                        const BatchNormOptions& o, double param, const std::vector<Tensor>& learned) {
-  const DType wide = w.dtype();
-  const double rows = double(x.numel() / x.size(-1));
-  std::vector<int> all_but_last;
-  for (int i = 0; i + 1 < x.ndim(); ++i) all_but_last.push_back(i);
-  Tensor xhat = cast(x, wide), g = cast(c.grad_output(), wide);
-  if (training) mean = weft::mean(xhat, all_but_last);
-  xhat = xhat - mean;
-  if (training) invstd = reciprocal(sqrt(weft::mean(square(xhat), all_but_last) + o.eps));
-  xhat = xhat * invstd;
+  const ops::Normalized n = training ? ops::normalized(x, w.dtype(), o.eps)
+                                     : ops::Normalized{(cast(x, w.dtype()) - mean) * invstd, invstd};
+  Tensor g = cast(c.grad_output(), w.dtype());
   if (o.activation != Activation::identity) {
-    Tensor z = xhat * w + b;
-    if (residual.defined()) z = z + cast(residual, wide);
+    Tensor z = n.xhat * w + b;
+    if (residual.defined()) z = z + cast(residual, w.dtype());
     if (learned.empty()) {
       g = ops::activation_backward(o.activation, param, z, g);
     } else {
@@ -88,10 +110,7 @@ void recorded_backward(BackwardContext& c, const Tensor& x, const Tensor& w, con
       g = g * slopes.x;
     }
   }
-  const Tensor dw = ops::sum_to(g * xhat, w.shape()), db = ops::sum_to(g, b.shape());
-  c.set(1, dw);
-  c.set(2, db);
-  if (c.needs(0)) c.set(0, cast(w * invstd * (training ? g - (db + xhat * dw) / rows : g), x.dtype()));
+  ops::set_norm_gradients(c, 0, n, w, g, training, x.dtype());
   if (c.needs(3)) c.set(3, cast(g, x.dtype()));
 }
 
@@ -108,7 +127,7 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
                   const ChannelStats& stats, const std::vector<Tensor>& learned) {
   check(!is_random(o.activation), "batch_norm: ", activation_name(o.activation),
         " draws random numbers and can't be fused; use BatchNorm2d, which applies it by itself");
-  check_operands(
+  ops::check_norm_operands(
       x, residual,
       {{"weight", &weight}, {"bias", &bias}, {"running_mean", &running_mean}, {"running_var", &running_var}});
   const int64_t channels = x.size(-1), rows = x.numel() / channels;
@@ -127,18 +146,11 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
           learned.size(), " parameters were given for it");
   const std::vector<Tensor> each = ops::spread_over_channels(learned, channels);
 
-  // Once: the running values follow this batch only one time, and in evaluation they may change before a
-  // checkpoint's second run or before backward.
-  const auto [mean, invstd] = once([&] {
-    const ChannelStats running{running_mean, running_var};
-    if (!training) return std::pair(running_mean.clone(), inverse_std(x, running, o.eps, 0));
-    if (stats.mean.defined()) return std::pair(stats.mean, inverse_std(x, stats, o.eps, o.momentum, running));
-    return batch_stats(x, o.eps, o.momentum, running);
-  });
   const double param = o.activation_param.value_or(activation_default_param(o.activation));
 
-  const auto arguments = [=, mean = mean, invstd = invstd, activation = o.activation]<class T>(
-                             T, const Tensor& x, const Tensor& w, const Tensor& b) {
+  const auto arguments = [=, activation = o.activation]<class T>(T, const Tensor& mean, const Tensor& invstd,
+                                                                 const Tensor& x, const Tensor& w,
+                                                                 const Tensor& b) {
     kernels::BatchNormArgs<T> a;
     a.rows = rows, a.channels = channels;
     using W = kernels::Wide<T>;
@@ -148,13 +160,36 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
     for (size_t k = 0; k < each.size(); ++k) a.parameters[k] = each[k].data<W>();
     return a;
   };
-  Tensor y = ops::empty_like(x);
-  dispatch("batch_norm", x, [&](const auto& k) {
-    using T = kernel_type<decltype(k)>;
-    auto a = arguments(T(), x, weight, bias);
-    if (residual.defined()) a.residual = residual.data<T>();
-    k.batch_norm_forward(a, y.data<T>());
+  Tensor y;
+  // Once: the running values follow this batch only one time, and in evaluation they may change before a
+  // checkpoint's second run or before backward.
+  const auto [mean, invstd] = once([&] {
+    const ChannelStats running{running_mean, running_var};
+    if (!training) return std::pair(running_mean.clone(), inverse_std(x, running, o.eps, 0));
+    auto batch = std::pair(ops::empty_like(running_mean), ops::empty_like(running_var));
+    dispatch("batch_norm", x, [&](const auto& k) {
+      using T = kernel_type<decltype(k)>;
+      using W = wide_type<decltype(k)>;
+      if (stats.mean.defined() || !k.batch_norm_forward_once) return;
+      Tensor out = ops::empty_like(x);
+      auto a = arguments(T(), batch.first, batch.second, x, weight, bias);
+      if (residual.defined()) a.residual = residual.data<T>();
+      if (k.batch_norm_forward_once(a, o.eps, o.momentum, batch.first.template data<W>(),
+                                    running_mean.data<W>(), running_var.data<W>(),
+                                    batch.second.template data<W>(), out.data<T>()))
+        y = out;
+    });
+    return y.defined() ? batch : ops::batch_stats(x, o.eps, o.momentum, running, stats);
   });
+  if (!y.defined()) {
+    y = ops::empty_like(x);
+    dispatch("batch_norm", x, [&](const auto& k) {
+      using T = kernel_type<decltype(k)>;
+      auto a = arguments(T(), mean, invstd, x, weight, bias);
+      if (residual.defined()) a.residual = residual.data<T>();
+      k.batch_norm_forward(a, y.data<T>());
+    });
+  }
 
   const bool has_residual = residual.defined();
   // With no activation the derivative needs no z, so the residual's values are not kept.
@@ -174,20 +209,27 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
       dispatch("batch_norm", x, [&](const auto& k) {
         using T = kernel_type<decltype(k)>;
         using W = wide_type<decltype(k)>;
-        auto a = arguments(T(), x, w, b);
+        auto a = arguments(T(), mean, invstd, x, w, b);
         if (saved_residual.defined()) a.residual = saved_residual.data<T>();
         Tensor g = dy;
         const bool write_g = has_residual ? a.activation != Activation::identity
                                           : in_place && !k.batch_norm_recomputes(a.activation);
         if (write_g && !in_place) g = ops::empty_like(x);
-        k.batch_norm_backward_reduce(a, dy.data<T>(), write_g ? g.data<T>() : nullptr, dw.data<W>(),
-                                     db.data<W>(), ops::pointers_to<W>(dp).data());
-        if (write_g) a.activation = Activation::identity, a.residual = nullptr;
-        if (c.needs(0)) {
-          Tensor dx = in_place && !has_residual ? g : ops::empty_like(x);
-          k.batch_norm_backward_input(a, g.data<T>(), dw.data<W>(), db.data<W>(), training, dx.data<T>());
-          c.set(0, std::move(dx));
+        T* const to_g = write_g ? g.data<T>() : nullptr;
+        Tensor dx;
+        if (c.needs(0)) dx = in_place && !has_residual ? g : ops::empty_like(x);
+        const bool done = training && dx.defined() && k.batch_norm_backward_once &&
+                          k.batch_norm_backward_once(a, dy.data<T>(), to_g, dw.data<W>(), db.data<W>(),
+                                                     dx.template data<T>());
+        if (!done) {
+          k.batch_norm_backward_reduce(a, dy.data<T>(), to_g, dw.data<W>(), db.data<W>(),
+                                       ops::pointers_to<W>(dp).data());
+          if (write_g) a.activation = Activation::identity, a.residual = nullptr;
+          if (dx.defined())
+            k.batch_norm_backward_input(a, g.data<T>(), dw.data<W>(), db.data<W>(), training,
+                                        dx.template data<T>());
         }
+        if (dx.defined()) c.set(0, std::move(dx));
         if (has_residual) c.set(3, std::move(g));
       });
       c.set(1, std::move(dw));

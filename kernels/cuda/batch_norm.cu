@@ -4,77 +4,16 @@
 
 #include <limits>
 
+#include "weft/kernels/cuda/batch_norm_once.h"
+#include "weft/kernels/cuda/batch_norm_pair.h"
 #include "weft/kernels/cuda/families.h"
+#include "weft/kernels/cuda/moments.h"
 #include "weft/kernels/cuda/reduction.h"
 
 namespace weft::kernels::cuda {
 namespace {
 
 // --- reductions over the rows ---
-
-/// (a, b) are the mean of n values and their squared deviations from it.
-struct Moments {
-  /// (a, b) becomes that of these values and `nb` more (Chan, Golub and LeVeque, "Updating Formulae and a
-  /// Pairwise Algorithm for Computing Sample Variances", 1979).
-  template <int V>
-  static __device__ void merge(float (&a)[V], float (&b)[V], float& na, const float (&a2)[V],
-                               const float (&b2)[V], float nb) {
-    const float n = na + nb, share = n > 0 ? nb / n : 0.0f, weight = na * share;
-#pragma unroll
-    for (int j = 0; j < V; ++j) {
-      const float delta = a2[j] - a[j];
-      a[j] = delta - delta == 0 ? a[j] + delta * share : a[j] + a2[j];  // an infinite mean stays infinite
-      b[j] += b2[j] + delta * delta * weight;
-    }
-    na = n;
-  }
-  /// Of many at once: sums of n (a - center) and of b + n (a - center)^2, where center is one of the means.
-  static __device__ void add(double (&sums)[2], double center, double n, float a, float b) {
-    const double d = double(a) - center;
-    sums[0] = fma(n, d, sums[0]);
-    sums[1] += fma(n * d, d, double(b));
-  }
-  static __device__ void finish(double (&sums)[2], double center, double n) {
-    const double d = sums[0] / n, rest = sums[1] - sums[0] * d;
-    sums[0] = center + d;
-    sums[1] = rest < 0 ? 0 : rest;
-  }
-};
-
-/// Two plain sums; n does not matter.
-struct Sums {
-  template <int V>
-  static __device__ void merge(float (&a)[V], float (&b)[V], float&, const float (&a2)[V],
-                               const float (&b2)[V], float) {
-#pragma unroll
-    for (int j = 0; j < V; ++j) {
-      a[j] += a2[j];
-      b[j] += b2[j];
-    }
-  }
-  static __device__ void add(double (&sums)[2], double, double, float a, float b) {
-    sums[0] += double(a);
-    sums[1] += double(b);
-  }
-  static __device__ void finish(double (&)[2], double, double) {}
-};
-
-constexpr int kReduceWarps = kReduceThreads / kWarp;
-constexpr int kMaxColumns = 64;  // channels of a block
-
-/// Merges what the threads of a warp have for the same channels.
-template <class Merge, int V>
-__device__ void merge_warp(int lanes, float (&a)[V], float (&b)[V], float& n) {
-  for (int distance = lanes; distance < kWarp; distance *= 2) {
-    float a2[V], b2[V];
-#pragma unroll
-    for (int j = 0; j < V; ++j) {
-      a2[j] = __shfl_xor_sync(kAllLanes, a[j], distance);
-      b2[j] = __shfl_xor_sync(kAllLanes, b[j], distance);
-    }
-    Merge::merge(a, b, n, a2, b2, __shfl_xor_sync(kAllLanes, n, distance));
-  }
-}
 
 __device__ unsigned arrivals[kMaxSlices];  // one stream, so that no two kernels use it at once
 
@@ -84,36 +23,18 @@ template <class Merge, int V, class Read, class Write>
 __device__ void finish(const Tiling& t, const Place<V>& at, float (&a)[V], float (&b)[V], float n,
                        float* partial, Read&& read, Write&& write) {
   // Of each warp; then of each group of threads that add up what the blocks have.
-  __shared__ union Room {
-    struct {
-      float a[kReduceWarps][kMaxColumns], b[kReduceWarps][kMaxColumns], n[kReduceWarps][kWarp];
-    } warps;
+  __shared__ union {
+    WarpRoom<kReduceThreads> warps;
     double groups[2][kReduceThreads];
   } room;
-  const int thread = int(threadIdx.x), warp = thread / kWarp, columns = t.lanes * V;
-  const int column = thread % columns;
+  const int thread = int(threadIdx.x), columns = t.lanes * V, column = thread % columns;
   const int64_t channel = int64_t(blockIdx.x) * columns + column;
   const bool writes = thread < columns && channel < t.channels;
   decltype(read(channel)) others{};
   if (writes) others = read(channel);  // while there is still time to wait for it
-  merge_warp<Merge>(t.lanes, a, b, n);
-  if (thread % kWarp < t.lanes) {
-    store_floats(&room.warps.a[warp][at.lane * V], a);
-    store_floats(&room.warps.b[warp][at.lane * V], b);
-    room.warps.n[warp][at.lane] = n;
-  }
-  __syncthreads();
-  const auto center_of = [](float mean) { return mean - mean == 0 ? double(mean) : 0.0; };
+  double sums[2] = {};
+  merge_block<Merge>(t, at, a, b, n, room.warps, sums);
   if (writes) {
-    const double center = center_of(room.warps.a[0][column]);
-    double sums[2] = {}, count = 0;
-#pragma unroll
-    for (int w = 0; w < kReduceWarps; ++w) {
-      const double of_warp = double(room.warps.n[w][column / V]);
-      Merge::add(sums, center, of_warp, room.warps.a[w][column], room.warps.b[w][column]);
-      count += of_warp;
-    }
-    Merge::finish(sums, center, count);
     if (gridDim.y == 1) {
       write(channel, sums[0], sums[1], others);
     } else {
@@ -123,21 +44,16 @@ __device__ void finish(const Tiling& t, const Place<V>& at, float (&a)[V], float
     }
   }
   if (gridDim.y == 1 || !last_to_arrive(&arrivals[blockIdx.x], gridDim.y)) return;
-  const int rows_apart = int(gridDim.y) * t.lane_rows, rest = int(t.rows % rows_apart);
-  const double whole = double(t.rows / rows_apart * t.lane_rows);  // rows that each block has
+  const RowsOfBlocks rows(t, int(gridDim.y));
   const int groups = kReduceThreads / columns, group = thread / columns;
-  double sums[2] = {}, center = 0;
+  double center = 0;
+  sums[0] = sums[1] = 0;
   if (channel < t.channels) {
     center = center_of(partial[channel]);
 #pragma unroll 8
     for (int block = group; block < int(gridDim.y); block += groups) {
       const float* from = partial + int64_t(block) * 2 * t.channels + channel;
-      const int more = rest - block * t.lane_rows;
-      Merge::add(sums, center,
-                 whole + (more < 0             ? 0
-                          : more < t.lane_rows ? more
-                                               : t.lane_rows),
-                 from[0], from[t.channels]);
+      Merge::add(sums, center, rows[block], from[0], from[t.channels]);
     }
   }
   room.groups[0][thread] = sums[0];
@@ -152,27 +68,6 @@ __device__ void finish(const Tiling& t, const Place<V>& at, float (&a)[V], float
   Merge::finish(sums, center, double(t.rows));
   write(channel, sums[0], sums[1], others);
 }
-
-/// What follows from mean and variance of a channel: 1 / sqrt(var + eps), and the running values.
-struct Update {
-  double eps = 0, momentum = 0, unbiased = 0;
-  float *running_mean = nullptr, *running_var = nullptr, *invstd = nullptr;
-
-  /// The running values of a channel.
-  struct Running {
-    float mean, var;
-  };
-  __device__ Running running(int64_t c) const {
-    return running_mean ? Running{running_mean[c], running_var[c]} : Running{};
-  }
-  __device__ void operator()(int64_t c, float mean, float var, Running old) const {
-    const double m = double(mean), v = double(var);
-    invstd[c] = float(1 / sqrt(v + eps));
-    if (!running_mean) return;
-    running_mean[c] = float((1 - momentum) * double(old.mean) + momentum * m);
-    running_var[c] = float((1 - momentum) * double(old.var) + momentum * unbiased * v);
-  }
-};
 
 /// Sums of x - shift and its square, where each thread shifts by its own first row: no matter how far the
 /// mean is from 0, or a value from the others, little is lost.
@@ -375,12 +270,22 @@ void set_batch_norm(KernelTable<T>& table) {
   table.batch_norm_stats = batch_norm_stats<T>;
   table.batch_norm_update = batch_norm_update;
   table.batch_norm_stats_update = batch_norm_stats_update<T>;
+  if constexpr (sizeof(T) == 2) {
+    table.batch_norm_forward_once = [](const BatchNormArgs<T>& a, double eps, double momentum, float* mean,
+                                       float* running_mean, float* running_var, float* invstd, T* y) {
+      return batch_norm_forward_once(a, update_of(a.rows, eps, momentum, running_mean, running_var, invstd),
+                                     mean, y);
+    };
+    table.batch_norm_backward_once = batch_norm_backward_once<T>;
+  }
   table.batch_norm_recomputes = [](Activation act) {  // those that have kernels of their own
     return has_cheap_slope(act) || act == Activation::mish || act == Activation::silu;
   };
   table.batch_norm_forward = batch_norm_forward<T>;
   table.batch_norm_backward_reduce = batch_norm_backward_reduce<T>;
   table.batch_norm_backward_input = batch_norm_backward_input<T>;
+  table.batch_norm_pair_forward = batch_norm_pair_forward<T>;
+  table.batch_norm_pair_backward = batch_norm_pair_backward<T>;
 }
 
 template void set_batch_norm(KernelTable<float>&);

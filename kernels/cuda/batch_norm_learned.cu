@@ -48,7 +48,7 @@ void batch_norm_learned_backward_reduce(const BatchNormArgs<T>& a, const T* dy, 
     const Tiling t = reduce_tiling(a.rows, a.channels, V, packs);
     float* partial = partial_sums<kSums<A>>(t);
     launch(learned_reduce_kernel<T, V, A>, t.grid(), t.block(), act, t, a, dy, g, partial);
-    SumTargets<kSums<A>> to{{dweight, dbias}, a.invstd};
+    SumTargets<kSums<A>> to{{dweight, dbias}, {a.invstd}};
     for (int k = 2; k < kSums<A>; ++k) to.of[k] = gradients[k - 2];
     combine_sums(t, partial, to);
   });

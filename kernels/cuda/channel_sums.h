@@ -27,11 +27,13 @@ __device__ inline void store_block_sums(const Tiling& t, const Place<V>& at, con
   }
 }
 
-/// Where N sums of each channel go. The first is multiplied by `scale`, [channels], unless that is null.
+/// Where N sums of each channel go, [channels] each: to `of` and, unless null, `also`. A sum is multiplied by
+/// its `scale`, [channels], unless that is null.
 template <int N>
 struct SumTargets {
   float* of[N] = {};
-  const float* scale = nullptr;
+  const float* scale[N] = {};
+  float* also[N] = {};
 };
 constexpr int kSumColumns = 32, kSumGroups = 8;
 
@@ -52,10 +54,13 @@ __global__ void __launch_bounds__(kSumColumns* kSumGroups)
   for (int other = 1; other < kSumGroups; ++other) sum += room[other][column];
   const int k = int(at / channels);
   const int64_t c = at - k * channels;
-  if (k == 0 && to.scale) sum *= double(to.scale[c]);
 #pragma unroll
-  for (int i = 0; i < N; ++i)
-    if (i == k) to.of[i][c] = float(sum);
+  for (int i = 0; i < N; ++i) {
+    if (i != k) continue;
+    if (to.scale[i]) sum *= double(to.scale[i][c]);
+    to.of[i][c] = float(sum);
+    if (to.also[i]) to.also[i][c] = float(sum);
+  }
 }
 
 /// Room for the partial results of a tiling.

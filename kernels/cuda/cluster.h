@@ -33,18 +33,28 @@ __device__ inline unsigned cluster_size() {
 #endif
 }
 
-/// Waits for all threads of all blocks of the cluster; what they wrote before, to shared and global memory,
-/// is seen behind it. All threads of a warp come to it together.
-__device__ inline void cluster_sync() {
+/// A barrier for all threads of all blocks of the cluster, in two parts: what a thread does between its
+/// arrival and its wait is not held up. Behind the wait all is seen that others wrote, to shared and global
+/// memory, before they arrived. All threads of a warp come to each part together.
+__device__ inline void cluster_arrive() {
 #if !defined(__CUDA_ARCH__)
   __cluster_barrier_arrive();
-  __cluster_barrier_wait();
 #elif __CUDA_ARCH__ >= 900
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+__device__ inline void cluster_wait() {
+#if !defined(__CUDA_ARCH__)
+  __cluster_barrier_wait();
+#elif __CUDA_ARCH__ >= 900
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #else
   __syncthreads();
 #endif
+}
+__device__ inline void cluster_sync() {
+  cluster_arrive();
+  cluster_wait();
 }
 
 /// The same place in the shared memory of block `rank` of the cluster. `p` points into a __shared__ array of

@@ -1,0 +1,32 @@
+// Not part of the public API: what batch_norm() and batch_norm_pair() have in common.
+#pragma once
+
+#include <utility>
+
+#include "weft/engine/ops/batch_norm.h"
+#include "weft/engine/ops/helpers.h"
+#include "weft/engine/tape.h"
+
+namespace weft::ops {
+
+/// Throws unless x is [..., C] and not empty, the vectors fit to it, and the residual, where there is one.
+void check_norm_operands(const Tensor& x, const Tensor& residual,
+                         std::initializer_list<std::pair<const char*, const Tensor*>> vectors);
+
+/// Mean and 1 / sqrt(var + eps) of the batch, which the running values follow; `known`: mean and variance,
+/// where they are.
+std::pair<Tensor, Tensor> batch_stats(const Tensor& x, double eps, double momentum,
+                                      const ChannelStats& running, const ChannelStats& known);
+
+/// (x - mean) / sqrt(var + eps) and 1 / sqrt(var + eps) in recorded ops, in the type of the statistics.
+struct Normalized {
+  Tensor xhat, invstd;
+};
+Normalized normalized(const Tensor& x, DType wide, double eps);
+
+/// From g, the gradient of xhat w + b, sets those of x, of type `dtype`, w and b, which are the inputs of the
+/// numbers `input` to `input` + 2, in recorded ops. `training`: the statistics depend on x.
+void set_norm_gradients(BackwardContext& c, int input, const Normalized& n, const Tensor& w, const Tensor& g,
+                        bool training, DType dtype);
+
+}  // namespace weft::ops

@@ -1,0 +1,358 @@
+#include "weft/kernels/cuda/batch_norm_once.h"
+
+#include <limits>
+
+#include "weft/kernels/cuda/batch_norm.h"
+#include "weft/kernels/cuda/cluster.h"
+
+namespace weft::kernels::cuda {
+namespace {
+
+// Threads of a block, and rows that each has in hand: of x, with 128 registers a thread, or of x and dy, with
+// 255.
+constexpr int kForwardThreads = 512, kForwardRows = 16, kBackwardThreads = 256, kBackwardRows = 16;
+constexpr unsigned kMaxCluster = 16;
+
+/// 8 neighbouring elements of 16 bits as they came from memory: in this form the compiler keeps them in 4
+/// registers.
+template <class T>
+struct alignas(16) Held {
+  static constexpr int V = kWide<T>;
+  uint32_t pairs[V / 2];
+
+  static __device__ Held from(const T* p) { return *reinterpret_cast<const Held*>(p); }
+  __device__ void store(T* p) const { *reinterpret_cast<Held*>(p) = *this; }
+  __device__ void get(int k, float (&to)[2]) const {
+    if constexpr (std::is_same_v<T, bf16>) {
+      to[0] = std::bit_cast<float>(pairs[k] << 16);
+      to[1] = std::bit_cast<float>(pairs[k] & 0xffff0000u);
+    } else {
+      to[0] = float(std::bit_cast<T>(uint16_t(pairs[k])));
+      to[1] = float(std::bit_cast<T>(uint16_t(pairs[k] >> 16)));
+    }
+  }
+  __device__ void set(int k, const float (&from)[2]) {
+    if constexpr (kPairs<T, V>)
+      pairs[k] = round_pair<T>(from[0], from[1]);
+    else
+      pairs[k] = uint32_t(T(from[0]).bits) | uint32_t(T(from[1]).bits) << 16;
+  }
+};
+
+/// The sums of a channel over the blocks of a cluster, in double and in the order of the blocks. part: what
+/// this block has, [2][kMaxColumns].
+template <class Merge>
+__device__ void over_cluster(const Tiling& t, int column, const float (*part)[kMaxColumns],
+                             double (&sums)[2]) {
+  const int blocks = int(gridDim.y);
+  const RowsOfBlocks rows(t, blocks);
+  const double center = center_of(*in_cluster(&part[0][column], 0));
+  sums[0] = sums[1] = 0;
+#pragma unroll 4
+  for (int block = 0; block < blocks; ++block)
+    Merge::add(sums, center, rows[block], *in_cluster(&part[0][column], unsigned(block)),
+               *in_cluster(&part[1][column], unsigned(block)));
+  Merge::finish(sums, center, double(t.rows));
+}
+
+template <class T, class A, Residual R>
+__global__ void __launch_bounds__(kForwardThreads, 1)
+    forward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, Update update, float* mean, T* y) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+  __shared__ WarpRoom<kForwardThreads> room;
+  __shared__ float part[2][kMaxColumns];
+  alignas(16) __shared__ float scales[kMaxColumns];
+  alignas(16) __shared__ float shifts[kMaxColumns];
+  constexpr int V = kWide<T>;
+  wait_for_earlier();
+  const Place<V> at(t);
+  const int count = int(at.count);
+  Held<T> rows[kForwardRows];
+#pragma unroll
+  for (int i = 0; i < kForwardRows; ++i)
+    if (i < count) rows[i] = Held<T>::from(a.x + at.first + i * at.step);
+  const int column = int(threadIdx.x);
+  const int64_t channel = int64_t(blockIdx.x) * t.lanes * V + column;
+  const bool writes = column < t.lanes * V;
+  float weight = 0, bias = 0;
+  Update::Running old{};
+  if (writes) {
+    weight = a.weight[channel];
+    bias = a.bias[channel];
+    old = update.running(channel);
+  }
+  // The thread's own mean, and the squared deviations from it.
+  float m[V] = {}, squares[V] = {};
+#pragma unroll
+  for (int i = 0; i < kForwardRows; ++i) {
+    if (i >= count) break;
+#pragma unroll
+    for (int k = 0; k < V / 2; ++k) {
+      float v[2];
+      rows[i].get(k, v);
+      m[2 * k] += v[0];
+      m[2 * k + 1] += v[1];
+    }
+  }
+  const float per_row = count > 0 ? 1 / float(count) : 0.0f;
+#pragma unroll
+  for (int j = 0; j < V; ++j) m[j] *= per_row;
+#pragma unroll
+  for (int i = 0; i < kForwardRows; ++i) {
+    if (i >= count) break;
+#pragma unroll
+    for (int k = 0; k < V / 2; ++k) {
+      float v[2];
+      rows[i].get(k, v);
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const float d = v[e] - m[2 * k + e];
+        squares[2 * k + e] = fmaf(d, d, squares[2 * k + e]);
+      }
+    }
+  }
+  double sums[2];
+  merge_block<Moments>(t, at, m, squares, float(count), room, sums);
+  if (writes) {
+    part[0][column] = float(sums[0]);
+    part[1][column] = float(sums[1]);
+  }
+  cluster_sync();
+  if (writes) {
+    over_cluster<Moments>(t, column, part, sums);
+    const float mu = float(sums[0]), var = float(sums[1] / double(t.rows));
+    const float invstd = update.invstd_of(var);
+    scales[column] = weight * invstd;
+    shifts[column] = fmaf(-mu, weight * invstd, bias);
+    if (blockIdx.y == 0) {
+      mean[channel] = mu;
+      update(channel, mu, var, old);
+    }
+  }
+  cluster_arrive();
+  __syncthreads();
+  float scale[V], shift[V];
+  load_floats(&scales[at.lane * V], scale);
+  load_floats(&shifts[at.lane * V], shift);
+  const InHand<A, float> f{act, a.param};
+#pragma unroll
+  for (int i = 0; i < kForwardRows; ++i) {
+    if (i >= count) break;
+    Held<T> residual;
+    if (R == Residual::some) residual = Held<T>::from(a.residual + at.first + i * at.step);
+#pragma unroll
+    for (int k = 0; k < V / 2; ++k) {
+      float v[2], r[2];
+      rows[i].get(k, v);
+      if (R == Residual::some) residual.get(k, r);
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        v[e] = fmaf(v[e], scale[2 * k + e], shift[2 * k + e]);
+        if (R == Residual::some) v[e] += r[e];
+        v[e] = f.forward(v[e]);
+      }
+      rows[i].set(k, v);
+    }
+    rows[i].store(y + at.first + i * at.step);
+  }
+  cluster_wait();  // others may still read what this block has
+#endif
+}
+
+template <class T, class A, Residual R>
+__global__ void __launch_bounds__(kBackwardThreads, 1)
+    backward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, T* g, float* dweight, float* dbias,
+                         T* dx) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+  __shared__ WarpRoom<kBackwardThreads> room;
+  __shared__ float part[2][kMaxColumns];
+  alignas(16) __shared__ float slopes[kMaxColumns];
+  alignas(16) __shared__ float offsets[kMaxColumns];
+  constexpr int V = kWide<T>;
+  wait_for_earlier();
+  const Place<V> at(t);
+  const int count = int(at.count);
+  Held<T> rows[kBackwardRows], grads[kBackwardRows];
+#pragma unroll
+  for (int i = 0; i < kBackwardRows; ++i) {
+    if (i >= count) break;
+    rows[i] = Held<T>::from(a.x + at.first + i * at.step);
+    grads[i] = Held<T>::from(dy + at.first + i * at.step);
+  }
+  const int column = int(threadIdx.x);
+  const int64_t channel = int64_t(blockIdx.x) * t.lanes * V + column;
+  const bool writes = column < t.lanes * V;
+  // The sums are of g and of g (x - center), where center is the mean as T rounds it: of those two fit into a
+  // register.
+  float scale[V], shift[V];
+  Held<T> center;
+  {
+    float invstd[V], mean[V];
+    load_floats(a.mean + at.channel, mean);
+    load_floats(a.invstd + at.channel, invstd);
+    load_floats(a.weight + at.channel, scale);
+    load_floats(a.bias + at.channel, shift);
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      scale[j] *= invstd[j];
+      shift[j] = fmaf(-mean[j], scale[j], shift[j]);
+    }
+#pragma unroll
+    for (int k = 0; k < V / 2; ++k) center.set(k, {mean[2 * k], mean[2 * k + 1]});
+  }
+  const InHand<A, float> f{act, a.param};
+  // grads becomes g, which is rounded as the residual's gradient is; its sums are not.
+  float sums[2][V] = {};
+#pragma unroll
+  for (int i = 0; i < kBackwardRows; ++i) {
+    if (i >= count) break;
+    Held<T> residual;
+    if (R == Residual::some) residual = Held<T>::from(a.residual + at.first + i * at.step);
+#pragma unroll
+    for (int k = 0; k < V / 2; ++k) {
+      float v[2], gs[2], r[2], c[2];
+      rows[i].get(k, v);
+      grads[i].get(k, gs);
+      center.get(k, c);
+      if (R == Residual::some) residual.get(k, r);
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int j = 2 * k + e;
+        float z = fmaf(v[e], scale[j], shift[j]);
+        if (R == Residual::some) z += r[e];
+        gs[e] *= f.derivative(z);
+        sums[0][j] += gs[e];
+        sums[1][j] = fmaf(gs[e], v[e] - c[e], sums[1][j]);
+      }
+      grads[i].set(k, gs);
+    }
+    if (R == Residual::some) grads[i].store(g + at.first + i * at.step);
+  }
+  double of_column[2];
+  merge_block<Sums>(t, at, sums[0], sums[1], 0.0f, room, of_column);
+  if (writes) {
+    part[0][column] = float(of_column[0]);
+    part[1][column] = float(of_column[1]);
+  }
+  cluster_sync();
+  if (writes) {
+    over_cluster<Sums>(t, column, part, of_column);
+    const float invstd = a.invstd[channel], mean = a.mean[channel], db = float(of_column[0]);
+    const double from_center = double(mean) - double(float(T(mean)));
+    const float dw = float((of_column[1] - from_center * of_column[0]) * double(invstd));
+    // dx = scale g + slope x + offset, where slope and offset are what goes through the batch's statistics.
+    const float per_row = -a.weight[channel] * invstd / float(t.rows);
+    slopes[column] = dw * per_row * invstd;
+    offsets[column] = fmaf(-slopes[column], mean, db * per_row);
+    if (blockIdx.y == 0) {
+      dweight[channel] = dw;
+      dbias[channel] = db;
+    }
+  }
+  cluster_arrive();
+  __syncthreads();
+  float slope[V], offset[V];
+  load_floats(&slopes[at.lane * V], slope);
+  load_floats(&offsets[at.lane * V], offset);
+#pragma unroll
+  for (int i = 0; i < kBackwardRows; ++i) {
+    if (i >= count) break;
+#pragma unroll
+    for (int k = 0; k < V / 2; ++k) {
+      float v[2], gs[2];
+      rows[i].get(k, v);
+      grads[i].get(k, gs);
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int j = 2 * k + e;
+        gs[e] = fmaf(scale[j], gs[e], fmaf(v[e], slope[j], offset[j]));
+      }
+      rows[i].set(k, gs);
+    }
+    rows[i].store(dx + at.first + i * at.step);
+  }
+  cluster_wait();  // others may still read what this block has
+#endif
+}
+
+/// How the channels are spread over clusters; row_blocks is a cluster's size, 0 where no thread would have
+/// at most `most` rows. Lanes, and with them the bytes side by side, are as many as leave enough clusters of
+/// few blocks to fill the GPU.
+Tiling cluster_tiling(int64_t rows, int64_t channels, int width, int threads, int most) {
+  const int64_t groups = channels / width;
+  Tiling t{};
+  t.rows = rows;
+  t.channels = channels;
+  t.groups = groups;
+  for (const int lanes : {4, 2}) {
+    if (groups % lanes != 0 || (lanes > 2 && groups / lanes * kMaxCluster < multiprocessors() - 4)) continue;
+    t.lanes = lanes;
+    t.lane_rows = threads / lanes;
+    t.slices = unsigned(groups / lanes);
+    unsigned blocks = 1;
+    while (blocks < kMaxCluster && 2 * blocks * t.slices <= unsigned(multiprocessors()) &&
+           rows > int64_t(2 * blocks - 1) * t.lane_rows)  // each block has a row
+      blocks *= 2;
+    if ((rows + int64_t(blocks) * t.lane_rows - 1) / (int64_t(blocks) * t.lane_rows) > most) continue;
+    t.row_blocks = blocks;
+    break;
+  }
+  return t;
+}
+
+/// Calls f(A, Residual) for the activations that have kernels here.
+template <class T, class F>
+bool with_kernel(const BatchNormArgs<T>& a, F&& f) {
+  bool found = false;
+  with_activation(a.activation, [&]<class A>(A act) {
+    if constexpr (!std::is_same_v<A, AnyActivation>) {
+      found = true;
+      if (a.residual)
+        f(act, std::integral_constant<Residual, Residual::some>{});
+      else
+        f(act, std::integral_constant<Residual, Residual::none>{});
+    }
+  });
+  return found;
+}
+
+template <class T>
+bool fits(const BatchNormArgs<T>& a, std::initializer_list<const void*> others) {
+  return sizeof(T) == 2 && can_launch_early() && a.channels % (2 * kWide<T>) == 0 && a.rows > 1 &&
+         !is_learned(a.activation) && aligned({a.x, a.residual}) && aligned(others);
+}
+
+}  // namespace
+
+template <class T>
+bool batch_norm_forward_once(const BatchNormArgs<T>& a, const Update& update, float* mean, T* y) {
+  if (!fits(a, {y})) return false;
+  constexpr int V = kWide<T>;
+  const Tiling t = cluster_tiling(a.rows, a.channels, V, kForwardThreads, kForwardRows);
+  if (t.row_blocks == 0) return false;
+  return with_kernel(a, [&]<class A, Residual R>(A act, std::integral_constant<Residual, R>) {
+    launch_clusters(forward_once_kernel<T, A, R>, t.grid(), t.block(), dim3(1, t.row_blocks), act, t, a,
+                    update, mean, y);
+  });
+}
+
+template <class T>
+bool batch_norm_backward_once(const BatchNormArgs<T>& a, const T* dy, T* g, float* dweight, float* dbias,
+                              T* dx) {
+  if ((a.residual != nullptr) != (g != nullptr)) return false;
+  if (!fits(a, {dy, g, dx, a.mean, a.invstd, a.weight, a.bias})) return false;
+  constexpr int V = kWide<T>;
+  const Tiling t = cluster_tiling(a.rows, a.channels, V, kBackwardThreads, kBackwardRows);
+  if (t.row_blocks == 0) return false;
+  return with_kernel(a, [&]<class A, Residual R>(A act, std::integral_constant<Residual, R>) {
+    launch_clusters(backward_once_kernel<T, A, R>, t.grid(), t.block(), dim3(1, t.row_blocks), act, t, a, dy,
+                    g, dweight, dbias, dx);
+  });
+}
+
+template bool batch_norm_forward_once(const BatchNormArgs<bf16>&, const Update&, float*, bf16*);
+template bool batch_norm_forward_once(const BatchNormArgs<f16>&, const Update&, float*, f16*);
+template bool batch_norm_backward_once(const BatchNormArgs<bf16>&, const bf16*, bf16*, float*, float*, bf16*);
+template bool batch_norm_backward_once(const BatchNormArgs<f16>&, const f16*, f16*, float*, float*, f16*);
+
+}  // namespace weft::kernels::cuda

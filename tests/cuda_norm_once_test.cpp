@@ -1,0 +1,182 @@
+// Batch norm in one pass by clusters of blocks, against the reference in double; on the emulated device with
+// as many multiprocessors as a GPU has, which clusters are chosen by.
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "support/batch_norm_problem.h"
+#include "weft/kernels/cuda.h"
+#if WEFT_EMULATED
+#include "weft_emulator.h"
+#endif
+
+using namespace weft;
+using namespace weft::kernels;
+using namespace weft::test;
+
+namespace {
+
+#if WEFT_EMULATED
+[[maybe_unused]] const bool is_large = (weft_emulator::properties().multiProcessorCount = 132, true);
+#endif
+
+// Clusters of 1 to 16 blocks, the latter with 2 and 4 lanes; rows that no number of threads divides; fewer
+// rows than threads.
+const std::vector<RowsAndChannels> kShapes = {{2, 16},    {3, 2048},   {1030, 2048}, {517, 1024},
+                                              {700, 512}, {2001, 256}, {4096, 128},  {5003, 16},
+                                              {9001, 64}, {37, 4096}};
+constexpr double kEps = 1e-5, kMomentum = 0.1;
+
+struct Batch {
+  std::vector<double> mean, var, invstd;
+};
+Batch batch_of(RowsAndChannels shape, const std::vector<double>& x) {
+  const size_t c = size_t(shape.channels);
+  Batch b{std::vector<double>(c), std::vector<double>(c), std::vector<double>(c)};
+  reference<double>().batch_norm_stats(shape.rows, shape.channels, x.data(), b.mean.data(), b.var.data());
+  for (size_t i = 0; i < c; ++i) b.invstd[i] = 1 / std::sqrt(b.var[i] + kEps);
+  return b;
+}
+
+/// What a forward gives.
+template <class T>
+struct Forward {
+  std::vector<T> y;
+  std::vector<float> mean, invstd, running_mean, running_var;
+};
+template <class T>
+Forward<T> forward(BatchNormProblem<T>& p, Activation act, bool residual) {
+  const int64_t c = p.channels;
+  DeviceArray<T> y(int64_t(p.x.size()));
+  DeviceArray<float> mean(c), invstd(c), running_mean(std::vector<float>(size_t(c), 0.25f)),
+      running_var(std::vector<float>(size_t(c), 3.0f));
+  REQUIRE(cuda::table<T>().batch_norm_forward_once(p.device(act, residual), kEps, kMomentum, mean.data(),
+                                                   running_mean.data(), running_var.data(), invstd.data(),
+                                                   y.data()));
+  return {y.host(), mean.host(), invstd.host(), running_mean.host(), running_var.host()};
+}
+
+const std::vector<Activation> kActivations = {Activation::identity, Activation::relu, Activation::mish,
+                                              Activation::silu};
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("forward with the batch's statistics", T, bf16, f16) {
+  Random random;
+  CAPTURE(random.seed());
+  for (const RowsAndChannels shape : kShapes) {
+    CAPTURE(shape.rows);
+    CAPTURE(shape.channels);
+    BatchNormProblem<T> p(random, shape);
+    const Batch batch = batch_of(shape, p.x_w);
+    p.mean_w = batch.mean, p.invstd_w = batch.invstd;
+    for (const Activation act : kActivations)
+      for (const bool residual : {false, true}) {
+        CAPTURE(activation_name(act));
+        CAPTURE(residual);
+        const Forward<T> f = forward(p, act, residual);
+        std::vector<double> expected(p.x.size());
+        reference<double>().batch_norm_forward(p.oracle(act, residual), expected.data());
+        CHECK(distance(f.y, expected) < kTolerance<T>);
+        CHECK(distance(f.mean, batch.mean) < 1e-5);
+        CHECK(distance(f.invstd, batch.invstd) < 1e-5);
+        std::vector<double> running_mean(size_t(p.channels), 0.25), running_var(size_t(p.channels), 3.0),
+            unused(size_t(p.channels));
+        reference<double>().batch_norm_update(p.rows, p.channels, kEps, kMomentum, batch.mean.data(),
+                                              batch.var.data(), running_mean.data(), running_var.data(),
+                                              unused.data());
+        CHECK(distance(f.running_mean, running_mean) < 1e-5);
+        CHECK(distance(f.running_var, running_var) < 1e-5);
+        CHECK(same_bits(forward(p, act, residual).y, f.y));
+      }
+  }
+}
+
+TEST_CASE("statistics far from zero, and with a value far from the others") {
+  Random random;
+  CAPTURE(random.seed());
+  const RowsAndChannels shape{1200, 64};
+  BatchNormProblem<f16> p(random, shape);
+  p.x = random.normal<f16>(shape.rows * shape.channels, 1000, 5);
+  p.x[7] = f16(-60000.0f);
+  p.x_d.upload(p.x);
+  const Batch batch = batch_of(shape, to_double(p.x));
+  const Forward<f16> f = forward(p, Activation::identity, false);
+  CHECK(distance(f.mean, batch.mean) < 1e-6);
+  CHECK(distance(f.invstd, batch.invstd) < 1e-5);
+}
+
+TEST_CASE_TEMPLATE("what is not finite stays in its channel", T, bf16, f16) {
+  Random random;
+  CAPTURE(random.seed());
+  BatchNormProblem<T> p(random, {600, 256});
+  p.x[256 * 300 + 5] = T(std::numeric_limits<float>::quiet_NaN());
+  p.x[256 * 301 + 9] = T(std::numeric_limits<float>::infinity());
+  p.x_d.upload(p.x);
+  const Forward<T> f = forward(p, Activation::mish, false);
+  for (size_t c = 0; c < 256; ++c) {
+    CAPTURE(c);
+    CHECK(std::isfinite(f.invstd[c]) == (c != 5 && c != 9));
+    CHECK(std::isfinite(f.running_mean[c]) == (c != 5 && c != 9));
+    CHECK(std::isfinite(float(f.y[c])) == (c != 5 && c != 9));
+  }
+}
+
+TEST_CASE_TEMPLATE("backward", T, bf16, f16) {
+  Random random;
+  CAPTURE(random.seed());
+  for (const RowsAndChannels shape : kShapes) {
+    CAPTURE(shape.rows);
+    CAPTURE(shape.channels);
+    BatchNormProblem<T> p(random, shape);
+    const size_t c = size_t(p.channels), n = p.x.size();
+    for (const Activation act : kActivations)
+      for (const bool residual : {false, true}) {
+        CAPTURE(activation_name(act));
+        CAPTURE(residual);
+        std::vector<double> g(n), dweight(c), dbias(c), dx(n);
+        reference<double>().batch_norm_backward_reduce(p.oracle(act, residual), p.dy_w.data(), g.data(),
+                                                       dweight.data(), dbias.data(), nullptr);
+        reference<double>().batch_norm_backward_input(p.oracle(act, residual), p.dy_w.data(), dweight.data(),
+                                                      dbias.data(), true, dx.data());
+        DeviceArray<T> dy(p.dy), g_d{int64_t(n)}, dx_d{int64_t(n)};
+        DeviceArray<float> dweight_d(p.channels), dbias_d(p.channels);
+        const auto run = [&](T* to_g, T* to_dx) {
+          REQUIRE(cuda::table<T>().batch_norm_backward_once(p.device(act, residual), dy.data(), to_g,
+                                                            dweight_d.data(), dbias_d.data(), to_dx));
+        };
+        run(residual ? g_d.data() : nullptr, dx_d.data());
+        CHECK(distance(dweight_d.host(), dweight) < 1e-4);
+        CHECK(distance(dbias_d.host(), dbias) < 1e-4);
+        CHECK(distance(dx_d.host(), dx) < kTolerance<T>);
+        if (residual) CHECK(distance(g_d.host(), g) < kTolerance<T>);
+        const std::vector<float> first = dweight_d.host();
+        const std::vector<T> dx_first = dx_d.host();
+        run(residual ? dy.data() : nullptr, residual ? dx_d.data() : dy.data());  // in place
+        CHECK(same_bits(dweight_d.host(), first));
+        CHECK(same_bits(residual ? dx_d.host() : dy.host(), dx_first));
+        if (residual) CHECK(same_bits(dy.host(), g_d.host()));
+      }
+  }
+}
+
+TEST_CASE("where there is no room, or no kernel, nothing is done") {
+  Random random;
+  const auto tries = [&](RowsAndChannels shape, Activation act) {
+    BatchNormProblem<bf16> p(random, shape);
+    const std::vector<bf16> before(p.x.size(), bf16(7.0f));
+    DeviceArray<bf16> y(before), dy(p.dy);
+    DeviceArray<float> a(p.channels), b(p.channels), c(p.channels), d(p.channels);
+    const bool forward = cuda::table<bf16>().batch_norm_forward_once(
+        p.device(act, false), kEps, kMomentum, a.data(), c.data(), d.data(), b.data(), y.data());
+    const bool backward = cuda::table<bf16>().batch_norm_backward_once(p.device(act, false), dy.data(),
+                                                                       nullptr, a.data(), b.data(), y.data());
+    CHECK(same_bits(y.host(), before));
+    return forward || backward;
+  };
+  CHECK_FALSE(tries({100000, 16}, Activation::mish));
+  CHECK_FALSE(tries({64, 24}, Activation::mish));
+  CHECK_FALSE(tries({64, 64}, Activation::gelu));
+  CHECK_FALSE(tries({64, 64}, Activation::prelu));
+  CHECK((cuda::table<float>().batch_norm_forward_once == nullptr));
+}
