@@ -74,7 +74,8 @@ Tensor BlurPool2d::reflected(const Tensor& x) {
   const int64_t n = x.size(0), h = x.size(1), w = x.size(2), c = x.size(3);
   const int64_t least = options_.filter / 2 + 1;
   check(h >= least && w >= least, "BlurPool2d: the image ", h, "x", w, " is too small to be mirrored under ",
-        options_.filter, " taps; it must be at least ", least, "x", least);
+        options_.filter, " taps; it must be at least ", least, "x", least,
+        " here, so give the network larger ones");
   const Tensor& rows = rows_.get(x, {h}, [&] { return matrix_of(h, options_); });
   const Tensor& columns = columns_.get(x, {w}, [&] { return matrix_of(w, options_); });
   const int64_t oh = rows.size(0), ow = columns.size(0);

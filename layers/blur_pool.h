@@ -41,9 +41,7 @@ struct MaxBlurPool2dOptions {
 
 /// Max pooling without aliasing (Zhang, 2019): the maximum over each window, one for every pixel, then
 /// BlurPool2d. x [N, H, W, C] -> [N, H / 2, W / 2, C], rounded down, with the defaults, which are those of
-/// kornia's MaxBlurPool2D (max_pool_size 2, kernel_size 3). In 2020 kornia's MaxBlurPool2d(3) was another
-/// one: the maximum over 3x3, and a Gaussian pyramid's step, which is the binomial filter of 6 taps with the
-/// image mirrored: {.kernel = 3, .padding = 1, .blur = {.filter = 6, .reflect = true}}.
+/// kornia's MaxBlurPool2D since version 0.5 (max_pool_size 2, kernel_size 3).
 class MaxBlurPool2d : public Module {
  public:
   MaxBlurPool2d(Module& parent, std::string_view name, const MaxBlurPool2dOptions& options = {});
@@ -53,5 +51,13 @@ class MaxBlurPool2d : public Module {
   MaxPool2d max;
   BlurPool2d blur;
 };
+
+/// MaxBlurPool2d(3) of kornia before 0.5, with which the ImageWoof entries of 2020 were trained: the maximum
+/// over 3x3, and a step of a Gaussian pyramid, a filter of 5 taps and bilinear interpolation to half the
+/// size, which together are the binomial filter of 6 taps. The image is mirrored and so must be at least 4x4.
+/// (github.com/kornia/kornia before dfc9196a3 of 2021-03-07, contrib/max_blur_pool.py,
+/// geometry/transform/pyramid.py.)
+inline constexpr MaxBlurPool2dOptions kPyramidPool = {
+    .kernel = 3, .padding = 1, .blur = {.filter = 6, .reflect = true}};
 
 }  // namespace weft

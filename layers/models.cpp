@@ -34,7 +34,7 @@ ModelEntry xresnet(std::string name, std::string description, const char* source
           .parameters = parameters,
           .multiply_adds = multiply_adds,
           .attention = true,
-          .smallest_size = plan.block.pool == BlockPool::max_blur ? 32 : 8,
+          .smallest_size = plan.block.pool == BlockPool::max_blur ? 64 : 8,
           .make = [plan](const ModelOptions& o, Generator& g) -> Made {
             return std::make_unique<XResNet>(plan,
                                              XResNetOptions{.activation = o.activation,
@@ -60,9 +60,9 @@ constexpr Size kXResNets[] = {{18, 11228586, 783684608},
                               {101, 42567594, 2738245632},
                               {152, 58211242, 3950399488}};
 constexpr Size kTricks[] = {
-    {18, 11228586, 784532480}, {34, 21336746, 1388512256}, {50, 23575466, 1452216320}};
+    {18, 11228586, 798331904}, {34, 21336746, 1402311680}, {50, 23575466, 1471434752}};
 constexpr Size kDepthwises[] = {
-    {2, 19294208, 1155674112}, {4, 30760758, 1895059456}, {6, 42227308, 2634444800}};
+    {2, 19294208, 1162899456}, {4, 30760758, 1902284800}, {6, 42227308, 2641670144}};
 constexpr Size kSqueezed[] = {{18, 13138026, 742484992},
                               {34, 23638178, 1365409792},
                               {50, 25550618, 1461497856},

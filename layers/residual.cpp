@@ -38,7 +38,7 @@ std::unique_ptr<Module> make_pool(Module& parent, BlockPool kind) {
   const Pool2dOptions halves{.kernel = 2, .ceil_mode = true};
   if (kind == BlockPool::avg) return std::make_unique<AvgPool2d>(parent, "pool", halves);
   if (kind == BlockPool::max) return std::make_unique<MaxPool2d>(parent, "pool", halves);
-  return std::make_unique<MaxBlurPool2d>(parent, "pool");
+  return std::make_unique<MaxBlurPool2d>(parent, "pool", kPyramidPool);
 }
 
 /// Whether both may be computed at once: in training on a GPU, where nobody asks for the results of one.

@@ -39,7 +39,7 @@ class ConvBn : public Module {
 enum class BlockPool : uint8_t {
   avg,       ///< mean over 2x2
   max,       ///< maximum over 2x2
-  max_blur,  ///< MaxBlurPool2d, which rounds the size of an odd image down; the others round up
+  max_blur,  ///< MaxBlurPool2d with kPyramidPool, which rounds an odd size down; the others round up
 };
 
 struct ResBlockOptions {

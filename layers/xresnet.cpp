@@ -8,7 +8,7 @@ namespace weft {
 namespace {
 
 std::unique_ptr<Module> make_stem_pool(Module& parent, const XResNetPlan& plan) {
-  if (plan.max_blur_stem) return std::make_unique<MaxBlurPool2d>(parent, "pool");
+  if (plan.max_blur_stem) return std::make_unique<MaxBlurPool2d>(parent, "pool", kPyramidPool);
   return std::make_unique<MaxPool2d>(parent, "pool", Pool2dOptions{.kernel = 3, .stride = 2, .padding = 1});
 }
 

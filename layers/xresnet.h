@@ -32,13 +32,14 @@ struct XResNetPlan {
   int64_t base_width = 0;      ///< ResNeXt: width = hidden base_width / 64 (rounded down) groups
   std::array<int64_t, 3> stem = {32, 64, 64};  ///< channels
   int64_t separable_stem = 0;  ///< more than 0: DepthwiseSeparableConv with so many filters in the stem
-  bool max_blur_stem = false;  ///< MaxBlurPool2d behind the stem
+  bool max_blur_stem = false;  ///< MaxBlurPool2d with kPyramidPool behind the stem
 };
 
 /// XResNet of depth 18 or 34 (basic blocks), 50, 101 or 152 (bottlenecks). Throws for another.
 XResNetPlan xresnet_plan(int depth);
 /// "ResnetTrick": xresnet_plan(depth) with MaxBlurPool2d before both branches of a block and behind the stem
-/// (github.com/ayasyrev/model_constructor at df26b9b, ayasyrev/imagenette_experiments).
+/// (github.com/ayasyrev/model_constructor at df26b9b, ayasyrev/imagenette_experiments). Images of 64 pixels
+/// or more, here and in the depthwise networks: fewer are too few to be mirrored in the last MaxBlurPool2d.
 XResNetPlan trick_plan(int depth);
 /// The depthwise entries of the ImageWoof leaderboard: bottlenecks with a depthwise 3x3 of so many filters
 /// for each channel, 3, 6, 8 and 3 of them, pooled first by MaxBlurPool2d, and a separable stem

@@ -1,6 +1,7 @@
 // Every kind of model through the command: listed, trained, stopped and gone on with, evaluated, used.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -20,8 +21,9 @@ const std::string& sample() {
 }
 
 Result train(const std::string& name, const std::string& model, const Arguments& more) {
+  const std::string size = std::to_string(std::max<int64_t>(weft::find_model(model).smallest_size, 32));
   Arguments all = {"train",        "--data", sample(),      "--model", model,     "--out", at(name),
-                   "--epochs",     "1",      "--size",      "32",      "--quiet", "--lr",  "1e-3",
+                   "--epochs",     "1",      "--size",      size,      "--quiet", "--lr",  "1e-3",
                    "--batch-size", "10",     "--min-scale", "0.7"};
   all.insert(all.end(), more.begin(), more.end());
   return weft_run(all);
@@ -77,9 +79,9 @@ TEST_CASE("what a model can't do is wrong usage") {
   const Result attention = train("x", "resnet20", {"--sa"});
   CHECK(attention.code == 2);
   CHECK(attention.err.find("resnet20 has no place for self-attention") != std::string::npos);
-  const Result small = train("x", "mxresnet18-trick", {"--size", "16"});
+  const Result small = train("x", "mxresnet18-trick", {"--size", "32"});
   CHECK(small.code == 2);
-  CHECK(small.err.find("at least 32 pixels") != std::string::npos);
+  CHECK(small.err.find("at least 64 pixels") != std::string::npos);
   const Result size = weft_run({"eval", "--model", at("whole-mlp"), "--size", "40"});
   CHECK(size.code == 2);
   CHECK(size.err.find("the size that it was trained on, 32") != std::string::npos);

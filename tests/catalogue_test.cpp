@@ -94,6 +94,14 @@ TEST_CASE("the smallest images that a model takes") {
   }
 }
 
+TEST_CASE("images that are too small to be mirrored in the last pooling") {
+  for (const char* name : {"mxresnet18-trick", "mxresnet-dw2"}) {
+    CAPTURE(name);
+    const auto model = make_model(name);
+    CHECK_ERROR((*model)(Tensor::ones({1, 32, 32, 3})), "the image 2x2 is too small to be mirrored");
+  }
+}
+
 TEST_CASE("self-attention where there is a place for it") {
   const auto with = make_model("mxresnet18-trick", {.self_attention = true});
   CHECK(with->num_parameters() == find_model("mxresnet18-trick").parameters + 64 * 64 + 1);

@@ -28,11 +28,8 @@ const golden::ModuleMakers modules = {
      }},
     {"max_blur_pool",
      [](Module& root, const Case& c) -> Made {
-       return std::make_unique<MaxBlurPool2d>(
-           root, "m",
-           c.flag("pyramid")
-               ? MaxBlurPool2dOptions{.kernel = 3, .padding = 1, .blur = {.filter = 6, .reflect = true}}
-               : MaxBlurPool2dOptions{});
+       return std::make_unique<MaxBlurPool2d>(root, "m",
+                                              c.flag("pyramid") ? kPyramidPool : MaxBlurPool2dOptions{});
      }},
     {"squeeze",
      [](Module& root, const Case& c) -> Made {

@@ -47,6 +47,7 @@ TEST_CASE("gradients of the layers") {
   check_gradients(net.emplace<BlurPool2d>("c", BlurPool2dOptions{.filter = 4, .reflect = true}),
                   {2, 5, 6, 3});
   check_gradients(net.emplace<MaxBlurPool2d>("d"), {2, 5, 6, 3});
+  check_gradients(net.emplace<MaxBlurPool2d>("pyramid", kPyramidPool), {2, 5, 6, 3});
   check_gradients(
       net.emplace<SqueezeExcitation>("e", 5, 3, SqueezeExcitationOptions{.activation = Activation::mish}),
       {2, 3, 2, 5});
@@ -209,6 +210,9 @@ TEST_CASE("errors name the layer and the numbers") {
   CHECK_ERROR(BlurPool2d(root, "b", {.stride = 0}), "stride 0");
   BlurPool2d blur{root, "blur", {.reflect = true}};
   CHECK_ERROR(blur(Tensor::ones({1, 1, 4, 2})), "1x4 is too small to be mirrored");
+  const ResBlockOptions pooled{.stride = 2, .pool = BlockPool::max_blur, .pool_first = true};
+  CHECK_ERROR(ResBlock(root, "p", 4, 4, pooled)(Tensor::ones({1, 3, 4, 4})),
+              "the image 3x4 is too small to be mirrored under 6 taps; it must be at least 4x4 here");
   CHECK_ERROR(blur(Tensor::ones({4, 4})), "[N, H, W, C], got [4, 4]");
   SqueezeExcitation squeeze{root, "squeeze", 4, 2};
   CHECK_ERROR(squeeze(Tensor::ones({1, 2, 2, 3})), "C = 4");

@@ -2,8 +2,8 @@
 """Writes model_counts.h: parameters and multiply-adds of the catalogue's models, counted in PyTorch on networks that are built
 from their description (model_cases.py, image_model_cases.py), with 10 classes and without attention.
 
-Multiply-adds are those of convolutions (the fixed ones of blur pooling too) and matrix products of one image, by torch's
-FlopCounterMode.
+Multiply-adds are those of convolutions and matrix products of one image, by torch's FlopCounterMode. Blur pooling counts as the
+two products with a matrix, of rows and of columns, that weft makes of it.
 """
 
 import pathlib
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from image_model_cases import MLP, CifarResNet, CifarResNetV2, depthwise, resnext, trick
+from image_model_cases import MLP, CifarResNet, CifarResNetV2, PyramidPool, depthwise, resnext, trick
 from model_cases import XResNet
 from ops_cases import nhwc
 
@@ -51,6 +51,12 @@ class ViT(nn.Module):
         return self.head(self.encoder(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
 
 
+def pool_by_products(self, x):
+    """Shape and multiply-adds of PyramidPool."""
+    h, w = x.shape[2:]
+    return x.new_zeros(h // 2, h) @ x @ x.new_zeros(w, w // 2)
+
+
 def models():
     for m in ("mxresnet", "xresnet"):
         for depth in (18, 34, 50, 101, 152):
@@ -78,6 +84,7 @@ def main():
              "#include <cstdint>", "", "struct ModelCount {", "  const char* name;", "  int64_t size, parameters, multiply_adds;",
              "};", "constexpr ModelCount kModelCounts[] = {"]
     torch.set_default_device("meta")  # shapes only
+    PyramidPool.forward = pool_by_products
     torch.backends.mha.set_fastpath_enabled(False)  # which is not counted
     for name, size, model in models():
         model.double().eval()

@@ -33,15 +33,15 @@ class BlurPool(nn.Module):
 
 
 class MaxBlurPool(nn.Module):
-    """The maximum over 2x2 (stride 1, ceil), then a binomial filter of 3x3 with stride 2."""
+    """The maximum over 2x2 (stride 1, ceil), then a binomial filter of 3x3 with stride 2: kornia's since 0.5."""
 
     def forward(self, x):
         return BlurPool()(F.max_pool2d(x, 2, 1, ceil_mode=True))
 
 
-class KorniaPyramidPool(nn.Module):
+class PyramidPool(nn.Module):
     """kornia's MaxBlurPool2d(3) of 2020: the maximum over 3x3, a Gaussian blur of 5x5 with reflection, and half the size by
-    bilinear interpolation (kornia/contrib/max_blur_pool.py and geometry/transform/pyramid.py before version 0.5)."""
+    bilinear interpolation (contrib/max_blur_pool.py and geometry/transform/pyramid.py before dfc9196a3 of 2021-03-07)."""
 
     def forward(self, x):
         x = F.max_pool2d(x, 3, 1, 1)
@@ -105,7 +105,7 @@ class Block(nn.Module):
             self.attention = SelfAttention(outputs)
             self.after.append(self.attention)
         pools = {"avg": lambda: nn.AvgPool2d(2, ceil_mode=True), "max": lambda: nn.MaxPool2d(2, ceil_mode=True),
-                 "max_blur": MaxBlurPool}
+                 "max_blur": PyramidPool}
         self.pool, self.pool_first = pools[pool]() if stride != 1 else nn.Identity(), pool_first
         self.shortcut = ConvBn(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         self.act = Act(activation)
@@ -137,7 +137,7 @@ class Net(nn.Module):
                           ConvBn(inputs, outputs, stride=stride, activation=activation))
             inputs = outputs
         self.stem = nn.Sequential(*layers)
-        self.pool = MaxBlurPool() if max_blur_stem else nn.MaxPool2d(3, 2, 1)
+        self.pool = PyramidPool() if max_blur_stem else nn.MaxPool2d(3, 2, 1)
         stages = []
         for s, count in enumerate(blocks):
             stage, hidden = [], 64 << s
@@ -273,7 +273,7 @@ def layers(file):
         options = dict(filter=3, stride=2, reflect=False) | options
         file.case(name, "blur_pool", BlurPool(**options), (2, 7, 10, 5), image, f32, steps=1, **options)
     file.case("max_blur_pool", "max_blur_pool", MaxBlurPool(), (2, 7, 10, 5), image, f32, steps=1, pyramid=False)
-    file.case("max_blur_pool.pyramid", "max_blur_pool", KorniaPyramidPool(), (2, 9, 10, 5), image, f32, steps=1, pyramid=True)
+    file.case("max_blur_pool.pyramid", "max_blur_pool", PyramidPool(), (2, 9, 10, 5), image, f32, steps=1, pyramid=True)
     for activation in ("relu", "mish"):
         file.case(f"squeeze.{activation}", "squeeze", SqueezeExcitation(12, 8, activation), (3, 4, 5, 12), image, f32, channels=12,
                   hidden=8, activation=activation)
