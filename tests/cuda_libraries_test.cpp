@@ -112,6 +112,22 @@ std::string text(const Conv2dParams& p) {
   return s;
 }
 
+/// A 3x3 convolution of each channel for itself, with so many filters for each.
+Conv2dParams depthwise(int64_t channels, int64_t multiplier, int64_t h, int64_t w, int64_t stride = 1) {
+  return {.batch = 2,
+          .in_h = h,
+          .in_w = w,
+          .in_c = channels,
+          .out_c = channels * multiplier,
+          .kernel_h = 3,
+          .kernel_w = 3,
+          .stride_h = stride,
+          .stride_w = stride,
+          .pad_h = 1,
+          .pad_w = 1,
+          .groups = channels};
+}
+
 std::vector<Conv2dParams> shapes() {
   std::vector<Conv2dParams> found{
       {.batch = 2,
@@ -159,8 +175,16 @@ std::vector<Conv2dParams> shapes() {
        .dilation_h = 2,
        .groups = 3},
       {.batch = 1, .in_h = 9, .in_w = 9, .in_c = 1, .out_c = 1, .kernel_h = 5, .kernel_w = 5},
+      // The depthwise networks: their blocks, and the first convolution of their stem.
+      depthwise(64, 2, 8, 8),
+      depthwise(64, 6, 9, 7),
+      depthwise(128, 4, 6, 5),
+      depthwise(256, 2, 4, 4),
+      depthwise(256, 6, 5, 3),
+      depthwise(3, 6, 16, 12, 2),
+      depthwise(3, 4, 15, 17, 2),
   };
-  while (found.size() < 14) {
+  while (found.size() < 21) {
     const int64_t groups = any_of({1, 1, 1, 2, 4});
     const Conv2dParams p{.batch = any_of({1, 2, 3}),
                          .in_h = any_of({1, 5, 8, 11}),
