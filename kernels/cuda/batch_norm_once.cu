@@ -12,6 +12,7 @@ namespace {
 // 255.
 constexpr int kForwardThreads = 512, kForwardRows = 16, kBackwardThreads = 256, kBackwardRows = 16;
 constexpr unsigned kMaxCluster = 16;
+constexpr int kResidualRows = 4;  // rows of a residual
 
 /// 8 neighbouring elements of 16 bits as they came from memory: in this form the compiler keeps them in 4
 /// registers.
@@ -39,39 +40,56 @@ struct alignas(16) Held {
   }
 };
 
-/// The sums of a channel over the blocks of a cluster, in double and in the order of the blocks. part: what
-/// this block has, [2][kMaxColumns].
-template <class Merge>
-__device__ void over_cluster(const Tiling& t, int column, const float (*part)[kMaxColumns],
-                             double (&sums)[2]) {
-  const int blocks = int(gridDim.y);
-  const RowsOfBlocks rows(t, blocks);
-  const double center = center_of(*in_cluster(&part[0][column], 0));
-  sums[0] = sums[1] = 0;
-#pragma unroll 4
-  for (int block = 0; block < blocks; ++block)
-    Merge::add(sums, center, rows[block], *in_cluster(&part[0][column], unsigned(block)),
-               *in_cluster(&part[1][column], unsigned(block)));
-  Merge::finish(sums, center, double(t.rows));
+constexpr int kMaxLanes = 4, kColumns = kMaxLanes * 8;  // channels of a block at most
+
+/// What the warps of a block have: the sum of a channel is that of a column.
+template <int kThreads>
+using WarpSums = float[kThreads / kWarp][kColumns];
+
+/// Adds up what the threads of a warp have for the same channels, and writes it down.
+template <int V, int kThreads>
+__device__ void add_in_warp(int lanes, const Place<V>& at, float (&sums)[V], WarpSums<kThreads>& to) {
+  for (int distance = lanes; distance < kWarp; distance *= 2)
+#pragma unroll
+    for (int j = 0; j < V; ++j) sums[j] += __shfl_xor_sync(kAllLanes, sums[j], distance);
+  if (int(threadIdx.x) % kWarp < lanes) store_floats(&to[int(threadIdx.x) / kWarp][at.lane * V], sums);
 }
+template <int kThreads>
+__device__ float add_warps(int column, const WarpSums<kThreads>& of) {
+  float sum = 0;
+#pragma unroll
+  for (int warp = 0; warp < kThreads / kWarp; ++warp) sum += of[warp][column];
+  return sum;
+}
+
+/// A block's two results for a channel, and those of all blocks of the cluster.
+struct Parts {
+  Pack<float, 2> of[kMaxCluster][kColumns];
+
+  /// Hands this block's to all blocks.
+  __device__ void hand_out(int column, float a, float b) {
+    Pack<float, 2>& mine = of[blockIdx.y][column];
+    for (unsigned block = 0; block < gridDim.y; ++block) *in_cluster(&mine, block) = {{a, b}};
+  }
+};
 
 template <class T, class A, Residual R>
 __global__ void __launch_bounds__(kForwardThreads, 1)
     forward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, Update update, float* mean, T* y) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-  __shared__ WarpRoom<kForwardThreads> room;
-  __shared__ float part[2][kMaxColumns];
-  alignas(16) __shared__ float scales[kMaxColumns];
-  alignas(16) __shared__ float shifts[kMaxColumns];
+  alignas(16) __shared__ WarpSums<kForwardThreads> room[2];
+  __shared__ Parts parts;
+  alignas(16) __shared__ float scales[kColumns];
+  alignas(16) __shared__ float shifts[kColumns];
   constexpr int V = kWide<T>;
+  cluster_arrive();
   wait_for_earlier();
   const Place<V> at(t);
-  const int count = int(at.count);
+  const int count = int(at.count), column = int(threadIdx.x);
   Held<T> rows[kForwardRows];
 #pragma unroll
   for (int i = 0; i < kForwardRows; ++i)
     if (i < count) rows[i] = Held<T>::from(a.x + at.first + i * at.step);
-  const int column = int(threadIdx.x);
   const int64_t channel = int64_t(blockIdx.x) * t.lanes * V + column;
   const bool writes = column < t.lanes * V;
   float weight = 0, bias = 0;
@@ -81,8 +99,8 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
     bias = a.bias[channel];
     old = update.running(channel);
   }
-  // The thread's own mean, and the squared deviations from it.
-  float m[V] = {}, squares[V] = {};
+  // The block's mean, and the squared deviations from it.
+  float sums[V] = {};
 #pragma unroll
   for (int i = 0; i < kForwardRows; ++i) {
     if (i >= count) break;
@@ -90,13 +108,19 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
     for (int k = 0; k < V / 2; ++k) {
       float v[2];
       rows[i].get(k, v);
-      m[2 * k] += v[0];
-      m[2 * k + 1] += v[1];
+      sums[2 * k] += v[0];
+      sums[2 * k + 1] += v[1];
     }
   }
-  const float per_row = count > 0 ? 1 / float(count) : 0.0f;
+  add_in_warp<V, kForwardThreads>(t.lanes, at, sums, room[0]);
+  __syncthreads();
+  const RowsOfBlocks rows_of(t, int(gridDim.y));
+  if (writes) scales[column] = add_warps<kForwardThreads>(column, room[0]) / float(rows_of[int(blockIdx.y)]);
+  __syncthreads();
+  float center[V];
+  load_floats(&scales[at.lane * V], center);
 #pragma unroll
-  for (int j = 0; j < V; ++j) m[j] *= per_row;
+  for (int j = 0; j < V; ++j) sums[j] = 0;
 #pragma unroll
   for (int i = 0; i < kForwardRows; ++i) {
     if (i >= count) break;
@@ -106,21 +130,31 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
       rows[i].get(k, v);
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
-        const float d = v[e] - m[2 * k + e];
-        squares[2 * k + e] = fmaf(d, d, squares[2 * k + e]);
+        const float d = v[e] - center[2 * k + e];
+        sums[2 * k + e] = fmaf(d, d, sums[2 * k + e]);
       }
     }
   }
-  double sums[2];
-  merge_block<Moments>(t, at, m, squares, float(count), room, sums);
+  add_in_warp<V, kForwardThreads>(t.lanes, at, sums, room[1]);
+  __syncthreads();
+  cluster_wait();  // all have begun
+  if (writes) parts.hand_out(column, scales[column], add_warps<kForwardThreads>(column, room[1]));
+  cluster_arrive();
+  Held<T> residual[kResidualRows];
+  const auto load_residual = [&](int from) {
+#pragma unroll
+    for (int u = 0; u < kResidualRows; ++u)
+      if (from + u < count) residual[u] = Held<T>::from(a.residual + at.first + (from + u) * at.step);
+  };
+  if (R == Residual::some) load_residual(0);
+  cluster_wait();
   if (writes) {
-    part[0][column] = float(sums[0]);
-    part[1][column] = float(sums[1]);
-  }
-  cluster_sync();
-  if (writes) {
-    over_cluster<Moments>(t, column, part, sums);
-    const float mu = float(sums[0]), var = float(sums[1] / double(t.rows));
+    double total[2] = {};
+    const double around = center_of(parts.of[0][column].v[0]);
+    for (int block = 0; block < int(gridDim.y); ++block)
+      Moments::add(total, around, rows_of[block], parts.of[block][column].v[0], parts.of[block][column].v[1]);
+    Moments::finish(total, around, double(t.rows));
+    const float mu = float(total[0]), var = float(total[1] / double(t.rows));
     const float invstd = update.invstd_of(var);
     scales[column] = weight * invstd;
     shifts[column] = fmaf(-mu, weight * invstd, bias);
@@ -129,33 +163,35 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
       update(channel, mu, var, old);
     }
   }
-  cluster_arrive();
   __syncthreads();
   float scale[V], shift[V];
   load_floats(&scales[at.lane * V], scale);
   load_floats(&shifts[at.lane * V], shift);
   const InHand<A, float> f{act, a.param};
 #pragma unroll
-  for (int i = 0; i < kForwardRows; ++i) {
-    if (i >= count) break;
-    Held<T> residual;
-    if (R == Residual::some) residual = Held<T>::from(a.residual + at.first + i * at.step);
+  for (int from = 0; from < kForwardRows; from += kResidualRows) {
+    if (from >= count) break;
+    if (R == Residual::some && from > 0) load_residual(from);
 #pragma unroll
-    for (int k = 0; k < V / 2; ++k) {
-      float v[2], r[2];
-      rows[i].get(k, v);
-      if (R == Residual::some) residual.get(k, r);
+    for (int u = 0; u < kResidualRows; ++u) {
+      const int i = from + u;
+      if (i >= count) break;
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        v[e] = fmaf(v[e], scale[2 * k + e], shift[2 * k + e]);
-        if (R == Residual::some) v[e] += r[e];
-        v[e] = f.forward(v[e]);
+      for (int k = 0; k < V / 2; ++k) {
+        float v[2], r[2];
+        rows[i].get(k, v);
+        if (R == Residual::some) residual[u].get(k, r);
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          v[e] = fmaf(v[e], scale[2 * k + e], shift[2 * k + e]);
+          if (R == Residual::some) v[e] += r[e];
+          v[e] = f.forward(v[e]);
+        }
+        rows[i].set(k, v);
       }
-      rows[i].set(k, v);
+      rows[i].store(y + at.first + i * at.step);
     }
-    rows[i].store(y + at.first + i * at.step);
   }
-  cluster_wait();  // others may still read what this block has
 #endif
 }
 
@@ -164,22 +200,22 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
     backward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, T* g, float* dweight, float* dbias,
                          T* dx) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-  __shared__ WarpRoom<kBackwardThreads> room;
-  __shared__ float part[2][kMaxColumns];
-  alignas(16) __shared__ float slopes[kMaxColumns];
-  alignas(16) __shared__ float offsets[kMaxColumns];
+  alignas(16) __shared__ WarpSums<kBackwardThreads> room[2];
+  __shared__ Parts parts;
+  alignas(16) __shared__ float slopes[kColumns];
+  alignas(16) __shared__ float offsets[kColumns];
   constexpr int V = kWide<T>;
+  cluster_arrive();
   wait_for_earlier();
   const Place<V> at(t);
-  const int count = int(at.count);
+  const int count = int(at.count), column = int(threadIdx.x);
   Held<T> rows[kBackwardRows], grads[kBackwardRows];
 #pragma unroll
-  for (int i = 0; i < kBackwardRows; ++i) {
-    if (i >= count) break;
-    rows[i] = Held<T>::from(a.x + at.first + i * at.step);
-    grads[i] = Held<T>::from(dy + at.first + i * at.step);
-  }
-  const int column = int(threadIdx.x);
+  for (int i = 0; i < kBackwardRows; ++i)
+    if (i < count) {
+      rows[i] = Held<T>::from(a.x + at.first + i * at.step);
+      grads[i] = Held<T>::from(dy + at.first + i * at.step);
+    }
   const int64_t channel = int64_t(blockIdx.x) * t.lanes * V + column;
   const bool writes = column < t.lanes * V;
   // The sums are of g and of g (x - center), where center is the mean as T rounds it: of those two fit into a
@@ -200,48 +236,61 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
 #pragma unroll
     for (int k = 0; k < V / 2; ++k) center.set(k, {mean[2 * k], mean[2 * k + 1]});
   }
+  float weight = 0, mean = 0, invstd = 0;
+  if (writes) weight = a.weight[channel], mean = a.mean[channel], invstd = a.invstd[channel];
   const InHand<A, float> f{act, a.param};
   // grads becomes g, which is rounded as the residual's gradient is; its sums are not.
   float sums[2][V] = {};
 #pragma unroll
-  for (int i = 0; i < kBackwardRows; ++i) {
-    if (i >= count) break;
-    Held<T> residual;
-    if (R == Residual::some) residual = Held<T>::from(a.residual + at.first + i * at.step);
+  for (int from = 0; from < kBackwardRows; from += kResidualRows) {
+    if (from >= count) break;
+    Held<T> residual[kResidualRows];
+    if (R == Residual::some)
 #pragma unroll
-    for (int k = 0; k < V / 2; ++k) {
-      float v[2], gs[2], r[2], c[2];
-      rows[i].get(k, v);
-      grads[i].get(k, gs);
-      center.get(k, c);
-      if (R == Residual::some) residual.get(k, r);
+      for (int u = 0; u < kResidualRows; ++u)
+        if (from + u < count) residual[u] = Held<T>::from(a.residual + at.first + (from + u) * at.step);
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const int j = 2 * k + e;
-        float z = fmaf(v[e], scale[j], shift[j]);
-        if (R == Residual::some) z += r[e];
-        gs[e] *= f.derivative(z);
-        sums[0][j] += gs[e];
-        sums[1][j] = fmaf(gs[e], v[e] - c[e], sums[1][j]);
+    for (int u = 0; u < kResidualRows; ++u) {
+      const int i = from + u;
+      if (i >= count) break;
+#pragma unroll
+      for (int k = 0; k < V / 2; ++k) {
+        float v[2], gs[2], r[2], c[2];
+        rows[i].get(k, v);
+        grads[i].get(k, gs);
+        center.get(k, c);
+        if (R == Residual::some) residual[u].get(k, r);
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const int j = 2 * k + e;
+          float z = fmaf(v[e], scale[j], shift[j]);
+          if (R == Residual::some) z += r[e];
+          gs[e] *= f.derivative(z);
+          sums[0][j] += gs[e];
+          sums[1][j] = fmaf(gs[e], v[e] - c[e], sums[1][j]);
+        }
+        grads[i].set(k, gs);
       }
-      grads[i].set(k, gs);
+      if (R == Residual::some) grads[i].store(g + at.first + i * at.step);
     }
-    if (R == Residual::some) grads[i].store(g + at.first + i * at.step);
   }
-  double of_column[2];
-  merge_block<Sums>(t, at, sums[0], sums[1], 0.0f, room, of_column);
-  if (writes) {
-    part[0][column] = float(of_column[0]);
-    part[1][column] = float(of_column[1]);
-  }
+#pragma unroll
+  for (int k = 0; k < 2; ++k) add_in_warp<V, kBackwardThreads>(t.lanes, at, sums[k], room[k]);
+  __syncthreads();
+  cluster_wait();  // all have begun
+  if (writes)
+    parts.hand_out(column, add_warps<kBackwardThreads>(column, room[0]),
+                   add_warps<kBackwardThreads>(column, room[1]));
   cluster_sync();
   if (writes) {
-    over_cluster<Sums>(t, column, part, of_column);
-    const float invstd = a.invstd[channel], mean = a.mean[channel], db = float(of_column[0]);
+    double total[2] = {};
+    for (int block = 0; block < int(gridDim.y); ++block)
+      Sums::add(total, 0, 0, parts.of[block][column].v[0], parts.of[block][column].v[1]);
+    const float db = float(total[0]);
     const double from_center = double(mean) - double(float(T(mean)));
-    const float dw = float((of_column[1] - from_center * of_column[0]) * double(invstd));
+    const float dw = float((total[1] - from_center * total[0]) * double(invstd));
     // dx = scale g + slope x + offset, where slope and offset are what goes through the batch's statistics.
-    const float per_row = -a.weight[channel] * invstd / float(t.rows);
+    const float per_row = -weight * invstd / float(t.rows);
     slopes[column] = dw * per_row * invstd;
     offsets[column] = fmaf(-slopes[column], mean, db * per_row);
     if (blockIdx.y == 0) {
@@ -249,7 +298,6 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
       dbias[channel] = db;
     }
   }
-  cluster_arrive();
   __syncthreads();
   float slope[V], offset[V];
   load_floats(&slopes[at.lane * V], slope);
@@ -271,7 +319,6 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
     }
     rows[i].store(dx + at.first + i * at.step);
   }
-  cluster_wait();  // others may still read what this block has
 #endif
 }
 

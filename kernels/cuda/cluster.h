@@ -58,14 +58,15 @@ __device__ inline void cluster_sync() {
 }
 
 /// The same place in the shared memory of block `rank` of the cluster. `p` points into a __shared__ array of
-/// the kernel itself, not of a function that it calls. It may be read after a cluster_sync(), by which the
-/// other block has begun and written it, and before another, behind which that may end or write anew.
+/// the kernel itself, not of a function that it calls. It may be touched after a barrier, by which the
+/// other block has begun (and written what is read), and before another, behind which that may end or write
+/// anew.
 template <class T>
-__device__ inline const T* in_cluster(const T* p, [[maybe_unused]] unsigned rank) {
+__device__ inline T* in_cluster(T* p, [[maybe_unused]] unsigned rank) {
 #if !defined(__CUDA_ARCH__)
-  return static_cast<const T*>(__cluster_map_shared_rank(p, rank));
+  return static_cast<T*>(__cluster_map_shared_rank(p, rank));
 #elif __CUDA_ARCH__ >= 900
-  const T* place;
+  T* place;
   asm("mapa.u64 %0, %1, %2;" : "=l"(place) : "l"(p), "r"(rank));
   return place;
 #else
