@@ -17,6 +17,7 @@ constexpr const char* kMXResNet = "lessw2020/Ranger-Mish-ImageWoof-5@b0aa735 mxr
 constexpr const char* kBagOfTricks = "He et al. 2018, arXiv 1812.01187; fastai's xresnet.py";
 constexpr const char* kTrick = "ayasyrev/model_constructor@df26b9b net.py";
 constexpr const char* kDepthwise = "liuyao12/imagenette_experiments@96ad29b ResNet_separable.ipynb";
+constexpr const char* kDepthwiseNorm = "liuyao12/imagenette_experiments@ae64a4a Woof_ResNet_separable.ipynb";
 constexpr const char* kFastai2 = "fastai/fastai2@3faec08 vision/models/xresnet.py";
 constexpr const char* kCifar = "He et al. 2015, arXiv 1512.03385; digantamisra98/Mish@ec1faeb exps/resnet.py";
 constexpr const char* kCifarV2 =
@@ -63,6 +64,7 @@ constexpr Size kTricks[] = {
     {18, 11228586, 798331904}, {34, 21336746, 1402311680}, {50, 23575466, 1471434752}};
 constexpr Size kDepthwises[] = {
     {2, 19294208, 1162899456}, {4, 30760758, 1902284800}, {6, 42227308, 2641670144}};
+constexpr Size kDepthwiseNorms[] = {{4, 30824746, 2028064768}};
 constexpr Size kSqueezed[] = {{18, 13138026, 742484992},
                               {34, 23638178, 1365409792},
                               {50, 25550618, 1461497856},
@@ -101,6 +103,10 @@ void add_xresnets(Catalogue& list) {
     add(concat("mxresnet-dw", s.depth),
         concat("depthwise bottlenecks, ", s.depth, " filters for each channel"), kDepthwise, Activation::mish,
         depthwise_plan(s.depth), s);
+  for (const Size& s : kDepthwiseNorms)
+    add(concat("mxresnet-dw", s.depth, "-bn"),
+        concat("the same with ", s.depth, " filters, batch norm behind them, plain stem"), kDepthwiseNorm,
+        Activation::mish, depthwise_norm_plan(s.depth), s);
   for (const Size& s : kSqueezed)
     add(concat("xse_resnext", s.depth), "ResNeXt 32x4 with squeeze-and-excitation", kFastai2,
         Activation::mish, resnext_plan(s.depth, 16), s);

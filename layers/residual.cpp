@@ -21,6 +21,7 @@ const ResBlockOptions& checked(const ResBlockOptions& o, std::string_view name) 
         ", depthwise ", o.depthwise, ", reduction ", o.reduction, "; none may be negative");
   check(o.depthwise == 0 || (o.expansion > 1 && o.groups == 1 && o.width == 0), "ResBlock ", name,
         ": depthwise ", o.depthwise, " needs a bottleneck (expansion above 1) without groups or width");
+  check(o.depthwise > 0 || !o.depthwise_norm, "ResBlock ", name, ": depthwise_norm needs depthwise above 0");
   return o;
 }
 
@@ -80,7 +81,7 @@ ResBlock::ResBlock(Module& parent, std::string_view name, int64_t in, int64_t hi
       options_(checked(options, name)) {
   const ResBlockOptions& o = options_;
   const int64_t out = hidden * o.expansion;
-  if (o.depthwise == 0)
+  if (o.depthwise == 0 || o.depthwise_norm)
     bn2.emplace(*this, "bn2", conv2.weight.size(0), o.expansion == 1 ? last(o) : activated(o), generator);
   if (o.expansion != 1) {
     conv3.emplace(*this, "conv3", conv2.weight.size(0), out, same(1), generator);
@@ -122,7 +123,8 @@ std::string ResBlock::description() const {
   std::string s = options_.expansion == 1 ? "ResBlock(basic" : "ResBlock(bottleneck";
   if (options_.stride != 1) s += concat(options_.pool_first ? ", pool first" : ", stride 2");
   if (options_.groups != 1) s += concat(", groups ", options_.groups);
-  if (options_.depthwise != 0) s += concat(", depthwise ", options_.depthwise);
+  if (options_.depthwise != 0)
+    s += concat(", depthwise ", options_.depthwise, options_.depthwise_norm ? " with norm" : "");
   return s + concat(", ", activation_name(options_.activation), ")");
 }
 

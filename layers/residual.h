@@ -61,6 +61,7 @@ struct ResBlockOptions {
   /// hidden channels, and neither batch norm nor activation follows it (liuyao12,
   /// github.com/liuyao12/imagenette_experiments, ResNet_separable.ipynb).
   int64_t depthwise = 0;
+  bool depthwise_norm = false;  ///< both follow it all the same
   /// More than 0: SqueezeExcitation before the attention, with ceil(C / reduction / 8) 8 hidden channels of
   /// the C outputs (C / reduction rounded down), as in fastai.
   int64_t reduction = 0;
@@ -84,7 +85,7 @@ class ResBlock : public Module {
   Conv2d conv1;
   BatchNorm2d bn1;
   Conv2d conv2;
-  std::optional<BatchNorm2d> bn2;  ///< not with .depthwise
+  std::optional<BatchNorm2d> bn2;  ///< with .depthwise only if .depthwise_norm
   std::optional<Conv2d> conv3;     ///< bottleneck only
   std::optional<BatchNorm2d> bn3;
   std::optional<SqueezeExcitation> squeeze;

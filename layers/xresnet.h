@@ -45,6 +45,9 @@ XResNetPlan trick_plan(int depth);
 /// for each channel, 3, 6, 8 and 3 of them, pooled first by MaxBlurPool2d, and a separable stem
 /// (github.com/liuyao12/imagenette_experiments at 96ad29b, ResNet_separable.ipynb).
 XResNetPlan depthwise_plan(int64_t multiplier);
+/// Their forerunner, with batch norm and activation behind the depthwise 3x3 too, a plain stem and
+/// MaxBlurPool2d behind it (the same repository at ae64a4a, Woof_ResNet_separable.ipynb).
+XResNetPlan depthwise_norm_plan(int64_t multiplier);
 /// XResNeXt: xresnet_plan(depth) with 32 groups of base width 4, stem 32-32-64, maximum over 2x2 in the
 /// shortcut, and SqueezeExcitation with that reduction (0: none). With 16, xse_resnext50 is the network of
 /// the leaderboard of January 2020 (github.com/fastai/fastai2 at 3faec08, vision/models/xresnet.py).

@@ -35,6 +35,15 @@ XResNetPlan depthwise_plan(int64_t multiplier) {
           .separable_stem = multiplier};
 }
 
+XResNetPlan depthwise_norm_plan(int64_t multiplier) {
+  XResNetPlan plan = depthwise_plan(multiplier);
+  plan.name += "-bn";
+  plan.block.depthwise_norm = true;
+  plan.separable_stem = 0;
+  plan.max_blur_stem = true;
+  return plan;
+}
+
 XResNetPlan resnext_plan(int depth, int64_t reduction) {
   XResNetPlan plan = xresnet_plan(depth);
   plan.name = concat(reduction > 0 ? "XSE-ResNeXt" : "XResNeXt", depth);

@@ -115,6 +115,9 @@ TEST_CASE("names in the state") {
   CHECK(find(dw, "stem.0.depthwise.weight").shape() == Shape{6, 3, 3, 1});
   CHECK(find(dw, "stages.1.5.conv2.weight").shape() == Shape{256, 3, 3, 1});
   CHECK(find(dw, "stages.2.7.bn3.weight").defined());
+  const StateDict norm = make_model("mxresnet-dw4-bn")->state_dict();
+  CHECK(find(norm, "stem.0.conv.weight").shape() == Shape{32, 3, 3, 3});
+  CHECK(find(norm, "stages.1.5.bn2.weight").shape() == Shape{512});
   const StateDict se = make_model("xse_resnext50")->state_dict();
   CHECK(find(se, "stages.0.0.conv2.weight").shape() == Shape{128, 3, 3, 4});
   CHECK(find(se, "stages.3.2.squeeze.fc1.weight").shape() == Shape{128, 2048});

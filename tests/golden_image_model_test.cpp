@@ -57,6 +57,7 @@ const golden::ModuleMakers modules = {
                                                          .groups = c.integer("groups"),
                                                          .width = c.integer("width"),
                                                          .depthwise = c.integer("depthwise"),
+                                                         .depthwise_norm = c.flag("depthwise_norm"),
                                                          .reduction = c.integer("reduction")});
      }},
     {"cifar_block",

@@ -71,6 +71,7 @@ TEST_CASE("gradients of the blocks") {
   };
   block("trick", 2, 2, {.expansion = 2, .stride = 2, .pool = BlockPool::max_blur, .pool_first = true});
   block("depthwise", 4, 2, {.expansion = 2, .depthwise = 3});
+  block("depthwise norm", 4, 2, {.expansion = 2, .depthwise = 3, .depthwise_norm = true});
   block("resnext", 4, 2,
         {.expansion = 2,
          .stride = 2,
@@ -171,6 +172,11 @@ TEST_CASE("ResBlock: where pooling, groups and squeeze are") {
   ResBlock dw{root, "dw", 8, 4, {.expansion = 4, .depthwise = 3}};
   CHECK(dw.conv2.weight.shape() == Shape{12, 3, 3, 1});
   CHECK_FALSE(dw.bn2.has_value());
+  ResBlock dwn{root, "dwn", 8, 4, {.expansion = 4, .depthwise = 3, .depthwise_norm = true}};
+  REQUIRE(dwn.bn2.has_value());
+  CHECK(dwn.bn2->weight.shape() == Shape{12});
+  CHECK(dwn.bn2->options().activation == Activation::mish);
+  CHECK(dwn.description() == "ResBlock(bottleneck, depthwise 3 with norm, mish)");
   ResBlock next{
       root,
       "next",
@@ -220,6 +226,7 @@ TEST_CASE("errors name the layer and the numbers") {
   CHECK_ERROR(StochasticDepth(root, "d", 1.5), "1.5 is no probability");
   CHECK_ERROR(stochastic_depth(Tensor::ones({2}), -1, StochasticDepthMode::row), "p is -1");
   CHECK_ERROR(ResBlock(root, "r", 8, 4, {.depthwise = 2}), "needs a bottleneck");
+  CHECK_ERROR(ResBlock(root, "r", 8, 4, {.depthwise_norm = true}), "depthwise_norm needs depthwise");
   CHECK_ERROR(ResBlock(root, "r", 8, 4, {.groups = 3}), "3 groups");
   CHECK_ERROR(ResBlock(root, "r", 8, 4, {.reduction = -1}), "none may be negative");
   CHECK_ERROR(CifarBlock(root, "c", 4, 7, 1), "4 input and 7 output channels");

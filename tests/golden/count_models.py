@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from image_model_cases import MLP, CifarResNet, CifarResNetV2, PyramidPool, depthwise, resnext, trick
+from image_model_cases import MLP, CifarResNet, CifarResNetV2, PyramidPool, depthwise, depthwise_norm, resnext, trick
 from model_cases import XResNet
 from ops_cases import nhwc
 
@@ -65,6 +65,7 @@ def models():
         yield f"mxresnet{depth}-trick", 128, trick(depth)
     for multiplier in (2, 4, 6):
         yield f"mxresnet-dw{multiplier}", 128, depthwise(multiplier)
+    yield "mxresnet-dw4-bn", 128, depthwise_norm(4)
     for depth in (18, 34, 50, 101):
         yield f"xse_resnext{depth}", 128, resnext(depth, 16)
     for depth in (18, 34, 50, 101):

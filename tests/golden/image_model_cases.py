@@ -80,7 +80,7 @@ class Block(nn.Module):
     """The residual block with everything that the leaderboard's networks add to it."""
 
     def __init__(self, inputs, hidden, expansion=1, stride=1, activation="mish", attention=False, pool="avg", pool_first=False,
-                 groups=1, width=0, depthwise=0, reduction=0):
+                 groups=1, width=0, depthwise=0, depthwise_norm=False, reduction=0):
         super().__init__()
         outputs = hidden * expansion
         width = hidden * depthwise or width or hidden
@@ -94,7 +94,7 @@ class Block(nn.Module):
         self.plan = []
         for i, conv in enumerate(convs, 1):
             setattr(self, f"conv{i}", conv)
-            bare = depthwise and i == 2
+            bare = depthwise and not depthwise_norm and i == 2
             if not bare:
                 setattr(self, f"bn{i}", nn.BatchNorm2d(conv.out_channels))
             self.plan.append((f"conv{i}", None if bare else f"bn{i}", i < len(convs) and not bare))
@@ -167,6 +167,11 @@ def trick(depth, **options):
 def depthwise(multiplier, **options):
     return Net((3, 6, 8, 3), dict(expansion=4, pool="max_blur", pool_first=True, depthwise=multiplier), separable=multiplier,
                **options)
+
+
+def depthwise_norm(multiplier, **options):
+    return Net((3, 6, 8, 3), dict(expansion=4, pool="max_blur", pool_first=True, depthwise=multiplier, depthwise_norm=True),
+               max_blur_stem=True, **options)
 
 
 def resnext(depth, reduction, **options):
@@ -290,13 +295,15 @@ def blocks(file):
         "trick.basic": dict(inputs=6, hidden=7, stride=2, pool="max_blur", pool_first=True, activation="relu"),
         "depthwise": dict(inputs=12, hidden=3, expansion=4, stride=2, pool="max_blur", pool_first=True, depthwise=2),
         "depthwise.attention": dict(inputs=12, hidden=3, expansion=4, depthwise=4, attention=True),
+        "depthwise.norm": dict(inputs=12, hidden=3, expansion=4, stride=2, pool="max_blur", pool_first=True, depthwise=4,
+                               depthwise_norm=True, attention=True),
         "resnext": dict(inputs=12, hidden=6, expansion=4, stride=2, pool="max", groups=2, width=8, reduction=4),
         "resnext.basic": dict(inputs=8, hidden=8, groups=2, width=6, reduction=2),
         "resnext.attention": dict(inputs=24, hidden=6, expansion=4, groups=2, width=4, reduction=2, attention=True),
     }
     for name, options in rows.items():
         options = dict(expansion=1, stride=1, activation="mish", attention=False, pool="avg", pool_first=False, groups=1, width=0,
-                       depthwise=0, reduction=0) | options
+                       depthwise=0, depthwise_norm=False, reduction=0) | options
         file.case(f"block.{name}", "block", Block(**options), (3, 6, 7, options["inputs"]), image, f32, **options)
     for name, options in {"": {}, ".A": dict(outputs=8, stride=2), ".B": dict(outputs=8, stride=2, shortcut="B", activation="mish")}.items():
         options = dict(inputs=4, outputs=4, stride=1, shortcut="A", activation="relu") | options

@@ -24,6 +24,7 @@ constexpr ModelCount kModelCounts[] = {
     {"mxresnet-dw2", 128, 19294208, 1162899456},
     {"mxresnet-dw4", 128, 30760758, 1902284800},
     {"mxresnet-dw6", 128, 42227308, 2641670144},
+    {"mxresnet-dw4-bn", 128, 30824746, 2028064768},
     {"xse_resnext18", 128, 13138026, 742484992},
     {"xse_resnext34", 128, 23638178, 1365409792},
     {"xse_resnext50", 128, 25550618, 1461497856},
