@@ -365,6 +365,7 @@ void max_pool2d_forward(const Pool2dParams& p, const T* x, T* y, int32_t* index)
   if (!wide<T>(p, {x, y, index})) return start(Geometry(p, 1), max_forward_kernel<T, 1, AnyWindow>);
   const Geometry g(p, kWide<T>);
   if (is_square(p, 3, 2, 1)) return start(g, max_forward_kernel<T, kWide<T>, Square<3, 2, 1>>);
+  if (is_square(p, 3, 1, 1)) return start(g, max_forward_kernel<T, kWide<T>, Square<3, 1, 1>>);
   if (is_square(p, 2, 2, 0)) return start(g, max_forward_kernel<T, kWide<T>, Square<2, 2, 0>>);
   start(g, max_forward_kernel<T, kWide<T>, AnyWindow>);
 }
