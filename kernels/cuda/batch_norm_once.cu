@@ -11,7 +11,7 @@ namespace {
 // Threads of a block, and rows that each has in hand: of x, with 128 registers a thread, or of x and dy, with
 // 255.
 constexpr int kForwardThreads = 512, kForwardRows = 16, kBackwardThreads = 256, kBackwardRows = 16;
-constexpr unsigned kMaxCluster = 16;
+constexpr int kMaxCluster = 8;
 constexpr int kResidualRows = 4;  // rows of a residual
 
 /// 8 neighbouring elements of 16 bits as they came from memory: in this form the compiler keeps them in 4
@@ -322,29 +322,33 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
 #endif
 }
 
-/// How the channels are spread over clusters; row_blocks is a cluster's size, 0 where no thread would have
-/// at most `most` rows. Lanes, and with them the bytes side by side, are as many as leave enough clusters of
-/// few blocks to fill the GPU.
+/// Clusters of so many blocks, each with a multiprocessor for itself, that run at once. Multiprocessors come
+/// in pairs, and clusters of more have to lie in groups of 14 to 18, where some are left over.
+int clusters_at_once(int blocks) {
+  const int all = multiprocessors() / blocks;
+  return blocks <= 2 ? all : all - all / 8;
+}
+
+/// How the channels are spread over clusters; row_blocks is a cluster's size, 0 where a thread would have
+/// more than `most` rows, or half of that where only half of the multiprocessors have work: two passes are
+/// faster then. Clusters that have to wait for others would double the time.
 Tiling cluster_tiling(int64_t rows, int64_t channels, int width, int threads, int most) {
+  Tiling best{};
   const int64_t groups = channels / width;
-  Tiling t{};
-  t.rows = rows;
-  t.channels = channels;
-  t.groups = groups;
-  for (const int lanes : {4, 2}) {
-    if (groups % lanes != 0 || (lanes > 2 && groups / lanes * kMaxCluster < multiprocessors() - 4)) continue;
-    t.lanes = lanes;
-    t.lane_rows = threads / lanes;
-    t.slices = unsigned(groups / lanes);
-    unsigned blocks = 1;
-    while (blocks < kMaxCluster && 2 * blocks * t.slices <= unsigned(multiprocessors()) &&
-           rows > int64_t(2 * blocks - 1) * t.lane_rows)  // each block has a row
-      blocks *= 2;
-    if ((rows + int64_t(blocks) * t.lane_rows - 1) / (int64_t(blocks) * t.lane_rows) > most) continue;
-    t.row_blocks = blocks;
-    break;
-  }
-  return t;
+  for (int lanes = 2; lanes <= kMaxLanes && groups % lanes == 0; lanes *= 2)
+    for (int blocks = 1; blocks <= kMaxCluster; blocks *= 2) {
+      Tiling t{};
+      t.rows = rows, t.channels = channels, t.groups = groups;
+      t.lanes = lanes, t.lane_rows = threads / lanes;
+      t.slices = unsigned(groups / lanes);
+      t.row_blocks = unsigned(blocks);
+      const int64_t apart = int64_t(blocks) * t.lane_rows;
+      if (rows <= apart - t.lane_rows || groups / lanes > clusters_at_once(blocks)) break;
+      const bool fills = int64_t(t.slices) * blocks > multiprocessors() * 3 / 4;
+      if ((rows + apart - 1) / apart > (fills ? most : most / 2)) continue;
+      if (t.slices * t.row_blocks > best.slices * best.row_blocks) best = t;
+    }
+  return int(best.slices * best.row_blocks) * 3 > multiprocessors() ? best : Tiling{};
 }
 
 /// Calls f(A, Residual) for the activations that have kernels here.
