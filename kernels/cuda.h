@@ -136,7 +136,7 @@ class Graph {
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
   ~Graph();
-  /// Makes the uploads of the step, then starts the work.
+  /// Makes the uploads of the step, all in one copy beside the work before, then starts the work.
   void launch();
   /// Kernels, copies and the like in it.
   int64_t nodes() const;

@@ -1,6 +1,7 @@
 // Memory, uploads and captures of the GPU's runtime where memory is short or work fails.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -187,6 +188,58 @@ TEST_CASE("a pool out of which nothing was captured gives back what is of the wr
   CHECK_NOTHROW(bytes_of_gpu(2 * kMegabyte + kMegabyte / 2));
 }
 
+TEST_CASE("the uploads of a captured step are one copy, wherever they go") {
+  // Odd sizes and places; an empty one is never asked for.
+  struct Part {
+    int64_t at, bytes;
+  };
+  const std::vector<Part> parts = {{0, 1},
+                                   {256, 4096},
+                                   {8192, 4097},
+                                   {13001, 12},
+                                   {13017, 70001},
+                                   {90000, 0},
+                                   {90000, 16},
+                                   {90032, 9 * kMegabyte + 5},
+                                   {10 * kMegabyte, 300}};
+  const int64_t size = 11 * kMegabyte;
+  const Tensor x = bytes_of_gpu(size), copied = bytes_of_gpu(size);
+  x.fill(77);
+  std::vector<uint8_t> expected(size_t(size), 77);
+  int step = 0;
+  std::vector<size_t> order;
+  const auto graph = cuda::capture([&] {
+    for (size_t i = 0; i < parts.size(); ++i)
+      cuda::upload_each_step(static_cast<char*>(x.raw()) + parts[i].at, parts[i].bytes, [&, i](void* to) {
+        order.push_back(i);
+        const auto values = pattern(parts[i].bytes, step + int(i));
+        std::memcpy(to, values.data(), values.size());
+      });
+    cuda::copy(copied.raw(), x.raw(), size);
+  });
+  cuda::synchronize();
+  for (const bool deferred : {false, true}) {
+    weft_emulator::set_deferred(deferred);
+    weft_emulator::reset_stats();
+    for (int i = 0; i < 7; ++i) {
+      ++step;
+      graph->launch();
+    }
+    CHECK(copied.to_vector<uint8_t>().size() == size_t(size));
+    weft_emulator::set_deferred(false);
+    CHECK(weft_emulator::stats().copies_to_device == 7);
+    CHECK(weft_emulator::stats().kernels == 7);
+    CHECK(weft_emulator::stats().mallocs == 0);
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const auto values = pattern(parts[i].bytes, step + int(i));
+      std::copy(values.begin(), values.end(), expected.begin() + parts[i].at);
+    }
+    CHECK(copied.to_vector<uint8_t>() == expected);
+    CHECK(order.size() == 7 * 8 * (deferred ? 2 : 1));
+    CHECK(std::is_sorted(order.begin(), order.begin() + 8));
+  }
+}
+
 TEST_CASE("the uploads of a step do not wait for the step before") {
   constexpr int kUploads = 12;
   const Tensor x = bytes_of_gpu(kUploads * 256), other = bytes_of_gpu(16);
@@ -201,6 +254,7 @@ TEST_CASE("the uploads of a step do not wait for the step before") {
   weft_emulator::reset_stats();
   for (step = 1; step <= 3; ++step) graph->launch();
   CHECK(weft_emulator::stats().host_syncs == 0);
+  CHECK(weft_emulator::stats().copies_to_device == 3);
   CHECK(x.to_vector<uint8_t>() == std::vector<uint8_t>(kUploads * 256, 3));
 }
 

@@ -4,12 +4,14 @@
 #include <cstring>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/memset_nodes.h"
+#include "weft/kernels/cuda/uploader.h"
 
 namespace weft::kernels::cuda {
 
@@ -95,8 +97,8 @@ struct Runtime {
   cudaStream_t stream;  // of the first, in which all else waits for its turn
   int multiprocessors = 0;
   bool early = false;
-  // The uploads of a step wait for a whole turn of the ring. They must be fewer than its parts by far, or the
-  // GPU would have to end its step before the CPU can prepare the next one.
+  // The uploads of an eager step wait for a whole turn of the ring. They must be fewer than its parts by far,
+  // or the GPU would have to end its step before the CPU can prepare the next one.
   Staging small{64, kSmallUpload}, large{4, kStagingLimit};
   Graph::Impl* recording = nullptr;  // the capture under way
   // Work beside: what was started, what the first lane waits for; the ends of the latest.
@@ -331,6 +333,43 @@ struct Graph::Impl {
   std::vector<Upload> uploads;
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t exec = nullptr;
+  // All uploads go over in one copy, beside the step before; a kernel then takes them apart. The pieces come
+  // first in it, the uploads follow.
+  std::vector<Piece> pieces;
+  std::vector<int64_t> places;  // of the uploads
+  std::optional<Uploader> uploader;
+  int64_t bytes = 0;  // of the copy
+
+  /// To be called when all uploads are known.
+  void plan_uploads() {
+    constexpr int64_t kAlign = 256;
+    const auto take = [this](int64_t size) {
+      const int64_t place = bytes;
+      bytes += (size + kAlign - 1) / kAlign * kAlign;
+      return place;
+    };
+    size_t count = 0;
+    for (const Upload& upload : uploads) count += size_t((upload.bytes + kPieceBytes - 1) / kPieceBytes);
+    if (count == 0) return;
+    take(int64_t(count * sizeof(Piece)));
+    for (const Upload& upload : uploads) {
+      places.push_back(take(upload.bytes));
+      for (int64_t done = 0; done < upload.bytes; done += kPieceBytes)
+        pieces.push_back({static_cast<char*>(upload.to) + done, places.back() + done,
+                          std::min(upload.bytes - done, kPieceBytes)});
+    }
+    uploader.emplace(bytes);
+  }
+  void make_uploads() {
+    if (!uploader) return;
+    char* const staging = static_cast<char*>(uploader->staging());
+    std::memcpy(staging, pieces.data(), pieces.size() * sizeof(Piece));
+    for (size_t i = 0; i < uploads.size(); ++i)
+      if (uploads[i].bytes > 0) uploads[i].write(staging + places[i]);
+    uploader->start(bytes);
+    scatter(uploader->receive(), int64_t(pieces.size()));
+    uploader->done();
+  }
 
   ~Impl() {
     if (exec) cudaGraphExecDestroy(exec);
@@ -344,7 +383,7 @@ Graph::~Graph() {
 }
 
 void Graph::launch() {
-  for (const Upload& upload : impl_->uploads) upload.run();
+  impl_->make_uploads();
   check(cudaGraphLaunch(impl_->exec, stream()), "cudaGraphLaunch");
 }
 
@@ -393,6 +432,7 @@ std::unique_ptr<Graph> capture(const std::function<void()>& step) {
   check(ended, "cudaStreamEndCapture");
   replace_memsets(impl->graph);
   check(cudaGraphInstantiate(&impl->exec, impl->graph, 0), "cudaGraphInstantiate");
+  impl->plan_uploads();
   return std::make_unique<Graph>(std::move(impl));
 }
 

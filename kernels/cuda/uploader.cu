@@ -1,8 +1,24 @@
 #include "weft/kernels/cuda/uploader.h"
 
-#include "weft/kernels/cuda/device.h"
+#include "weft/kernels/cuda/wide.h"
 
 namespace weft::kernels::cuda {
+namespace {
+
+constexpr int kBlock = 256;
+
+__global__ void __launch_bounds__(kBlock) scatter_kernel(const char* memory) {
+  const Piece piece = reinterpret_cast<const Piece*>(memory)[blockIdx.x];
+  const char* from = memory + piece.from;
+  char* to = static_cast<char*>(piece.to);
+  const int bytes = int(piece.bytes);
+  const bool wide = (reinterpret_cast<uintptr_t>(from) | reinterpret_cast<uintptr_t>(to)) % 16 == 0;
+  const int packed = wide ? bytes / 16 * 16 : 0;
+  for (int i = int(threadIdx.x) * 16; i < packed; i += kBlock * 16) store(to + i, load<16>(from + i));
+  for (int i = packed + int(threadIdx.x); i < bytes; i += kBlock) to[i] = from[i];
+}
+
+}  // namespace
 
 struct Uploader::Impl {
   struct Place {
@@ -19,7 +35,7 @@ struct Uploader::Impl {
     for (Place& p : places) {
       check(cudaHostAlloc(&p.pinned, size_t(bytes), cudaHostAllocDefault), "cudaHostAlloc");
       p.device = allocate(bytes);
-      check(p.device ? cudaSuccess : cudaErrorMemoryAllocation, "memory for batches on their way to the GPU");
+      check(p.device ? cudaSuccess : cudaErrorMemoryAllocation, "memory for what is on its way to the GPU");
       check(cudaEventCreateWithFlags(&p.copied, cudaEventDisableTiming), "cudaEventCreateWithFlags");
       check(cudaEventCreateWithFlags(&p.used, cudaEventDisableTiming), "cudaEventCreateWithFlags");
     }
@@ -43,7 +59,10 @@ Uploader::~Uploader() = default;
 
 void* Uploader::staging() {
   Impl::Place& p = impl_->places[impl_->written];
-  check(cudaEventSynchronize(p.copied), "cudaEventSynchronize");
+  if (cudaEventQuery(p.copied) != cudaSuccess) {
+    cudaGetLastError();  // "not ready" is none
+    check(cudaEventSynchronize(p.copied), "cudaEventSynchronize");
+  }
   return p.pinned;
 }
 
@@ -65,6 +84,10 @@ const void* Uploader::receive() {
 void Uploader::done() {
   check(cudaEventRecord(impl_->places[impl_->read].used, stream()), "cudaEventRecord");
   impl_->read ^= 1;
+}
+
+void scatter(const void* memory, int64_t count) {
+  if (count > 0) launch(scatter_kernel, unsigned(count), kBlock, static_cast<const char*>(memory));
 }
 
 }  // namespace weft::kernels::cuda

@@ -32,4 +32,15 @@ class Uploader {
   std::unique_ptr<Impl> impl_;
 };
 
+/// What belongs elsewhere of memory that came over as a whole.
+struct Piece {
+  void* to;
+  int64_t from;  ///< counted from where the memory begins
+  int64_t bytes;
+};
+/// No piece is larger.
+constexpr int64_t kPieceBytes = 4096;
+/// Copies the `count` pieces that lie at the beginning of `memory` to their places, all in one launch.
+void scatter(const void* memory, int64_t count);
+
 }  // namespace weft::kernels::cuda
