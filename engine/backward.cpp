@@ -62,6 +62,7 @@ void add_to_recorded(Tensor& slot, Tensor grad, bool leaf, uint64_t tape) {
     return;
   }
   if (const Variable* v = slot.variable().get(); v && v->tape != tape) slot = slot.detach();
+  if (leaf && is_half(slot.dtype())) slot = slot.to(grad.dtype());  // left narrow by an earlier walk
   slot = add(slot, grad);
 }
 
@@ -78,14 +79,17 @@ void widen(const std::vector<Variable*>& variables) {
     kernels::cuda::convert_all(std::span<const kernels::cuda::Conversion<From, float>>(list));
 }
 
-/// Converts to f32 what gradients of f32 parameters came in 16 bits: all of them in one launch.
-void widen_gradients(std::span<const TapeEntry> entries) {
+/// Converts to f32 what gradients of f32 parameters came in 16 bits, but of those that `may_stay`: all of
+/// them in one launch.
+void widen_gradients(std::span<const TapeEntry> entries, const std::vector<Tensor>& may_stay) {
+  std::unordered_set<const Variable*> stay;
+  for (const Tensor& t : may_stay) stay.insert(t.variable().get());
   std::vector<Variable*> narrow;
   for (const TapeEntry& entry : entries)
     for (const TapeEntry::Slot& slot : entry.inputs) {
       Variable* v = slot.variable.get();
       if (slot.dtype == DType::f32 && v && v->leaf && v->grad.defined() && is_half(v->grad.dtype()) &&
-          std::find(narrow.begin(), narrow.end(), v) == narrow.end())
+          !stay.contains(v) && std::find(narrow.begin(), narrow.end(), v) == narrow.end())
         narrow.push_back(v);
     }
   widen<bf16>(narrow);
@@ -291,7 +295,7 @@ void Tape::backward(Tensor output, Tensor grad, const BackwardOptions& options) 
   }
   output = {};  // its memory may be free now
   walk.run();
-  if (!options.create_graph) widen_gradients(entries_);
+  if (!options.create_graph) widen_gradients(entries_, options.narrow);
 }
 
 std::vector<Tensor> Tape::grad(const Tensor& output, const std::vector<Tensor>& inputs,

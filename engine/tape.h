@@ -106,6 +106,9 @@ using TapeHook = std::function<void(const TapeEntry& entry, std::span<const Tens
 struct BackwardOptions {
   bool retain_graph = false;  ///< keep what the entries have saved, so that the tape can be walked again
   bool create_graph = false;  ///< record the way back on this tape; implies retain_graph
+  /// f32 parameters whose grad() may stay in the 16 bits that it came in, for an optimizer that takes it so
+  /// (Optimizer::by_formula()). All others' gradients are of their own dtype.
+  std::vector<Tensor> narrow = {};
 };
 
 struct GradOptions {

@@ -9,6 +9,8 @@ void centralize_gradients_(const std::vector<Parameter>& parameters, int above) 
     check(p.tensor.defined(), "centralize_gradients_: parameter '", p.name, "' is undefined");
     const Tensor& g = p.tensor.grad();
     if (!g.defined() || g.ndim() <= above || g.numel() == 0) continue;
+    check(g.dtype() == p.tensor.dtype(), "centralize_gradients_: the gradient of '", p.name, "' is ",
+          g.dtype(), "; leave the parameter out of BackwardOptions::narrow");
     const int64_t rows = g.size(0), n = g.numel() / rows;
     const Tensor mean = Tensor::empty({rows}, g.dtype(), g.device());
     dispatch("centralize_gradients_", g, [&](const auto& k) {

@@ -1,6 +1,7 @@
 // FormulaOptimizer: an optimizer that is a formula for one element, with options and state. Most are.
 #pragma once
 
+#include <type_traits>
 #include <vector>
 
 #include "weft/kernels/updates/update.h"
@@ -38,6 +39,7 @@ class FormulaOptimizer : public GroupedOptimizer<OptionsT> {
   }
   const char* name() const override { return Self::kName; }
   bool by_element() const override { return moved_again() == 0; }
+  bool by_formula() const override { return this->template is_just<Self>() && kPlainStep<Self>; }
   int moved_again() const override {
     if constexpr (requires { Self::template formula<float>(Options{}, int64_t(1)); }) {
       using U = decltype(Self::template formula<float>(Options{}, int64_t(1)));
@@ -55,6 +57,14 @@ class FormulaOptimizer : public GroupedOptimizer<OptionsT> {
   }
   std::vector<Slot> slots(const Options& options) const override { return Self::state_slots(options); }
   void update(size_t group) override { run_formula(static_cast<Self&>(*this), group); }
+
+ private:
+  /// Whether `S` has left step() and update() as they are here.
+  template <class S>
+  static constexpr bool kPlainStep = requires {
+    requires std::is_same_v<decltype(&S::step), void (GroupedOptimizer<OptionsT>::*)()>;
+    requires std::is_same_v<decltype(&S::update), void (FormulaOptimizer::*)(size_t)>;
+  };
 };
 
 }  // namespace weft::optim

@@ -29,7 +29,8 @@ Gradients::Gradients(const char* op, const std::vector<Parameter>& parameters) {
     if (!g.defined()) continue;
     const bool gpu = g.device() == Device::cuda;
     check(g.dtype() == DType::f32 || (g.dtype() == DType::f64 && !gpu), op, ": the gradient of '", p.name,
-          "' is ", g.dtype(), "; only ", gpu ? "f32" : "f32 and f64", " can be worked on");
+          "' is ", g.dtype(), "; only ", gpu ? "f32" : "f32 and f64", " can be worked on",
+          is_half(g.dtype()) ? " (see BackwardOptions::narrow)" : "");
     check(empty() || gpu == on_gpu(), op, ": the gradient of '", p.name, "' is on ", g.device(),
           ", others are not");
     cut(tensors_.size(), g.numel(), chunks_);

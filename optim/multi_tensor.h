@@ -239,6 +239,12 @@ class MultiTensor {
     std::optional<F64> f64;
   };
 
+  static kernels::cuda::Elements elements_of(const Tensor& t) {
+    using kernels::cuda::Elements;
+    return t.dtype() == DType::f32    ? Elements::f32
+           : t.dtype() == DType::bf16 ? Elements::bf16
+                                      : Elements::f16;
+  }
   static int64_t gpu_chunks(const Entry& entry) {
     return (entry.shape.numel() + kernels::cuda::kUpdateChunk - 1) / kernels::cuda::kUpdateChunk;
   }
@@ -270,7 +276,8 @@ class MultiTensor {
       const Tensor &p = entry.param.tensor, &g = p.grad();
       if (!g.defined()) continue;
       cuda::UpdateRecord<U> record;
-      record.p = p.data<float>(), record.g = g.data<float>(), record.n = p.numel();
+      record.p = p.data<float>(), record.n = p.numel();
+      record.g = g.raw(), record.of_g = elements_of(g);
       for (size_t s = 0; s < group.slots.size(); ++s)
         if (!group.slots[s].scalar) record.state[s] = entry.state[s].data<float>();
       record.scalar = scalar_slot(group, i);

@@ -97,9 +97,10 @@ void Optimizer::check_gradients() const {
             ": parameter '", entry.param.name, "' is ", describe(p), " now but was ", entry.dtype, " ",
             entry.shape, device_ == Device::cpu ? "" : " on cuda",
             " when it was added; make the optimizer after converting the module");
-      if (g.defined())
-        check(g.shape() == p.shape() && g.dtype() == p.dtype() && g.device() == p.device(), name(),
-              ": parameter '", entry.param.name, "' is ", describe(p), " but its gradient is ", describe(g));
+      if (!g.defined()) continue;
+      const bool narrow = device_ == Device::cuda && is_half(g.dtype());  // see BackwardOptions::narrow
+      check(g.shape() == p.shape() && (g.dtype() == p.dtype() || narrow) && g.device() == p.device(), name(),
+            ": parameter '", entry.param.name, "' is ", describe(p), " but its gradient is ", describe(g));
     }
 }
 

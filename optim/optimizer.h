@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <typeinfo>
 #include <vector>
 
 #include "weft/engine/module.h"
@@ -70,6 +71,10 @@ class Optimizer {
   virtual void set_weight_decay(size_t group, double weight_decay) = 0;
   /// Whether an element's update depends on no other element, so that a tensor is updated as its pieces are.
   virtual bool by_element() const = 0;
+  /// Whether step() reads gradients and changes parameters by formulas alone (MultiTensor), and nothing else
+  /// does. Then it takes gradients in 16 bits as they are (BackwardOptions::narrow). A class answers for
+  /// itself only: what derives from it may do more.
+  virtual bool by_formula() const { return false; }
   /// How many tensors of a parameter's size a step must move a second time, because norms of them come first.
   virtual int moved_again() const { return 0; }
   /// Operations of a step in matrix products, a multiply-add counting two, where every parameter has a
@@ -117,6 +122,11 @@ class Optimizer {
   /// Throws where a parameter and its gradient or its state do not fit. To be called before a step changes
   /// anything.
   void check_gradients() const;
+  /// Whether this is a `Self` and of no class derived from it.
+  template <class Self>
+  bool is_just() const {
+    return typeid(*this) == typeid(Self);
+  }
   /// Counts one call of step().
   void advance() { ++*steps_.data<int64_t>(); }
   /// On the GPU: an f32 scalar that lets the steps that follow change nothing where it is not 0; they count

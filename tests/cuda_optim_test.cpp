@@ -14,9 +14,13 @@
 #include "support/errors.h"
 #include "support/golden.h"
 #include "support/optim_problem.h"
+#include "weft/engine/ops/elementwise.h"
+#include "weft/engine/ops/matmul.h"
+#include "weft/engine/ops/reduce.h"
 #include "weft/engine/tape.h"
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/updates/multi_tensor.h"
+#include "weft/optim/formula_step.h"
 #if WEFT_EMULATED
 #include "weft_emulator.h"
 #endif
@@ -162,6 +166,133 @@ TEST_CASE("a captured step, launched 5 times, does what 5 steps do, bit for bit"
     }
 }
 
+TEST_CASE("gradients stay in 16 bits where that is allowed, until a second one comes") {
+  Generator generator(2);
+  const Tensor x = Tensor::normal({5, 7}, 0, 1, generator).to(Device::cuda).to(DType::bf16);
+  const auto weight = [&] {
+    return Tensor::normal({3, 7}, 0, 1, generator).to(Device::cuda).set_requires_grad();
+  };
+  const Tensor a = weight(), b = weight(), c = weight();
+  const auto backward = [&](const BackwardOptions& options) {
+    Tape tape;
+    // c's gradient is a sum of two.
+    const Tensor y = linear(x, a) + linear(x, b) + linear(x, c) + linear(square(x), c);
+    tape.backward(sum(square(cast(y, DType::f32))), options);
+    return std::vector<Tensor>{a.grad(), b.grad(), c.grad()};
+  };
+  const auto wide = backward({});
+  for (const Tensor& t : {a, b, c}) t.zero_grad();
+  const auto narrow = backward({.narrow = {a, c}});
+  CHECK(narrow[0].dtype() == DType::bf16);
+  CHECK(narrow[1].dtype() == DType::f32);
+  CHECK(narrow[2].dtype() == DType::f32);
+  for (size_t i = 0; i < 3; ++i)
+    CHECK(narrow[i].to(DType::f32).to_vector<float>() == wide[i].to_vector<float>());
+  // Another walk adds to what is narrow, a recorded one too.
+  for (const BackwardOptions& options :
+       {BackwardOptions{.narrow = {a}}, BackwardOptions{.create_graph = true}}) {
+    for (const Tensor& t : {a, b, c}) t.zero_grad();
+    backward({});
+    const auto twice = backward(options);
+    for (const Tensor& t : {a, b, c}) t.zero_grad();
+    backward({.narrow = {a, b, c}});
+    const auto again = backward(options);
+    for (size_t i = 0; i < 3; ++i) {
+      CHECK(again[i].dtype() == DType::f32);
+      CHECK(again[i].to_vector<float>() == twice[i].to_vector<float>());
+    }
+  }
+}
+
+TEST_CASE("gradients in 16 bits give the bits that they give in f32, captured or not") {
+  for (const DType dtype : {DType::bf16, DType::f16})
+    for (const NamedOptimizer& named : all_optimizers()) {
+      INFO(named.name, " in ", dtype);
+      const Model narrow(Device::cuda), wide(Device::cuda), captured(Device::cuda);
+      const auto a = narrow.make(named), b = wide.make(named), c = captured.make(named);
+      std::unique_ptr<cuda::Graph> graph;
+      for (int64_t t = 1; t <= 8; ++t) {
+        for (size_t j = 0; j < kTensors; ++j) {
+          const Tensor g = Model::gradient(j, t).to(Device::cuda).to(j == 3 ? DType::f32 : dtype);
+          narrow.parameters[j].tensor.variable()->grad = g;
+          wide.parameters[j].tensor.set_grad(g.clone().to(DType::f32));
+          if (t == 1)
+            captured.parameters[j].tensor.variable()->grad = g.clone();
+          else
+            captured.parameters[j].tensor.grad().copy_from(g);
+        }
+        if (!a->by_formula()) {
+          CHECK_ERROR(a->step(), "leave the parameter out of BackwardOptions::narrow");
+          break;
+        }
+        if (t == 1) graph = cuda::capture([&] { c->step(); });
+        a->step();
+        b->step();
+        graph->launch();
+      }
+      CHECK((a->by_formula() || named.name.find("gc") != std::string::npos));
+      if (!a->by_formula()) continue;
+      CHECK(different(narrow.all(*a), wide.all(*b)) == "");
+      CHECK(different(captured.all(*c), wide.all(*b)) == "");
+    }
+}
+
+namespace {
+
+struct MoreThanAdam : Adam {
+  using Adam::Adam;
+  void step() override { Adam::step(), parameters()[0].tensor.fill(0); }
+};
+struct PlainFormula : FormulaOptimizer<PlainFormula, AdamOptions> {
+  using FormulaOptimizer::FormulaOptimizer;
+  static constexpr const char* kName = "plain";
+  static std::vector<Slot> state_slots(const Options& o) { return Adam::state_slots(o); }
+  template <class T>
+  static optim::updates::adam<T> formula(const Options& o, int64_t t) {
+    return Adam::formula<T>(o, t);
+  }
+};
+struct OtherStep : FormulaOptimizer<OtherStep, AdamOptions> {
+  using FormulaOptimizer::FormulaOptimizer;
+  static constexpr const char* kName = "other step";
+  static std::vector<Slot> state_slots(const Options& o) { return Adam::state_slots(o); }
+  template <class T>
+  static optim::updates::adam<T> formula(const Options& o, int64_t t) {
+    return Adam::formula<T>(o, t);
+  }
+  void step() override { FormulaOptimizer::step(); }
+};
+struct OtherUpdate : FormulaOptimizer<OtherUpdate, AdamOptions> {
+  using FormulaOptimizer::FormulaOptimizer;
+  static constexpr const char* kName = "other update";
+  static std::vector<Slot> state_slots(const Options& o) { return Adam::state_slots(o); }
+  template <class T>
+  static optim::updates::adam<T> formula(const Options& o, int64_t t) {
+    return Adam::formula<T>(o, t);
+  }
+
+ private:
+  void update(size_t group) override { FormulaOptimizer::update(group); }
+};
+struct MoreThanRanger : Ranger {
+  using Ranger::Ranger;
+};
+
+}  // namespace
+
+TEST_CASE("an optimizer that may do more than formulas does not say that it is by formula") {
+  const std::vector<Parameter> p{{"p", Tensor::zeros({3}).set_requires_grad()}};
+  CHECK(PlainFormula(p).by_formula());
+  CHECK(Lookahead(std::make_unique<PlainFormula>(p)).by_formula());
+  CHECK(Ranger(p).by_formula());
+  CHECK_FALSE(Ranger(p, {.use_gc = true}).by_formula());
+  CHECK_FALSE(MoreThanAdam(p).by_formula());
+  CHECK_FALSE(Lookahead(std::make_unique<MoreThanAdam>(p)).by_formula());
+  CHECK_FALSE(OtherStep(p).by_formula());
+  CHECK_FALSE(OtherUpdate(p).by_formula());
+  CHECK_FALSE(MoreThanRanger(p).by_formula());
+}
+
 TEST_CASE("state goes from one device to the other and back") {
   const test::ExactFloat exact;
   const std::string file =
@@ -249,7 +380,7 @@ TEST_CASE("Lookahead synchronises with every k-th update, and starts where it sh
 
 TEST_CASE("any number of tensors, empty ones among them, at any address") {
   // Adam's kernel alone, on more tensors than a block has threads, each one element behind a multiple of 16
-  // bytes or not.
+  // bytes or not; the gradients of one type or another.
   using Record = cuda::UpdateRecord<optim::updates::adam<float>>;
   const auto* kernels = cuda::find_update("adam");
   REQUIRE(kernels);
@@ -266,45 +397,53 @@ TEST_CASE("any number of tensors, empty ones among them, at any address") {
   int64_t total = 0, chunks = 0;
   for (int64_t n : sizes)
     total += (n + 1 + 3) / 4 * 4 + 4, chunks += (n + cuda::kUpdateChunk - 1) / cuda::kUpdateChunk;
-  Tensor buffers[4], wanted[4];  // parameter, gradient, moments
-  for (int b = 0; b < 4; ++b) {
-    wanted[b] = golden::normals(concat("buffer", b), {total}, DType::f32);
-    if (b == 3)
-      for (int64_t i = 0; i < total; ++i) wanted[b].data<float>()[i] = std::abs(wanted[b].data<float>()[i]);
-    buffers[b] = wanted[b].to(Device::cuda);
-  }
-  std::vector<Record> records;
-  std::vector<int32_t> first;
-  int64_t at = 0, chunk = 0;
-  for (size_t j = 0; j < sizes.size(); ++j) {
-    const int64_t offset = at + (j % 3 == 0);
-    Record r;
-    r.p = buffers[0].data<float>() + offset, r.g = buffers[1].data<float>() + offset;
-    r.state[0] = buffers[2].data<float>() + offset, r.state[1] = buffers[3].data<float>() + offset;
-    if (j == 20) r.p = nullptr;  // left out
-    r.n = sizes[j], r.update = adam;
-    records.push_back(r);
-    first.push_back(int32_t(chunk));
-    for (int64_t i = offset; i < offset + r.n && r.p; ++i)
-      adam(wanted[0].data<float>()[i], wanted[1].data<float>()[i], wanted[2].data<float>()[i],
-           wanted[3].data<float>()[i]);
-    at += (sizes[j] + 1 + 3) / 4 * 4 + 4;
-    chunk += (sizes[j] + cuda::kUpdateChunk - 1) / cuda::kUpdateChunk;
-  }
-  const int64_t record_bytes = int64_t(records.size() * sizeof(Record)),
-                first_bytes = int64_t(first.size() * 4);
-  const Tensor memory = Tensor::empty({record_bytes + first_bytes}, DType::u8, Device::cuda);
-  cuda::upload(memory.raw(), records.data(), record_bytes);
-  cuda::upload(static_cast<char*>(memory.raw()) + record_bytes, first.data(), first_bytes);
-  kernels->update(
-      {.tensors = int32_t(records.size()),
-       .chunks = int32_t(chunks),
-       .records = memory.raw(),
-       .first = reinterpret_cast<const int32_t*>(static_cast<char*>(memory.raw()) + record_bytes)});
-  for (int b = 0; b < 4; ++b) {
-    CHECK(relative(buffers[b].to(Device::cpu), wanted[b]) <= kTolerance);
-    // What lies between the tensors has its bits.
-    if (WEFT_EMULATED) CHECK(different({{"", buffers[b].to(Device::cpu)}}, {{"", wanted[b]}}) == "");
+  for (const DType type : {DType::f32, DType::bf16, DType::f16}) {
+    Tensor buffers[4], wanted[4];  // parameter, gradient, moments
+    for (int b = 0; b < 4; ++b) {
+      wanted[b] = golden::normals(concat("buffer", b), {total}, DType::f32);
+      if (b == 3)
+        for (int64_t i = 0; i < total; ++i) wanted[b].data<float>()[i] = std::abs(wanted[b].data<float>()[i]);
+      if (b == 1) wanted[b] = wanted[b].to(type).to(DType::f32);
+      buffers[b] = b == 1 ? wanted[b].to(type).to(Device::cuda) : wanted[b].to(Device::cuda);
+    }
+    std::vector<Record> records;
+    std::vector<int32_t> first;
+    int64_t at = 0, chunk = 0;
+    for (size_t j = 0; j < sizes.size(); ++j) {
+      const int64_t offset = at + (j % 3 == 0);
+      Record r;
+      r.p = buffers[0].data<float>() + offset,
+      r.g = static_cast<const char*>(buffers[1].raw()) + offset * size_of(type);
+      r.of_g = type == DType::f32    ? cuda::Elements::f32
+               : type == DType::bf16 ? cuda::Elements::bf16
+                                     : cuda::Elements::f16;
+      r.state[0] = buffers[2].data<float>() + offset, r.state[1] = buffers[3].data<float>() + offset;
+      if (j == 20) r.p = nullptr;  // left out
+      r.n = sizes[j], r.update = adam;
+      records.push_back(r);
+      first.push_back(int32_t(chunk));
+      for (int64_t i = offset; i < offset + r.n && r.p; ++i)
+        adam(wanted[0].data<float>()[i], wanted[1].data<float>()[i], wanted[2].data<float>()[i],
+             wanted[3].data<float>()[i]);
+      at += (sizes[j] + 1 + 3) / 4 * 4 + 4;
+      chunk += (sizes[j] + cuda::kUpdateChunk - 1) / cuda::kUpdateChunk;
+    }
+    const int64_t record_bytes = int64_t(records.size() * sizeof(Record)),
+                  first_bytes = int64_t(first.size() * 4);
+    const Tensor memory = Tensor::empty({record_bytes + first_bytes}, DType::u8, Device::cuda);
+    cuda::upload(memory.raw(), records.data(), record_bytes);
+    cuda::upload(static_cast<char*>(memory.raw()) + record_bytes, first.data(), first_bytes);
+    kernels->update(
+        {.tensors = int32_t(records.size()),
+         .chunks = int32_t(chunks),
+         .records = memory.raw(),
+         .first = reinterpret_cast<const int32_t*>(static_cast<char*>(memory.raw()) + record_bytes)});
+    for (int b = 0; b < 4; ++b) {
+      buffers[b] = buffers[b].to(DType::f32).to(Device::cpu);
+      CHECK(relative(buffers[b], wanted[b]) <= kTolerance);
+      // What lies between the tensors has its bits.
+      if (WEFT_EMULATED) CHECK(different({{"", buffers[b]}}, {{"", wanted[b]}}) == "");
+    }
   }
 }
 

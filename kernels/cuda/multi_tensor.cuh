@@ -91,6 +91,48 @@ struct ChunkState {
   }
 };
 
+/// A block's part of the gradient. T: float, or uint16_t for both 16-bit types.
+template <class T>
+struct ChunkGradient {
+  const T* at;
+  Elements type;
+
+  __device__ bool wide() const { return reinterpret_cast<uintptr_t>(at) % (4 * sizeof(T)) == 0; }
+  __device__ float value(T x) const {
+    if constexpr (sizeof(T) == 4) {
+      return x;
+    } else {
+      bf16 b;
+      f16 h;
+      b.bits = h.bits = x;
+      return type == Elements::bf16 ? float(b) : float(h);
+    }
+  }
+  __device__ float operator[](int i) const { return value(at[i]); }
+  __device__ Quad quad(int i) const {
+    const Pack<T, 4> four = load<4>(at + i);
+    Quad d;
+    for (int j = 0; j < 4; ++j) d.v[j] = value(four.v[j]);
+    return d;
+  }
+};
+/// That of an update which reads none.
+struct NoGradient {
+  __device__ bool wide() const { return true; }
+  __device__ float operator[](int) const { return 0; }
+  __device__ Quad quad(int) const { return {}; }
+};
+/// Calls body(gradient) for the chunk that begins at `begin`.
+template <class U, class Body>
+__device__ void with_gradient(const UpdateRecord<U>& record, int64_t begin, const Body& body) {
+  if constexpr (!updates::reads_gradient<U>())
+    body(NoGradient{});
+  else if (record.of_g == Elements::f32)
+    body(ChunkGradient<float>{static_cast<const float*>(record.g) + begin, record.of_g});
+  else
+    body(ChunkGradient<uint16_t>{static_cast<const uint16_t*>(record.g) + begin, record.of_g});
+}
+
 template <class U>
 __global__ void __launch_bounds__(kUpdateThreads, U::kSlots > 3 ? 2 : 3) update_kernel(UpdateLaunch launch) {
   wait_for_earlier();
@@ -101,26 +143,24 @@ __global__ void __launch_bounds__(kUpdateThreads, U::kSlots > 3 ? 2 : 3) update_
   const U u = record.update;
   const int n = chunk_size(record.n, place.begin);
   float* p = record.p + place.begin;
-  const float* g = updates::reads_gradient<U>() ? record.g + place.begin : nullptr;
   ChunkState<U> state(record, place.begin);
-  int done = 0;
-  if (wide(p) && wide(g) && state.wide()) {
-    done = n / 4 * 4;
-    for (int i = int(threadIdx.x) * 4; i < done; i += kUpdateThreads * 4) {
-      Quad w = load<4>(p + i), d{};
-      if constexpr (updates::reads_gradient<U>()) d = load<4>(g + i);
-      state.load_quads(i);
-      for (int j = 0; j < 4; ++j)
-        updates::with_slots<U>(state.quads, [&](auto&... s) { u(w.v[j], d.v[j], s.v[j]...); });
-      store(p + i, w);
-      if constexpr (updates::writes_state<U>()) state.store_quads(i);
+  with_gradient(record, place.begin, [&](const auto& g) {
+    int done = 0;
+    if (wide(p) && g.wide() && state.wide()) {
+      done = n / 4 * 4;
+      for (int i = int(threadIdx.x) * 4; i < done; i += kUpdateThreads * 4) {
+        Quad w = load<4>(p + i);
+        const Quad d = g.quad(i);
+        state.load_quads(i);
+        for (int j = 0; j < 4; ++j)
+          updates::with_slots<U>(state.quads, [&](auto&... s) { u(w.v[j], d.v[j], s.v[j]...); });
+        store(p + i, w);
+        if constexpr (updates::writes_state<U>()) state.store_quads(i);
+      }
     }
-  }
-  for (int i = done + int(threadIdx.x); i < n; i += kUpdateThreads) {
-    float d = 0;
-    if constexpr (updates::reads_gradient<U>()) d = g[i];
-    updates::with_slots<U>(state.at, [&](auto*... s) { u(p[i], d, s[i]...); });
-  }
+    for (int i = done + int(threadIdx.x); i < n; i += kUpdateThreads)
+      updates::with_slots<U>(state.at, [&](auto*... s) { u(p[i], g[i], s[i]...); });
+  });
 }
 
 template <class U>
@@ -139,7 +179,6 @@ __global__ void __launch_bounds__(kUpdateThreads, 3) sums_kernel(UpdateLaunch la
   if (!updates::needs_sums(u)) return;
   const int n = chunk_size(record.n, place.begin);
   const float* p = record.p + place.begin;
-  const float* g = record.g + place.begin;
   ChunkState<U> state(record, place.begin);
   double sums[kSums] = {};
   const auto add = [&](float w, float d, auto&... s) {
@@ -147,19 +186,21 @@ __global__ void __launch_bounds__(kUpdateThreads, 3) sums_kernel(UpdateLaunch la
     updates::first_pass(u, w, d, terms, s...);
     for (int k = 0; k < kSums; ++k) sums[k] += double(terms[k]) * double(terms[k]);
   };
-  int done = 0;
-  if (wide(p) && wide(g) && state.wide()) {
-    done = n / 4 * 4;
-    for (int i = int(threadIdx.x) * 4; i < done; i += kUpdateThreads * 4) {
-      const Quad w = load<4>(p + i), d = load<4>(g + i);
-      state.load_quads(i);
-      for (int j = 0; j < 4; ++j)
-        updates::with_slots<U>(state.quads, [&](auto&... s) { add(w.v[j], d.v[j], s.v[j]...); });
-      if constexpr (updates::advances_first<U>()) state.store_quads(i);
+  with_gradient(record, place.begin, [&](const auto& g) {
+    int done = 0;
+    if (wide(p) && g.wide() && state.wide()) {
+      done = n / 4 * 4;
+      for (int i = int(threadIdx.x) * 4; i < done; i += kUpdateThreads * 4) {
+        const Quad w = load<4>(p + i), d = g.quad(i);
+        state.load_quads(i);
+        for (int j = 0; j < 4; ++j)
+          updates::with_slots<U>(state.quads, [&](auto&... s) { add(w.v[j], d.v[j], s.v[j]...); });
+        if constexpr (updates::advances_first<U>()) state.store_quads(i);
+      }
     }
-  }
-  for (int i = done + int(threadIdx.x); i < n; i += kUpdateThreads)
-    updates::with_slots<U>(state.at, [&](auto*... s) { add(p[i], g[i], s[i]...); });
+    for (int i = done + int(threadIdx.x); i < n; i += kUpdateThreads)
+      updates::with_slots<U>(state.at, [&](auto*... s) { add(p[i], g[i], s[i]...); });
+  });
   block_sum(sums);
   const int first = launch.first[place.tensor], chunks = int((record.n + kUpdateChunk - 1) / kUpdateChunk);
   if (sum_over_blocks<updates::kMaxSums>(sums, launch.partial + int64_t(first) * updates::kMaxSums,

@@ -14,15 +14,19 @@ namespace weft::kernels::cuda {
 /// times, so that it is not left half idle at the end.
 constexpr int64_t kUpdateChunk = 4096;
 
+/// What a tensor is made of that an update reads or writes beside f32.
+enum class Elements : uint8_t { f32, bf16, f16 };
+
 /// A tensor's place, and the update to run on it: U is the struct of a formula (update.h) for float.
 template <class U>
 struct alignas(16) UpdateRecord {
-  float* p = nullptr;  // null: this tensor is left as it is
-  const float* g = nullptr;
+  float* p = nullptr;       // null: this tensor is left as it is
+  const void* g = nullptr;  // gradient, of elements `of_g`
   float* state[updates::kMaxSlots] = {};
   double* scalar = nullptr;
   int64_t n = 0;
   uint32_t arrived = 0;  // blocks that have added their sums
+  Elements of_g = Elements::f32;
   U update{};
 };
 /// No record is larger.

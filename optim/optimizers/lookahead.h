@@ -62,6 +62,7 @@ class Lookahead : public Optimizer {
   double momentum(size_t group) const override { return inner_->momentum(group); }
   void set_momentum(size_t group, double momentum) override { inner_->set_momentum(group, momentum); }
   bool by_element() const override { return inner_->by_element(); }
+  bool by_formula() const override { return is_just<Lookahead>() && inner_->by_formula(); }
   int moved_again() const override { return inner_->moved_again(); }
   double product_flops() const override { return inner_->product_flops(); }
   double weight_decay(size_t group) const override { return inner_->weight_decay(group); }

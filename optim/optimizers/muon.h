@@ -86,6 +86,7 @@ class Muon : public GroupedOptimizer<MuonOptions> {
   void add_group(const std::vector<Parameter>& parameters, const Options& options = {});
   const char* name() const override { return "muon"; }
   bool by_element() const override { return false; }
+  bool by_formula() const override { return is_just<Muon>(); }
   /// 4 s^2 l + 2 s^3 for each of the ns_steps and each matrix with sides s <= l.
   double product_flops() const override;
 

@@ -49,9 +49,8 @@ class Ranger : public InLookahead<RAdam, RangerOptions> {
     centralized_above_.push_back(above(options));
   }
   const char* name() const override { return "ranger"; }
-  bool by_element() const override {
-    return std::all_of(centralized_above_.begin(), centralized_above_.end(), [](int a) { return a == 0; });
-  }
+  bool by_element() const override { return centralizes_none(); }
+  bool by_formula() const override { return is_just<Ranger>() && inner().by_formula() && centralizes_none(); }
   void step() override {
     for (size_t g = 0; g < centralized_above_.size(); ++g)
       if (centralized_above_[g] > 0) centralize_gradients_(parameters(g), centralized_above_[g]);
@@ -59,6 +58,9 @@ class Ranger : public InLookahead<RAdam, RangerOptions> {
   }
 
  private:
+  bool centralizes_none() const {
+    return std::all_of(centralized_above_.begin(), centralized_above_.end(), [](int a) { return a == 0; });
+  }
   static int above(const Options& o) { return !o.use_gc ? 0 : o.gc_conv_only ? 3 : 1; }
 
   std::vector<int> centralized_above_;  // of each group; 0: not at all

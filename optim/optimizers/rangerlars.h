@@ -39,6 +39,7 @@ class RangerLars : public InLookahead<Ralamb, RangerLarsOptions> {
  public:
   using InLookahead::InLookahead;
   const char* name() const override { return "rangerlars"; }
+  bool by_formula() const override { return is_just<RangerLars>() && inner().by_formula(); }
 };
 
 inline std::unique_ptr<Optimizer> make_rangerlars(const DecayGroups& groups, const Hyper& hyper) {

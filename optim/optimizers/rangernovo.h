@@ -39,6 +39,7 @@ class RangerNovo : public InLookahead<NovoGrad, RangerNovoOptions> {
  public:
   using InLookahead::InLookahead;
   const char* name() const override { return "rangernovo"; }
+  bool by_formula() const override { return is_just<RangerNovo>() && inner().by_formula(); }
 };
 
 inline std::unique_ptr<Optimizer> make_rangernovo(const DecayGroups& groups, const Hyper& hyper) {

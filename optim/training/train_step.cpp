@@ -64,6 +64,15 @@ void TrainStep::add_totals(const Tensor& prediction, const Tensor& y, const Tens
   if (!std::isfinite(loss.item())) t[3] = 1;
 }
 
+/// The parameters whose gradients nobody looks at but the optimizer's formulas.
+std::vector<Tensor> TrainStep::narrow() const {
+  std::vector<Tensor> parameters;
+  if (is_half(options_.dtype) && !scaler_ && options_.clip_grad_norm == 0 && options_.accumulate == 1 &&
+      optimizer_.by_formula())
+    for (const Parameter& p : optimizer_.parameters()) parameters.push_back(p.tensor);
+  return parameters;
+}
+
 /// Adds the gradients of the batch's loss times `share`. False, and then nothing was added, where the loss is
 /// seen not to be finite.
 bool TrainStep::add_gradients(const DeviceBatch& batch, double share) {
@@ -78,7 +87,7 @@ bool TrainStep::add_gradients(const DeviceBatch& batch, double share) {
   if (device_ == Device::cpu && !std::isfinite(loss.item())) return false;
   if (share != 1) loss = affine(loss, share);
   prediction = {};
-  tape.backward(scaler_ ? scaler_->scale(loss) : loss);
+  tape.backward(scaler_ ? scaler_->scale(loss) : loss, {.narrow = narrow()});
   return true;
 }
 

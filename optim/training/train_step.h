@@ -67,6 +67,7 @@ class TrainStep {
 
  private:
   void work(const DeviceBatch& batch);
+  std::vector<Tensor> narrow() const;
   bool add_gradients(const DeviceBatch& batch, double share);
   void add_totals(const Tensor& prediction, const Tensor& y, const Tensor& loss);
 
