@@ -8,6 +8,7 @@ namespace weft {
 namespace {
 
 thread_local const WeightCopies* in_use = nullptr;
+thread_local WeightCopies::Follow* following = nullptr;
 
 template <class To>
 void convert_together(const std::vector<Tensor>& from, const std::vector<Tensor>& to) {
@@ -31,12 +32,13 @@ WeightCopies::WeightCopies(const Module& model, DType dtype) : dtype_(dtype) {
   }
 }
 
-void WeightCopies::refresh() const {
+void WeightCopies::convert(const std::vector<Tensor>& weights, const std::vector<Tensor>& copies) const {
   if (dtype_ == DType::bf16)
-    convert_together<bf16>(weights_, copies_);
+    convert_together<bf16>(weights, copies);
   else
-    convert_together<f16>(weights_, copies_);
+    convert_together<f16>(weights, copies);
 }
+void WeightCopies::refresh() const { convert(weights_, copies_); }
 
 Tensor WeightCopies::find(const Tensor& weight, DType dtype) {
   if (!in_use || in_use->dtype_ != dtype) return {};
@@ -44,8 +46,27 @@ Tensor WeightCopies::find(const Tensor& weight, DType dtype) {
   return found == in_use->place_.end() ? Tensor() : in_use->copies_[found->second];
 }
 
-WeightCopies::Use::Use(const WeightCopies& copies) : before_(std::exchange(in_use, &copies)) {
-  copies.refresh();
+Tensor WeightCopies::follow(const Tensor& weight) {
+  if (!following) return {};
+  const WeightCopies& of = following->copies_;
+  const auto found = of.place_.find(weight.raw());
+  if (found == of.place_.end()) return {};
+  following->asked_[found->second] = true;
+  return of.copies_[found->second];
+}
+
+WeightCopies::Follow::Follow(const WeightCopies& copies)
+    : copies_(copies), asked_(copies.weights_.size()), before_(std::exchange(following, this)) {}
+WeightCopies::Follow::~Follow() { following = before_; }
+void WeightCopies::Follow::finish() const {
+  std::vector<Tensor> weights, copies;
+  for (size_t i = 0; i < asked_.size(); ++i)
+    if (!asked_[i]) weights.push_back(copies_.weights_[i]), copies.push_back(copies_.copies_[i]);
+  copies_.convert(weights, copies);
+}
+
+WeightCopies::Use::Use(const WeightCopies& copies, bool convert) : before_(std::exchange(in_use, &copies)) {
+  if (convert) copies.refresh();
 }
 WeightCopies::Use::~Use() { in_use = before_; }
 

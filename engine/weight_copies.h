@@ -16,13 +16,20 @@ namespace weft {
 ///     const WeightCopies::Use use(copies);  // converts; ops of this thread take the copies from here on
 ///     ... forward, backward ...
 ///   }                                       // ends before the optimizer changes the weights
+///
+/// In a captured step the optimizer's update can write the copies along with the weights (Follow). Then there
+/// is something to convert only where somebody else may have changed weights since.
 class WeightCopies {
  public:
   WeightCopies(const Module& model, DType dtype);
 
+  /// Converts all weights.
+  void refresh() const;
+
   class Use {
    public:
-    explicit Use(const WeightCopies& copies);
+    /// Without `convert` for copies that are fresh.
+    explicit Use(const WeightCopies& copies, bool convert = true);
     ~Use();
     Use(const Use&) = delete;
     Use& operator=(const Use&) = delete;
@@ -31,11 +38,32 @@ class WeightCopies {
     const WeightCopies* before_;
   };
 
+  /// While it lives, updates by formulas (Optimizer::by_formula()) that this thread starts or captures write
+  /// the copies of the weights that they change.
+  class Follow {
+   public:
+    explicit Follow(const WeightCopies& copies);
+    ~Follow();
+    Follow(const Follow&) = delete;
+    Follow& operator=(const Follow&) = delete;
+    /// Converts the weights that no update was asked for, which others may have changed.
+    void finish() const;
+
+   private:
+    friend class WeightCopies;
+    const WeightCopies& copies_;
+    std::vector<bool> asked_;  // by place
+    Follow* const before_;
+  };
+  /// Where the update of `weight` that is about to start on this thread is to write a copy too: a tensor, or
+  /// an undefined one.
+  static Tensor follow(const Tensor& weight);
+
   /// The copy of `weight` in `dtype` that is in use on this thread, or an undefined tensor.
   static Tensor find(const Tensor& weight, DType dtype);
 
  private:
-  void refresh() const;
+  void convert(const std::vector<Tensor>& weights, const std::vector<Tensor>& copies) const;
 
   DType dtype_;
   std::vector<Tensor> weights_, copies_;

@@ -122,6 +122,10 @@ struct Conversion {
 template <class From, class To>
 void convert_all(std::span<const Conversion<From, To>> list);
 
+/// Counts up whenever work may have been given to the GPU: by all that asks for its stream, graphs and
+/// waiting included. As long as it stays the same, nothing but unfinished work has changed the GPU's memory.
+int64_t work_count();
+
 // --- a step captured once and launched often ---
 
 /// Memory whose content the CPU makes anew for every step: learning rates, keys of random numbers. Calls

@@ -90,6 +90,7 @@ Graph::Graph(std::unique_ptr<Impl>) {}
 Graph::~Graph() = default;
 void Graph::launch() { absent(); }
 int64_t Graph::nodes() const { return 0; }
+int64_t work_count() { absent(); }
 void upload_each_step(void*, int64_t, std::function<void(void*)>) { absent(); }
 std::unique_ptr<Graph> capture(const std::function<void()>&) { absent(); }
 bool capturing() { return false; }

@@ -14,6 +14,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "weft/engine/weight_copies.h"
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/kernels.h"
 #include "weft/kernels/parallel.h"
@@ -239,11 +240,11 @@ class MultiTensor {
     std::optional<F64> f64;
   };
 
-  static kernels::cuda::Elements elements_of(const Tensor& t) {
-    using kernels::cuda::Elements;
-    return t.dtype() == DType::f32    ? Elements::f32
-           : t.dtype() == DType::bf16 ? Elements::bf16
-                                      : Elements::f16;
+  /// The one 16-bit type of all that a launch works on.
+  static void join(std::optional<DType>& type, const char* formula, DType with) {
+    check(!type || *type == with, formula, ": gradients and copies of the weights are in both ", with,
+          " and ", type.value_or(with), "; one launch can have either");
+    type = with;
   }
   static int64_t gpu_chunks(const Entry& entry) {
     return (entry.shape.numel() + kernels::cuda::kUpdateChunk - 1) / kernels::cuda::kUpdateChunk;
@@ -270,6 +271,7 @@ class MultiTensor {
       bool any = false, sums = false;  // whether there is something to do
     };
     const auto plan = std::make_shared<Plan>();
+    std::optional<DType> half;
     int64_t chunks = 0;
     for (size_t i = 0; i < group.entries.size(); ++i) {
       const Entry& entry = group.entries[i];
@@ -277,7 +279,12 @@ class MultiTensor {
       if (!g.defined()) continue;
       cuda::UpdateRecord<U> record;
       record.p = p.data<float>(), record.n = p.numel();
-      record.g = g.raw(), record.of_g = elements_of(g);
+      record.g = g.raw(), record.narrow = is_half(g.dtype());
+      if (record.narrow) join(half, U::kName, g.dtype());
+      if (const Tensor copy = WeightCopies::follow(p); copy.defined()) {
+        record.copy = copy.raw();
+        join(half, U::kName, copy.dtype());
+      }
       for (size_t s = 0; s < group.slots.size(); ++s)
         if (!group.slots[s].scalar) record.state[s] = entry.state[s].data<float>();
       record.scalar = scalar_slot(group, i);
@@ -306,6 +313,7 @@ class MultiTensor {
     });
     const cuda::UpdateLaunch launch{.tensors = int32_t(n),
                                     .chunks = int32_t(chunks),
+                                    .f16 = half == DType::f16,
                                     .records = memory,
                                     .first = reinterpret_cast<const int32_t*>(memory + record_bytes),
                                     .partial = reinterpret_cast<double*>(memory + partial_sums_at(group)),

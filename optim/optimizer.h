@@ -72,8 +72,8 @@ class Optimizer {
   /// Whether an element's update depends on no other element, so that a tensor is updated as its pieces are.
   virtual bool by_element() const = 0;
   /// Whether step() reads gradients and changes parameters by formulas alone (MultiTensor), and nothing else
-  /// does. Then it takes gradients in 16 bits as they are (BackwardOptions::narrow). A class answers for
-  /// itself only: what derives from it may do more.
+  /// does. Then it takes gradients in 16 bits as they are (BackwardOptions::narrow), and keeps copies of the
+  /// weights fresh (WeightCopies::Follow). A class answers for itself only: what derives from it may do more.
   virtual bool by_formula() const { return false; }
   /// How many tensors of a parameter's size a step must move a second time, because norms of them come first.
   virtual int moved_again() const { return 0; }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <string>
@@ -398,6 +399,12 @@ TEST_CASE("any number of tensors, empty ones among them, at any address") {
   for (int64_t n : sizes)
     total += (n + 1 + 3) / 4 * 4 + 4, chunks += (n + cuda::kUpdateChunk - 1) / cuda::kUpdateChunk;
   for (const DType type : {DType::f32, DType::bf16, DType::f16}) {
+    const DType half = type == DType::f16 ? DType::f16 : DType::bf16;
+    const Tensor copies = Tensor::full({total}, 77, half, Device::cuda);
+    struct Copied {
+      int64_t from, to, n;
+    };
+    std::vector<Copied> copied;
     Tensor buffers[4], wanted[4];  // parameter, gradient, moments
     for (int b = 0; b < 4; ++b) {
       wanted[b] = golden::normals(concat("buffer", b), {total}, DType::f32);
@@ -414,10 +421,13 @@ TEST_CASE("any number of tensors, empty ones among them, at any address") {
       Record r;
       r.p = buffers[0].data<float>() + offset,
       r.g = static_cast<const char*>(buffers[1].raw()) + offset * size_of(type);
-      r.of_g = type == DType::f32    ? cuda::Elements::f32
-               : type == DType::bf16 ? cuda::Elements::bf16
-                                     : cuda::Elements::f16;
+      r.narrow = is_half(type);
       r.state[0] = buffers[2].data<float>() + offset, r.state[1] = buffers[3].data<float>() + offset;
+      if (j % 4 != 2) {  // from a place that is even or not, also where the rest is not
+        const int64_t to = offset - (j % 5 == 0 && offset > 0);
+        r.copy = static_cast<char*>(copies.raw()) + to * 2;
+        if (j != 20) copied.push_back({offset, to, sizes[j]});
+      }
       if (j == 20) r.p = nullptr;  // left out
       r.n = sizes[j], r.update = adam;
       records.push_back(r);
@@ -436,6 +446,7 @@ TEST_CASE("any number of tensors, empty ones among them, at any address") {
     kernels->update(
         {.tensors = int32_t(records.size()),
          .chunks = int32_t(chunks),
+         .f16 = half == DType::f16,
          .records = memory.raw(),
          .first = reinterpret_cast<const int32_t*>(static_cast<char*>(memory.raw()) + record_bytes)});
     for (int b = 0; b < 4; ++b) {
@@ -444,6 +455,11 @@ TEST_CASE("any number of tensors, empty ones among them, at any address") {
       // What lies between the tensors has its bits.
       if (WEFT_EMULATED) CHECK(different({{"", buffers[b]}}, {{"", wanted[b]}}) == "");
     }
+    const Tensor rounded = buffers[0].to(half), expected = Tensor::full({total}, 77, half);
+    const auto at_index = [](const Tensor& t, int64_t i) { return static_cast<char*>(t.raw()) + i * 2; };
+    for (const Copied& c : copied)
+      std::memcpy(at_index(expected, c.to), at_index(rounded, c.from), size_t(c.n) * 2);
+    CHECK(different({{"", copies.to(Device::cpu)}}, {{"", expected}}) == "");
   }
 }
 
@@ -516,6 +532,61 @@ bool infinite_at(int64_t t) { return t <= 2 || t == 6 || t == 7; }
 constexpr GradScalerOptions kQuick{.init_scale = 1024, .growth_interval = 3};
 
 }  // namespace
+
+namespace {
+
+#if WEFT_EMULATED
+uint64_t launches_of(const std::function<void()>& f) {
+  weft_emulator::reset_stats();
+  f();
+  return weft_emulator::stats().launches;
+}
+#else
+int launches_of(const std::function<void()>&) { return 0; }
+#endif
+
+/// A Module of a Model's parameters.
+struct Holder : Module {
+  explicit Holder(Model& model) {
+    for (Parameter& p : model.parameters) p.tensor = register_parameter(p.name, p.tensor);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("copies of the weights follow each update, left out or not") {
+  for (const DType dtype : {DType::bf16, DType::f16})
+    for (const NamedOptimizer& named : all_optimizers()) {
+      INFO(named.name, " in ", dtype);
+      Model gpu(Device::cuda), plain(Device::cuda);
+      const Holder holder(gpu);
+      const WeightCopies copies(holder, dtype);
+      const auto a = gpu.make(named), b = plain.make(named);
+      if (!a->by_formula()) continue;
+      GradScaler s(Device::cuda, kQuick), t(Device::cuda, kQuick);
+      copies.refresh();
+      for (int64_t step = 1; step <= 8; ++step) {
+        set_scaled(gpu, step, s.scale(), infinite_at(step));
+        set_scaled(plain, step, t.scale(), infinite_at(step));
+        {
+          const WeightCopies::Follow follow(copies);
+          s.step(*a);
+          if (WEFT_EMULATED) CHECK(launches_of([&] { follow.finish(); }) == 0);
+        }
+        t.step(*b);
+        s.update(), t.update();
+        const WeightCopies::Use use(copies, false);
+        for (const Parameter& p : gpu.parameters) {
+          const Tensor copy = WeightCopies::find(p.tensor, dtype);
+          CHECK(copy.defined() == (p.tensor.ndim() >= 2));
+          if (copy.defined())
+            CHECK(different({{"", copy.to(Device::cpu)}}, {{"", p.tensor.to(dtype).to(Device::cpu)}}) == "");
+        }
+      }
+      CHECK(different(gpu.all(*a), plain.all(*b)) == "");
+      CHECK_FALSE(WeightCopies::follow(gpu.parameters[2].tensor).defined());
+    }
+}
 
 TEST_CASE("GradScaler leaves out the steps that it leaves out on the CPU") {
   const test::ExactFloat exact;
@@ -596,6 +667,17 @@ TEST_CASE("captured steps with GradScaler and clipping are those done one by one
 }
 
 TEST_CASE("what does not fit on the GPU is refused with its name") {
+  {
+    Model gpu(Device::cuda);
+    Adam adam(gpu.parameters);
+    gpu.set_gradients(1);
+    const Holder holder(gpu);
+    const WeightCopies copies(holder, DType::bf16);
+    const WeightCopies::Follow follow(copies);
+    gpu.parameters[2].tensor.variable()->grad = gpu.parameters[2].tensor.grad().to(DType::f16);
+    CHECK_ERROR(adam.step(), "in both bf16 and f16");
+    CHECK(adam.steps() == 0);
+  }
   const Tensor p = Tensor::zeros({3}, DType::f32, Device::cuda).set_requires_grad(),
                q = Tensor::zeros({3}).set_requires_grad();
   CHECK_ERROR(Adam({{"p", p}, {"q", q}}), "parameter 'q' is on cpu but others are on cuda");

@@ -5,9 +5,15 @@
 
 #include <cmath>
 #include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
 
 #include "support/cuda_switches.h"
 #include "weft/weft.h"
+#if WEFT_EMULATED
+#include "weft_emulator.h"
+#endif
 
 using namespace weft;
 using training::Trainer;
@@ -148,9 +154,11 @@ struct Steps {
   Net net;
   std::unique_ptr<optim::Optimizer> optimizer;
   TensorBatches batches{data.x, data.y, {.batch_size = 8, .device = Device::cuda}};
+  training::TrainStepOptions options;
   std::optional<training::TrainStep> step;
 
-  explicit Steps(bool known = true, const training::TrainStepOptions& options = {.dtype = DType::bf16}) {
+  explicit Steps(bool known = true, const training::TrainStepOptions& how = {.dtype = DType::bf16})
+      : options(how) {
     manual_seed(4);
     net.load_state_dict(Net().state_dict());
     net.to(Device::cuda);
@@ -181,16 +189,105 @@ struct Steps {
 TEST_CASE("gradients that stay in 16 bits for the optimizer give the bits of those converted") {
   // The third has a limit that is never reached: what looks at gradients sees f32.
   Steps narrow, wide(false), clipped(true, {.dtype = DType::bf16, .clip_grad_norm = 1e30});
-  manual_seed(9);
-  narrow.run(10);
-  manual_seed(9);
-  wide.run(10);
-  manual_seed(9);
-  clipped.run(10);
-  CHECK(narrow.weights() == wide.weights());
-  CHECK(narrow.weights() == clipped.weights());
-  CHECK(narrow.step->captured());
-  CHECK(narrow.step->graph_nodes() == wide.step->graph_nodes() - 1);
+  for (Steps* s : {&narrow, &wide, &clipped}) {
+    manual_seed(9);
+    s->run(10);
+    CHECK(s->step->captured());
+    CHECK(s->weights() == narrow.weights());
+  }
+  CHECK(narrow.step->graph_nodes() == wide.step->graph_nodes() - 2);  // the weights' copies are the other
+}
+
+TEST_CASE("copies of weights that the update writes are fresh, whoever else changes weights") {
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    CAPTURE(dtype);
+    const training::TrainStepOptions options{.dtype = dtype};
+    // The second converts all weights in each step.
+    Steps following(true, options), converting(false, options);
+    const StateDict start = Steps(true, options).net.state_dict();
+    const auto both = [&](const std::function<void(Steps&)>& f) {
+      for (Steps* s : {&following, &converting}) {
+        manual_seed(5);
+        f(*s);
+        s->run(7);  // more than a turn of Lookahead
+      }
+      CHECK(following.weights() == converting.weights());
+    };
+    both([](Steps&) {});
+    CHECK(following.step->captured());
+    both([](Steps& s) { s.net.parameters()[0].tensor.fill(0.125); });
+    both([&](Steps& s) { s.net.load_state_dict(start); });
+    both([](Steps& s) {  // a graph of one's own
+      const Tensor w = s.net.head.parameters()[0].tensor;
+      const auto graph = kernels::cuda::capture([&] { w.fill(0.25); });
+      graph->launch();
+      s.run(2);
+      graph->launch();
+    });
+    both([](Steps& s) {  // another training of the same weights, in turns
+      optim::SGD sgd(s.net.parameters(), {.lr = 0.1});
+      TensorBatches batches(s.data.x, s.data.y, {.batch_size = 8, .device = Device::cuda});
+      training::TrainStep other(s.net, sgd,
+                                [](const Tensor& x, const Tensor& y) { return cross_entropy(x, y); },
+                                {.dtype = s.options.dtype});
+      batches.begin_epoch(0, 0);
+      for (int i = 0; i < 5; ++i) other(batches), s.run(1);
+      CHECK(other.captured());
+    });
+#if WEFT_EMULATED
+    const auto launches_of_step = [&] {
+      weft_emulator::reset_stats();
+      following.run(1);
+      return weft_emulator::stats().launches;
+    };
+    launches_of_step();
+    const uint64_t undisturbed = launches_of_step();
+    kernels::cuda::synchronize();  // might have been for a change
+    CHECK(launches_of_step() == undisturbed + (dtype == DType::bf16));
+    CHECK(launches_of_step() == undisturbed);
+#endif
+  }
+}
+
+TEST_CASE("weights that the step itself changes, and not by the optimizer") {
+  // As one encoder follows another: without gradients, in the optimizer's list all the same or not.
+  struct Drifting : Module {
+    Linear moving{*this, "moving", 6, 8};
+    Linear head{*this, "head", 8, 3};
+    Tensor forward(const Tensor& x) override {
+      Tensor h;
+      {
+        const NoGrad none;
+        const Tensor w = moving.parameters()[0].tensor;
+        h = moving(x);
+        w.copy_from(affine(w, 0.75, 0.125));
+      }
+      return head(h);
+    }
+  };
+  const Features data(48, 3);
+  for (const bool listed : {true, false}) {
+    std::vector<std::vector<float>> results;
+    for (const bool known : {true, false}) {
+      manual_seed(8);
+      Drifting net;
+      net.to(Device::cuda);
+      const auto list = listed ? net.parameters() : net.head.parameters();
+      std::unique_ptr<optim::Optimizer> optimizer = std::make_unique<optim::Ranger>(list);
+      if (!known) optimizer = std::make_unique<UnknownRanger>(list);
+      TensorBatches batches(data.x, data.y, {.batch_size = 4, .device = Device::cuda});
+      training::TrainStep step(net, *optimizer,
+                               [](const Tensor& x, const Tensor& y) { return cross_entropy(x, y); },
+                               {.dtype = DType::bf16});
+      batches.begin_epoch(0, 0);
+      for (int i = 0; i < 10; ++i) step(batches);
+      CHECK(step.captured());
+      results.emplace_back();
+      for (const Parameter& p : net.parameters())
+        for (float v : p.tensor.to_vector<float>()) results.back().push_back(v);
+    }
+    CHECK(results[0] == results[1]);
+  }
 }
 
 TEST_CASE("stopped after a step it goes on to the same bits") {

@@ -14,6 +14,8 @@ namespace weft::kernels::cuda {
 
 /// The stream that work goes to; makes it, and chooses the device, at the first call.
 cudaStream_t stream();
+/// The same for what is no work, an event: see work_count().
+cudaStream_t stream_for_event();
 /// 0, or 1 where that is the stream of run_beside(): what two streams can't share, libraries' workspaces, is
 /// there for each.
 int lane();

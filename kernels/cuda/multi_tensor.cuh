@@ -9,6 +9,11 @@ namespace weft::kernels::cuda {
 
 constexpr int kUpdateThreads = 256;
 using Quad = Pack<float, 4>;
+/// Blocks that a multiprocessor shall hold: as many as leave a thread registers for scalars and state.
+template <class U>
+constexpr int kUpdateBlocks = U::kSlots + int(sizeof(U) > 48) > 3   ? 2
+                              : U::kSlots + int(sizeof(U) > 36) > 2 ? 3
+                                                                    : 4;
 
 /// A block's chunk: elements [begin, begin + n) of tensor `tensor`.
 struct ChunkPlace {
@@ -91,28 +96,16 @@ struct ChunkState {
   }
 };
 
-/// A block's part of the gradient. T: float, or uint16_t for both 16-bit types.
+/// A block's part of the gradient.
 template <class T>
 struct ChunkGradient {
   const T* at;
-  Elements type;
 
   __device__ bool wide() const { return reinterpret_cast<uintptr_t>(at) % (4 * sizeof(T)) == 0; }
-  __device__ float value(T x) const {
-    if constexpr (sizeof(T) == 4) {
-      return x;
-    } else {
-      bf16 b;
-      f16 h;
-      b.bits = h.bits = x;
-      return type == Elements::bf16 ? float(b) : float(h);
-    }
-  }
-  __device__ float operator[](int i) const { return value(at[i]); }
+  __device__ float operator[](int i) const { return float(at[i]); }
   __device__ Quad quad(int i) const {
-    const Pack<T, 4> four = load<4>(at + i);
     Quad d;
-    for (int j = 0; j < 4; ++j) d.v[j] = value(four.v[j]);
+    to_floats(load<4>(at + i), d.v);
     return d;
   }
 };
@@ -122,19 +115,35 @@ struct NoGradient {
   __device__ float operator[](int) const { return 0; }
   __device__ Quad quad(int) const { return {}; }
 };
-/// Calls body(gradient) for the chunk that begins at `begin`.
-template <class U, class Body>
+/// Calls body(gradient) for the chunk that begins at `begin`. Half: what narrow ones are made of.
+template <class Half, class U, class Body>
 __device__ void with_gradient(const UpdateRecord<U>& record, int64_t begin, const Body& body) {
   if constexpr (!updates::reads_gradient<U>())
     body(NoGradient{});
-  else if (record.of_g == Elements::f32)
-    body(ChunkGradient<float>{static_cast<const float*>(record.g) + begin, record.of_g});
+  else if (record.narrow)
+    body(ChunkGradient<Half>{static_cast<const Half*>(record.g) + begin});
   else
-    body(ChunkGradient<uint16_t>{static_cast<const uint16_t*>(record.g) + begin, record.of_g});
+    body(ChunkGradient<float>{static_cast<const float*>(record.g) + begin});
 }
 
-template <class U>
-__global__ void __launch_bounds__(kUpdateThreads, U::kSlots > 3 ? 2 : 3) update_kernel(UpdateLaunch launch) {
+/// A block's part of the parameter's copy in 16 bits, if there is one.
+template <class Half>
+struct ChunkCopy {
+  Half* at;
+
+  template <class U>
+  __device__ ChunkCopy(const UpdateRecord<U>& record, int64_t begin)
+      : at(record.copy ? static_cast<Half*>(record.copy) + begin : nullptr) {}
+  __device__ bool wide() const { return reinterpret_cast<uintptr_t>(at) % (4 * sizeof(Half)) == 0; }
+  /// The elements from i on.
+  template <int V>
+  __device__ void set(int i, const float (&values)[V]) const {
+    if (at) store(at + i, from_floats<Half>(values));
+  }
+};
+
+template <class U, class Half>
+__global__ void __launch_bounds__(kUpdateThreads, kUpdateBlocks<U>) update_kernel(UpdateLaunch launch) {
   wait_for_earlier();
   if (launch.skip && *launch.skip != 0) return;
   const ChunkPlace place = find_chunk(launch.tensors, launch.first);
@@ -143,10 +152,11 @@ __global__ void __launch_bounds__(kUpdateThreads, U::kSlots > 3 ? 2 : 3) update_
   const U u = record.update;
   const int n = chunk_size(record.n, place.begin);
   float* p = record.p + place.begin;
+  const ChunkCopy<Half> copy(record, place.begin);
   ChunkState<U> state(record, place.begin);
-  with_gradient(record, place.begin, [&](const auto& g) {
+  with_gradient<Half>(record, place.begin, [&](const auto& g) {
     int done = 0;
-    if (wide(p) && g.wide() && state.wide()) {
+    if (wide(p) && g.wide() && copy.wide() && state.wide()) {
       done = n / 4 * 4;
       for (int i = int(threadIdx.x) * 4; i < done; i += kUpdateThreads * 4) {
         Quad w = load<4>(p + i);
@@ -155,15 +165,18 @@ __global__ void __launch_bounds__(kUpdateThreads, U::kSlots > 3 ? 2 : 3) update_
         for (int j = 0; j < 4; ++j)
           updates::with_slots<U>(state.quads, [&](auto&... s) { u(w.v[j], d.v[j], s.v[j]...); });
         store(p + i, w);
+        copy.set(i, w.v);
         if constexpr (updates::writes_state<U>()) state.store_quads(i);
       }
     }
-    for (int i = done + int(threadIdx.x); i < n; i += kUpdateThreads)
+    for (int i = done + int(threadIdx.x); i < n; i += kUpdateThreads) {
       updates::with_slots<U>(state.at, [&](auto*... s) { u(p[i], g[i], s[i]...); });
+      copy.set(i, {p[i]});
+    }
   });
 }
 
-template <class U>
+template <class U, class Half>
 __global__ void __launch_bounds__(kUpdateThreads, 3) sums_kernel(UpdateLaunch launch) {
   wait_for_earlier();
   constexpr int kSums = updates::sums_of<U>();
@@ -186,7 +199,7 @@ __global__ void __launch_bounds__(kUpdateThreads, 3) sums_kernel(UpdateLaunch la
     updates::first_pass(u, w, d, terms, s...);
     for (int k = 0; k < kSums; ++k) sums[k] += double(terms[k]) * double(terms[k]);
   };
-  with_gradient(record, place.begin, [&](const auto& g) {
+  with_gradient<Half>(record, place.begin, [&](const auto& g) {
     int done = 0;
     if (wide(p) && g.wide() && state.wide()) {
       done = n / 4 * 4;
@@ -220,10 +233,12 @@ constexpr UpdateKernels update_kernels() {
   UpdateKernels kernels{};
   if constexpr (updates::sums_of<U>() > 0)
     kernels.sums = [](const UpdateLaunch& l) {
-      if (l.chunks > 0) launch_early(sums_kernel<U>, unsigned(l.chunks), kUpdateThreads, l);
+      const auto kernel = l.f16 ? sums_kernel<U, f16> : sums_kernel<U, bf16>;
+      if (l.chunks > 0) launch_early(kernel, unsigned(l.chunks), kUpdateThreads, l);
     };
   kernels.update = [](const UpdateLaunch& l) {
-    if (l.chunks > 0) launch_early(update_kernel<U>, unsigned(l.chunks), kUpdateThreads, l);
+    const auto kernel = l.f16 ? update_kernel<U, f16> : update_kernel<U, bf16>;
+    if (l.chunks > 0) launch_early(kernel, unsigned(l.chunks), kUpdateThreads, l);
   };
   return kernels;
 }

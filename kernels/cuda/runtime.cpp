@@ -101,6 +101,7 @@ struct Runtime {
   // or the GPU would have to end its step before the CPU can prepare the next one.
   Staging small{64, kSmallUpload}, large{4, kStagingLimit};
   Graph::Impl* recording = nullptr;  // the capture under way
+  std::atomic<int64_t> asked = 0;    // for a stream to give work to
   // Work beside: what was started, what the first lane waits for; the ends of the latest.
   int64_t started = 0, awaited = 0;
   cudaEvent_t fork = nullptr, ends[kEnds] = {};
@@ -154,6 +155,7 @@ Runtime& runtime() {
 
 void upload_from(const void* from, void* to, int64_t bytes) {
   Runtime& r = runtime();
+  ++r.asked;
   check(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyHostToDevice, r.stream), "cudaMemcpyAsync");
   r.staging(bytes).passed(r.stream);
 }
@@ -194,10 +196,15 @@ void use_device(int index) {
   wanted_device = index;
 }
 
-cudaStream_t stream() {
+cudaStream_t stream_for_event() {
   const Runtime& r = runtime();
   return r.lanes[r.lane].stream;
 }
+cudaStream_t stream() {
+  ++runtime().asked;
+  return stream_for_event();
+}
+int64_t work_count() { return runtime().asked; }
 int lane() { return runtime().lane; }
 FirstLane::FirstLane() : before_(std::exchange(runtime().lane, 0)) {}
 FirstLane::~FirstLane() { runtime().lane = before_; }

@@ -51,7 +51,7 @@ Timer::~Timer() = default;
 void Timer::mark() {
   Impl& t = *impl_;
   if (t.marks == t.events.size()) check(cudaEventCreate(&t.events.emplace_back().handle), "cudaEventCreate");
-  check(cudaEventRecord(t.events[t.marks].handle, stream()), "cudaEventRecord");
+  check(cudaEventRecord(t.events[t.marks].handle, stream_for_event()), "cudaEventRecord");
   ++t.marks;
 }
 

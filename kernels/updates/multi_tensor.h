@@ -14,28 +14,27 @@ namespace weft::kernels::cuda {
 /// times, so that it is not left half idle at the end.
 constexpr int64_t kUpdateChunk = 4096;
 
-/// What a tensor is made of that an update reads or writes beside f32.
-enum class Elements : uint8_t { f32, bf16, f16 };
-
 /// A tensor's place, and the update to run on it: U is the struct of a formula (update.h) for float.
 template <class U>
 struct alignas(16) UpdateRecord {
   float* p = nullptr;       // null: this tensor is left as it is
-  const void* g = nullptr;  // gradient, of elements `of_g`
+  const void* g = nullptr;  // gradient: floats, or 16-bit numbers where `narrow`
+  void* copy = nullptr;     // in 16 bits; where given it is written whenever p is
   float* state[updates::kMaxSlots] = {};
   double* scalar = nullptr;
   int64_t n = 0;
   uint32_t arrived = 0;  // blocks that have added their sums
-  Elements of_g = Elements::f32;
+  bool narrow = false;
   U update{};
 };
 /// No record is larger.
 constexpr int64_t kMaxRecordBytes = 256;
 
-/// What a launch works on, all but the first two in the GPU's memory.
+/// What a launch works on, all but the first three in the GPU's memory.
 struct UpdateLaunch {
   int32_t tensors = 0;
   int32_t chunks = 0;              ///< of all tensors
+  bool f16 = false;                ///< whether the 16-bit numbers are f16, and not bf16
   void* records = nullptr;         ///< UpdateRecord<U>[tensors]
   const int32_t* first = nullptr;  ///< [tensors]: the number of chunks of the tensors before this one
   double* partial = nullptr;       ///< [chunks][kMaxSums], only where sums are needed

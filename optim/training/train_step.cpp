@@ -73,11 +73,18 @@ std::vector<Tensor> TrainStep::narrow() const {
   return parameters;
 }
 
+/// Whether the update writes the copies of the weights, so that the step needs not begin with converting
+/// them. Only in captured steps: eager ones would find that the GPU has had other work since. Not where the
+/// update may be left out.
+bool TrainStep::follows() const {
+  return copies_ && !scaler_ && kernels::cuda::capturing() && optimizer_.by_formula();
+}
+
 /// Adds the gradients of the batch's loss times `share`. False, and then nothing was added, where the loss is
 /// seen not to be finite.
 bool TrainStep::add_gradients(const DeviceBatch& batch, double share) {
   std::optional<WeightCopies::Use> use;
-  if (copies_) use.emplace(*copies_);
+  if (copies_) use.emplace(*copies_, !follows());
   Tape tape;
   Tensor prediction = module_(input_of(batch.x, options_.dtype));
   if (is_half(prediction.dtype())) prediction = cast(prediction, DType::f32);
@@ -107,12 +114,15 @@ void TrainStep::work(const DeviceBatch& batch) {
     if (scaler_) scaler_->unscale_(optimizer_);
     optim::clip_grad_norm_async_(optimizer_.parameters(), options_.clip_grad_norm);
   }
+  std::optional<WeightCopies::Follow> follow;
+  if (follows()) follow.emplace(*copies_);
   if (scaler_) {
     scaler_->step(optimizer_);
     scaler_->update();
   } else {
     optimizer_.step();
   }
+  if (follow) follow->finish();
   optimizer_.zero_grad();
 }
 
@@ -130,10 +140,16 @@ bool TrainStep::operator()(Batches& batches) {
       work(*batches.next());
       return true;
     }
-    graph_ = kernels::cuda::capture([&] { work(*batches.next()); });
+    graph_ = kernels::cuda::capture([&] {
+      follows_ = follows();
+      work(*batches.next());
+    });
   }
+  // What the graph's own update has written is good as long as nobody has done anything else on the GPU.
+  if (follows_ && kernels::cuda::work_count() != work_count_) copies_->refresh();
   batches.feed();
   graph_->launch();
+  work_count_ = kernels::cuda::work_count();
   return true;
 }
 

@@ -68,6 +68,7 @@ class TrainStep {
  private:
   void work(const DeviceBatch& batch);
   std::vector<Tensor> narrow() const;
+  bool follows() const;
   bool add_gradients(const DeviceBatch& batch, double share);
   void add_totals(const Tensor& prediction, const Tensor& y, const Tensor& loss);
 
@@ -83,6 +84,8 @@ class TrainStep {
   MemoryPool pool_;
   int64_t eager_steps_ = 0;  // on full batches
   std::unique_ptr<kernels::cuda::Graph> graph_;
+  bool follows_ = false;     // the graph: its update writes copies_
+  int64_t work_count_ = -1;  // of the GPU, after the graph's last launch
 };
 
 }  // namespace weft::training
