@@ -77,32 +77,26 @@ __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
   wait_for_earlier();
   const Place<V> at(t);
   float shift[V] = {}, sum[V] = {}, squares[V] = {};
-  bool first = true;
-  for_rows<8>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>, auto n) {
-    Pack<T, V> rows[U];
+  if (at.count > 0) {
+    to_floats(load<V>(x + at.first), shift);
 #pragma unroll
-    for (int u = 0; u < U; ++u)
-      if (u < n) rows[u] = load<V>(x + offset + u * at.step);
-    if (first) {
-      to_floats(rows[0], shift);
+    for (int j = 0; j < V; ++j)
+      if (shift[j] - shift[j] != 0) shift[j] = 0;  // not finite
+  }
+  constexpr int kAhead = 8;
+  Held<T, V> rows[kAhead];
+  for_rows_ahead<kAhead>(
+      at.count, at.first, at.step, [&](int u, int64_t offset) { rows[u] = Held<T, V>::from(x + offset); },
+      [&](int u, int64_t) {
+        float v[V];
+        rows[u].get(v);
 #pragma unroll
-      for (int j = 0; j < V; ++j)
-        if (shift[j] - shift[j] != 0) shift[j] = 0;  // not finite
-      first = false;
-    }
-#pragma unroll
-    for (int u = 0; u < U; ++u) {
-      if (u >= n) break;
-      float v[V];
-      to_floats(rows[u], v);
-#pragma unroll
-      for (int j = 0; j < V; ++j) {
-        const float d = v[j] - shift[j];
-        sum[j] += d;
-        squares[j] = fmaf(d, d, squares[j]);
-      }
-    }
-  });
+        for (int j = 0; j < V; ++j) {
+          const float d = v[j] - shift[j];
+          sum[j] += d;
+          squares[j] = fmaf(d, d, squares[j]);
+        }
+      });
   const float n = float(at.count);
   if (at.count > 0) {
     const float per_row = 1 / n;

@@ -139,42 +139,39 @@ __device__ inline void sum_rows(A act, const Place<V>& at, const BatchNormArgs<T
     for (int j = 0; j < V; ++j) scale[j] *= invstd[j];
   }
   const ChannelActivations<A, V> f(act, a, at.channel);
-  constexpr int hot = R == Residual::none ? 3 : 2;
-  for_rows<kAtOnce<A, T, V, hot>>(at.count, at.first, at.step, [&]<int U>(int64_t offset, Rows<U>, auto n) {
-    Pack<T, V> rows[U], grads[U], residual[U];
+  constexpr int kAhead = kAtOnce < A, T, V, R == Residual::none ? 3 : 2 > ;
+  using Row = Held<T, V>;
+  Row rows[kAhead], grads[kAhead], residual[kAhead]{};
+  for_rows_ahead<kAhead>(
+      at.count, at.first, at.step,
+      [&](int u, int64_t offset) {
+        rows[u] = Row::from(a.x + offset);
+        grads[u] = Row::from(dy + offset);
+        if (adds_residual<R>(a)) residual[u] = Row::from(a.residual + offset);
+      },
+      [&](int u, int64_t offset) {
+        float v[V], gs[V], r[V];
+        rows[u].get(v);
+        grads[u].get(gs);
+        if (adds_residual<R>(a)) residual[u].get(r);
 #pragma unroll
-    for (int u = 0; u < U; ++u) {
-      if (u >= n) break;
-      rows[u] = load<V>(a.x + offset + u * at.step);
-      grads[u] = load<V>(dy + offset + u * at.step);
-      if (adds_residual<R>(a)) residual[u] = load<V>(a.residual + offset + u * at.step);
-    }
+        for (int j = 0; j < V; ++j) {
+          const float d = v[j] - mean[j];
+          float z = fmaf(d, scale[j], bias[j]);
+          if (adds_residual<R>(a)) z += r[j];
+          if constexpr (kLearnedCount < A >> 0) {
+            float slopes[kLearnedCount<A>];
+            f[j].gradients(z, slopes);
 #pragma unroll
-    for (int u = 0; u < U; ++u) {
-      if (u >= n) break;
-      float v[V], gs[V], r[V];
-      to_floats(rows[u], v);
-      to_floats(grads[u], gs);
-      if (adds_residual<R>(a)) to_floats(residual[u], r);
-#pragma unroll
-      for (int j = 0; j < V; ++j) {
-        const float d = v[j] - mean[j];
-        float z = fmaf(d, scale[j], bias[j]);
-        if (adds_residual<R>(a)) z += r[j];
-        if constexpr (kLearnedCount < A >> 0) {
-          float slopes[kLearnedCount<A>];
-          f[j].gradients(z, slopes);
-#pragma unroll
-          for (int k = 0; k < kLearnedCount<A>; ++k) sums[2 + k][j] = fmaf(gs[j], slopes[k], sums[2 + k][j]);
+            for (int k = 0; k < kLearnedCount<A>; ++k)
+              sums[2 + k][j] = fmaf(gs[j], slopes[k], sums[2 + k][j]);
+          }
+          gs[j] *= f[j].derivative(z);
+          sums[1][j] += gs[j];
+          sums[0][j] = fmaf(gs[j], d, sums[0][j]);
         }
-        gs[j] *= f[j].derivative(z);
-        sums[1][j] += gs[j];
-        sums[0][j] = fmaf(gs[j], d, sums[0][j]);
-      }
-      if (R == Residual::some || (R == Residual::perhaps && g))
-        store(g + offset + u * at.step, from_floats<T>(gs));
-    }
-  });
+        if (R == Residual::some || (R == Residual::perhaps && g)) store(g + offset, from_floats<T>(gs));
+      });
 }
 
 /// dx = scale g + slope x + offset, where slope and offset are what goes through the batch's statistics.

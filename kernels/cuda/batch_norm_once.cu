@@ -14,32 +14,6 @@ constexpr int kForwardThreads = 512, kForwardRows = 16, kBackwardThreads = 256, 
 constexpr int kMaxCluster = 8;
 constexpr int kResidualRows = 4;  // rows of a residual
 
-/// 8 neighbouring elements of 16 bits as they came from memory: in this form the compiler keeps them in 4
-/// registers.
-template <class T>
-struct alignas(16) Held {
-  static constexpr int V = kWide<T>;
-  uint32_t pairs[V / 2];
-
-  static __device__ Held from(const T* p) { return *reinterpret_cast<const Held*>(p); }
-  __device__ void store(T* p) const { *reinterpret_cast<Held*>(p) = *this; }
-  __device__ void get(int k, float (&to)[2]) const {
-    if constexpr (std::is_same_v<T, bf16>) {
-      to[0] = std::bit_cast<float>(pairs[k] << 16);
-      to[1] = std::bit_cast<float>(pairs[k] & 0xffff0000u);
-    } else {
-      to[0] = float(std::bit_cast<T>(uint16_t(pairs[k])));
-      to[1] = float(std::bit_cast<T>(uint16_t(pairs[k] >> 16)));
-    }
-  }
-  __device__ void set(int k, const float (&from)[2]) {
-    if constexpr (kPairs<T, V>)
-      pairs[k] = round_pair<T>(from[0], from[1]);
-    else
-      pairs[k] = uint32_t(T(from[0]).bits) | uint32_t(T(from[1]).bits) << 16;
-  }
-};
-
 constexpr int kMaxLanes = 4, kColumns = kMaxLanes * 8;  // channels of a block at most
 
 /// What the warps of a block have: the sum of a channel is that of a column.
@@ -86,10 +60,10 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
   wait_for_earlier();
   const Place<V> at(t);
   const int count = int(at.count), column = int(threadIdx.x);
-  Held<T> rows[kForwardRows];
+  Held<T, kWide<T>> rows[kForwardRows];
 #pragma unroll
   for (int i = 0; i < kForwardRows; ++i)
-    if (i < count) rows[i] = Held<T>::from(a.x + at.first + i * at.step);
+    if (i < count) rows[i] = Held<T, kWide<T>>::from(a.x + at.first + i * at.step);
   const int64_t channel = int64_t(blockIdx.x) * t.lanes * V + column;
   const bool writes = column < t.lanes * V;
   float weight = 0, bias = 0;
@@ -140,11 +114,12 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
   cluster_wait();  // all have begun
   if (writes) parts.hand_out(column, scales[column], add_warps<kForwardThreads>(column, room[1]));
   cluster_arrive();
-  Held<T> residual[kResidualRows];
+  Held<T, kWide<T>> residual[kResidualRows];
   const auto load_residual = [&](int from) {
 #pragma unroll
     for (int u = 0; u < kResidualRows; ++u)
-      if (from + u < count) residual[u] = Held<T>::from(a.residual + at.first + (from + u) * at.step);
+      if (from + u < count)
+        residual[u] = Held<T, kWide<T>>::from(a.residual + at.first + (from + u) * at.step);
   };
   if (R == Residual::some) load_residual(0);
   cluster_wait();
@@ -209,19 +184,19 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
   wait_for_earlier();
   const Place<V> at(t);
   const int count = int(at.count), column = int(threadIdx.x);
-  Held<T> rows[kBackwardRows], grads[kBackwardRows];
+  Held<T, kWide<T>> rows[kBackwardRows], grads[kBackwardRows];
 #pragma unroll
   for (int i = 0; i < kBackwardRows; ++i)
     if (i < count) {
-      rows[i] = Held<T>::from(a.x + at.first + i * at.step);
-      grads[i] = Held<T>::from(dy + at.first + i * at.step);
+      rows[i] = Held<T, kWide<T>>::from(a.x + at.first + i * at.step);
+      grads[i] = Held<T, kWide<T>>::from(dy + at.first + i * at.step);
     }
   const int64_t channel = int64_t(blockIdx.x) * t.lanes * V + column;
   const bool writes = column < t.lanes * V;
   // The sums are of g and of g (x - center), where center is the mean as T rounds it: of those two fit into a
   // register.
   float scale[V], shift[V];
-  Held<T> center;
+  Held<T, kWide<T>> center;
   {
     float invstd[V], mean[V];
     load_floats(a.mean + at.channel, mean);
@@ -244,11 +219,12 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
 #pragma unroll
   for (int from = 0; from < kBackwardRows; from += kResidualRows) {
     if (from >= count) break;
-    Held<T> residual[kResidualRows];
+    Held<T, kWide<T>> residual[kResidualRows];
     if (R == Residual::some)
 #pragma unroll
       for (int u = 0; u < kResidualRows; ++u)
-        if (from + u < count) residual[u] = Held<T>::from(a.residual + at.first + (from + u) * at.step);
+        if (from + u < count)
+          residual[u] = Held<T, kWide<T>>::from(a.residual + at.first + (from + u) * at.step);
 #pragma unroll
     for (int u = 0; u < kResidualRows; ++u) {
       const int i = from + u;

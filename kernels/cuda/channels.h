@@ -78,6 +78,27 @@ __device__ inline void for_rows(int64_t count, int64_t offset, int64_t step, F&&
   if (U > 1 && count > 0) f(offset, Rows<U>{}, int(count));
 }
 
+/// The same one by one, with the U - 1 rows behind each on their way: load(u, offset) puts a row into place
+/// u, and use(u, offset) takes it from there.
+template <int U, class Load, class Use>
+__device__ inline void for_rows_ahead(int64_t count, int64_t offset, int64_t step, Load&& load, Use&& use) {
+  const int rows = int(count);
+  int64_t ahead = offset;
+#pragma unroll
+  for (int u = 0; u < U; ++u, ahead += step)
+    if (u < rows) load(u, ahead);
+  for (int row = 0; row < rows; row += U) {
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      if (row + u >= rows) break;
+      use(u, offset);
+      if (row + u + U < rows) load(u, ahead);
+      offset += step;
+      ahead += step;
+    }
+  }
+}
+
 // 128 bytes side by side, as a rule, which are a whole line: the partial results of a slice are read by one
 // block alone, while the others have nothing left to do, so a slice must not be wide. Few rows are read by
 // one block alone, 32 bytes side by side, in less time than several take to come together: up to 1024 rows,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <initializer_list>
 #include <type_traits>
 
@@ -81,6 +82,49 @@ __device__ inline Pack<T, V> from_floats(const float (&from)[V]) {
   }
   return to;
 }
+
+/// V neighbouring elements as they came from memory, for who has them in hand for long.
+template <class T, int V>
+struct Held {
+  Pack<T, V> pack;
+
+  static __device__ Held from(const T* p) { return {load<V>(p)}; }
+  __device__ void store(T* p) const { cuda::store(p, pack); }
+  __device__ void get(float (&to)[V]) const { to_floats(pack, to); }
+};
+/// Two of 16 bits in a register: as a Pack the compiler spreads them over two.
+template <class T, int V>
+requires(sizeof(T) == 2 && V % 2 == 0) struct alignas(2 * V) Held<T, V> {
+  uint32_t pairs[V / 2];
+
+  static __device__ Held from(const T* p) { return *reinterpret_cast<const Held*>(p); }
+  __device__ void store(T* p) const { *reinterpret_cast<Held*>(p) = *this; }
+  __device__ void get(float (&to)[V]) const {
+#pragma unroll
+    for (int k = 0; k < V / 2; ++k) {
+      float two[2];
+      get(k, two);
+      to[2 * k] = two[0];
+      to[2 * k + 1] = two[1];
+    }
+  }
+  /// The pair of number k.
+  __device__ void get(int k, float (&to)[2]) const {
+    if constexpr (std::is_same_v<T, bf16>) {
+      to[0] = std::bit_cast<float>(pairs[k] << 16);
+      to[1] = std::bit_cast<float>(pairs[k] & 0xffff0000u);
+    } else {
+      to[0] = float(std::bit_cast<T>(uint16_t(pairs[k])));
+      to[1] = float(std::bit_cast<T>(uint16_t(pairs[k] >> 16)));
+    }
+  }
+  __device__ void set(int k, const float (&from)[2]) {
+    if constexpr (kPairs<T, V>)
+      pairs[k] = round_pair<T>(from[0], from[1]);
+    else
+      pairs[k] = uint32_t(T(from[0]).bits) | uint32_t(T(from[1]).bits) << 16;
+  }
+};
 
 /// V floats, in loads of up to four.
 template <int V>
