@@ -77,8 +77,9 @@ bool deterministic();
 void set_deterministic(bool on);
 
 /// Whether the first convolution of each shape and pass measures the algorithms that cuDNN proposes and keeps
-/// the fastest, instead of the first. Default: on. Nothing is measured within a capture or where
-/// deterministic(), because the choice may differ from run to run.
+/// the fastest, instead of the first, and the first matrix product of each shape, from 2^20 multiply-adds on,
+/// those of cuBLASLt. Default: on. Nothing is measured within a capture or where deterministic(), because the
+/// choice may differ from run to run.
 bool conv_autotune();
 void set_conv_autotune(bool on);
 /// The folder in which measured choices are kept for later runs; empty, the default: none.

@@ -652,6 +652,25 @@ TEST_CASE("the switches keep what they are set to") {
   cuda::set_plan_cache_folder("");
 }
 
+TEST_CASE_TEMPLATE("products large enough to be measured", T, float, bf16, f16) {
+  const test::ExactFloat exact;
+  const GemmParams p{.m = 130, .n = 136, .k = 144, .transpose_b = true, .lda = 144, .ldb = 144, .ldc = 136};
+  const std::vector<T> a = uniform<T>(p.m * p.k), b = uniform<T>(p.n * p.k), c = uniform<T>(p.m * p.n);
+  const Array<T> A(a), B(b), C(c), D(poison<T>(p.m * p.n));
+  GemmParams sum = p;
+  sum.accumulate = true;
+  std::vector<double> product(c.size()), with_c = wide(c), twice;
+  reference<double>().gemm(p, wide(a).data(), wide(b).data(), product.data());
+  reference<double>().gemm(sum, wide(a).data(), wide(b).data(), with_c.data());
+  cuda::table<T>().gemm(p, A.data(), B.data(), D.data());
+  CHECK(distance(D.values(), product) < kTolerance<T>);
+  cuda::table<T>().gemm_add(p, A.data(), B.data(), C.data(), D.data());
+  CHECK(distance(D.values(), with_c) < kTolerance<T>);
+  cuda::table<T>().gemm(sum, A.data(), B.data(),
+                        C.data());  // in place: added once, however often it was tried
+  CHECK(distance(C.values(), with_c) < kTolerance<T>);
+}
+
 #if !WEFT_EMULATED
 TEST_CASE("choices go to the folder, and a damaged file does no harm") {
   const fs::path folder = fs::temp_directory_path() / ("weft_choices_" + std::to_string(generator()()));
@@ -764,6 +783,40 @@ TEST_CASE_TEMPLATE("the product of patches comes from the folder", T, bf16, f16)
   CHECK(files() == 4);  // nothing else was chosen
   CHECK(distance(c.Y.values(), c.y(false)) < kTolerance<T>);
   CHECK(distance(c.DW.values(), c.dw()) < kTolerance<T>);
+  cuda::set_plan_cache_folder("");
+  fs::remove_all(folder);
+}
+
+TEST_CASE("a measured product comes from the folder, and a damaged file does no harm") {
+  const fs::path folder = fs::temp_directory_path() / ("weft_products_" + std::to_string(generator()()));
+  cuda::set_plan_cache_folder(folder.string());
+  const auto correct = [](int64_t m) {
+    const GemmParams p{.m = m, .n = 152, .k = 160, .lda = 160, .ldb = 152, .ldc = 152};
+    const std::vector<bf16> a = uniform<bf16>(p.m * p.k), b = uniform<bf16>(p.k * p.n);
+    const Array<bf16> A(a), B(b), C(poison<bf16>(p.m * p.n));
+    std::vector<double> expected(size_t(p.m * p.n));
+    reference<double>().gemm(p, wide(a).data(), wide(b).data(), expected.data());
+    cuda::table<bf16>().gemm(p, A.data(), B.data(), C.data());
+    return distance(C.values(), expected) < kTolerance<bf16>;
+  };
+  CHECK(correct(141));
+  REQUIRE(keys_in(folder).size() == 1);
+  const std::string key = keys_in(folder)[0];
+  REQUIRE(key.starts_with("product 141 "));
+  const auto algorithm = cuda::read_plan(folder.string(), key);
+  REQUIRE(algorithm);
+  const auto write = [&](const std::string& m, const std::string& text) {
+    std::string other = key;
+    REQUIRE(cuda::write_plan(folder.string(), other.replace(other.find("141"), 3, m), text));
+  };
+  write("142", *algorithm);
+  write("143", "of no use");
+  write("144", std::string(algorithm->size(), 'f'));
+  for (const int64_t m : {142, 143, 144}) {
+    CAPTURE(m);
+    CHECK(correct(m));
+  }
+  CHECK(keys_in(folder).size() == 4);
   cuda::set_plan_cache_folder("");
   fs::remove_all(folder);
 }

@@ -3,13 +3,22 @@
 #include <cublasLt.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <iterator>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/families.h"
+#include "weft/kernels/cuda/plan_cache.h"
+#include "weft/kernels/cuda/timing.h"
 
 namespace weft::kernels::cuda {
 namespace {
@@ -22,6 +31,8 @@ void check(cublasStatus_t status, const char* call) {
 
 constexpr size_t kWorkspace = size_t{32} << 20;  // what cuBLAS itself takes on sm_90
 constexpr int64_t kMaxBatch = 65535;             // a limit of grids in y and z
+constexpr int kMaxCandidates = 10;
+constexpr int64_t kMeasured = int64_t{1} << 20;  // multiply-adds from which on candidates are measured
 
 template <class T>
 constexpr cudaDataType_t kDataType = std::is_same_v<T, float>  ? CUDA_R_32F
@@ -31,7 +42,7 @@ constexpr cudaDataType_t kDataType = std::is_same_v<T, float>  ? CUDA_R_32F
 struct Key {
   GemmParams p;
   cudaDataType_t type;
-  bool tf32;
+  bool tf32, deterministic;
   uint32_t align_a, align_b, align_c;
 
   bool operator==(const Key& o) const {
@@ -39,14 +50,25 @@ struct Key {
            p.transpose_b == o.p.transpose_b && p.accumulate == o.p.accumulate && p.lda == o.p.lda &&
            p.ldb == o.p.ldb && p.ldc == o.p.ldc && p.batch == o.p.batch && p.stride_a == o.p.stride_a &&
            p.stride_b == o.p.stride_b && p.stride_c == o.p.stride_c && type == o.type && tf32 == o.tf32 &&
-           align_a == o.align_a && align_b == o.align_b && align_c == o.align_c;
+           deterministic == o.deterministic && align_a == o.align_a && align_b == o.align_b &&
+           align_c == o.align_c;
+  }
+  /// All that an algorithm depends on.
+  std::string text() const {
+    std::string out = "product";
+    for (const int64_t v :
+         {p.m, p.n, p.k, int64_t(p.transpose_a), int64_t(p.transpose_b), int64_t(p.accumulate), p.lda, p.ldb,
+          p.ldc, p.batch, p.stride_a, p.stride_b, p.stride_c, int64_t(type), int64_t(tf32), int64_t(align_a),
+          int64_t(align_b), int64_t(align_c)})
+      out += " " + std::to_string(v);
+    return out;
   }
 };
 struct KeyHash {
   size_t operator()(const Key& key) const {
     const GemmParams& p = key.p;
     size_t h = size_t(key.type) * 16 + size_t(key.tf32) * 8 + size_t(p.transpose_a) * 4 +
-               size_t(p.transpose_b) * 2 + size_t(p.accumulate);
+               size_t(p.transpose_b) * 2 + size_t(p.accumulate) + size_t(key.deterministic) * 32;
     for (const int64_t v : {p.m, p.n, p.k, p.lda, p.ldb, p.ldc, p.batch, p.stride_a, p.stride_b, p.stride_c,
                             int64_t(key.align_a), int64_t(key.align_b), int64_t(key.align_c)})
       h = (h ^ size_t(v)) * 0x9e3779b97f4a7c15u + (h >> 29);
@@ -54,11 +76,17 @@ struct KeyHash {
   }
 };
 
+struct Algorithm {
+  cublasLtMatmulAlgo_t algorithm{};
+  bool measured = false;  // or just cuBLASLt's first
+};
+
 struct Library {
   std::mutex mutex;
   cublasLtHandle_t handle = nullptr;
   void* workspace[kLanes] = {};
-  std::unordered_map<Key, cublasLtMatmulAlgo_t, KeyHash> algorithms;
+  std::string machine;  // what algorithms depend on besides their key
+  std::unordered_map<Key, Algorithm, KeyHash> algorithms;
 };
 
 // Never destroyed: at the end of the process CUDA may be gone before it.
@@ -67,6 +95,7 @@ Library& library() {
     stream();  // chooses the device
     auto* l = new Library;
     check(cublasLtCreate(&l->handle), "cublasLtCreate");
+    l->machine = "cublasLt " + std::to_string(cublasLtGetVersion()) + " on " + device_info().name;
     for (void*& workspace : l->workspace) {
       workspace = allocate(int64_t(kWorkspace));
       if (!workspace) throw Error("gemm: 32 MiB of the GPU for cuBLASLt could not be had");
@@ -97,65 +126,156 @@ cublasLtMatrixLayoutOpaque_t layout(cudaDataType_t type, int64_t rows, int64_t c
   return l;
 }
 
-cublasLtMatmulAlgo_t find_algorithm(Library& l, const Key& key, cublasLtMatmulDescOpaque_t& operation,
-                                    cublasLtMatrixLayoutOpaque_t& b, cublasLtMatrixLayoutOpaque_t& a,
-                                    cublasLtMatrixLayoutOpaque_t& c) {
-  const auto known = l.algorithms.find(key);
-  if (known != l.algorithms.end()) return known->second;
+/// A product as cuBLASLt is asked for it: d = b a (+ c), by columns.
+struct Product {
+  const Key& key;
+  cublasLtMatmulDescOpaque_t operation;
+  cublasLtMatrixLayoutOpaque_t b, a, c;
 
-  cublasLtMatmulPreferenceOpaque_t preference;
-  check(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit");
-  const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t name, auto value) {
-    check(cublasLtMatmulPreferenceSetAttribute(&preference, name, &value, sizeof value),
-          "cublasLtMatmulPreferenceSetAttribute");
+  explicit Product(const Key& key) : key(key) {
+    const GemmParams& p = key.p;
+    check(cublasLtMatmulDescInit(
+              &operation,
+              key.type == CUDA_R_32F && key.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
+              CUDA_R_32F),
+          "cublasLtMatmulDescInit");
+    const auto transpose = [&](cublasLtMatmulDescAttributes_t name, bool on) {
+      const cublasOperation_t value = on ? CUBLAS_OP_T : CUBLAS_OP_N;
+      check(cublasLtMatmulDescSetAttribute(&operation, name, &value, sizeof value),
+            "cublasLtMatmulDescSetAttribute");
+    };
+    transpose(CUBLASLT_MATMUL_DESC_TRANSA, p.transpose_b);
+    transpose(CUBLASLT_MATMUL_DESC_TRANSB, p.transpose_a);
+    b = layout(key.type, p.transpose_b ? p.k : p.n, p.transpose_b ? p.n : p.k, p.ldb, p.batch, p.stride_b);
+    a = layout(key.type, p.transpose_a ? p.m : p.k, p.transpose_a ? p.k : p.m, p.lda, p.batch, p.stride_a);
+    c = layout(key.type, p.n, p.m, p.ldc, p.batch, p.stride_c);
+  }
+
+  void run(const Library& l, const cublasLtMatmulAlgo_t& algorithm, const void* at_a, const void* at_b,
+           const void* at_c, void* d) {
+    const float alpha = 1, beta = key.p.accumulate ? 1 : 0;
+    check(cublasLtMatmul(l.handle, &operation, &alpha, at_b, &b, at_a, &a, &beta, at_c, &c, d, &c, &algorithm,
+                         l.workspace[lane()], kWorkspace, stream()),
+          "cublasLtMatmul");
+  }
+
+  /// What cuBLASLt proposes, the best by its own estimate first; at least one.
+  std::vector<cublasLtMatmulAlgo_t> candidates(const Library& l, int most) {
+    cublasLtMatmulPreferenceOpaque_t preference;
+    check(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit");
+    const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t name, auto value) {
+      check(cublasLtMatmulPreferenceSetAttribute(&preference, name, &value, sizeof value),
+            "cublasLtMatmulPreferenceSetAttribute");
+    };
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(kWorkspace));
+    // Parts of a sum are added up in float, and not in the type of c.
+    prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, key.align_b);  // its a is our b
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, key.align_a);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key.align_c);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key.align_c);
+    std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<size_t>(most));
+    int found = 0;
+    check(cublasLtMatmulAlgoGetHeuristic(l.handle, &operation, &b, &a, &c, &c, &preference, most,
+                                         results.data(), &found),
+          "cublasLtMatmulAlgoGetHeuristic");
+    std::vector<cublasLtMatmulAlgo_t> algorithms;
+    for (int i = 0; i < found; ++i)
+      if (results[size_t(i)].state == CUBLAS_STATUS_SUCCESS) algorithms.push_back(results[size_t(i)].algo);
+    if (algorithms.empty())
+      throw Error("cublasLtMatmulAlgoGetHeuristic: no algorithm for this matrix product");
+    return algorithms;
+  }
+
+  /// The fastest of them. Writes d.
+  Algorithm fastest(const Library& l, const void* at_a, const void* at_b, const void* at_c, void* d) {
+    const auto all = candidates(l, kMaxCandidates);
+    Algorithm best{all.front(), true};
+    float best_time = 0;
+    for (const cublasLtMatmulAlgo_t& candidate : all) try {
+        const float time = time_of([&] { run(l, candidate, at_a, at_b, at_c, d); });
+        if (best_time == 0 || time < best_time) best.algorithm = candidate, best_time = time;
+      } catch (const Error&) {
+        // What can't run is none.
+      }
+    return best;
+  }
+
+  /// From what to_text() gave, where it suits this product.
+  std::optional<Algorithm> from_text(const Library& l, const std::string& text) {
+    Algorithm made{{}, true};
+    constexpr size_t kWords = std::size(made.algorithm.data);
+    if (text.size() != kWords * 16) return {};
+    for (size_t i = 0; i < kWords; ++i) {
+      const char* const from = text.data() + i * 16;
+      if (std::from_chars(from, from + 16, made.algorithm.data[i], 16).ptr != from + 16) return {};
+    }
+    cublasLtMatmulHeuristicResult_t result{};
+    if (cublasLtMatmulAlgoCheck(l.handle, &operation, &b, &a, &c, &c, &made.algorithm, &result) !=
+            CUBLAS_STATUS_SUCCESS ||
+        result.state != CUBLAS_STATUS_SUCCESS || result.workspaceSize > kWorkspace)
+      return {};
+    return made;
+  }
+};
+std::string to_text(const cublasLtMatmulAlgo_t& algorithm) {
+  std::string text;
+  for (const uint64_t word : algorithm.data) {
+    char digits[17];
+    std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(word));
+    text += digits;
+  }
+  return text;
+}
+
+/// As for convolutions: not where the choice may not differ from run to run, and not in a capture.
+bool can_measure(const Key& key) {
+  const GemmParams& p = key.p;
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  cuda::check(cudaStreamIsCapturing(stream(), &capture), "cudaStreamIsCapturing");
+  return conv_autotune() && !key.deterministic && capture == cudaStreamCaptureStatusNone &&
+         double(p.m) * double(p.n) * double(p.k) * double(p.batch) >= double(kMeasured);
+}
+
+/// From this process, from the folder, measured, or cuBLASLt's first.
+const cublasLtMatmulAlgo_t& choose(Library& l, Product& product, const void* a, const void* b, const void* c,
+                                   void* d) {
+  const Key& key = product.key;
+  const auto known = l.algorithms.find(key);
+  if (known != l.algorithms.end() && known->second.measured) return known->second.algorithm;
+  const bool measure = can_measure(key);
+  if (known != l.algorithms.end() && !measure) return known->second.algorithm;
+  const std::string folder = key.deterministic ? std::string() : plan_cache_folder();
+  const std::string name = key.text() + ", " + l.machine;
+  if (!folder.empty())
+    if (const auto text = read_plan(folder, name))
+      if (const auto made = product.from_text(l, *text)) return (l.algorithms[key] = *made).algorithm;
+  if (!measure) return (l.algorithms[key] = {product.candidates(l, 1).front()}).algorithm;
+
+  // A sum in place would grow with each run: it goes elsewhere meanwhile.
+  const GemmParams& p = key.p;
+  struct Release {
+    void operator()(void* memory) const { release(memory); }
   };
-  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(kWorkspace));
-  // Parts of a sum are added up in float, and not in the type of c.
-  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, key.align_b);  // its a is our b
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, key.align_a);
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key.align_c);
-  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key.align_c);
-  cublasLtMatmulHeuristicResult_t result{};
-  int found = 0;
-  check(cublasLtMatmulAlgoGetHeuristic(l.handle, &operation, &b, &a, &c, &c, &preference, 1, &result, &found),
-        "cublasLtMatmulAlgoGetHeuristic");
-  if (found == 0) throw Error("cublasLtMatmulAlgoGetHeuristic: no algorithm for this matrix product");
-  check(result.state, "cublasLtMatmulAlgoGetHeuristic");
-  return l.algorithms.emplace(key, result.algo).first->second;
+  std::unique_ptr<void, Release> apart;
+  if (p.accumulate && c == d) {
+    const int64_t elements = (p.batch - 1) * p.stride_c + (p.m - 1) * p.ldc + p.n;
+    apart.reset(allocate(elements * (key.type == CUDA_R_32F ? 4 : 2)));
+    if (!apart) return (l.algorithms[key] = {product.candidates(l, 1).front()}).algorithm;
+  }
+  const FirstLane others_wait;
+  const Algorithm& kept = l.algorithms[key] = product.fastest(l, a, b, c, apart ? apart.get() : d);
+  if (!folder.empty()) write_plan(folder, name, to_text(kept.algorithm));
+  return kept.algorithm;
 }
 
 /// A product of which no size is 0 and whose strides are the true ones; c is added where p.accumulate says
 /// so.
 void multiply(const Key& key, const void* a, const void* b, const void* c, void* d) {
-  const GemmParams& p = key.p;
   Library& l = library();
   const std::lock_guard lock(l.mutex);
-
-  cublasLtMatmulDescOpaque_t operation;
-  check(
-      cublasLtMatmulDescInit(
-          &operation, key.type == CUDA_R_32F && key.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
-          CUDA_R_32F),
-      "cublasLtMatmulDescInit");
-  const auto transpose = [&](cublasLtMatmulDescAttributes_t name, bool on) {
-    const cublasOperation_t value = on ? CUBLAS_OP_T : CUBLAS_OP_N;
-    check(cublasLtMatmulDescSetAttribute(&operation, name, &value, sizeof value),
-          "cublasLtMatmulDescSetAttribute");
-  };
-  transpose(CUBLASLT_MATMUL_DESC_TRANSA, p.transpose_b);
-  transpose(CUBLASLT_MATMUL_DESC_TRANSB, p.transpose_a);
-
-  auto first =
-      layout(key.type, p.transpose_b ? p.k : p.n, p.transpose_b ? p.n : p.k, p.ldb, p.batch, p.stride_b);
-  auto second =
-      layout(key.type, p.transpose_a ? p.m : p.k, p.transpose_a ? p.k : p.m, p.lda, p.batch, p.stride_a);
-  auto out = layout(key.type, p.n, p.m, p.ldc, p.batch, p.stride_c);
-  const cublasLtMatmulAlgo_t algorithm = find_algorithm(l, key, operation, first, second, out);
-  const float alpha = 1, beta = p.accumulate ? 1 : 0;
-  check(cublasLtMatmul(l.handle, &operation, &alpha, b, &first, a, &second, &beta, c, &out, d, &out,
-                       &algorithm, l.workspace[lane()], kWorkspace, stream()),
-        "cublasLtMatmul");
+  Product product(key);
+  product.run(l, choose(l, product, a, b, c, d), a, b, c, d);
 }
 
 /// d = op(a) op(b) (+ c if p.accumulate).
@@ -189,10 +309,10 @@ void product(GemmParams p, const T* a, const T* b, const T* c, T* d) {
     T* di = d + i * p.stride_c;
     const T* ci = i > 0 && p.stride_c == 0 ? di : c + i * p.stride_c;
     constexpr int64_t size = sizeof(T);
-    multiply(
-        {p, kDataType<T>, allow_tf32(), alignment(ai, p.stride_a * size), alignment(bi, p.stride_b * size),
-         std::min(alignment(ci, p.stride_c * size), alignment(di, p.stride_c * size))},
-        ai, bi, ci, di);
+    multiply({p, kDataType<T>, allow_tf32(), deterministic(), alignment(ai, p.stride_a * size),
+              alignment(bi, p.stride_b * size),
+              std::min(alignment(ci, p.stride_c * size), alignment(di, p.stride_c * size))},
+             ai, bi, ci, di);
   }
 }
 

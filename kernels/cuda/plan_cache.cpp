@@ -26,7 +26,7 @@ uint64_t hash(const std::string& text) {
 
 std::string plan_file(const std::string& folder, const std::string& key) {
   char name[32];
-  std::snprintf(name, sizeof name, "conv-%016llx.json", static_cast<unsigned long long>(hash(key)));
+  std::snprintf(name, sizeof name, "plan-%016llx.json", static_cast<unsigned long long>(hash(key)));
   return (std::filesystem::path(folder) / name).string();
 }
 

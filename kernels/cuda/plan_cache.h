@@ -1,4 +1,4 @@
-// Found algorithms of convolutions in files, one for each key: what tuning has measured once need not be
+// Found algorithms of convolutions and matrix products in files, one for each key: what tuning has measured once need not be
 // measured by the next run.
 #pragma once
 
