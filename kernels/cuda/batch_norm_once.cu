@@ -170,9 +170,9 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
 #endif
 }
 
-template <class T, class A, Residual R>
+template <class T, class A>
 __global__ void __launch_bounds__(kBackwardThreads, 1)
-    backward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, T* g, float* dweight, float* dbias,
+    backward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, float* dweight, float* dbias,
                          T* dx) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   alignas(16) __shared__ WarpSums<kBackwardThreads> room[2];
@@ -214,40 +214,25 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
   float weight = 0, mean = 0, invstd = 0;
   if (writes) weight = a.weight[channel], mean = a.mean[channel], invstd = a.invstd[channel];
   const InHand<A, float> f{act, a.param};
-  // grads becomes g, which is rounded as the residual's gradient is; its sums are not.
+  // grads becomes g, rounded; its sums are not.
   float sums[2][V] = {};
 #pragma unroll
-  for (int from = 0; from < kBackwardRows; from += kResidualRows) {
-    if (from >= count) break;
-    Held<T, kWide<T>> residual[kResidualRows];
-    if (R == Residual::some)
+  for (int i = 0; i < kBackwardRows; ++i) {
+    if (i >= count) break;
 #pragma unroll
-      for (int u = 0; u < kResidualRows; ++u)
-        if (from + u < count)
-          residual[u] = Held<T, kWide<T>>::from(a.residual + at.first + (from + u) * at.step);
+    for (int k = 0; k < V / 2; ++k) {
+      float v[2], gs[2], c[2];
+      rows[i].get(k, v);
+      grads[i].get(k, gs);
+      center.get(k, c);
 #pragma unroll
-    for (int u = 0; u < kResidualRows; ++u) {
-      const int i = from + u;
-      if (i >= count) break;
-#pragma unroll
-      for (int k = 0; k < V / 2; ++k) {
-        float v[2], gs[2], r[2], c[2];
-        rows[i].get(k, v);
-        grads[i].get(k, gs);
-        center.get(k, c);
-        if (R == Residual::some) residual[u].get(k, r);
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          const int j = 2 * k + e;
-          float z = fmaf(v[e], scale[j], shift[j]);
-          if (R == Residual::some) z += r[e];
-          gs[e] *= f.derivative(z);
-          sums[0][j] += gs[e];
-          sums[1][j] = fmaf(gs[e], v[e] - c[e], sums[1][j]);
-        }
-        grads[i].set(k, gs);
+      for (int e = 0; e < 2; ++e) {
+        const int j = 2 * k + e;
+        gs[e] *= f.derivative(fmaf(v[e], scale[j], shift[j]));
+        sums[0][j] += gs[e];
+        sums[1][j] = fmaf(gs[e], v[e] - c[e], sums[1][j]);
       }
-      if (R == Residual::some) grads[i].store(g + at.first + i * at.step);
+      grads[i].set(k, gs);
     }
   }
 #pragma unroll
@@ -327,17 +312,14 @@ Tiling cluster_tiling(int64_t rows, int64_t channels, int width, int threads, in
   return int(best.slices * best.row_blocks) * 3 > multiprocessors() ? best : Tiling{};
 }
 
-/// Calls f(A, Residual) for the activations that have kernels here.
-template <class T, class F>
-bool with_kernel(const BatchNormArgs<T>& a, F&& f) {
+/// Calls f(A) for the activations that have kernels here.
+template <class F>
+bool with_kernel(Activation activation, F&& f) {
   bool found = false;
-  with_activation(a.activation, [&]<class A>(A act) {
+  with_activation(activation, [&]<class A>(A act) {
     if constexpr (!std::is_same_v<A, AnyActivation>) {
       found = true;
-      if (a.residual)
-        f(act, std::integral_constant<Residual, Residual::some>{});
-      else
-        f(act, std::integral_constant<Residual, Residual::none>{});
+      f(act);
     }
   });
   return found;
@@ -357,29 +339,30 @@ bool batch_norm_forward_once(const BatchNormArgs<T>& a, const Update& update, fl
   constexpr int V = kWide<T>;
   const Tiling t = cluster_tiling(a.rows, a.channels, V, kForwardThreads, kForwardRows);
   if (t.row_blocks == 0) return false;
-  return with_kernel(a, [&]<class A, Residual R>(A act, std::integral_constant<Residual, R>) {
-    launch_clusters(forward_once_kernel<T, A, R>, t.grid(), t.block(), dim3(1, t.row_blocks), act, t, a,
-                    update, mean, y);
+  return with_kernel(a.activation, [&]<class A>(A act) {
+    const auto start = [&](auto kernel) {
+      launch_clusters(kernel, t.grid(), t.block(), dim3(1, t.row_blocks), act, t, a, update, mean, y);
+    };
+    a.residual ? start(forward_once_kernel<T, A, Residual::some>)
+               : start(forward_once_kernel<T, A, Residual::none>);
   });
 }
 
 template <class T>
-bool batch_norm_backward_once(const BatchNormArgs<T>& a, const T* dy, T* g, float* dweight, float* dbias,
-                              T* dx) {
-  if ((a.residual != nullptr) != (g != nullptr)) return false;
-  if (!fits(a, {dy, g, dx, a.mean, a.invstd, a.weight, a.bias})) return false;
+bool batch_norm_backward_once(const BatchNormArgs<T>& a, const T* dy, float* dweight, float* dbias, T* dx) {
+  if (a.residual || !fits(a, {dy, dx, a.mean, a.invstd, a.weight, a.bias})) return false;
   constexpr int V = kWide<T>;
   const Tiling t = cluster_tiling(a.rows, a.channels, V, kBackwardThreads, kBackwardRows);
   if (t.row_blocks == 0) return false;
-  return with_kernel(a, [&]<class A, Residual R>(A act, std::integral_constant<Residual, R>) {
-    launch_clusters(backward_once_kernel<T, A, R>, t.grid(), t.block(), dim3(1, t.row_blocks), act, t, a, dy,
-                    g, dweight, dbias, dx);
+  return with_kernel(a.activation, [&]<class A>(A act) {
+    launch_clusters(backward_once_kernel<T, A>, t.grid(), t.block(), dim3(1, t.row_blocks), act, t, a, dy,
+                    dweight, dbias, dx);
   });
 }
 
 template bool batch_norm_forward_once(const BatchNormArgs<bf16>&, const Update&, float*, bf16*);
 template bool batch_norm_forward_once(const BatchNormArgs<f16>&, const Update&, float*, f16*);
-template bool batch_norm_backward_once(const BatchNormArgs<bf16>&, const bf16*, bf16*, float*, float*, bf16*);
-template bool batch_norm_backward_once(const BatchNormArgs<f16>&, const f16*, f16*, float*, float*, f16*);
+template bool batch_norm_backward_once(const BatchNormArgs<bf16>&, const bf16*, float*, float*, bf16*);
+template bool batch_norm_backward_once(const BatchNormArgs<f16>&, const f16*, float*, float*, f16*);
 
 }  // namespace weft::kernels::cuda

@@ -11,7 +11,6 @@ namespace weft::kernels::cuda {
 template <class T>
 bool batch_norm_forward_once(const BatchNormArgs<T>& a, const Update& update, float* mean, T* y);
 template <class T>
-bool batch_norm_backward_once(const BatchNormArgs<T>& a, const T* dy, T* g, float* dweight, float* dbias,
-                              T* dx);
+bool batch_norm_backward_once(const BatchNormArgs<T>& a, const T* dy, float* dweight, float* dbias, T* dx);
 
 }  // namespace weft::kernels::cuda

@@ -9,20 +9,22 @@
 #   FLAG...   of weft train, added to the recipes
 # default: what weft train does where nothing is said, but for model, device and precision: batch 64, Ranger at 4e-3, flat for
 #   72 % of the steps, then cosine, label smoothing 0.1, crops from scale 0.35, validation on the short side's centre crop.
-# best: of the published recipes for 5 epochs at 128 px, what MXResNet50 can take over: self-attention, batch 32 and validation
-#   on a centre crop of 160 px.
-# trick, depthwise, depthwise-bn: the same with other networks of liuyao12's and ayasyrev's: MXResNet50 with ResnetTrick; at
-#   batch 16 six depthwise filters a channel, the record of the leaderboard (76.6 %); four of them with batch norm behind
-#   them, which came out better in its author's notebook (77.3 %, mean of 5 runs, the images at full size).
+# best: the one of the published recipes that comes out best on the files of 160 px: mxresnet-dw4-bn, four depthwise filters a
+#   channel with batch norm behind them (liuyao12, 77.3 % in the author's notebook, images at full size), self-attention,
+#   batch 32, validation on a centre crop of 160 px.
+# attention, trick, depthwise: the same with MXResNet50, with its ResnetTrick (ayasyrev), and at batch 16 with six depthwise
+#   filters a channel and no batch norm behind them, the record of the leaderboard (76.6 %).
+# fastai: xse_resnext50 at 8e-3, flat for 75 % of the steps, fastai's entry of January 2020 (71.9 %).
 # Leaves a line for each recipe in build-gpu/logs/imagewoof.json, from which run.sh takes it into its table, and a copy in $OUT
 # where that is set.
 set -euo pipefail
 script=$(realpath "$0")
 here=$(cd "$(dirname "$0")/../.." && pwd)
 
-best="--sa --batch-size 32 --valid-resize 160"
-declare -A recipes=([default]="--model mxresnet50" [best]="--model mxresnet50 $best" [trick]="--model mxresnet50-trick $best"
-  [depthwise]="--model mxresnet-dw6 --sa --batch-size 16 --valid-resize 160" [depthwise-bn]="--model mxresnet-dw4-bn $best")
+same="--sa --batch-size 32 --valid-resize 160"
+declare -A recipes=([default]="--model mxresnet50" [best]="--model mxresnet-dw4-bn $same" [attention]="--model mxresnet50 $same"
+  [trick]="--model mxresnet50-trick $same" [depthwise]="--model mxresnet-dw6 --sa --batch-size 16 --valid-resize 160"
+  [fastai]="--model xse_resnext50 --sa --lr 8e-3 --anneal-start 0.75 --valid-resize 160")
 usage() { sed -n '2,/^set /p' "$script" | sed -n 's/^# \{0,1\}//p'; }
 wrong() { echo "imagewoof.sh: $*" >&2 && exit 2; }
 
