@@ -1,6 +1,9 @@
 #pragma once
 
+#include <vector>
+
 #include "weft/engine/tensor.h"
+#include "weft/kernels/cuda.h"
 
 namespace weft {
 
@@ -17,12 +20,16 @@ class CachedConstant {
       value_ = make().to(like.dtype()).to(like.device());
       size_ = size;
     }
+    // The captured step will read this memory in each of its launches.
+    if (kernels::cuda::capturing() && (captured_.empty() || captured_.back().raw() != value_.raw()))
+      captured_.push_back(value_);
     return value_;
   }
 
  private:
   Tensor value_;
   Shape size_;
+  std::vector<Tensor> captured_;
 };
 
 }  // namespace weft

@@ -149,3 +149,29 @@ TEST_CASE("an index outside of the table is NaN on the GPU") {
   CHECK(y.at(0) == 1);
   CHECK(std::isnan(y.at(4)));
 }
+
+TEST_CASE("a captured step keeps the constants that it reads") {
+  Sequential net;
+  Module& pool = net.emplace<MaxBlurPool2d>("pool", kPyramidPool);
+  Generator generator(4);
+  const auto image = [&](int64_t size) {
+    return Tensor::normal({2, size, size, 3}, 0, 1, generator).to(Device::cuda);
+  };
+  const Tensor x = image(8), larger = image(12);
+  const Tensor want = pool(x).to(Device::cpu);  // makes the constants, outside of the step's memory
+  MemoryPool memory(Device::cuda);
+  Tensor y;
+  std::unique_ptr<kernels::cuda::Graph> graph;
+  {
+    const MemoryPool::Use use(memory);
+    graph = kernels::cuda::capture([&] { y = pool(x); });
+  }
+  pool(larger);  // makes others
+  std::vector<Tensor> anew;
+  for (int i = 0; i < 8; ++i) {  // takes what they left
+    anew.push_back(Tensor::full({4, 8}, 100, DType::f32, Device::cuda));
+    anew.push_back(Tensor::full({2, 4, 8, 3}, 100, DType::f32, Device::cuda));
+  }
+  graph->launch();
+  CHECK(distance(y.to(Device::cpu), want) < 1e-5);
+}

@@ -1,5 +1,5 @@
-// Found algorithms of convolutions and matrix products in files, one for each key: what tuning has measured once need not be
-// measured by the next run.
+// Found algorithms of convolutions and matrix products in files, one for each key: what tuning has measured
+// once need not be measured by the next run.
 #pragma once
 
 #include <optional>
