@@ -50,7 +50,6 @@ struct Parts {
 template <class T, class A, Residual R>
 __global__ void __launch_bounds__(kForwardThreads, 1)
     forward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, Update update, float* mean, T* y) {
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   alignas(16) __shared__ WarpSums<kForwardThreads> room[2];
   __shared__ Parts parts;
   alignas(16) __shared__ float scales[kColumns];
@@ -167,14 +166,12 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
       rows[i].store(y + at.first + i * at.step);
     }
   }
-#endif
 }
 
 template <class T, class A>
 __global__ void __launch_bounds__(kBackwardThreads, 1)
     backward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, float* dweight, float* dbias,
                          T* dx) {
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   alignas(16) __shared__ WarpSums<kBackwardThreads> room[2];
   __shared__ Parts parts;
   alignas(16) __shared__ float slopes[kColumns];
@@ -280,7 +277,6 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
     }
     rows[i].store(dx + at.first + i * at.step);
   }
-#endif
 }
 
 /// Clusters of so many blocks, each with a multiprocessor for itself, that run at once. Multiprocessors come
