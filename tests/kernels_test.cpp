@@ -153,8 +153,14 @@ TEST_CASE("the tables: the reference last, the chosen one among them, every entr
     found = found || table == &cpu();
     // All members behind the name are pointers of one size.
     const auto* bytes = reinterpret_cast<const unsigned char*>(table);
-    const std::set<const void*> may_be_null{&table->gemm_add, &table->conv2d_backward_input_add,
-                                            &table->avg_pool2d_backward_add, &table->batch_norm_stats_update};
+    const std::set<const void*> may_be_null{&table->gemm_add,
+                                            &table->conv2d_backward_input_add,
+                                            &table->avg_pool2d_backward_add,
+                                            &table->batch_norm_stats_update,
+                                            &table->batch_norm_forward_once,
+                                            &table->batch_norm_backward_once,
+                                            &table->batch_norm_pair_forward,
+                                            &table->batch_norm_pair_backward};
     for (size_t at = sizeof(const char*); at < sizeof *table; at += sizeof(void*)) {
       if (may_be_null.count(bytes + at)) continue;
       void* entry = nullptr;
