@@ -6,10 +6,8 @@
 #include <vector>
 
 #include "support/batch_norm_problem.h"
+#include "support/emulated_multiprocessors.h"
 #include "weft/kernels/cuda.h"
-#if WEFT_EMULATED
-#include "weft_emulator.h"
-#endif
 
 using namespace weft;
 using namespace weft::kernels;
@@ -17,9 +15,7 @@ using namespace weft::test;
 
 namespace {
 
-#if WEFT_EMULATED
-[[maybe_unused]] const bool is_large = (weft_emulator::properties().multiProcessorCount = 36, true);
-#endif
+[[maybe_unused]] const bool is_set = emulate_multiprocessors(36);
 
 /// Clusters of 1, 2, 4 and 8 blocks with 2 and 4 lanes; rows that no number of threads divides; fewer rows
 /// than threads. Channels for 36 multiprocessors, or as many times more as the device has more.

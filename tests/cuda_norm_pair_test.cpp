@@ -4,11 +4,9 @@
 #include <vector>
 
 #include "support/batch_norm_problem.h"
+#include "support/emulated_multiprocessors.h"
 #include "weft/kernels/cuda.h"
 #include "weft/weft.h"
-#if WEFT_EMULATED
-#include "weft_emulator.h"
-#endif
 
 using namespace weft;
 using namespace weft::kernels;
@@ -16,9 +14,7 @@ using namespace weft::test;
 
 namespace {
 
-#if WEFT_EMULATED
-[[maybe_unused]] const bool is_large = (weft_emulator::properties().multiProcessorCount = 132, true);
-#endif
+[[maybe_unused]] const bool is_set = emulate_multiprocessors(132);
 
 const std::vector<RowsAndChannels> kShapes = {{2, 8},     {257, 3},   {1000, 24}, {33, 264},
                                               {5003, 16}, {2003, 67}, {9001, 72}};

@@ -151,12 +151,8 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
   const auto arguments = [=, activation = o.activation]<class T>(T, const Tensor& mean, const Tensor& invstd,
                                                                  const Tensor& x, const Tensor& w,
                                                                  const Tensor& b) {
-    kernels::BatchNormArgs<T> a;
-    a.rows = rows, a.channels = channels;
+    auto a = ops::norm_arguments<T>(x, w, b, mean, invstd, activation, param);
     using W = kernels::Wide<T>;
-    a.x = x.data<T>(), a.mean = mean.data<W>(), a.invstd = invstd.data<W>(), a.weight = w.data<W>(),
-    a.bias = b.data<W>();
-    a.activation = activation, a.param = W(param);
     for (size_t k = 0; k < each.size(); ++k) a.parameters[k] = each[k].data<W>();
     return a;
   };

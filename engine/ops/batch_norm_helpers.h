@@ -9,6 +9,20 @@
 
 namespace weft::ops {
 
+/// The kernels' arguments, without a residual and learned parameters.
+template <class T>
+kernels::BatchNormArgs<T> norm_arguments(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                         const Tensor& mean, const Tensor& invstd, Activation activation,
+                                         double param) {
+  using W = kernels::Wide<T>;
+  kernels::BatchNormArgs<T> a;
+  a.rows = x.numel() / x.size(-1), a.channels = x.size(-1);
+  a.x = x.data<T>(), a.mean = mean.data<W>(), a.invstd = invstd.data<W>();
+  a.weight = weight.data<W>(), a.bias = bias.data<W>();
+  a.activation = activation, a.param = W(param);
+  return a;
+}
+
 /// Throws unless x is [..., C] and not empty, the vectors fit to it, and the residual, where there is one.
 void check_norm_operands(const Tensor& x, const Tensor& residual,
                          std::initializer_list<std::pair<const char*, const Tensor*>> vectors);

@@ -13,13 +13,7 @@ struct Side {
 
 template <class T>
 kernels::BatchNormArgs<T> arguments(const Side& s, Activation activation, double param) {
-  using W = kernels::Wide<T>;
-  kernels::BatchNormArgs<T> a;
-  a.rows = s.x.numel() / s.x.size(-1), a.channels = s.x.size(-1);
-  a.x = s.x.data<T>(), a.mean = s.mean.data<W>(), a.invstd = s.invstd.data<W>();
-  a.weight = s.weight.data<W>(), a.bias = s.bias.data<W>();
-  a.activation = activation, a.param = W(param);
-  return a;
+  return ops::norm_arguments<T>(s.x, s.weight, s.bias, s.mean, s.invstd, activation, param);
 }
 
 bool has_kernel(const Tensor& x) {

@@ -120,6 +120,22 @@ __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
       });
 }
 
+/// z about the mean, as float needs it and sums of x - mean do: (x - mean) * scale, to which the bias comes.
+template <int V>
+struct Centered {
+  float mean[V], scale[V];
+
+  template <class T>
+  __device__ Centered(const BatchNormArgs<T>& a, int64_t channel) {
+    float invstd[V];
+    load_floats(a.mean + channel, mean);
+    load_floats(a.invstd + channel, invstd);
+    load_floats(a.weight + channel, scale);
+#pragma unroll
+    for (int j = 0; j < V; ++j) scale[j] *= invstd[j];
+  }
+};
+
 /// Sums that a channel has: of g * (x - mean), of g, of dy times the slope in each learned parameter.
 template <class A>
 constexpr int kSums = 2 + kLearnedCount<A>;
@@ -128,18 +144,11 @@ constexpr int kSums = 2 + kLearnedCount<A>;
 template <Residual R, class T, int V, class A>
 __device__ inline void sum_rows(A act, const Place<V>& at, const BatchNormArgs<T>& a, const T* dy, T* g,
                                 float (&sums)[kSums<A>][V]) {
-  float mean[V], scale[V], bias[V];
-  {
-    float invstd[V];
-    load_floats(a.mean + at.channel, mean);
-    load_floats(a.invstd + at.channel, invstd);
-    load_floats(a.weight + at.channel, scale);
-    load_floats(a.bias + at.channel, bias);
-#pragma unroll
-    for (int j = 0; j < V; ++j) scale[j] *= invstd[j];
-  }
+  const Centered<V> centered(a, at.channel);
+  float bias[V];
+  load_floats(a.bias + at.channel, bias);
   const ChannelActivations<A, V> f(act, a, at.channel);
-  constexpr int kAhead = kAtOnce < A, T, V, R == Residual::none ? 3 : 2 > ;
+  constexpr int hot = R == Residual::none ? 3 : 2, kAhead = kAtOnce<A, T, V, hot>;
   using Row = Held<T, V>;
   Row rows[kAhead], grads[kAhead], residual[kAhead]{};
   for_rows_ahead<kAhead>(
@@ -156,8 +165,8 @@ __device__ inline void sum_rows(A act, const Place<V>& at, const BatchNormArgs<T
         if (adds_residual<R>(a)) residual[u].get(r);
 #pragma unroll
         for (int j = 0; j < V; ++j) {
-          const float d = v[j] - mean[j];
-          float z = fmaf(d, scale[j], bias[j]);
+          const float d = v[j] - centered.mean[j];
+          float z = fmaf(d, centered.scale[j], bias[j]);
           if (adds_residual<R>(a)) z += r[j];
           if constexpr (kLearnedCount < A >> 0) {
             float slopes[kLearnedCount<A>];
@@ -174,7 +183,32 @@ __device__ inline void sum_rows(A act, const Place<V>& at, const BatchNormArgs<T
       });
 }
 
-/// dx = scale g + slope x + offset, where slope and offset are what goes through the batch's statistics.
+/// What of x's gradient goes through the batch's statistics: slope x + offset, which comes to scale g.
+template <class T, int V>
+struct Through {
+  float slope[V], offset[V];
+
+  __device__ Through(const BatchNormArgs<T>& a, const Affine<T, V>& affine, const float* dweight,
+                     const float* dbias, int64_t channel, float per_row) {
+    float invstd[V], mean[V];
+    load_floats(dweight + channel, slope);
+    load_floats(dbias + channel, offset);
+    load_floats(a.invstd + channel, invstd);
+    load_floats(a.mean + channel, mean);
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      const float scale = -affine.scale[j] * per_row;
+      slope[j] *= scale * invstd[j];
+      offset[j] *= scale;
+      if (Affine<T, V>::kShift) offset[j] = fmaf(-slope[j], mean[j], offset[j]);
+    }
+  }
+  __device__ Through() : slope{}, offset{} {}
+  __device__ float operator()(const Affine<T, V>& affine, int j, float x) const {
+    return fmaf(Affine<T, V>::kShift ? x : x - affine.mean[j], slope[j], offset[j]);
+  }
+};
+
 template <class T, int V, class A, Residual R>
 __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
     batch_norm_input_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, const float* dweight,
@@ -184,21 +218,8 @@ __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
   if (at.count == 0) return;
   const Affine<T, V> affine(a, at.channel);
   const ChannelActivations<A, V> f(act, a, at.channel);
-  float slope[V] = {}, offsets[V] = {};
-  if (training) {
-    float invstd[V], mean[V];
-    load_floats(dweight + at.channel, slope);
-    load_floats(dbias + at.channel, offsets);
-    load_floats(a.invstd + at.channel, invstd);
-    load_floats(a.mean + at.channel, mean);
-#pragma unroll
-    for (int j = 0; j < V; ++j) {
-      const float scale = -affine.scale[j] * per_row;
-      slope[j] *= scale * invstd[j];
-      offsets[j] *= scale;
-      if (Affine<T, V>::kShift) offsets[j] = fmaf(-slope[j], mean[j], offsets[j]);
-    }
-  }
+  Through<T, V> through;
+  if (training) through = Through<T, V>(a, affine, dweight, dbias, at.channel, per_row);
   const int64_t step = -at.step;
   constexpr int learned = kLearnedCount<A>;
   constexpr int at_once = learned > 0 ? 2 : kAtOnce<A, T, V, 2>;  // with more registers would be spilled
@@ -223,8 +244,7 @@ __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
         float z = affine(j, v[j]);
         if (adds_residual<R>(a)) z += r[j];
         const float g = gs[j] * f[j].derivative(z);
-        const float d = Affine<T, V>::kShift ? v[j] : v[j] - affine.mean[j];
-        gs[j] = fmaf(affine.scale[j], g, training ? fmaf(d, slope[j], offsets[j]) : 0);
+        gs[j] = fmaf(affine.scale[j], g, training ? through(affine, j, v[j]) : 0);
       }
       store(dx + offset + u * step, from_floats<T>(gs));
     }

@@ -1,7 +1,5 @@
 #include "weft/kernels/cuda/batch_norm_once.h"
 
-#include <limits>
-
 #include "weft/kernels/cuda/batch_norm.h"
 #include "weft/kernels/cuda/cluster.h"
 
@@ -55,14 +53,15 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
   alignas(16) __shared__ float scales[kColumns];
   alignas(16) __shared__ float shifts[kColumns];
   constexpr int V = kWide<T>;
+  using Row = Held<T, V>;
   cluster_arrive();
   wait_for_earlier();
   const Place<V> at(t);
   const int count = int(at.count), column = int(threadIdx.x);
-  Held<T, kWide<T>> rows[kForwardRows];
+  Row rows[kForwardRows];
 #pragma unroll
   for (int i = 0; i < kForwardRows; ++i)
-    if (i < count) rows[i] = Held<T, kWide<T>>::from(a.x + at.first + i * at.step);
+    if (i < count) rows[i] = Row::from(a.x + at.first + i * at.step);
   const int64_t channel = int64_t(blockIdx.x) * t.lanes * V + column;
   const bool writes = column < t.lanes * V;
   float weight = 0, bias = 0;
@@ -113,12 +112,11 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
   cluster_wait();  // all have begun
   if (writes) parts.hand_out(column, scales[column], add_warps<kForwardThreads>(column, room[1]));
   cluster_arrive();
-  Held<T, kWide<T>> residual[kResidualRows];
+  Row residual[kResidualRows];
   const auto load_residual = [&](int from) {
 #pragma unroll
     for (int u = 0; u < kResidualRows; ++u)
-      if (from + u < count)
-        residual[u] = Held<T, kWide<T>>::from(a.residual + at.first + (from + u) * at.step);
+      if (from + u < count) residual[u] = Row::from(a.residual + at.first + (from + u) * at.step);
   };
   if (R == Residual::some) load_residual(0);
   cluster_wait();
@@ -177,37 +175,26 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
   alignas(16) __shared__ float slopes[kColumns];
   alignas(16) __shared__ float offsets[kColumns];
   constexpr int V = kWide<T>;
+  using Row = Held<T, V>;
   cluster_arrive();
   wait_for_earlier();
   const Place<V> at(t);
   const int count = int(at.count), column = int(threadIdx.x);
-  Held<T, kWide<T>> rows[kBackwardRows], grads[kBackwardRows];
+  Row rows[kBackwardRows], grads[kBackwardRows];
 #pragma unroll
   for (int i = 0; i < kBackwardRows; ++i)
     if (i < count) {
-      rows[i] = Held<T, kWide<T>>::from(a.x + at.first + i * at.step);
-      grads[i] = Held<T, kWide<T>>::from(dy + at.first + i * at.step);
+      rows[i] = Row::from(a.x + at.first + i * at.step);
+      grads[i] = Row::from(dy + at.first + i * at.step);
     }
   const int64_t channel = int64_t(blockIdx.x) * t.lanes * V + column;
   const bool writes = column < t.lanes * V;
   // The sums are of g and of g (x - center), where center is the mean as T rounds it: of those two fit into a
   // register.
-  float scale[V], shift[V];
-  Held<T, kWide<T>> center;
-  {
-    float invstd[V], mean[V];
-    load_floats(a.mean + at.channel, mean);
-    load_floats(a.invstd + at.channel, invstd);
-    load_floats(a.weight + at.channel, scale);
-    load_floats(a.bias + at.channel, shift);
+  const Affine<T, V> affine(a, at.channel);
+  Row center;
 #pragma unroll
-    for (int j = 0; j < V; ++j) {
-      scale[j] *= invstd[j];
-      shift[j] = fmaf(-mean[j], scale[j], shift[j]);
-    }
-#pragma unroll
-    for (int k = 0; k < V / 2; ++k) center.set(k, {mean[2 * k], mean[2 * k + 1]});
-  }
+  for (int k = 0; k < V / 2; ++k) center.set(k, {affine.mean[2 * k], affine.mean[2 * k + 1]});
   float weight = 0, mean = 0, invstd = 0;
   if (writes) weight = a.weight[channel], mean = a.mean[channel], invstd = a.invstd[channel];
   const InHand<A, float> f{act, a.param};
@@ -225,7 +212,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int j = 2 * k + e;
-        gs[e] *= f.derivative(fmaf(v[e], scale[j], shift[j]));
+        gs[e] *= f.derivative(affine(j, v[e]));
         sums[0][j] += gs[e];
         sums[1][j] = fmaf(gs[e], v[e] - c[e], sums[1][j]);
       }
@@ -271,7 +258,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int j = 2 * k + e;
-        gs[e] = fmaf(scale[j], gs[e], fmaf(v[e], slope[j], offset[j]));
+        gs[e] = fmaf(affine.scale[j], gs[e], fmaf(v[e], slope[j], offset[j]));
       }
       rows[i].set(k, gs);
     }

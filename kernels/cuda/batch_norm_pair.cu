@@ -44,19 +44,10 @@ __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
     pair_reduce_kernel(A act, Tiling t, BatchNormArgs<T> a, BatchNormArgs<T> b, const T* dy, float* partial) {
   wait_for_earlier();
   const Place<V> at(t);
-  float mean_a[V], scale_a[V], mean_b[V], scale_b[V], bias[V];
+  const Centered<V> of_a(a, at.channel), of_b(b, at.channel);
+  float bias[V];
   {
-    float invstd[V], other[V];
-    load_floats(a.mean + at.channel, mean_a);
-    load_floats(b.mean + at.channel, mean_b);
-    load_floats(a.weight + at.channel, scale_a);
-    load_floats(a.invstd + at.channel, invstd);
-#pragma unroll
-    for (int j = 0; j < V; ++j) scale_a[j] *= invstd[j];
-    load_floats(b.weight + at.channel, scale_b);
-    load_floats(b.invstd + at.channel, invstd);
-#pragma unroll
-    for (int j = 0; j < V; ++j) scale_b[j] *= invstd[j];
+    float other[V];
     load_floats(a.bias + at.channel, bias);
     load_floats(b.bias + at.channel, other);
 #pragma unroll
@@ -82,9 +73,8 @@ __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
       to_floats(grads[u], g);
 #pragma unroll
       for (int j = 0; j < V; ++j) {
-        const float d = v[j] - mean_a[j], e = w[j] - mean_b[j];
-        const float slope = f.derivative(fmaf(d, scale_a[j], fmaf(e, scale_b[j], bias[j])));
-        g[j] *= slope;
+        const float d = v[j] - of_a.mean[j], e = w[j] - of_b.mean[j];
+        g[j] *= f.derivative(fmaf(d, of_a.scale[j], fmaf(e, of_b.scale[j], bias[j])));
         sums[0][j] = fmaf(g[j], d, sums[0][j]);
         sums[1][j] += g[j];
         sums[2][j] = fmaf(g[j], e, sums[2][j]);
@@ -94,32 +84,6 @@ __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
   store_block_sums(t, at, sums, partial);
 }
 
-/// What goes through the statistics of one of the two: dx = scale g + slope x + offset.
-template <class T, int V>
-struct Through {
-  float slope[V], offset[V];
-
-  __device__ Through(const BatchNormArgs<T>& a, const BatchNormGradients<T>& d, const Affine<T, V>& affine,
-                     int64_t channel, float per_row) {
-    float invstd[V], mean[V];
-    load_floats(d.weight + channel, slope);
-    load_floats(d.bias + channel, offset);
-    load_floats(a.invstd + channel, invstd);
-    load_floats(a.mean + channel, mean);
-#pragma unroll
-    for (int j = 0; j < V; ++j) {
-      const float scale = -affine.scale[j] * per_row;
-      slope[j] *= scale * invstd[j];
-      offset[j] *= scale;
-      if (Affine<T, V>::kShift) offset[j] = fmaf(-slope[j], mean[j], offset[j]);
-    }
-  }
-  __device__ float operator()(const Affine<T, V>& affine, int j, float g, float x) const {
-    const float d = Affine<T, V>::kShift ? x : x - affine.mean[j];
-    return fmaf(affine.scale[j], g, fmaf(d, slope[j], offset[j]));
-  }
-};
-
 template <class T, int V, class A>
 __global__ void __launch_bounds__(kApplyThreads, kPairBlocks)
     pair_input_kernel(A act, Tiling t, BatchNormArgs<T> a, BatchNormArgs<T> b, const T* dy,
@@ -128,8 +92,8 @@ __global__ void __launch_bounds__(kApplyThreads, kPairBlocks)
   const Place<V> at(t);
   if (at.count == 0) return;
   const Affine<T, V> of_a(a, at.channel), of_b(b, at.channel);
-  const Through<T, V> through_a(a, da, of_a, at.channel, per_row),
-      through_b(b, db, of_b, at.channel, per_row);
+  const Through<T, V> through_a(a, of_a, da.weight, da.bias, at.channel, per_row),
+      through_b(b, of_b, db.weight, db.bias, at.channel, per_row);
   const InHand<A, float> f{act, a.param};
   const int64_t step = -at.step;
   for_rows<kAtOnce<A, T, V, 2>>(at.count, at.last, step, [&]<int U>(int64_t offset, Rows<U>, auto n) {
@@ -151,8 +115,8 @@ __global__ void __launch_bounds__(kApplyThreads, kPairBlocks)
 #pragma unroll
       for (int j = 0; j < V; ++j) {
         g[j] *= f.derivative(of_a(j, v[j]) + of_b(j, w[j]));
-        v[j] = through_a(of_a, j, g[j], v[j]);
-        w[j] = through_b(of_b, j, g[j], w[j]);
+        v[j] = fmaf(of_a.scale[j], g[j], through_a(of_a, j, v[j]));
+        w[j] = fmaf(of_b.scale[j], g[j], through_b(of_b, j, w[j]));
       }
       store(da.x + offset + u * step, from_floats<T>(v));
       store(db.x + offset + u * step, from_floats<T>(w));

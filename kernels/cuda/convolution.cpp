@@ -155,11 +155,6 @@ bool adds(const State& s, const ConvKey& key, const Choice& candidate, const Buf
   return !(difference > 0.02f * largest);
 }
 
-struct Release {
-  void operator()(void* memory) const { release(memory); }
-};
-using Memory = std::unique_ptr<void, Release>;
-
 /// The fastest. Every candidate writes all of the output, and the one that is chosen will do so last: so the
 /// caller's buffers serve, in the state of caches and with the numbers that they have.
 template <class T>
@@ -250,13 +245,6 @@ std::string to_text(const Choice& choice) {
   return choice.plan->json();
 }
 
-/// Whether a choice can be measured now: not where it may not differ from run to run, and not in a capture.
-bool can_measure(const ConvKey& key) {
-  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-  check(cudaStreamIsCapturing(stream(), &capture), "cudaStreamIsCapturing");
-  return conv_autotune() && !key.deterministic && capture == cudaStreamCaptureStatusNone;
-}
-
 /// What is known of a key, from this process or from the folder; else null.
 const Choice* known_choice(State& s, const ConvKey& key, const std::string& folder) {
   const auto known = s.choices.find(key);
@@ -282,7 +270,7 @@ const Choice& keep(State& s, const ConvKey& key, const std::string& folder, Choi
 
 template <class T>
 const Choice& choose(State& s, const ConvKey& key, const Buffers& b) {
-  const bool measure = can_measure(key);
+  const bool measure = can_measure();
   const std::string folder = plan_cache_folder();
   const Choice* known = known_choice(s, key, folder);
   if (known && (known->measured || !measure)) return *known;
@@ -352,7 +340,7 @@ bool conv2d_backward_input_add(const Conv2dParams& p, const T* dy, const T* w, T
   const std::lock_guard lock(s.mutex);
   ConvKey key = key_of<T>(ConvPass::backward_input, p);
   key.add = true;
-  const bool measure = can_measure(key);
+  const bool measure = can_measure();
   const std::string folder = plan_cache_folder();
   const Choice* choice = known_choice(s, key, folder);
   if (measure && !(choice && choice->measured)) {

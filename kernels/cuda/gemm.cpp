@@ -228,13 +228,9 @@ std::string to_text(const cublasLtMatmulAlgo_t& algorithm) {
   return text;
 }
 
-/// As for convolutions: not where the choice may not differ from run to run, and not in a capture.
-bool can_measure(const Key& key) {
-  const GemmParams& p = key.p;
-  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-  cuda::check(cudaStreamIsCapturing(stream(), &capture), "cudaStreamIsCapturing");
-  return conv_autotune() && !key.deterministic && capture == cudaStreamCaptureStatusNone &&
-         double(p.m) * double(p.n) * double(p.k) * double(p.batch) >= double(kMeasured);
+/// Whether it is worth the time.
+bool is_large(const GemmParams& p) {
+  return double(p.m) * double(p.n) * double(p.k) * double(p.batch) >= double(kMeasured);
 }
 
 /// From this process, from the folder, measured, or cuBLASLt's first.
@@ -243,7 +239,7 @@ const cublasLtMatmulAlgo_t& choose(Library& l, Product& product, const void* a, 
   const Key& key = product.key;
   const auto known = l.algorithms.find(key);
   if (known != l.algorithms.end() && known->second.measured) return known->second.algorithm;
-  const bool measure = can_measure(key);
+  const bool measure = is_large(key.p) && can_measure();
   if (known != l.algorithms.end() && !measure) return known->second.algorithm;
   const std::string folder = key.deterministic ? std::string() : plan_cache_folder();
   const std::string name = key.text() + ", " + l.machine;
@@ -254,10 +250,7 @@ const cublasLtMatmulAlgo_t& choose(Library& l, Product& product, const void* a, 
 
   // A sum in place would grow with each run: it goes elsewhere meanwhile.
   const GemmParams& p = key.p;
-  struct Release {
-    void operator()(void* memory) const { release(memory); }
-  };
-  std::unique_ptr<void, Release> apart;
+  Memory apart;
   if (p.accumulate && c == d) {
     const int64_t elements = (p.batch - 1) * p.stride_c + (p.m - 1) * p.ldc + p.n;
     apart.reset(allocate(elements * (key.type == CUDA_R_32F ? 4 : 2)));

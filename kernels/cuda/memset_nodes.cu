@@ -16,51 +16,39 @@ __global__ void __launch_bounds__(kThreads) memset_kernel(T* to, size_t n, T val
     to[i] = value;
 }
 
-/// The nodes before or after one.
-struct Neighbours {
-  std::vector<cudaGraphNode_t> nodes;
-
-  template <class Get>
-  Neighbours(const char* name, const Get& get) {
-    size_t count = 0;
-    check(get(nullptr, &count), name);
-    nodes.resize(count);
-    if (count > 0) check(get(nodes.data(), &count), name);
-  }
-};
+// Edges have data since CUDA 13; those of a memset have none.
 #if CUDART_VERSION >= 13000
-Neighbours before(cudaGraphNode_t node) {
-  return {"cudaGraphNodeGetDependencies", [&](cudaGraphNode_t* nodes, size_t* count) {
-            return cudaGraphNodeGetDependencies(node, nodes, nullptr, count);
-          }};
-}
-Neighbours after(cudaGraphNode_t node) {
-  return {"cudaGraphNodeGetDependentNodes", [&](cudaGraphNode_t* nodes, size_t* count) {
-            return cudaGraphNodeGetDependentNodes(node, nodes, nullptr, count);
-          }};
-}
-void add_edge(cudaGraph_t graph, cudaGraphNode_t from, cudaGraphNode_t to) {
-  check(cudaGraphAddDependencies(graph, &from, &to, nullptr, 1), "cudaGraphAddDependencies");
-}
+#define WEFT_NO_EDGE_DATA nullptr,
 #else
-Neighbours before(cudaGraphNode_t node) {
-  return {"cudaGraphNodeGetDependencies", [&](cudaGraphNode_t* nodes, size_t* count) {
-            return cudaGraphNodeGetDependencies(node, nodes, count);
-          }};
-}
-Neighbours after(cudaGraphNode_t node) {
-  return {"cudaGraphNodeGetDependentNodes", [&](cudaGraphNode_t* nodes, size_t* count) {
-            return cudaGraphNodeGetDependentNodes(node, nodes, count);
-          }};
-}
-void add_edge(cudaGraph_t graph, cudaGraphNode_t from, cudaGraphNode_t to) {
-  check(cudaGraphAddDependencies(graph, &from, &to, 1), "cudaGraphAddDependencies");
-}
+#define WEFT_NO_EDGE_DATA
 #endif
 
+using Nodes = std::vector<cudaGraphNode_t>;
+/// What get(to, count) gives; asked without `to`, how many those are.
+template <class Get>
+Nodes all_of(const char* name, const Get& get) {
+  size_t count = 0;
+  check(get(nullptr, &count), name);
+  Nodes nodes(count);
+  if (count > 0) check(get(nodes.data(), &count), name);
+  return nodes;
+}
+Nodes before(cudaGraphNode_t node) {
+  return all_of("cudaGraphNodeGetDependencies", [&](cudaGraphNode_t* to, size_t* count) {
+    return cudaGraphNodeGetDependencies(node, to, WEFT_NO_EDGE_DATA count);
+  });
+}
+Nodes after(cudaGraphNode_t node) {
+  return all_of("cudaGraphNodeGetDependentNodes", [&](cudaGraphNode_t* to, size_t* count) {
+    return cudaGraphNodeGetDependentNodes(node, to, WEFT_NO_EDGE_DATA count);
+  });
+}
+void add_edge(cudaGraph_t graph, cudaGraphNode_t from, cudaGraphNode_t to) {
+  check(cudaGraphAddDependencies(graph, &from, &to, WEFT_NO_EDGE_DATA 1), "cudaGraphAddDependencies");
+}
+
 template <class T>
-cudaGraphNode_t add_kernel(cudaGraph_t graph, const std::vector<cudaGraphNode_t>& after,
-                           const cudaMemsetParams& memset) {
+cudaGraphNode_t add_kernel(cudaGraph_t graph, const Nodes& after, const cudaMemsetParams& memset) {
   T* to = static_cast<T*>(memset.dst);
   size_t n = memset.width;
   T value = T(memset.value);
@@ -78,21 +66,21 @@ cudaGraphNode_t add_kernel(cudaGraph_t graph, const std::vector<cudaGraphNode_t>
 }  // namespace
 
 void replace_memsets(cudaGraph_t graph) {
-  const Neighbours all("cudaGraphGetNodes", [&](cudaGraphNode_t* nodes, size_t* count) {
-    return cudaGraphGetNodes(graph, nodes, count);
+  const Nodes all = all_of("cudaGraphGetNodes", [&](cudaGraphNode_t* to, size_t* count) {
+    return cudaGraphGetNodes(graph, to, count);
   });
-  for (cudaGraphNode_t node : all.nodes) {
+  for (cudaGraphNode_t node : all) {
     cudaGraphNodeType type{};
     check(cudaGraphNodeGetType(node, &type), "cudaGraphNodeGetType");
     if (type != cudaGraphNodeTypeMemset) continue;
     cudaMemsetParams memset{};
     check(cudaGraphMemsetNodeGetParams(node, &memset), "cudaGraphMemsetNodeGetParams");
     if (memset.height != 1) continue;
-    const std::vector<cudaGraphNode_t> earlier = before(node).nodes;
+    const Nodes earlier = before(node);
     const cudaGraphNode_t kernel = memset.elementSize == 4   ? add_kernel<uint32_t>(graph, earlier, memset)
                                    : memset.elementSize == 2 ? add_kernel<uint16_t>(graph, earlier, memset)
                                                              : add_kernel<uint8_t>(graph, earlier, memset);
-    for (cudaGraphNode_t later : after(node).nodes) add_edge(graph, kernel, later);
+    for (cudaGraphNode_t later : after(node)) add_edge(graph, kernel, later);
     check(cudaGraphDestroyNode(node), "cudaGraphDestroyNode");
   }
 }

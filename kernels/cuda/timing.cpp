@@ -23,6 +23,12 @@ struct Event {
 
 }  // namespace
 
+bool can_measure() {
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream(), &capture), "cudaStreamIsCapturing");
+  return conv_autotune() && !deterministic() && capture == cudaStreamCaptureStatusNone;
+}
+
 float time_of(const std::function<void()>& run) {
   run();  // loads kernels
   const auto graph = capture([&] {

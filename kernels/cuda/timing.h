@@ -5,7 +5,19 @@
 #include <memory>
 #include <vector>
 
+#include "weft/kernels/cuda.h"
+
 namespace weft::kernels::cuda {
+
+/// Whether algorithms can be measured now: where conv_autotune(), not where the choice may not differ from
+/// run to run (deterministic()), and not in a capture.
+bool can_measure();
+
+struct Release {
+  void operator()(void* memory) const { release(memory); }
+};
+/// Memory of allocate() for what is measured; null where it couldn't be had.
+using Memory = std::unique_ptr<void, Release>;
 
 /// The median time of run() in milliseconds: 5 times 4 calls after some that are not counted. It runs out of
 /// a captured graph: launched one by one, short kernels would show the time that the CPU takes to launch
