@@ -301,6 +301,42 @@ __global__ void __launch_bounds__(kThreads, 4)
   });
 }
 
+/// Windows of 2 x 2, stride 2, no padding: no pixel lies in two of them. A thread has a window and its four
+/// pixels, those too that no window has; it reads all before it writes.
+template <class T, int V, bool Add>
+__global__ void __launch_bounds__(kThreads, 4)
+    avg_backward_square_kernel(Geometry g, const T* __restrict__ dy, T* __restrict__ dx) {
+  for_pixels(g.batch, (g.in_h + 1) / 2, (g.in_w + 1) / 2, g.groups, [&](int64_t n, int i, int j, int group) {
+    Pack<T, V> from = {}, before[4] = {};
+    int64_t at[4];
+    bool inside[4];
+    const bool has_window = i < g.out_h && j < g.out_w;
+    if (has_window) from = load<V>(dy + ((n * g.out_h + i) * g.out_w + j) * g.channels + int64_t(group) * V);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const int h = 2 * i + k / 2, w = 2 * j + k % 2;
+      inside[k] = h < g.in_h && w < g.in_w;
+      // Outside, the nearest pixel inside, which is this thread's too: so loads need no branches.
+      at[k] =
+          ((n * g.in_h + min(h, g.in_h - 1)) * g.in_w + min(w, g.in_w - 1)) * g.channels + int64_t(group) * V;
+      if constexpr (Add) before[k] = load<V>(dx + at[k]);
+    }
+    const Span hs = span(i, 2, 2, 0, g.in_h, g.count_include_pad),
+               ws = span(j, 2, 2, 0, g.in_w, g.count_include_pad);
+    const float share = 1 / (float(hs.counted) * float(ws.counted));
+    float d[V], sum[V];
+    to_floats(from, d);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      to_floats(before[k], sum);
+      if (has_window)
+#pragma unroll
+        for (int v = 0; v < V; ++v) sum[v] = fmaf(d[v], share, sum[v]);
+      if (inside[k]) store(dx + at[k], from_floats<T>(sum));
+    }
+  });
+}
+
 /// The mean of each channel over an image: a block for some groups of channels of one image, with its threads
 /// in rows of `lanes`; each row of threads sums some of the pixels.
 template <class T, int V>
@@ -417,7 +453,10 @@ void avg_backward(const Pool2dParams& p, const T* dy, T* dx, bool add) {
   };
   if (!wide<T>(p, {dy, dx})) return start(Geometry(p, 1), avg_backward_kernel<T, 1, AnyWindow>);
   const Geometry g(p, kWide<T>);
-  if (is_square(p, 2, 2, 0)) return start(g, avg_backward_kernel<T, kWide<T>, Square<2, 2, 0>>);
+  if (is_square(p, 2, 2, 0))
+    return launch_pixels(
+        add ? avg_backward_square_kernel<T, kWide<T>, true> : avg_backward_square_kernel<T, kWide<T>, false>,
+        g, (g.in_h + 1) / 2, (g.in_w + 1) / 2, dy, dx);
   start(g, avg_backward_kernel<T, kWide<T>, AnyWindow>);
 }
 
