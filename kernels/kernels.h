@@ -226,9 +226,9 @@ struct KernelTable {
   int64_t (*conv2d_workspace)(const Conv2dParams& p, ConvPass pass);
   /// y: [N,OH,OW,OC] = x * w + bias (bias may be null).
   void (*conv2d_forward)(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y, void* workspace);
-  /// The same, and mean and biased variance of each channel of y: [OC], taken while y is in the cache;
-  /// null where that saves nothing.
-  void (*conv2d_forward_stats)(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y,
+  /// The same, and mean and biased variance of each channel of y: [OC], taken while y is at hand. False where
+  /// it has no faster way for the shape than the pass and the statistics', and has done nothing.
+  bool (*conv2d_forward_stats)(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y,
                                Wide<T>* mean, Wide<T>* var, void* workspace);
   void (*conv2d_backward_input)(const Conv2dParams& p, const T* dy, const T* w, T* dx, void* workspace);
   /// Adds to dx. False where it has no faster way for the shape than the pass and an addition, and has done

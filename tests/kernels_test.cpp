@@ -703,8 +703,8 @@ void check_conv(const Conv2dParams& p, ConvAlgorithm algorithm = ConvAlgorithm::
             weight(table.conv2d_workspace(p, ConvPass::backward_weight));
         table.conv2d_forward(p, gx.data(), gw.data(), with_bias ? bias.data() : nullptr, out[0].data(),
                              fwd.get());
-        table.conv2d_forward_stats(p, gx.data(), gw.data(), with_bias ? bias.data() : nullptr, out[3].data(),
-                                   out[4].data(), out[5].data(), fwd.get());
+        REQUIRE(table.conv2d_forward_stats(p, gx.data(), gw.data(), with_bias ? bias.data() : nullptr,
+                                           out[3].data(), out[4].data(), out[5].data(), fwd.get()));
         REQUIRE(std::memcmp(out[0].data(), out[3].data(), size_t(ny) * sizeof(float)) == 0);
         table.conv2d_backward_input(p, gdy.data(), gw.data(), out[1].data(), bwd.get());
         table.conv2d_backward_weight(p, gx.data(), gdy.data(), out[2].data(), weight.get());

@@ -128,13 +128,18 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
     using T = kernel_type<decltype(k)>;
     const T* pb = b.defined() ? b.data<T>() : nullptr;
     const Tensor scratch = workspace(k, p, ConvPass::forward, x.device());
-    if (!stats || !k.conv2d_forward_stats)
-      return k.conv2d_forward(p, x.data<T>(), w.data<T>(), pb, y.data<T>(), scratch.raw());
-    const DType wide = ops::wide_dtype(x.dtype());
-    *stats = {Tensor::empty({p.out_c}, wide, x.device()), Tensor::empty({p.out_c}, wide, x.device())};
-    using W = wide_type<decltype(k)>;
-    k.conv2d_forward_stats(p, x.data<T>(), w.data<T>(), pb, y.data<T>(), stats->mean.data<W>(),
-                           stats->var.data<W>(), scratch.raw());
+    if (stats) {
+      const DType wide = ops::wide_dtype(x.dtype());
+      ChannelStats told{Tensor::empty({p.out_c}, wide, x.device()),
+                        Tensor::empty({p.out_c}, wide, x.device())};
+      using W = wide_type<decltype(k)>;
+      if (k.conv2d_forward_stats(p, x.data<T>(), w.data<T>(), pb, y.data<T>(), told.mean.data<W>(),
+                                 told.var.data<W>(), scratch.raw())) {
+        *stats = std::move(told);
+        return;
+      }
+    }
+    k.conv2d_forward(p, x.data<T>(), w.data<T>(), pb, y.data<T>(), scratch.raw());
   });
   std::string detail;
   if (Tape::current()) {

@@ -2,6 +2,7 @@
 
 #include "weft/kernels/cuda/batch_norm.h"
 #include "weft/kernels/cuda/cluster.h"
+#include "weft/kernels/cuda/moments.h"
 
 namespace weft::kernels::cuda {
 namespace {
@@ -315,6 +316,12 @@ bool fits(const BatchNormArgs<T>& a, std::initializer_list<const void*> others) 
 }
 
 }  // namespace
+
+bool fits_batch_norm_once(int64_t rows, int64_t channels) {
+  constexpr int V = kWide<bf16>;
+  return can_launch_early() && channels % (2 * V) == 0 &&
+         cluster_tiling(rows, channels, V, kForwardThreads, kForwardRows).row_blocks > 0;
+}
 
 template <class T>
 bool batch_norm_forward_once(const BatchNormArgs<T>& a, const Update& update, float* mean, T* y) {

@@ -3,9 +3,14 @@
 // hand. So nothing is read twice, and no kernel waits for another one's sums.
 #pragma once
 
-#include "weft/kernels/cuda/moments.h"
+#include "weft/kernels/kernels.h"
 
 namespace weft::kernels::cuda {
+
+struct Update;  // moments.h
+
+/// Whether the values of 16 bits have room in the forward.
+bool fits_batch_norm_once(int64_t rows, int64_t channels);
 
 /// The table's entries; false: there is no room, or no kernel for the activation, and nothing was done.
 template <class T>

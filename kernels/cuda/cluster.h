@@ -90,7 +90,7 @@ void launch_clusters(void (*kernel)(Params...), dim3 grid, dim3 block, dim3 clus
   attributes[0].val.clusterDim.y = cluster.y;
   attributes[0].val.clusterDim.z = cluster.z;
   attributes[1] = early_attribute();
-  launch_with(attributes, can_launch_early() ? 2 : 1, kernel, grid, block, args...);
+  launch_with(attributes, can_launch_early() ? 2 : 1, 0, kernel, grid, block, args...);
 }
 
 }  // namespace weft::kernels::cuda

@@ -27,13 +27,15 @@ std::string ConvKey::text() const {
   if (deterministic) s += " deterministic";
   if (exact) s += " exact";
   if (add) s += " add";
+  if (stats) s += " stats";
   return s;
 }
 
 size_t ConvKeyHash::operator()(const ConvKey& key) const {
   const Conv2dParams& p = key.params;
-  size_t hash = size_t(key.pass) * 512 + size_t(key.add) * 256 + size_t(key.type) * 16 +
-                size_t(key.tf32) * 4 + size_t(key.deterministic) * 2 + size_t(key.exact);
+  size_t hash = size_t(key.pass) * 1024 + size_t(key.stats) * 512 + size_t(key.add) * 256 +
+                size_t(key.type) * 16 + size_t(key.tf32) * 4 + size_t(key.deterministic) * 2 +
+                size_t(key.exact);
   for (const int64_t v : {p.batch, p.in_h, p.in_w, p.in_c, p.out_c, p.kernel_h, p.kernel_w, p.stride_h,
                           p.stride_w, p.pad_h, p.pad_w, p.dilation_h, p.dilation_w, p.groups})
     hash = (hash ^ size_t(v)) * 0x9e3779b97f4a7c15u + (hash >> 29);

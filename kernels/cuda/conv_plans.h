@@ -19,6 +19,7 @@ struct ConvKey {
   bool deterministic = false;  ///< the same bits each time
   bool exact = false;          ///< the plain sums: neither Winograd nor FFT
   bool add = false;            ///< backward_input: added to dx
+  bool stats = false;          ///< forward: with the statistics of y
 
   bool operator==(const ConvKey&) const = default;
   /// All of it, in words: "forward bf16 64x32x32x64 ...".

@@ -16,9 +16,11 @@
 #include <utility>
 #include <vector>
 
+#include "weft/kernels/cuda/batch_norm_once.h"
 #include "weft/kernels/cuda/conv_padded.h"
 #include "weft/kernels/cuda/conv_patches.h"
 #include "weft/kernels/cuda/conv_plans.h"
+#include "weft/kernels/cuda/conv_product.h"
 #include "weft/kernels/cuda/convolution_kernels.h"
 #include "weft/kernels/cuda/cudnn.h"
 #include "weft/kernels/cuda/device.h"
@@ -41,8 +43,9 @@ struct Choice {
     padded,   // the plan is that of 8 channels
     patches,  // a product
     gemm,
+    product,  // ours, that adds or tells the statistics
     plain,
-    apart  // the sum in a pass of its own
+    apart  // the sum, or the statistics, in a pass of their own
   };
   Kind kind = Kind::plain;
   std::shared_ptr<const cudnn::Plan> plan;
@@ -82,11 +85,7 @@ State& state() {
 
 // --- running ---
 
-/// A 1x1 filter with step 1 is a matrix product as it stands.
-bool is_product(const Conv2dParams& p) {
-  return p.kernel_h == 1 && p.kernel_w == 1 && p.stride_h == 1 && p.stride_w == 1 && p.pad_h == 0 &&
-         p.pad_w == 0 && p.groups == 1;
-}
+int64_t rows_of(const Conv2dParams& p) { return p.batch * p.out_h() * p.out_w(); }
 
 template <class T>
 void run_product(ConvPass pass, const Conv2dParams& p, bool add, T* x, T* w, T* y) {
@@ -119,6 +118,10 @@ void execute(const State& s, const ConvKey& key, const Choice& choice, const Buf
       break;
     case Choice::Kind::gemm:
       return run_product(key.pass, key.params, key.add, x, w, y);
+    case Choice::Kind::product:  // for a sum; see conv2d_forward_stats()
+      if constexpr (sizeof(T) == 2)
+        return conv_product_add(rows_of(key.params), key.params.in_c, key.params.out_c, y, w, x);
+      break;
     case Choice::Kind::plain:
       return plain_convolution(key.pass, key.params, x, w, y);
     case Choice::Kind::apart:
@@ -169,6 +172,9 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
   if (const int64_t bytes = patches_bytes(key.params); has_patches(key) && bytes <= kMaxWorkspace)
     candidates.push_back({.kind = Choice::Kind::patches, .plan = nullptr, .copies = bytes});
   if (is_product(key.params)) candidates.push_back({Choice::Kind::gemm, nullptr});
+  if (key.add && is_product(key.params) &&
+      has_conv_product<T>(rows_of(key.params), key.params.in_c, key.params.out_c))
+    candidates.push_back({Choice::Kind::product, nullptr});
   const Choice::Kind otherwise = key.add ? Choice::Kind::apart : Choice::Kind::plain;
   if (candidates.empty()) return {otherwise, nullptr, true};
 
@@ -210,10 +216,12 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
 
 const std::string kPadded = "padded ";  // before the plan
 const std::string kPatches = "patches";
+const std::string kProduct = "product";
 
 Choice from_text(const State& s, const ConvKey& key, const std::string& text) {
   if (text == "gemm") return {Choice::Kind::gemm, nullptr, true};
   if (text == "plain") return {Choice::Kind::plain, nullptr, true};
+  if (text == kProduct) return {Choice::Kind::product, nullptr, true};
   if (text == "apart") return {Choice::Kind::apart, nullptr, true};
   if (text == kPatches && has_patches(key))
     return {.kind = Choice::Kind::patches,
@@ -233,6 +241,8 @@ std::string to_text(const Choice& choice) {
       return kPatches;
     case Choice::Kind::gemm:
       return "gemm";
+    case Choice::Kind::product:
+      return kProduct;
     case Choice::Kind::plain:
       return "plain";
     case Choice::Kind::apart:
@@ -355,7 +365,52 @@ bool conv2d_backward_input_add(const Conv2dParams& p, const T* dy, const T* w, T
   return true;
 }
 
-int64_t rows_of(const Conv2dParams& p) { return p.batch * p.out_h() * p.out_w(); }
+// --- with statistics ---
+
+/// Our product, or the fastest convolution and a pass for the statistics.
+template <class T>
+Choice fastest_stats(State& s, const ConvKey& key, const Buffers& b, float* mean, float* var) {
+  constexpr float kUpdate = 0.002f;  // what the pass does on its way and costs a launch after the product, ms
+  const Conv2dParams& p = key.params;
+  T *x = static_cast<T*>(b.x), *w = static_cast<T*>(b.w), *y = static_cast<T*>(b.y);
+  const float own = time_of([&] { conv_product_stats(rows_of(p), p.out_c, p.in_c, x, w, y, mean, var); });
+  ConvKey plain = key;
+  plain.stats = false;
+  const Choice& choice = choose<T>(s, plain, b);
+  const float two = time_of([&] {
+    execute<T>(s, plain, choice, b, choice.workspace() > 0 ? scratch(choice.workspace()) : nullptr);
+    table<T>().batch_norm_stats(rows_of(p), p.out_c, y, mean, var);
+  });
+  return {own + kUpdate < two ? Choice::Kind::product : Choice::Kind::apart, nullptr, true};
+}
+
+template <class T>
+bool conv2d_forward_stats(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y, float* mean,
+                          float* var, void*) {
+  if constexpr (sizeof(T) == 2) {
+    // In one pass batch norm has the statistics for nothing.
+    if (bias || !is_product(p) || !has_conv_product<T>(rows_of(p), p.out_c, p.in_c) ||
+        fits_batch_norm_once(rows_of(p), p.out_c))
+      return false;
+    const Buffers b{const_cast<T*>(x), const_cast<T*>(w), y};
+    if (!aligned(b)) return false;
+    State& s = state();
+    const std::lock_guard lock(s.mutex);
+    ConvKey key = key_of<T>(ConvPass::forward, p);
+    key.stats = true;
+    const std::string folder = plan_cache_folder();
+    const Choice* choice = known_choice(s, key, folder);
+    if (!choice) {
+      if (!can_measure()) return false;
+      const FirstLane others_wait;
+      choice = &keep(s, key, folder, fastest_stats<T>(s, key, b, mean, var));
+    }
+    if (choice->kind == Choice::Kind::apart) return false;
+    conv_product_stats(rows_of(p), p.out_c, p.in_c, x, w, y, mean, var);
+    return true;
+  }
+  return false;
+}
 
 // --- the table's entries ---
 
@@ -383,7 +438,7 @@ void set_conv2d(KernelTable<T>& table) {
   // Plans take their memory from scratch(): which plan it will be is known only at the call.
   table.conv2d_workspace = [](const Conv2dParams&, ConvPass) { return int64_t{0}; };
   table.conv2d_forward = conv2d_forward<T>;
-  table.conv2d_forward_stats = nullptr;
+  table.conv2d_forward_stats = conv2d_forward_stats<T>;
   table.conv2d_backward_input = conv2d_backward_input<T>;
   table.conv2d_backward_input_add = conv2d_backward_input_add<T>;
   table.conv2d_backward_weight = conv2d_backward_weight<T>;

@@ -42,13 +42,15 @@ void* scratch(int64_t bytes);
 /// Whether the device knows launch_early().
 bool can_launch_early();
 
-/// What all launches share: starts kernel(args...) with so many attributes.
+/// What all launches share: starts kernel(args...) with so many attributes, and so many bytes of dynamic
+/// shared memory.
 template <class... Params, class... Args>
-void launch_with(cudaLaunchAttribute* attributes, unsigned count, void (*kernel)(Params...), dim3 grid,
-                 dim3 block, Args&&... args) {
+void launch_with(cudaLaunchAttribute* attributes, unsigned count, size_t shared, void (*kernel)(Params...),
+                 dim3 grid, dim3 block, Args&&... args) {
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;
+  config.dynamicSmemBytes = shared;
   config.stream = stream();
   config.attrs = attributes;
   config.numAttrs = count;
@@ -58,7 +60,7 @@ void launch_with(cudaLaunchAttribute* attributes, unsigned count, void (*kernel)
 /// Starts kernel(args...) on `grid` blocks of `block` threads.
 template <class... Params, class... Args>
 void launch(void (*kernel)(Params...), dim3 grid, dim3 block, Args&&... args) {
-  launch_with(nullptr, 0, kernel, grid, block, args...);
+  launch_with(nullptr, 0, 0, kernel, grid, block, args...);
 }
 
 /// What tells CUDA that a launch is early, where can_launch_early().
@@ -73,7 +75,15 @@ inline cudaLaunchAttribute early_attribute() {
 template <class... Params, class... Args>
 void launch_early(void (*kernel)(Params...), dim3 grid, dim3 block, Args&&... args) {
   cudaLaunchAttribute early = early_attribute();
-  launch_with(&early, can_launch_early() ? 1 : 0, kernel, grid, block, args...);
+  launch_with(&early, can_launch_early() ? 1 : 0, 0, kernel, grid, block, args...);
+}
+/// The same with dynamic shared memory, 48 KiB of it and more where the device has it.
+template <class... Params, class... Args>
+void launch_early_with(size_t shared, void (*kernel)(Params...), dim3 grid, dim3 block, Args&&... args) {
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared)),
+        "cudaFuncSetAttribute");
+  cudaLaunchAttribute early = early_attribute();
+  launch_with(&early, can_launch_early() ? 1 : 0, shared, kernel, grid, block, args...);
 }
 /// What comes after it sees the results of all earlier work; before it nothing may be read or written but
 /// parameters.

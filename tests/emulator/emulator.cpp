@@ -104,7 +104,8 @@ Device::Device() : properties{} {
   std::snprintf(properties.name, sizeof properties.name, "emulated");
   properties.totalGlobalMem = memory_limit;
   properties.sharedMemPerBlock = 48 << 10;
-  properties.sharedMemPerBlockOptin = properties.sharedMemPerMultiprocessor = 96 << 10;
+  properties.sharedMemPerBlockOptin = 227 << 10;
+  properties.sharedMemPerMultiprocessor = 228 << 10;
   properties.regsPerBlock = properties.regsPerMultiprocessor = 65536;
   properties.warpSize = 32;
   properties.maxThreadsPerBlock = properties.maxThreadsDim[0] = properties.maxThreadsDim[1] = 1024;
@@ -183,7 +184,7 @@ cudaError_t launch(const cudaLaunchConfig_t* config, const void* kernel, std::fu
       cluster = dim3(size.x, size.y, size.z);
     }
   if (const cudaError_t error = unfit(cluster, grid, kernel)) return done(error);
-  if (config->dynamicSmemBytes) return done(cudaErrorInvalidValue);
+  if (config->dynamicSmemBytes > 227 << 10) return done(cudaErrorInvalidValue);
   if (device.launch_error && device.launches_to_fail-- == 0)
     return done(std::exchange(device.launch_error, cudaSuccess));
   ++device.stats.launches;

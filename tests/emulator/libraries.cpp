@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "weft/kernels/convolution.h"
+#include "weft/kernels/cuda/conv_product.h"
 #include "weft/kernels/cuda/convolution_kernels.h"
 #include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/families.h"
@@ -158,7 +159,16 @@ void set_conv2d(KernelTable<T>& table) {
   table.conv2d_algorithm = [](const Conv2dParams&, ConvPass) { return ConvAlgorithm::direct; };
   table.conv2d_workspace = [](const Conv2dParams&, ConvPass) { return int64_t{0}; };
   table.conv2d_forward = conv2d_forward<T>;
-  table.conv2d_forward_stats = nullptr;
+  table.conv2d_forward_stats = [](const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y,
+                                  float* mean, float* var, void*) {
+    if constexpr (sizeof(T) == 2) {
+      const int64_t rows = p.batch * p.in_h * p.in_w;
+      if (bias || !is_product(p) || !has_conv_product<T>(rows, p.out_c, p.in_c)) return false;
+      conv_product_stats(rows, p.out_c, p.in_c, x, w, y, mean, var);
+      return true;
+    }
+    return false;
+  };
   table.conv2d_backward_input = conv2d_backward_input<T>;
   table.conv2d_backward_input_add = conv2d_backward_input_add<T>;
   table.conv2d_backward_weight = conv2d_backward_weight<T>;

@@ -82,11 +82,12 @@ void conv2d_forward(const Conv2dParams& p, const float* x, const float* w, const
               [&](const Convolution& c) { c.forward(p, x, w, bias, y, {}, static_cast<float*>(workspace)); });
 }
 
-void conv2d_forward_stats(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
+bool conv2d_forward_stats(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
                           float* mean, float* var, void* workspace) {
   with_chosen(p, ConvPass::forward, [&](const Convolution& c) {
     c.forward(p, x, w, bias, y, {mean, var}, static_cast<float*>(workspace));
   });
+  return true;
 }
 
 void conv2d_backward_input(const Conv2dParams& p, const float* dy, const float* w, float* dx,

@@ -32,7 +32,7 @@ ConvAlgorithm conv2d_algorithm(const Conv2dParams& p, ConvPass pass);
 int64_t conv2d_workspace(const Conv2dParams& p, ConvPass pass);
 void conv2d_forward(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
                     void* workspace);
-void conv2d_forward_stats(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
+bool conv2d_forward_stats(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
                           float* mean, float* var, void* workspace);
 void conv2d_backward_input(const Conv2dParams& p, const float* dy, const float* w, float* dx,
                            void* workspace);

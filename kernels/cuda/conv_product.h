@@ -1,0 +1,29 @@
+// Convolutions with 1x1 filters as products, which do what the next kernel would read the result for.
+#pragma once
+
+#include "weft/kernels/kernels.h"
+
+namespace weft::kernels::cuda {
+
+/// Whether a convolution is a matrix product as it stands: a 1x1 filter with step 1.
+inline bool is_product(const Conv2dParams& p) {
+  return p.kernel_h == 1 && p.kernel_w == 1 && p.stride_h == 1 && p.stride_w == 1 && p.pad_h == 0 &&
+         p.pad_w == 0 && p.groups == 1;
+}
+
+/// Whether there are such products of [rows, k] and [k, n] in T: in 16 bits, where n and k are multiples
+/// of 64.
+template <class T>
+bool has_conv_product(int64_t rows, int64_t n, int64_t k);
+
+/// y [rows, n] = x [rows, k] w' with w [n, k]; mean and biased variance of y's columns, [n] each, as its
+/// values were before they were rounded. All is aligned to 16 bytes.
+template <class T>
+void conv_product_stats(int64_t rows, int64_t n, int64_t k, const T* x, const T* w, T* y, float* mean,
+                        float* var);
+
+/// y [rows, n] += x [rows, k] w with w [k, n], likewise.
+template <class T>
+void conv_product_add(int64_t rows, int64_t n, int64_t k, const T* x, const T* w, T* y);
+
+}  // namespace weft::kernels::cuda

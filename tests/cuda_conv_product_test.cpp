@@ -1,0 +1,141 @@
+// Products for 1x1 convolutions on the tensor cores, against double; on the emulated device with few
+// multiprocessors, so that blocks take several tiles.
+#include <cmath>
+#include <vector>
+
+#include "support/device_arrays.h"
+#include "support/emulated_multiprocessors.h"
+#include "weft/kernels/cuda/conv_product.h"
+#include "weft/weft.h"
+
+using namespace weft;
+using namespace weft::kernels;
+using namespace weft::test;
+
+namespace {
+
+[[maybe_unused]] const bool is_set = emulate_multiprocessors(3);
+
+struct Sizes {
+  int64_t rows, n, k;
+};
+
+/// x [rows, k] times w, [n, k] or by columns [k, n].
+std::vector<double> multiply(const Sizes& s, const std::vector<double>& x, const std::vector<double>& w,
+                             bool by_columns) {
+  std::vector<double> y(size_t(s.rows * s.n));
+  for (int64_t r = 0; r < s.rows; ++r)
+    for (int64_t c = 0; c < s.n; ++c) {
+      double sum = 0;
+      for (int64_t k = 0; k < s.k; ++k)
+        sum += x[size_t(r * s.k + k)] * w[size_t(by_columns ? k * s.n + c : c * s.k + k)];
+      y[size_t(r * s.n + c)] = sum;
+    }
+  return y;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("products with statistics", T, bf16, f16) {
+  Random random;
+  CAPTURE(random.seed());
+  for (const Sizes s :
+       {Sizes{1, 64, 64}, {130, 64, 192}, {700, 128, 64}, {1000, 192, 128}, {2049, 256, 64}}) {
+    CAPTURE(s.rows);
+    CAPTURE(s.n);
+    CAPTURE(s.k);
+    REQUIRE(cuda::has_conv_product<T>(s.rows, s.n, s.k));
+    const std::vector<T> x = random.normal<T>(s.rows * s.k, 2), w = random.normal<T>(s.n * s.k);
+    const std::vector<double> want = multiply(s, to_double(x), to_double(w), false);
+    DeviceArray<T> x_d(x), w_d(w), y_d(s.rows * s.n);
+    DeviceArray<float> mean_d(s.n), var_d(s.n);
+    const auto run = [&] {
+      cuda::conv_product_stats(s.rows, s.n, s.k, x_d.data(), w_d.data(), y_d.data(), mean_d.data(),
+                               var_d.data());
+    };
+    run();
+    CHECK(distance(y_d.host(), want) < kTolerance<T>);
+    std::vector<double> mean(static_cast<size_t>(s.n)), var = mean;
+    for (size_t i = 0; i < want.size(); ++i) mean[i % size_t(s.n)] += want[i] / double(s.rows);
+    for (size_t i = 0; i < want.size(); ++i)
+      var[i % size_t(s.n)] += std::pow(want[i] - mean[i % size_t(s.n)], 2) / double(s.rows);
+    CHECK(distance(mean_d.host(), mean) < 1e-5);
+    if (s.rows > 1) CHECK(distance(var_d.host(), var) < 1e-5);
+    if (s.rows == 1) CHECK(var_d.host() == std::vector<float>(size_t(s.n)));
+    const std::vector<T> first = y_d.host();
+    const std::vector<float> first_mean = mean_d.host(), first_var = var_d.host();
+    run();
+    CHECK(same_bits(y_d.host(), first));
+    CHECK(same_bits(mean_d.host(), first_mean));
+    CHECK(same_bits(var_d.host(), first_var));
+  }
+}
+
+TEST_CASE_TEMPLATE("products that are added", T, bf16, f16) {
+  Random random;
+  CAPTURE(random.seed());
+  for (const Sizes s :
+       {Sizes{1, 64, 64}, {130, 64, 192}, {700, 128, 64}, {1000, 192, 128}, {2049, 256, 64}}) {
+    CAPTURE(s.rows);
+    CAPTURE(s.n);
+    CAPTURE(s.k);
+    const std::vector<T> x = random.normal<T>(s.rows * s.k, 2), w = random.normal<T>(s.n * s.k),
+                         before = random.normal<T>(s.rows * s.n);
+    std::vector<double> want = multiply(s, to_double(x), to_double(w), true);
+    for (size_t i = 0; i < want.size(); ++i) want[i] += double(float(before[i]));
+    DeviceArray<T> x_d(x), w_d(w), y_d(before);
+    cuda::conv_product_add(s.rows, s.n, s.k, x_d.data(), w_d.data(), y_d.data());
+    CHECK(distance(y_d.host(), want) < kTolerance<T>);
+  }
+}
+
+TEST_CASE("statistics of columns far from 0") {
+  Random random;
+  const Sizes s{3000, 64, 64};
+  // The first element of each row times the same weight is what the columns have in common.
+  std::vector<f16> x = random.normal<f16>(s.rows * s.k), w = random.normal<f16>(s.n * s.k);
+  for (int64_t r = 0; r < s.rows; ++r) x[size_t(r * s.k)] = f16(1000.0f);
+  for (int64_t c = 0; c < s.n; ++c) w[size_t(c * s.k)] = f16(2.0f);
+  const std::vector<double> y = multiply(s, to_double(x), to_double(w), false);
+  std::vector<double> mean(64), var(64);
+  for (size_t i = 0; i < y.size(); ++i) mean[i % 64] += y[i] / double(s.rows);
+  for (size_t i = 0; i < y.size(); ++i) var[i % 64] += std::pow(y[i] - mean[i % 64], 2) / double(s.rows);
+  DeviceArray<f16> x_d(x), w_d(w), y_d(s.rows * s.n);
+  DeviceArray<float> mean_d(64), var_d(64);
+  cuda::conv_product_stats(s.rows, s.n, s.k, x_d.data(), w_d.data(), y_d.data(), mean_d.data(), var_d.data());
+  CHECK(distance(mean_d.host(), mean) < 1e-6);
+  CHECK(distance(var_d.host(), var) < 1e-3);
+}
+
+TEST_CASE("what has no such product") {
+  CHECK_FALSE(cuda::has_conv_product<float>(100, 64, 64));
+  CHECK_FALSE(cuda::has_conv_product<bf16>(100, 32, 64));
+  CHECK_FALSE(cuda::has_conv_product<bf16>(100, 64, 96));
+  CHECK_FALSE(cuda::has_conv_product<bf16>(0, 64, 64));
+}
+
+TEST_CASE("conv2d tells the statistics of a product") {
+  Generator generator(5);
+  const Tensor x = Tensor::normal({3, 7, 9, 64}, 0.5, 1, generator),
+               w = Tensor::normal({128, 1, 1, 64}, 0, 0.1, generator);
+  const Tensor x_d = cast(x.to(Device::cuda), DType::bf16), w_d = w.to(Device::cuda);
+  ChannelStats stats;
+  const Tensor y = conv2d(x_d, w_d, {}, {}, &stats);
+#if WEFT_EMULATED
+  REQUIRE(stats.mean.defined());
+#endif
+  if (!stats.mean.defined()) return;  // a GPU may be faster otherwise
+  const Tensor plain = conv2d(x_d, w_d);
+  const auto values = [](const Tensor& t) { return cast(t.to(Device::cpu), DType::f32).to_vector<float>(); };
+  const std::vector<float> all = values(plain);
+  CHECK(distance(values(y), to_double(all)) < 1e-2);
+  std::vector<double> mean(128);
+  for (size_t i = 0; i < all.size(); ++i) mean[i % 128] += double(all[i]) / double(all.size() / 128);
+  CHECK(distance(values(stats.mean), mean) < 1e-2);
+  const Tensor ones = Tensor::ones({128}, DType::f32, Device::cuda),
+               zeros = Tensor::zeros({128}, DType::f32, Device::cuda);
+  const auto normalized = [&](const Tensor& in, const ChannelStats& known) {
+    return values(batch_norm(in, ones, zeros, zeros.clone(), ones.clone(), true, {}, {}, known));
+  };
+  CHECK(distance(normalized(y, stats), to_double(normalized(plain, {}))) < 1e-2);
+}
