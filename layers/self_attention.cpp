@@ -54,12 +54,11 @@ Tensor SimpleSelfAttention::forward(const Tensor& x) {
     w = conv.normalized_weight();
   }
   if (options_.symmetric) w = (w + permute(w, {1, 0})) * 0.5;
-  // With X = x^T [H W, C] and G = X^T X (symmetric) the transpose of the formula is y^T = X (I + gamma W^T
+  // With X = x^T [H W, C] and G = X^T X (symmetric) the transpose of the formula is y^T = X (I + (gamma W)^T
   // G). In this order only two of the products see the pixels, and neither gamma nor the addition costs a
-  // pass over them.
+  // pass over them, nor gamma one over G.
   const Tensor gram = bmm(pixels, pixels, {.transpose_a = true});
-  w = cast(w, x.dtype());
-  const Tensor mix = bmm(w, gram, {.transpose_a = true}) * cast(gamma, x.dtype());
+  const Tensor mix = bmm(cast(w * gamma, x.dtype()), gram, {.transpose_a = true});
   // In 16 bits 1 + gamma a would lose what gamma, which starts at 0, has learned.
   const bool apart = is_half(x.dtype());
   const auto identity = [&] {

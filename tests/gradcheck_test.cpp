@@ -162,6 +162,12 @@ TEST_CASE("matrix products") {
       },
       {normal({2, 4, 3}), normal({3, 3})});
   // x x^T: one tensor on both sides of a product.
+  check_gradients([](const Inputs& in) { return bmm(in[0], in[0], {.transpose_a = true}); },
+                  {normal({2, 3, 4})});
+  check_gradients([](const Inputs& in) { return matmul(in[0], in[0], {.transpose_a = true}); },
+                  {normal({3, 4})});
+  check_gradients([](const Inputs& in) { return matmul(in[0], in[0], {.transpose_b = true}); },
+                  {normal({3, 4})});
   check_gradients([](const Inputs& in) { return bmm(in[0], in[0], {.transpose_b = true}); },
                   {normal({2, 3, 5})});
 }

@@ -101,6 +101,8 @@ TEST_CASE("matrix products") {
   const Function f = [](const Inputs& in) { return linear(in[0], in[1], in.size() > 2 ? in[2] : Tensor()); };
   check_second(f, {normal({2, 3, 3}), normal({4, 3}), normal({4})});
   check_second(f, {normal({5, 3}), normal({4, 3})});
+  check_second([](const Inputs& in) { return bmm(in[0], in[0], {.transpose_a = true}); },
+               {normal({2, 2, 3})});
   check_second([](const Inputs& in) { return bmm(in[0], in[0], {.transpose_b = true}); },
                {normal({2, 3, 2})});
 }

@@ -3,6 +3,7 @@
 #include "weft/engine/anomaly.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/shape.h"
 
 namespace weft {
 namespace {
@@ -68,6 +69,15 @@ void give_product(BackwardContext& c, int i, const Shape& shape, const char* op,
         sum.defined() ? multiply(op, a, b, ta, tb, std::move(sum)) : fit(product(op, a, b, ta, tb), shape));
 }
 
+/// Whether op(a) op(b) is X^T X or X X^T.
+bool is_gram(const Tensor& a, const Tensor& b, bool ta, bool tb) {
+  return ta != tb && a.variable() && a.variable() == b.variable();
+}
+/// m + m^T of a matrix or a batch of them.
+Tensor with_transpose(const Tensor& m) {
+  return m + permute(m, m.ndim() == 3 ? std::vector<int>{0, 2, 1} : std::vector<int>{1, 0});
+}
+
 Tensor product(const char* op, const Tensor& a, const Tensor& b, bool ta, bool tb) {
   const Tensor y = multiply(op, a, b, ta, tb);
   // y = A B with A = op(a), B = op(b): dA = dy B^T, dB = A^T dy; a transposed operand takes the transposed
@@ -76,6 +86,12 @@ Tensor product(const char* op, const Tensor& a, const Tensor& b, bool ta, bool t
          !recording({&a, &b}) ? BackwardFunction()
                               : [=](BackwardContext& c) {
            const Tensor& dy = c.grad_output();
+           // Of a Gram matrix both parts are one product: dX = X (dy + dy^T), or (dy + dy^T) X.
+           if (is_gram(a, b, ta, tb)) {
+             const Tensor both = with_transpose(dy);
+             return ta ? give_product(c, 0, a.shape(), op, a, both, false, false)
+                       : give_product(c, 0, a.shape(), op, both, a, false, false);
+           }
            if (ta)
              give_product(c, 0, a.shape(), op, b, dy, tb, true);
            else
