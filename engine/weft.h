@@ -11,6 +11,7 @@
 #include "weft/engine/ops/activation.h"
 #include "weft/engine/ops/attention.h"
 #include "weft/engine/ops/batch_norm.h"
+#include "weft/engine/ops/batch_norm_max_pool.h"
 #include "weft/engine/ops/batch_norm_pair.h"
 #include "weft/engine/ops/binary_loss.h"
 #include "weft/engine/ops/class_loss.h"

@@ -290,6 +290,17 @@ struct KernelTable {
   void (*batch_norm_pair_backward)(const BatchNormArgs<T>& a, const BatchNormArgs<T>& b, const T* dy,
                                    const BatchNormGradients<T>& da,
                                    const BatchNormGradients<T>& db) = nullptr;
+  /// Whether there are the two entries below for such a window and activation. May be null, as they then are.
+  bool (*has_batch_norm_max_pool)(const Pool2dParams& p, Activation act) = nullptr;
+  /// y = max_pool2d(batch_norm_forward(a)) of images [p.batch * p.in_h * p.in_w, p.channels], without a
+  /// residual. at[o]: the maximum's place kh * kernel_w + kw in its window; x_at[o]: a.x there. Values of the
+  /// activation are compared before they are rounded.
+  void (*batch_norm_max_pool_forward)(const BatchNormArgs<T>& a, const Pool2dParams& p, T* y, uint8_t* at,
+                                      T* x_at) = nullptr;
+  /// In training: all gradients. g[o] becomes dy[o] times the slope at the maximum; it may be dy.
+  void (*batch_norm_max_pool_backward)(const BatchNormArgs<T>& a, const Pool2dParams& p, const T* dy,
+                                       const uint8_t* at, const T* x_at, T* g,
+                                       const BatchNormGradients<T>& d) = nullptr;
 
   // --- group norm
   // --------------------------------------------------------------------------------------------------

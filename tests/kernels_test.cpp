@@ -160,7 +160,10 @@ TEST_CASE("the tables: the reference last, the chosen one among them, every entr
                                             &table->batch_norm_forward_once,
                                             &table->batch_norm_backward_once,
                                             &table->batch_norm_pair_forward,
-                                            &table->batch_norm_pair_backward};
+                                            &table->batch_norm_pair_backward,
+                                            &table->has_batch_norm_max_pool,
+                                            &table->batch_norm_max_pool_forward,
+                                            &table->batch_norm_max_pool_backward};
     for (size_t at = sizeof(const char*); at < sizeof *table; at += sizeof(void*)) {
       if (may_be_null.count(bytes + at)) continue;
       void* entry = nullptr;

@@ -15,6 +15,12 @@ struct BatchNormOptions {
   std::optional<double> activation_param = {};
 };
 
+/// What batch_norm() works on besides its options, for ops that put it together with others.
+struct BatchNormInput {
+  Tensor x, weight, bias, running_mean, running_var;
+  ChannelStats stats = {};
+};
+
 /// Batch normalisation over all but the last dimension (Ioffe and Szegedy, 2015), fused with an activation
 /// and an addition:
 ///   y = activation((x - mean) / sqrt(var + eps) * weight + bias (+ residual))

@@ -4,12 +4,6 @@
 
 namespace weft {
 
-/// What batch_norm() works on besides its options.
-struct BatchNormInput {
-  Tensor x, weight, bias, running_mean, running_var;
-  ChannelStats stats = {};
-};
-
 /// In training, two batch norms whose results are added:
 ///   y = activation(batch_norm(main) + batch_norm(side)),
 /// the sum of a block's last batch norm and that of its shortcut, where the activation is a fixed one, that

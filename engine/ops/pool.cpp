@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/pool_helpers.h"
 #include "weft/engine/ops/reduce.h"
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/parallel.h"
@@ -21,7 +21,9 @@ int64_t output_size(int64_t in, const Pool2dOptions& o, int64_t stride) {
   return out;
 }
 
-Pool2dParams geometry(const char* op, const Tensor& x, const Pool2dOptions& o) {
+}  // namespace
+
+Pool2dParams ops::pool_geometry(const char* op, const Tensor& x, const Pool2dOptions& o) {
   check(x.ndim() == 4 && x.numel() > 0, op, ": expected a non-empty input [N, H, W, C], got ", x.shape());
   check(o.kernel >= 1 && o.stride >= 0, op, ": kernel ", o.kernel, " and stride ", o.stride,
         " must be positive");
@@ -39,17 +41,17 @@ Pool2dParams geometry(const char* op, const Tensor& x, const Pool2dOptions& o) {
   return p;
 }
 
-std::string describe(const Pool2dParams& p) {
+std::string ops::describe_pool(const Pool2dParams& p) {
   return Tape::current() ? concat(p.kernel_h, "x", p.kernel_w, " stride ", p.stride_h, " pad ", p.pad_h)
                          : std::string();
 }
 
-using Index = std::shared_ptr<Storage>;  // of each output, the place in its image that won
+namespace {
+Tensor gather(const Pool2dParams& p, const ops::MaxIndex& index, const Tensor& x);
+}
 
-Tensor gather(const Pool2dParams& p, const Index& index, const Tensor& x);
-
-/// dx[index[o]] += dy[o], the backward of max_pool2d; gather() is its own.
-Tensor scatter(const Pool2dParams& p, const Index& index, const Tensor& dy) {
+// Its own backward is gather().
+Tensor ops::scatter_to_maxima(const Pool2dParams& p, const MaxIndex& index, const Tensor& dy) {
   Tensor dx = ops::empty({p.batch, p.in_h, p.in_w, p.channels}, dy);
   dispatch("max_pool2d", dx, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
@@ -60,8 +62,10 @@ Tensor scatter(const Pool2dParams& p, const Index& index, const Tensor& dy) {
   return dx;
 }
 
+namespace {
+
 /// y[o] = x[index[o]]. Only second derivatives need it, so it is done on the CPU, for a GPU too.
-Tensor gather(const Pool2dParams& p, const Index& index, const Tensor& x) {
+Tensor gather(const Pool2dParams& p, const ops::MaxIndex& index, const Tensor& x) {
   const int64_t outputs = p.out_h * p.out_w, inputs = p.in_h * p.in_w, bytes = size_of(x.dtype());
   std::vector<int32_t> copy;
   const int32_t* at = static_cast<const int32_t*>(index->data());
@@ -83,7 +87,7 @@ Tensor gather(const Pool2dParams& p, const Index& index, const Tensor& x) {
   });
   y = y.to(x.device());
   record("max_pool2d_gather", {x}, {y},
-         [=](BackwardContext& c) { c.set(0, scatter(p, index, c.grad_output())); },
+         [=](BackwardContext& c) { c.set(0, ops::scatter_to_maxima(p, index, c.grad_output())); },
          {.double_backward = true});
   return y;
 }
@@ -124,7 +128,7 @@ Tensor average(const Pool2dParams& p, const Tensor& x) {
            if (!ops::added_in_place(c, 0, [&](Tensor& dx) { return add_spread(p, dy, dx); }))
              c.set(0, spread(p, dy));
          },
-         {.detail = describe(p), .double_backward = true});
+         {.detail = ops::describe_pool(p), .double_backward = true});
   return y;
 }
 
@@ -132,7 +136,7 @@ Tensor average(const Pool2dParams& p, const Tensor& x) {
 
 // y = max over the window: dy goes to the element that won.
 Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
-  const Pool2dParams p = geometry("max_pool2d", x, options);
+  const Pool2dParams p = ops::pool_geometry("max_pool2d", x, options);
   Tensor y = ops::empty({p.batch, p.out_h, p.out_w, p.channels}, x);
   const auto index = std::make_shared<Storage>(size_t(y.numel()) * sizeof(int32_t), x.device());
   check(p.in_h * p.in_w <= INT32_MAX, "max_pool2d: the image ", p.in_h, "x", p.in_w, " is too large");
@@ -140,13 +144,14 @@ Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
     using T = kernel_type<decltype(k)>;
     k.max_pool2d_forward(p, x.data<T>(), y.data<T>(), static_cast<int32_t*>(index->data()));
   });
-  record("max_pool2d", {x}, {y}, [=](BackwardContext& c) { c.set(0, scatter(p, index, c.grad_output())); },
-         {.detail = describe(p), .double_backward = true});
+  record("max_pool2d", {x}, {y},
+         [=](BackwardContext& c) { c.set(0, ops::scatter_to_maxima(p, index, c.grad_output())); },
+         {.detail = ops::describe_pool(p), .double_backward = true});
   return y;
 }
 
 Tensor avg_pool2d(const Tensor& x, const Pool2dOptions& options) {
-  return average(geometry("avg_pool2d", x, options), x);
+  return average(ops::pool_geometry("avg_pool2d", x, options), x);
 }
 
 Tensor global_avg_pool(const Tensor& x) {

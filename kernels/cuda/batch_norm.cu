@@ -6,6 +6,7 @@
 
 #include "weft/kernels/cuda/batch_norm_once.h"
 #include "weft/kernels/cuda/batch_norm_pair.h"
+#include "weft/kernels/cuda/batch_norm_pool.h"
 #include "weft/kernels/cuda/families.h"
 #include "weft/kernels/cuda/moments.h"
 #include "weft/kernels/cuda/reduction.h"
@@ -280,6 +281,9 @@ void set_batch_norm(KernelTable<T>& table) {
   table.batch_norm_backward_input = batch_norm_backward_input<T>;
   table.batch_norm_pair_forward = batch_norm_pair_forward<T>;
   table.batch_norm_pair_backward = batch_norm_pair_backward<T>;
+  table.has_batch_norm_max_pool = has_batch_norm_max_pool;
+  table.batch_norm_max_pool_forward = batch_norm_max_pool_forward<T>;
+  table.batch_norm_max_pool_backward = batch_norm_max_pool_backward<T>;
 }
 
 template void set_batch_norm(KernelTable<float>&);
