@@ -78,6 +78,8 @@ class Module {
   /// checkpoint()): less memory, more time, the same bits. Not for a module that forward() alone is called
   /// on.
   void recompute(bool on = true) { recompute_ = on; }
+  /// Whether it does so.
+  bool recomputes() const { return recompute_; }
   void zero_grad();
 
   /// Hooks, as in PyTorch. They are called where the module is called, module(x); forward(x) alone calls

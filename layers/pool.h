@@ -13,6 +13,7 @@ class MaxPool2d : public Module {
       : Module(parent, name), options_(options) {}
   Tensor forward(const Tensor& x) override { return max_pool2d(x, options_); }
   std::string description() const override;
+  const Pool2dOptions& options() const { return options_; }
 
  private:
   Pool2dOptions options_;

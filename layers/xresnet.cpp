@@ -1,5 +1,6 @@
 #include "weft/layers/xresnet.h"
 
+#include "weft/engine/ops/batch_norm_max_pool.h"
 #include "weft/layers/blur_pool.h"
 #include "weft/layers/init.h"
 #include "weft/layers/separable_conv.h"
@@ -10,6 +11,29 @@ namespace {
 std::unique_ptr<Module> make_stem_pool(Module& parent, const XResNetPlan& plan) {
   if (plan.max_blur_stem) return std::make_unique<MaxBlurPool2d>(parent, "pool", kPyramidPool);
   return std::make_unique<MaxPool2d>(parent, "pool", Pool2dOptions{.kernel = 3, .stride = 2, .padding = 1});
+}
+
+/// pool(stem(x)). In training on a GPU the stem's last batch norm and a MaxPool2d are one op, where nobody
+/// asks for the result of one.
+Tensor stem_and_pool(Sequential& stem, Module& pool, const Tensor& x) {
+  auto* const last = dynamic_cast<ConvBn*>(&stem[stem.size() - 1]);
+  auto* const max = dynamic_cast<MaxPool2d*>(&pool);
+  const auto plain = [](const Module& m) { return !m.has_hooks() && !m.recomputes(); };
+  if (!last || !max || x.device() != Device::cuda || !last->bn.training() || !plain(stem) || !plain(*last) ||
+      !plain(last->bn) || !plain(pool) || !is_fixed(last->bn.options().activation)) {
+    const Tensor y = stem(x);
+    return pool(y);
+  }
+  const ScopeName of_stem(stem.name());
+  Tensor y = x;
+  for (size_t i = 0; i + 1 < stem.size(); ++i) y = stem[i](y);
+  const ScopeName of_last(last->name());
+  ChannelStats stats;
+  y = last->conv(y, &stats);
+  const BatchNorm2d& bn = last->bn;
+  const ScopeName of_bn(bn.name());
+  return batch_norm_max_pool({y, bn.weight, bn.bias, bn.running_mean, bn.running_var, stats}, max->options(),
+                             bn.options());
 }
 
 }  // namespace
@@ -78,9 +102,8 @@ void XResNet::build(const XResNetPlan& plan, const XResNetOptions& o, Generator&
 }
 
 Tensor XResNet::forward(const Tensor& x) {
-  // One after the other: the temporaries of a single expression would live to its end, the stem's output too.
-  Tensor y = stem(x);
-  y = (*pool)(y);
+  // One after the other: the temporaries of a single expression would live to its end.
+  Tensor y = stem_and_pool(stem, *pool, x);
   y = stages(y);
   return (*head)(avgpool(y));
 }

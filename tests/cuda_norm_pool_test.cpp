@@ -369,3 +369,67 @@ TEST_CASE("the op's gradients of gradients are those of the two") {
     for (size_t i = 0; i < v.size(); ++i) CHECK(distance(values(got[i]), wide(want[i])) < 1e-4);
   }
 }
+
+TEST_CASE("XResNet's stem ends with the op, unless somebody asks for a result within") {
+  manual_seed(5);
+  XResNet net(18, {.classes = 4});
+  net.to(Device::cuda);
+  const Tensor x = Tensor::uniform({2, 16, 16, 3}, -1, 1).to(Device::cuda);
+  const auto fused = [&] {
+    Tape tape;
+    net(x);
+    int found = 0;
+    for (const TapeEntry& e : tape.entries())
+      if (e.op == "batch_norm_max_pool") {
+        ++found;
+        CHECK(e.scope == "stem.2.bn");
+      }
+    return found == 1;
+  };
+  CHECK(fused());
+  auto& last = dynamic_cast<ConvBn&>(net.stem[2]);
+  for (Module* m : {static_cast<Module*>(&net.stem), static_cast<Module*>(&last),
+                    static_cast<Module*>(&last.bn), net.pool.get()}) {
+    int calls = 0;
+    RemovableHandle handle = m->register_forward_hook([&](Module&, const Tensor&, const Tensor&) {
+      ++calls;
+      return Tensor();
+    });
+    CHECK_FALSE(fused());
+    CHECK(calls == 1);
+    handle.remove();
+    CHECK(fused());
+  }
+  last.recompute();
+  CHECK_FALSE(fused());
+  last.recompute(false);
+  last.eval();
+  CHECK_FALSE(fused());
+  last.train();
+  CHECK(fused());
+  XResNet other(18, {.activation = Activation::prelu, .classes = 4});
+  other.to(Device::cuda);
+  other(x);  // an activation that learns
+}
+
+TEST_CASE("XResNet with its stem fused learns what it learns otherwise") {
+  const auto gradients = [](bool hook) {
+    manual_seed(5);
+    XResNet net(18, {.classes = 4});
+    net.to(Device::cuda);
+    RemovableHandle handle;
+    if (hook)
+      handle =
+          net.pool->register_forward_hook([](Module&, const Tensor&, const Tensor&) { return Tensor(); });
+    Generator generator(1);
+    const Tensor x = Tensor::uniform({4, 32, 32, 3}, -1, 1, generator).to(Device::cuda);
+    Tape tape;
+    tape.backward(cross_entropy(net(x), Tensor::from<int64_t>({0, 1, 2, 3}, {4}).to(Device::cuda)));
+    std::vector<float> all;
+    for (const Parameter& p : net.parameters())
+      if (p.name.rfind("stem", 0) == 0)
+        for (const float g : values(p.tensor.grad())) all.push_back(g * 100);
+    return all;
+  };
+  CHECK(distance(gradients(false), to_double(gradients(true))) < 1e-3);
+}
