@@ -39,8 +39,12 @@ std::vector<double> multiply(const Sizes& s, const std::vector<double>& x, const
 TEST_CASE_TEMPLATE("products with statistics", T, bf16, f16) {
   Random random;
   CAPTURE(random.seed());
-  for (const Sizes s :
-       {Sizes{1, 64, 64}, {130, 64, 192}, {700, 128, 64}, {1000, 192, 128}, {2049, 256, 64}}) {
+  for (const Sizes s : {Sizes{1, 64, 64},
+                        {130, 64, 256},
+                        {700, 128, 64},
+                        {1000, 256, 128},
+                        {130, 192, 256},
+                        {2049, 256, 64}}) {
     CAPTURE(s.rows);
     CAPTURE(s.n);
     CAPTURE(s.k);
@@ -74,8 +78,12 @@ TEST_CASE_TEMPLATE("products with statistics", T, bf16, f16) {
 TEST_CASE_TEMPLATE("products that are added", T, bf16, f16) {
   Random random;
   CAPTURE(random.seed());
-  for (const Sizes s :
-       {Sizes{1, 64, 64}, {130, 64, 192}, {700, 128, 64}, {1000, 192, 128}, {2049, 256, 64}}) {
+  for (const Sizes s : {Sizes{1, 64, 64},
+                        {130, 64, 256},
+                        {700, 128, 64},
+                        {1000, 256, 128},
+                        {130, 192, 256},
+                        {2049, 256, 64}}) {
     CAPTURE(s.rows);
     CAPTURE(s.n);
     CAPTURE(s.k);

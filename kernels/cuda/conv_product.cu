@@ -1,7 +1,7 @@
-// A product whose time is that of its memory: few channels, very many rows. Blocks stay and take one tile of
-// 128 rows after the other, with copies of the next under way; warps multiply 32 rows by half of the tile's
-// columns. Columns remain a thread's own all the time, so that their statistics cost two registers each, and
-// nothing is read again.
+// A product whose time is that of its memory: few channels, very many rows. A block keeps its columns of w in
+// shared memory and takes one tile of 128 rows after the other, with copies of the next under way. Its warps
+// multiply 32 rows by 32 columns at a time; a thread's columns are always the same, so that their statistics
+// stay in its registers.
 #include "weft/kernels/cuda/conv_product.h"
 
 #include "weft/kernels/cuda/moments.h"
@@ -10,9 +10,9 @@
 namespace weft::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 256, kBlocks = 2;   // leaves 128 registers a thread
-constexpr int kTileRows = 128, kDepth = 64;  // of x, for each step
-constexpr int kRowBytes = kDepth * 2, kStages = 3;
+constexpr int kThreads = 256, kBlocks = 2;      // leaves 128 registers a thread
+constexpr int kTileRows = 128, kChunk = 64;     // of x: of a chunk's columns a row is a line of 128 bytes
+constexpr int kLine = kChunk * 2, kStages = 4;  // chunks of x under way or in use
 
 enum class Extra { stats, add };
 
@@ -26,67 +26,69 @@ struct ProductArgs {
   float *mean, *var;
 };
 
-/// Shared memory of a block.
-template <int kColumns>
-struct Room {
-  struct Stage {
-    unsigned char x[kTileRows * kRowBytes];
-    unsigned char w[kColumns * kRowBytes];
-  };
-  Stage stages[kStages];
-  float shift[kColumns];
-};
 /// What the stages' room is for in the end.
 template <int kColumns>
 struct SumsRoom {
   float sum[4][kColumns], squares[4][kColumns];
   double groups[2][kThreads * 2];
 };
+/// Shared memory of a block.
+template <int kColumns, int kChunks>
+struct Room {
+  union {
+    unsigned char x[kStages][kTileRows * kLine];
+    SumsRoom<kColumns> sums;
+  };
+  unsigned char w[kChunks][kColumns * kLine];
+  float shift[kColumns];
+};
 
-__device__ unsigned arrivals[kMaxSlices];  // one stream, so that no two kernels use it at once
+__device__ unsigned arrivals[64];  // by slice of columns; one stream, so that no two kernels use it at once
 
-/// Rows of 128 bytes and more: those of eight neighbours that a matrix is read from lie in different banks.
-__device__ inline int place(int row, int row_bytes, int piece) {
-  return row * row_bytes + ((piece ^ (row & 7)) * 16);
+/// Where 16 bytes of a line are: pieces of the same number of the eight rows that make a matrix lie in
+/// different banks.
+__device__ inline int place_of_x(int row, int piece) { return row * kLine + (piece ^ (row & 7)) * 16; }
+/// Likewise of w, whose matrices are made of every eighth pair of 32 columns, see column_of().
+__device__ inline int place_of_w(int column, int piece) {
+  return column * kLine + (piece ^ (column / 8 % 4 * 2 + column % 2)) * 16;
+}
+/// Column `c` of matrix `m`, of the four that make 32 columns: so the two that a lane gets of each are eight
+/// side by side, which it can write at once.
+__device__ inline int column_of(int m, int c) { return c / 2 * 8 + m * 2 + c % 2; }
+
+/// A barrier for warps `pair` and `pair` + 4, which share the rows that they copy and read, and go on without
+/// the others.
+__device__ inline void sync_pair([[maybe_unused]] int pair) {
+#ifdef __CUDA_ARCH__
+  asm volatile("bar.sync %0, %1;" ::"r"(pair + 1), "n"(2 * kWarp) : "memory");
+#else
+  __syncthreads();  // all take as many steps
+#endif
 }
 
-/// Adds up each of the 8 over a warp's lanes of the same lane % 4; the sum of number lane / 4 is the lane's.
-__device__ inline float sum_of_rows(float (&v)[8]) {
-  const int lane = int(threadIdx.x);
-#pragma unroll
-  for (int n = 4; n > 0; n /= 2) {
-    const bool upper = lane & (n * 4);
-#pragma unroll
-    for (int i = 0; i < n; ++i) {
-      const float sent = upper ? v[i] : v[i + n];
-      v[i] = (upper ? v[i + n] : v[i]) + __shfl_xor_sync(kAllLanes, sent, n * 4);
-    }
+/// How tiles are dealt out to blocks.
+struct Share {
+  int rows, whole, rest, last;  // last: the block of the last tile, which may be short
+  __device__ Share(int rows, int tiles, int blocks)
+      : rows(rows), whole(tiles / blocks), rest(tiles % blocks), last((tiles - 1) % blocks) {}
+  __device__ int of(int block) const {
+    return (whole + (block < rest)) * kTileRows - (block == last ? -rows & (kTileRows - 1) : 0);
   }
-  return v[0];
-}
-
-/// How many of the rows are a block's.
-__device__ inline int rows_of(int rows, int tiles, int block, int blocks) {
-  const int own = (tiles - 1 - block) / blocks + 1;
-  return own * kTileRows - ((tiles - 1) % blocks == block ? tiles * kTileRows - rows : 0);
-}
+};
 
 /// The statistics of the block's columns from those of all blocks, by the last one.
 template <int kColumns, class T>
-__device__ void combine(const ProductArgs<T>& a, SumsRoom<kColumns>& room, int tiles) {
+__device__ void combine(const ProductArgs<T>& a, SumsRoom<kColumns>& room, const Share& share) {
   const int thread = int(threadIdx.x), pair = thread % (kColumns / 2), group = thread / (kColumns / 2);
   constexpr int kGroups = kThreads / (kColumns / 2);
-  const int first = int(blockIdx.x) * kColumns, c = first + pair * 2, blocks = int(gridDim.y);
-  const auto read = [&](int block) {
-    return load<4>(reinterpret_cast<const float*>(a.partial + int64_t(block) * a.n + c));
-  };
-  const Pack<float, 4> center_at = read(0);
-  const double center[2] = {center_of(center_at.v[0]), center_of(center_at.v[2])};
+  const int first = int(blockIdx.x) * kColumns, blocks = int(gridDim.y);
+  const float* const from = reinterpret_cast<const float*>(a.partial + first + pair * 2);
+  const double center[2] = {center_of(from[0]), center_of(from[2])};
   double sums[2][2] = {};
 #pragma unroll 8
   for (int block = group; block < blocks; block += kGroups) {
-    const Pack<float, 4> p = read(block);
-    const double n = double(rows_of(a.rows, tiles, block, blocks));
+    const Pack<float, 4> p = load<4>(from + int64_t(block) * 2 * a.n);
+    const double n = double(share.of(block));
     Moments::add(sums[0], center[0], n, p.v[0], p.v[1]);
     Moments::add(sums[1], center[1], n, p.v[2], p.v[3]);
   }
@@ -99,208 +101,229 @@ __device__ void combine(const ProductArgs<T>& a, SumsRoom<kColumns>& room, int t
   double all[2] = {};
   for (int g = 0; g < kGroups; ++g)
     for (int s = 0; s < 2; ++s) all[s] += room.groups[s][g * kColumns + thread];
-  Moments::finish(all, center_of(load<2>(reinterpret_cast<const float*>(a.partial + first + thread)).v[0]),
-                  double(a.rows));
+  Moments::finish(all, center_of(a.partial[first + thread].v[0]), double(a.rows));
   a.mean[first + thread] = float(all[0]);
   a.var[first + thread] = float(all[1] / double(a.rows));
 }
 
-template <class T, int kColumns, Extra extra>
+/// The block's columns of w, from [n, k] or by columns, [k, n].
+template <int kColumns, int kChunks, bool by_columns, class T>
+__device__ inline void take_w(const ProductArgs<T>& a, Room<kColumns, kChunks>& room) {
+  const int thread = int(threadIdx.x), first = int(blockIdx.x) * kColumns;
+  for (int at = thread; at < kColumns * kChunks * 8; at += kThreads) {
+    if constexpr (by_columns) {
+      const int k = at / (kColumns / 8), column = at % (kColumns / 8) * 8;
+      const Pack<T, 8> eight = load<8>(a.w + int64_t(k) * a.n + first + column);
+#pragma unroll
+      for (int j = 0; j < 8; ++j)
+        reinterpret_cast<T*>(room.w[k / kChunk] + place_of_w(column + j, k % kChunk / 8))[k % 8] = eight.v[j];
+    } else {
+      const int column = at / (kChunks * 8), piece = at % (kChunks * 8);
+      copy_beside(room.w[piece / 8] + place_of_w(column, piece % 8),
+                  a.w + int64_t(first + column) * a.k + piece * 8, false);
+    }
+  }
+}
+
+template <class T, int kColumns, int kChunks, Extra extra>
 __global__ void __launch_bounds__(kThreads, kBlocks) product_kernel(ProductArgs<T> a) {
 #ifdef __CUDA_ARCH__
   extern __shared__ unsigned char memory[];
-  // The swizzle wants lines of 128 bytes.
-  Room<kColumns>& room = *reinterpret_cast<Room<kColumns>*>(memory);
+  auto& room = *reinterpret_cast<Room<kColumns, kChunks>*>(memory);
 #else
-  alignas(128) __shared__ Room<kColumns> room;
+  alignas(128) __shared__ Room<kColumns, kChunks> room;
 #endif
-  constexpr bool by_columns = extra == Extra::add;  // w is [k, n]
-  constexpr int kTiles = kColumns / 2 / 8, kQuads = kTiles / 4;
-  constexpr int kWideRow = kColumns * 2;  // bytes of a row of w by columns
+  // 64 columns at a time, of which half are a warp's. Where there are more, a tile's chunks are all there at
+  // once.
+  constexpr int kHalves = kColumns / 64, kAtOnce = kHalves == 1 ? 1 : kChunks;
+  constexpr int kAhead = kStages / kAtOnce - 1;
+  static_assert(kAhead > 0);
   const int thread = int(threadIdx.x), lane = thread % kWarp, warp = thread / kWarp;
-  const int warp_row = warp % 4 * 32, warp_column = warp / 4 * (kColumns / 2);
-  const int row_in = lane / 4, quarter = lane % 4;
-  const int first_column = int(blockIdx.x) * kColumns, chunks = a.k / kDepth;
+  const int warp_row = warp % 4 * 32, warp_column = warp / 4 * 32, row_in = lane / 4, quarter = lane % 4;
+  const int first_column = int(blockIdx.x) * kColumns;
   const int tiles = (a.rows + kTileRows - 1) / kTileRows, blocks = int(gridDim.y);
-  // Where a lane reads from the first of the matrices in a stage: from then on bits 4 to 6, the piece, change
-  // by exclusive or.
-  const int x_at = place(warp_row + lane % 16, kRowBytes, lane / 16);
-  const int w_at = by_columns ? place(lane % 16, kWideRow, warp_column / 8 + lane / 16)
-                              : place(warp_column + lane / 16 * 8 + lane % 8, kRowBytes, lane / 8 % 2);
+  // Where a lane's row of the first matrices lies; for others bits 5 and 6 change by exclusive or.
+  const int x_at = place_of_x(warp_row + lane % 16, lane / 16);
+  const int w_at = place_of_w(warp_column + column_of(lane / 16, lane % 8), lane / 8 % 2);
   wait_for_earlier();
 
-  // What is copied next.
-  int copied_tile = int(blockIdx.y);
-  int copied_chunk = 0, copied_stage = 0;
+  take_w<kColumns, kChunks, extra == Extra::add>(a, room);
+  commit_copies();
+  int next_tile = int(blockIdx.y), next_chunk = 0, next_stage = 0;
   const auto copy_next = [&] {
-    if (copied_tile < tiles) {
-      auto& stage = room.stages[copied_stage];
+#pragma unroll
+    for (int c = 0; c < kAtOnce; ++c) {
+      if (next_tile >= tiles) break;
 #pragma unroll
       for (int i = 0; i < kTileRows * 8 / kThreads; ++i) {
-        const int at = thread + i * kThreads, row = at / 8, piece = at % 8;
-        const int r = copied_tile * kTileRows + row;
+        const int row = warp_row + (warp / 4 * kWarp + lane) / 8 + i * 8, piece = lane % 8,
+                  r = next_tile * kTileRows + row;
         const bool beyond = r >= a.rows;
-        copy_beside(stage.x + place(row, kRowBytes, piece),
-                    a.x + (beyond ? 0 : int64_t(r) * a.k + copied_chunk * kDepth + piece * 8), beyond);
+        copy_beside(room.x[next_stage] + place_of_x(row, piece),
+                    a.x + (beyond ? 0 : int64_t(r) * a.k + next_chunk * kChunk + piece * 8), beyond);
       }
-      if (chunks > 1 || copied_tile < int(blockIdx.y) + kStages * blocks) {  // else it is there
-        constexpr int kPieces = by_columns ? kColumns / 8 : 8, kRows = by_columns ? kDepth : kColumns;
-#pragma unroll
-        for (int i = 0; i < kRows * kPieces / kThreads; ++i) {
-          const int at = thread + i * kThreads, row = at / kPieces, piece = at % kPieces;
-          const T* from = by_columns
-                              ? a.w + int64_t(copied_chunk * kDepth + row) * a.n + first_column + piece * 8
-                              : a.w + int64_t(first_column + row) * a.k + copied_chunk * kDepth + piece * 8;
-          copy_beside(stage.w + place(row, by_columns ? kWideRow : kRowBytes, piece), from, false);
-        }
-      }
-      if (++copied_chunk == chunks) copied_chunk = 0, copied_tile += blocks;
-      if (++copied_stage == kStages) copied_stage = 0;
+      next_stage = (next_stage + 1) % kStages;
+      if (++next_chunk == kChunks) next_chunk = 0, next_tile += blocks;
     }
     commit_copies();
   };
-  for (int i = 0; i < kStages - 1; ++i) copy_next();
+  for (int i = 0; i < kAhead; ++i) copy_next();
+  wait_for_copies<kAhead>();
+  __syncthreads();  // w is there
 
-  float sums[kTiles / 2] = {};
-  int stage_at = 0;
+  float sum[kHalves][4][2] = {}, squares[kHalves][4][2] = {};  // of columns of four matrices
+  int stage = 0;
   for (int tile = int(blockIdx.y); tile < tiles; tile += blocks) {
     const int row = tile * kTileRows + warp_row + row_in;
-    // After transpose_quad() a lane has 8 columns of one row.
-    const auto target = [&](int i, int h, int q) {
-      return a.y + int64_t(row + i * 16 + h * 8) * a.n + first_column + warp_column + q * 32 + quarter * 8;
+    const bool whole = (tile + 1) * kTileRows <= a.rows;
+    const auto is_row = [&](int i, int h) { return whole || row + i * 16 + h * 8 < a.rows; };
+    const auto target = [&](int half, int i, int h) {
+      return a.y + int64_t(row + i * 16 + h * 8) * a.n + first_column + half * 64 + warp_column + quarter * 8;
     };
-    float acc[2][kTiles][4] = {};
-    Pack<uint32_t, 4> before[2][2][kQuads];
+    Held<T, 8> before[kHalves][2][2];
     if constexpr (extra == Extra::add) {
 #pragma unroll
-      for (int i = 0; i < 2; ++i)
-#pragma unroll
-        for (int h = 0; h < 2; ++h)
-#pragma unroll
-          for (int q = 0; q < kQuads; ++q)
-            if (row + i * 16 + h * 8 < a.rows)
-              before[i][h][q] = load<4>(reinterpret_cast<const uint32_t*>(target(i, h, q)));
-    }
-    for (int chunk = 0; chunk < chunks; ++chunk) {
-      wait_for_copies<kStages - 2>();
-      __syncthreads();  // all copies are there, and nobody reads the stage that comes next
-      copy_next();
-      const auto& stage = room.stages[stage_at];
-      if (++stage_at == kStages) stage_at = 0;
-#pragma unroll
-      for (int k = 0; k < kDepth / 16; ++k) {
-        uint32_t x[2][4];
+      for (int half = 0; half < kHalves; ++half)
 #pragma unroll
         for (int i = 0; i < 2; ++i)
-          load_matrices<false>(stage.x + (x_at ^ k * 32) + i * 16 * kRowBytes, x[i]);
 #pragma unroll
-        for (int j = 0; j < kTiles; j += 2) {
+          for (int h = 0; h < 2; ++h)
+            if (is_row(i, h)) before[half][i][h] = Held<T, 8>::from(target(half, i, h));
+    }
+    float acc[2][4][4];
+    const auto clear = [&] {
+#pragma unroll
+      for (auto& rows : acc)
+        for (auto& matrix : rows)
+          for (float& v : matrix) v = 0;
+    };
+    // acc += what chunk `chunk`, which is in stage `at`, gives for 64 of the columns.
+    const auto multiply = [&](int chunk, int at, int half) {
+#pragma unroll
+      for (int k = 0; k < kChunk / 16; ++k) {
+        uint32_t x[2][4];
+#pragma unroll
+        for (int i = 0; i < 2; ++i) load_matrices(room.x[at] + (x_at ^ k * 32) + i * 16 * kLine, x[i]);
+#pragma unroll
+        for (int m = 0; m < 4; m += 2) {
           uint32_t w[4];
-          if constexpr (by_columns)
-            load_matrices<true>(stage.w + (w_at ^ j * 16) + k * 16 * kWideRow, w);
-          else
-            load_matrices<false>(stage.w + (w_at ^ k * 32) + j * 8 * kRowBytes, w);
+          load_matrices(room.w[chunk] + (w_at ^ k * 32) + (half * 64 + m * 2) * kLine, w);
 #pragma unroll
-          for (int e = 0; e < 2; ++e) {
-            const uint32_t half[2] = {w[2 * e], w[2 * e + 1]};
+          for (int e = 0; e < 2; ++e)
 #pragma unroll
-            for (int i = 0; i < 2; ++i) multiply_add<T>(x[i], half, acc[i][j + e]);
-          }
+            for (int i = 0; i < 2; ++i) multiply_add<T>(x[i], w[2 * e], w[2 * e + 1], acc[i][m + e]);
         }
       }
-    }
-    if constexpr (extra == Extra::stats) {
+    };
+    const auto add_up = [&]<int half>(std::integral_constant<int, half>) {
+      float* const shifts = room.shift + half * 64 + warp_column + quarter * 8;
       if (tile == int(blockIdx.y)) {
         // Of the block's first row: no matter how far the mean is from 0, little is lost.
         if (warp % 4 == 0 && row_in == 0) {
 #pragma unroll
-          for (int j = 0; j < kTiles; ++j)
+          for (int m = 0; m < 4; ++m)
 #pragma unroll
-            for (int e = 0; e < 2; ++e) {
-              const float v = acc[0][j][e];
-              room.shift[warp_column + j * 8 + quarter * 2 + e] = v - v == 0 ? v : 0;
-            }
+            for (int e = 0; e < 2; ++e)
+              shifts[m * 2 + e] = acc[0][m][e] - acc[0][m][e] == 0 ? acc[0][m][e] : 0;
         }
         __syncthreads();
       }
+      float shift[8];
+      load_floats(shifts, shift);
 #pragma unroll
-      for (int g = 0; g < kTiles / 2; ++g) {
-        float parts[8] = {};  // [tile, column, sum or squares]
+      for (int i = 0; i < 2; ++i)
 #pragma unroll
-        for (int t = 0; t < 2; ++t) {
-          const int j = 2 * g + t;
-          const Pack<float, 2> shift = load<2>(&room.shift[warp_column + j * 8 + quarter * 2]);
+        for (int h = 0; h < 2; ++h) {
+          if (!is_row(i, h)) continue;
 #pragma unroll
-          for (int i = 0; i < 2; ++i)
+          for (int m = 0; m < 4; ++m)
 #pragma unroll
-            for (int h = 0; h < 2; ++h)
-#pragma unroll
-              for (int e = 0; e < 2; ++e) {
-                const float d = row + i * 16 + h * 8 < a.rows ? acc[i][j][2 * h + e] - shift.v[e] : 0;
-                parts[t * 4 + e * 2] += d;
-                parts[t * 4 + e * 2 + 1] = fmaf(d, d, parts[t * 4 + e * 2 + 1]);
-              }
+            for (int e = 0; e < 2; ++e) {
+              const float d = acc[i][m][2 * h + e] - shift[m * 2 + e];
+              sum[half][m][e] += d;
+              squares[half][m][e] = fmaf(d, d, squares[half][m][e]);
+            }
         }
-        sums[g] += sum_of_rows(parts);
-      }
-    }
+    };
+    const auto finish = [&]<int half>(std::integral_constant<int, half> h_) {
+      if constexpr (extra == Extra::stats) add_up(h_);
 #pragma unroll
-    for (int i = 0; i < 2; ++i)
+      for (int i = 0; i < 2; ++i)
 #pragma unroll
-      for (int h = 0; h < 2; ++h)
+        for (int h = 0; h < 2; ++h) {
+          Held<T, 8> out;
 #pragma unroll
-        for (int q = 0; q < kQuads; ++q) {
-          uint32_t added[4];
-          if constexpr (extra == Extra::add) {
-#pragma unroll
-            for (int s = 0; s < 4; ++s) added[s] = before[i][h][q].v[s];
-            transpose_quad(added);
-          }
-          Pack<uint32_t, 4> out;
-          uint32_t pairs[4];
-#pragma unroll
-          for (int s = 0; s < 4; ++s) {
-            float two[2] = {acc[i][q * 4 + s][2 * h], acc[i][q * 4 + s][2 * h + 1]};
-            Held<T, 2> held;
+          for (int m = 0; m < 4; ++m) {
+            float two[2] = {acc[i][m][2 * h], acc[i][m][2 * h + 1]};
             if constexpr (extra == Extra::add) {
-              held.pairs[0] = added[s];
               float old[2];
-              held.get(0, old);
+              before[half][i][h].get(m, old);
               two[0] += old[0];
               two[1] += old[1];
             }
-            held.set(0, two);
-            pairs[s] = held.pairs[0];
+            out.set(m, two);
           }
-          transpose_quad(pairs);
-#pragma unroll
-          for (int s = 0; s < 4; ++s) out.v[s] = pairs[s];
-          if (row + i * 16 + h * 8 < a.rows) store<4>(reinterpret_cast<uint32_t*>(target(i, h, q)), out);
+          if (is_row(i, h)) out.store(target(half, i, h));
         }
+    };
+    const auto wait = [&] {
+      wait_for_copies<kAhead - 1>();
+      sync_pair(warp % 4);  // the copies are there, and nobody reads what is copied over next
+      copy_next();
+    };
+    if constexpr (kHalves == 1) {
+      clear();
+      for (int chunk = 0; chunk < kChunks; ++chunk) {
+        wait();
+        multiply(chunk, stage, 0);
+        stage = (stage + 1) % kStages;
+      }
+      finish(std::integral_constant<int, 0>{});
+    } else {
+      wait();
+      const auto one = [&](auto half) {
+        clear();
+#pragma unroll
+        for (int chunk = 0; chunk < kChunks; ++chunk) multiply(chunk, (stage + chunk) % kStages, half);
+        finish(half);
+      };
+      one(std::integral_constant<int, 0>{});
+      one(std::integral_constant<int, 1>{});
+      stage = (stage + kChunks) % kStages;
+    }
   }
   if constexpr (extra == Extra::stats) {
     wait_for_copies<0>();
     __syncthreads();
-    auto& all = *reinterpret_cast<SumsRoom<kColumns>*>(&room.stages);
-    static_assert(sizeof all <= sizeof room.stages);
 #pragma unroll
-    for (int g = 0; g < kTiles / 2; ++g) {
-      const int column = warp_column + (2 * g + row_in / 4) * 8 + quarter * 2 + row_in / 2 % 2;
-      (row_in % 2 ? all.squares : all.sum)[warp % 4][column] = sums[g];
-    }
+    for (int half = 0; half < kHalves; ++half)
+#pragma unroll
+      for (int m = 0; m < 4; ++m)
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          float s = sum[half][m][e], q = squares[half][m][e];
+#pragma unroll
+          for (int distance = 4; distance < kWarp; distance *= 2) {
+            s += __shfl_xor_sync(kAllLanes, s, distance);
+            q += __shfl_xor_sync(kAllLanes, q, distance);
+          }
+          const int column = half * 64 + warp_column + quarter * 8 + m * 2 + e;
+          if (row_in == 0) room.sums.sum[warp % 4][column] = s, room.sums.squares[warp % 4][column] = q;
+        }
     __syncthreads();
+    const Share share(a.rows, tiles, blocks);
     if (thread < kColumns) {
       float s = 0, q = 0;
-      for (int w = 0; w < 4; ++w) s += all.sum[w][thread], q += all.squares[w][thread];
-      const float mean = s / float(rows_of(a.rows, tiles, int(blockIdx.y), blocks)), rest = q - s * mean;
+      for (int w = 0; w < 4; ++w) s += room.sums.sum[w][thread], q += room.sums.squares[w][thread];
+      const float mean = s / float(share.of(int(blockIdx.y))), rest = q - s * mean;
       a.partial[int64_t(blockIdx.y) * a.n + first_column + thread] = {room.shift[thread] + mean,
                                                                       rest < 0 ? 0 : rest};
     }
-    if (last_to_arrive(&arrivals[blockIdx.x], gridDim.y)) combine<kColumns>(a, all, tiles);
+    if (last_to_arrive(&arrivals[blockIdx.x], gridDim.y)) combine(a, room.sums, share);
   }
 }
 
-template <class T, int kColumns, Extra extra>
+template <class T, int kColumns, int kChunks, Extra extra>
 void start(ProductArgs<T> a) {
   const int64_t slices = a.n / kColumns;
   const dim3 grid(
@@ -308,23 +331,24 @@ void start(ProductArgs<T> a) {
       blocks_for(a.rows, kTileRows, std::max<int64_t>(1, int64_t(multiprocessors()) * kBlocks / slices)));
   if (extra == Extra::stats)
     a.partial = static_cast<Pack<float, 2>*>(scratch(int64_t(sizeof *a.partial) * grid.y * a.n));
-  launch_early_with(sizeof(Room<kColumns>), product_kernel<T, kColumns, extra>, grid, dim3(kThreads), a);
+  launch_early_with(sizeof(Room<kColumns, kChunks>), product_kernel<T, kColumns, kChunks, extra>, grid,
+                    dim3(kThreads), a);
 }
 
 template <Extra extra, class T>
 void choose(const ProductArgs<T>& a) {
-  // Of 128 columns what is added would not fit into registers.
-  if constexpr (extra == Extra::stats)
-    if (a.n % 128 == 0) return start<T, 128, extra>(a);
-  start<T, 64, extra>(a);
+  const int chunks = a.k / kChunk;
+  if (a.n % 128 == 0 && chunks <= 2)
+    return chunks == 1 ? start<T, 128, 1, extra>(a) : start<T, 128, 2, extra>(a);
+  chunks == 1 ? start<T, 64, 1, extra>(a) : start<T, 64, 4, extra>(a);
 }
 
 }  // namespace
 
 template <class T>
 bool has_conv_product(int64_t rows, int64_t n, int64_t k) {
-  return sizeof(T) == 2 && rows > 0 && rows <= (int64_t{1} << 30) && n > 0 && k > 0 && n % 64 == 0 &&
-         k % kDepth == 0 && n <= 64 * kMaxSlices;
+  return sizeof(T) == 2 && rows > 0 && rows <= (int64_t{1} << 30) && n > 0 && n % 64 == 0 &&
+         n <= 64 * int64_t(std::size(arrivals)) && (k == 64 || k == 256 || (k == 128 && n % 128 == 0));
 }
 
 template <class T>

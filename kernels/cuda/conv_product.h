@@ -11,8 +11,8 @@ inline bool is_product(const Conv2dParams& p) {
          p.pad_w == 0 && p.groups == 1;
 }
 
-/// Whether there are such products of [rows, k] and [k, n] in T: in 16 bits, where n and k are multiples
-/// of 64.
+/// Whether there are such products of [rows, k] and [k, n] in T: in 16 bits, where n is a multiple of 64 and
+/// k is 64, 128 (n then a multiple of that) or 256.
 template <class T>
 bool has_conv_product(int64_t rows, int64_t n, int64_t k);
 

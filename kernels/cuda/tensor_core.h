@@ -33,53 +33,41 @@ __device__ inline void wait_for_copies() {
 }
 
 /// Four 8x8 matrices of 16-bit elements from shared memory. Lane 8 i + r says where row r of matrix i lies
-/// (16 bytes). m[i] gets its elements [lane / 4, 2 (lane % 4)] and the next in the row; with `transposed` [2
-/// (lane % 4), lane / 4] and the next in the column.
-template <bool transposed>
+/// (16 bytes). m[i] gets its elements [lane / 4, 2 (lane % 4)] and the next in the row.
 __device__ inline void load_matrices(const void* row, uint32_t (&m)[4]) {
 #ifdef __CUDA_ARCH__
-  const unsigned at = unsigned(__cvta_generic_to_shared(row));
-  if constexpr (transposed)
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
-                 : "r"(at)
-                 : "memory");
-  else
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
-                 : "r"(at)
-                 : "memory");
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+               : "r"(unsigned(__cvta_generic_to_shared(row)))
+               : "memory");
 #else
-  const int lane = int(threadIdx.x) % kWarp, r = lane / 4, c = lane % 4 * 2;
-  const auto element = [&](int matrix, int i, int j) {
-    const auto from = reinterpret_cast<const uint16_t*>(__shfl_sync(
-        kAllLanes, static_cast<unsigned long long>(reinterpret_cast<uintptr_t>(row)), matrix * 8 + i));
-    return uint32_t(from[j]);
-  };
-  for (int i = 0; i < 4; ++i)
-    m[i] = transposed ? element(i, c, r) | element(i, c + 1, r) << 16
-                      : element(i, r, c) | element(i, r, c + 1) << 16;
+  const int lane = int(threadIdx.x) % kWarp;
+  for (int i = 0; i < 4; ++i) {
+    const unsigned long long at = __shfl_sync(
+        kAllLanes, static_cast<unsigned long long>(reinterpret_cast<uintptr_t>(row)), i * 8 + lane / 4);
+    m[i] = reinterpret_cast<const uint32_t*>(uintptr_t(at))[lane % 4];
+  }
 #endif
 }
 
 /// c [16, 8] += a [16, 16] b [16, 8]. With row = lane / 4 and k = 2 (lane % 4) a lane has a[row, k] and the
-/// next (a[0]), a[row + 8, k], a[row, k + 8], a[row + 8, k + 8]; b[k, row] and b[k + 1, row] (b[0]), b[k + 8,
-/// row] and the next; c[row, k], c[row, k + 1], c[row + 8, k], c[row + 8, k + 1].
+/// next in the row (a[0]), a[row + 8, k], a[row, k + 8], a[row + 8, k + 8]; b[k, row] and b[k + 1, row] (b0),
+/// b[k + 8, row] and b[k + 9, row] (b1); c[row, k], c[row, k + 1], c[row + 8, k], c[row + 8, k + 1].
 template <class T>
-__device__ inline void multiply_add(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&c)[4]) {
+__device__ inline void multiply_add(const uint32_t (&a)[4], uint32_t b0, uint32_t b1, float (&c)[4]) {
 #ifdef __CUDA_ARCH__
   if constexpr (std::is_same_v<T, bf16>)
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
         "{%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
   else
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
         "{%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #else
   const int lane = int(threadIdx.x) % kWarp, row = lane / 4, pair = lane % 4;
   // Two registers of another lane at once.
@@ -92,8 +80,8 @@ __device__ inline void multiply_add(const uint32_t (&a)[4], const uint32_t (&b)[
     float upper[4], lower[4], left[4], right[4];  // k, k + 1, k + 8, k + 9
     take(a[0], a[2], row * 4 + s, upper);
     take(a[1], a[3], row * 4 + s, lower);
-    take(b[0], b[1], pair * 8 + s, left);
-    take(b[0], b[1], pair * 8 + 4 + s, right);
+    take(b0, b1, pair * 8 + s, left);
+    take(b0, b1, pair * 8 + 4 + s, right);
     for (int i = 0; i < 4; ++i) {
       c[0] += upper[i] * left[i];
       c[1] += upper[i] * right[i];
@@ -102,21 +90,6 @@ __device__ inline void multiply_add(const uint32_t (&a)[4], const uint32_t (&b)[
     }
   }
 #endif
-}
-
-/// Four lanes side by side hand each other registers: v[i] of lane t becomes what v[t] of lane i was.
-__device__ inline void transpose_quad(uint32_t (&v)[4]) {
-  const int lane = int(threadIdx.x);
-#pragma unroll
-  for (int step = 1; step < 4; step *= 2) {
-    const bool upper = lane & step;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (i & step) continue;
-      const uint32_t got = __shfl_xor_sync(kAllLanes, upper ? v[i] : v[i + step], step);
-      (upper ? v[i] : v[i + step]) = got;
-    }
-  }
 }
 
 }  // namespace weft::kernels::cuda
