@@ -511,7 +511,7 @@ TEST_CASE("the second gradient of a tensor is added by the kernel that makes it"
     return first + square(z);
   };
   const auto product = [&](const Tensor& y, const Tensor& z) {
-    const Tensor first = bmm(y, z, {.transpose_b = true});
+    const Tensor first = bmm(y, z);  // with z transposed, and y alone, it would be one product
     return first + square(z);
   };
   const auto sum_of_product = [&](const Tensor& y, const Tensor& z) { return baddbmm(y, z, y); };
