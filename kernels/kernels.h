@@ -186,6 +186,12 @@ struct KernelTable {
   void (*activation)(Activation act, Wide<T> param, int64_t n, const T* x, T* y);
   /// dx[i] = dy[i] * activation'(x[i]); dx may be dy.
   void (*activation_backward)(Activation act, Wide<T> param, int64_t n, const T* x, const T* dy, T* dx);
+  /// y[i] = activation(a[i] + b[i]), of the sum as it is before it is rounded to T; y may be an operand.
+  /// Null, as its backward then is, where two passes are as good.
+  void (*add_activation)(Activation act, Wide<T> param, int64_t n, const T* a, const T* b, T* y) = nullptr;
+  /// g[i] = dy[i] * activation'(a[i] + b[i]), the gradient of both; g may be dy.
+  void (*add_activation_backward)(Activation act, Wide<T> param, int64_t n, const T* a, const T* b,
+                                  const T* dy, T* g) = nullptr;
   /// z[i] = w[i] * activation''(x[i]); z may be w. One-sided where the second derivative jumps: of the piece
   /// whose slope activation_backward takes, else from below; no activation has a delta at a corner.
   void (*activation_curvature)(Activation act, Wide<T> param, int64_t n, const T* x, const T* w, T* z);

@@ -116,7 +116,9 @@ Tensor ResBlock::forward(const Tensor& x) {
   y = conv_bn(last_conv, last_bn, y);
   if (squeeze) y = (*squeeze)(y);
   if (attention) y = (*attention)(y);
-  return (*act)(y + side);
+  if (!is_fixed(options_.activation) || act->has_hooks()) return (*act)(y + side);
+  const ScopeName scope(act->name());
+  return add_activation(y, side, options_.activation, options_.activation_param);
 }
 
 std::string ResBlock::description() const {

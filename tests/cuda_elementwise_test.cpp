@@ -341,6 +341,41 @@ TEST_CASE_TEMPLATE("every activation and its slope", T, EACH_TYPE) {
   }
 }
 
+TEST_CASE_TEMPLATE("every activation of a sum and its slope", T, EACH_TYPE) {
+  const auto& k = cuda::table<T>();
+  for (int i = 0; i < kActivationCount; ++i) {
+    const auto act = Activation(i);
+    CAPTURE(std::string(activation_name(act)));
+    const double param = activation_default_param(act);
+    for (int64_t n : {int64_t{0}, int64_t{3}, int64_t{24}, pick(4097, 9000)})
+      for (const int64_t shift : {0, 1}) {
+        CAPTURE(n);
+        CAPTURE(shift);
+        auto a = n < 24 ? random<T>(n, 0.25, 1.5) : random<T>(n, -4, 4), b = n < 24 ? a : random<T>(n, -4, 4);
+        if (n >= 24) {
+          const auto special = narrow<T>({kInf, -kInf, kNaN, 0, 1, -1});
+          std::copy(special.begin(), special.end(), a.begin());
+        }
+        const auto dy = random<T>(n);
+        Doubles z = to_double(a), y(a.size()), g(a.size());
+        for (size_t j = 0; j < z.size(); ++j) z[j] += double(b[j]);
+        oracle().activation(act, param, n, z.data(), y.data());
+        oracle().activation_backward(act, param, n, z.data(), to_double(dy).data(), g.data());
+        Array<T> device_a(a, shift), device_b(b), device_dy(dy, shift), device_y(n), device_g(n, shift);
+        k.add_activation(act, float(param), n, device_a.get(), device_b.get(), device_y.get());
+        CHECK_NEAR(T, device_y.values(), y);
+        k.add_activation_backward(act, float(param), n, device_a.get(), device_b.get(), device_dy.get(),
+                                  device_g.get());
+        CHECK_NEAR(T, device_g.values(), g);
+        k.add_activation_backward(act, float(param), n, device_a.get(), device_b.get(), device_dy.get(),
+                                  device_dy.get());
+        CHECK(same_bits(device_dy.values(), device_g.values()));
+        k.add_activation(act, float(param), n, device_a.get(), device_b.get(), device_a.get());
+        CHECK(same_bits(device_a.values(), device_y.values()));
+      }
+  }
+}
+
 TEST_CASE_TEMPLATE("the second derivative of every activation", T, EACH_TYPE) {
   const auto& k = cuda::table<T>();
   for (int i = 0; i < kActivationCount; ++i) {

@@ -95,6 +95,22 @@ const std::vector<Case>& cases() {
       {"mish", {{{3, 77}}}, [](const Inputs& x) { return mish(x[0]); }, -4, 4},
       {"tanhexp", {{{3, 77}}}, [](const Inputs& x) { return activation(x[0], Activation::tanhexp); }, -4, 4},
       {"leaky relu", {{{3, 77}}}, [](const Inputs& x) { return leaky_relu(x[0], 0.2); }},
+      {"mish of a sum",
+       {{{3, 77}}, {{3, 77}}},
+       [](const Inputs& x) { return add_activation(x[0], x[1], Activation::mish); },
+       -2,
+       2},
+      {"leaky relu of a sum of what has another use",
+       {{{3, 77}}, {{3, 77}}},
+       [](const Inputs& x) {
+         const Tensor y = affine(x[0], 0.5);
+         return add_activation(y, x[1], Activation::leaky_relu, 0.2) + add_activation(y, y, Activation::relu);
+       }},
+      {"silu of a stretched sum",
+       {{{3, 77}}, {{77}}},
+       [](const Inputs& x) { return add_activation(x[0], x[1], Activation::silu); },
+       -2,
+       2},
       {"sum of all", {{{3, 5, 7}}}, [](const Inputs& x) { return sum(x[0]); }, 0, 1},
       {"sum",
        {{{3, 5, 7}}},
@@ -301,6 +317,39 @@ TEST_CASE("ops and their gradients, bf16") {
 TEST_CASE("ops and their gradients, f16") {
   for (const Case& c : cases()) compare(c, DType::f16, 1e-2);
   for (const Case& c : norm_cases()) compare(c, DType::f16, 1e-2);
+}
+
+TEST_CASE("a block adds and activates in one op where nobody looks at the activation") {
+  Sequential net;
+  auto& block = net.emplace<ResBlock>("block", 8, 8, ResBlockOptions{.self_attention = true});
+  block.bn2->weight.fill(1);
+  net.to(Device::cuda);
+  Generator generator(5);
+  const Tensor x = Tensor::uniform({2, 5, 7, 8}, -1, 1, generator).to(Device::cuda).set_requires_grad();
+  const auto run = [&](const char* op) {
+    Tape tape;
+    const Tensor y = net(x);
+    CHECK(tape.entries().back().op == op);
+    CHECK(tape.entries().back().scope == "block.act");
+    const Tensor value = y.detach();
+    tape.backward(y, value);
+    const Tensor dx = x.grad();
+    x.zero_grad();
+    return std::pair{value, dx};
+  };
+  const auto [y, dx] = run("add_activation");
+  int calls = 0;
+  const RemovableHandle hook = block.act->register_forward_hook(
+      [&](Module&, const Tensor&, const Tensor&) { return ++calls, Tensor(); });
+  const auto [watched, watched_dx] = run("mish");
+  CHECK(calls == 1);
+  CHECK(distance(y, watched.to(Device::cpu)) < 1e-6);
+  CHECK(distance(dx, watched_dx.to(Device::cpu)) < 1e-6);
+  ResBlock learned(net, "learned", 8, 8, {.activation = Activation::prelu, .self_attention = true});
+  learned.to(Device::cuda);
+  Tape tape;
+  learned(x);
+  for (const TapeEntry& e : tape.entries()) CHECK(e.op != "add_activation");
 }
 
 TEST_CASE("attention, and gradients that add up over tapes and uses") {

@@ -26,8 +26,9 @@ double distance(const Tensor& a, const Tensor& b) {
   return std::sqrt(difference / norm);
 }
 
-/// A bit of everything: convolution with bias, fused batch norm with a residual, two of them added, both
-/// pools, narrow and concat, softmax, cross entropy. `compute` is the type of the activations.
+/// A bit of everything: convolution with bias, fused batch norm with a residual, two of them added, the
+/// activation of a sum, both pools, narrow and concat, softmax, cross entropy. `compute` is the type of the
+/// activations.
 Tensor loss(const std::vector<Tensor>& v, DType compute) {
   const Tensor x = cast(v[0], compute);
   const Tensor mean = Tensor::zeros({4}, v[1].dtype()).to(x.device()),
@@ -36,6 +37,7 @@ Tensor loss(const std::vector<Tensor>& v, DType compute) {
   y = batch_norm(y, v[3], v[4], mean, var, true, {.activation = Activation::mish}, silu(y));
   y = batch_norm_pair({y, v[3], v[4], mean.clone(), var.clone()}, {mish(y), v[4], v[3], mean, var},
                       {.activation = Activation::silu});
+  y = add_activation(y, tanh(y), Activation::mish);
   y = concat({max_pool2d(y, {.kernel = 3, .stride = 2, .padding = 1}), avg_pool2d(y, {.ceil_mode = true})},
              -1);
   y = concat({narrow(y, 3, 0, 3), softmax(narrow(y, 3, 3, 5) / 2.0)}, -1);

@@ -98,6 +98,10 @@ TEST_CASE("activations, on both sides of 0 and in the tails") {
     }
   }
   check_gradients([](const Inputs& in) { return relu(in[0]); }, {nonzero({5, 3})});
+  check_gradients([](const Inputs& in) { return add_activation(in[0], in[1], Activation::mish); },
+                  {normal({5, 3}), normal({5, 3})});
+  check_gradients([](const Inputs& in) { return add_activation(in[0], in[1], Activation::elu, 0.7); },
+                  {normal({5, 3}), normal({3})});
   check_gradients([](const Inputs& in) { return mish(in[0]); }, {normal({5, 3})});
   check_gradients([](const Inputs& in) { return silu(in[0]); }, {normal({5, 3})});
   check_gradients([](const Inputs& in) { return sigmoid(in[0]); }, {normal({5, 3})});

@@ -72,6 +72,11 @@ TEST_CASE("activations") {
   }
 }
 
+TEST_CASE("activation of a sum") {
+  check_second([](const Inputs& in) { return add_activation(in[0], in[1], Activation::mish); },
+               {normal({3, 5}), normal({3, 5})});
+}
+
 TEST_CASE("reductions") {
   using Op = Tensor (*)(const Tensor&, const std::vector<int>&, bool);
   const std::vector<int> dims[] = {{}, {0}, {-1}, {1, 2}, {0, 2}};

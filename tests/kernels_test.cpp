@@ -153,7 +153,9 @@ TEST_CASE("the tables: the reference last, the chosen one among them, every entr
     found = found || table == &cpu();
     // All members behind the name are pointers of one size.
     const auto* bytes = reinterpret_cast<const unsigned char*>(table);
-    const std::set<const void*> may_be_null{&table->gemm_add,
+    const std::set<const void*> may_be_null{&table->add_activation,
+                                            &table->add_activation_backward,
+                                            &table->gemm_add,
                                             &table->conv2d_backward_input_add,
                                             &table->avg_pool2d_backward_add,
                                             &table->batch_norm_stats_update,

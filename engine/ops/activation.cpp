@@ -62,6 +62,40 @@ Tensor ops::activation_backward(Activation act, double param, const Tensor& x, c
   return dx;
 }
 
+// y = f(a + b): da = db = dy f'(a + b).
+Tensor add_activation(const Tensor& a, const Tensor& b, Activation act, std::optional<double> param) {
+  const bool has_kernel =
+      dispatch("add_activation", a, [](const auto& k) { return k.add_activation != nullptr; });
+  if (!has_kernel || a.shape() != b.shape() || !is_fixed(act) || act == Activation::identity)
+    return activation(a + b, act, param);
+  ops::check_same_dtype("add_activation", a, b);
+  const double p = param.value_or(activation_default_param(act));
+  Tensor y = ops::empty_like(a);
+  dispatch("add_activation", a, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.add_activation(act, wide_type<decltype(k)>(p), a.numel(), a.data<T>(), b.data<T>(), y.data<T>());
+  });
+  record("add_activation", {a, b}, {y},
+         !recording({&a, &b}) ? BackwardFunction() : [=](BackwardContext& c) {
+           Tensor g;
+           if (c.create_graph()) {
+             g = ops::activation_backward(act, p, a + b, c.grad_output());
+           } else {
+             const Tensor dy = c.take_grad_output();
+             g = dy.unique() ? dy : ops::empty_like(a);
+             dispatch("add_activation", a, [&](const auto& k) {
+               using T = kernel_type<decltype(k)>;
+               k.add_activation_backward(act, wide_type<decltype(k)>(p), a.numel(), a.data<T>(), b.data<T>(),
+                                         dy.data<T>(), g.data<T>());
+             });
+           }
+           c.set(0, g);
+           c.set(1, g);
+         },
+         {.detail = Tape::current() ? std::string(activation_name(act)) : "", .double_backward = true});
+  return y;
+}
+
 Activation activation_by_name(std::string_view name) {
   if (const auto act = find_activation(name == "swish" ? "silu" : name)) return *act;
   std::string names;

@@ -54,6 +54,45 @@ void activation_backward(Activation act, Wide<T> param, int64_t n, const T* x, c
   });
 }
 
+/// a, b -> y
+template <class A>
+struct AddActivationForward {
+  A act;
+  float param;
+  template <int N>
+  __device__ void operator()(int64_t, const float (&in)[2][N], float (&y)[1][N]) const {
+#pragma unroll
+    for (int j = 0; j < N; ++j) y[0][j] = act.forward(in[0][j] + in[1][j], param);
+  }
+};
+
+/// a, b, dy -> g
+template <class A>
+struct AddActivationBackward {
+  A act;
+  float param;
+  template <int N>
+  __device__ void operator()(int64_t, const float (&in)[3][N], float (&g)[1][N]) const {
+#pragma unroll
+    for (int j = 0; j < N; ++j) g[0][j] = in[2][j] * act.derivative(in[0][j] + in[1][j], param);
+  }
+};
+
+template <class T>
+void add_activation(Activation act, Wide<T> param, int64_t n, const T* a, const T* b, T* y) {
+  with_activation(act, [&]<class A>(A f) {
+    map<2, 1, T>(n, {{a, b}, {y}}, AddActivationForward<A>{f, param});
+  });
+}
+
+template <class T>
+void add_activation_backward(Activation act, Wide<T> param, int64_t n, const T* a, const T* b, const T* dy,
+                             T* g) {
+  with_activation(act, [&]<class A>(A f) {
+    map<3, 1, T>(n, {{a, b, dy}, {g}}, AddActivationBackward<A>{f, param});
+  });
+}
+
 /// x, w -> z. One kernel for all activations.
 struct ActivationCurvature {
   Activation act;
@@ -76,6 +115,8 @@ template <class T>
 void set_activation(KernelTable<T>& table) {
   table.activation = activation<T>;
   table.activation_backward = activation_backward<T>;
+  table.add_activation = add_activation<T>;
+  table.add_activation_backward = add_activation_backward<T>;
   table.activation_curvature = activation_curvature<T>;
 }
 

@@ -6,6 +6,6 @@
 namespace weft::kernels::cuda {
 
 template <class T>
-void set_activation(KernelTable<T>& table);  // activation, activation_backward, activation_curvature
+void set_activation(KernelTable<T>& table);  // activation .. activation_curvature
 
 }  // namespace weft::kernels::cuda
