@@ -10,6 +10,7 @@
 #include "support/cuda_switches.h"
 #include "support/device_arrays.h"
 #include "support/errors.h"
+#include "support/light.h"
 #include "weft/engine/allocator.h"
 #include "weft/engine/checkpoint.h"
 #include "weft/engine/ops/activation.h"
@@ -449,7 +450,7 @@ TEST_CASE("a captured step gives the bits of the eager one, and its memory stays
       optimizer.zero_grad();
     };
     std::unique_ptr<kernels::cuda::Graph> graph;
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0; i < (test::light() ? 4 : 8); ++i) {
       optimizer.set_lr(0, 1e-2 / (1 + i));
       {
         const MemoryPool::Use use(pool);

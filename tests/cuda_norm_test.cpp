@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "support/batch_norm_problem.h"
+#include "support/light.h"
 #include "weft/kernels/cuda.h"
 
 using namespace weft;
@@ -14,9 +15,11 @@ namespace {
 using Shape = RowsAndChannels;
 template <class T>
 using Problem = BatchNormProblem<T>;
-const std::vector<Activation> kActivations = {
-    Activation::identity,   Activation::relu,  Activation::mish,  Activation::silu,      Activation::gelu,
-    Activation::leaky_relu, Activation::prelu, Activation::srelu, Activation::swish_beta};
+const std::vector<Activation> kActivations =
+    light() ? std::vector{Activation::identity, Activation::mish, Activation::gelu, Activation::srelu}
+            : std::vector{Activation::identity, Activation::relu,  Activation::mish,
+                          Activation::silu,     Activation::gelu,  Activation::leaky_relu,
+                          Activation::prelu,    Activation::srelu, Activation::swish_beta};
 
 template <class T>
 struct Stats {

@@ -14,6 +14,7 @@
 #include "support/cuda_switches.h"
 #include "support/errors.h"
 #include "support/golden.h"
+#include "support/light.h"
 #include "support/optim_problem.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/matmul.h"
@@ -107,6 +108,13 @@ std::string different(const StateDict& a, const StateDict& b) {
       return a[i].first;
   return "";
 }
+/// All optimizers, for what does not depend on the formula; light: a few.
+std::vector<NamedOptimizer> each_optimizer() {
+  std::vector<NamedOptimizer> list;
+  for (size_t i = 0; i < all_optimizers().size(); i += test::light() ? 5 : 1)
+    list.push_back(all_optimizers()[i]);
+  return list;
+}
 /// A rate for each step, as a schedule sets it.
 void set_rates(Optimizer& optimizer, int64_t t) {
   for (size_t g = 0; g < optimizer.num_groups(); ++g)
@@ -117,22 +125,24 @@ void set_rates(Optimizer& optimizer, int64_t t) {
 
 TEST_CASE("20 steps are those of the CPU") {
   const test::ExactFloat exact;  // for Muon's products
+  const int64_t steps = test::light() ? 7 : 20;
   for (bool missing : {false, true})
     for (const NamedOptimizer& named : all_optimizers()) {
+      if (test::light() && !missing) continue;
       INFO(named.name, missing ? " with gradients missing" : "");
       const Model cpu(Device::cpu), gpu(Device::cuda);
       const auto there = cpu.make(named), here = gpu.make(named);
-      for (int64_t t = 1; t <= 20; ++t) {
+      for (int64_t t = 1; t <= steps; ++t) {
         for (const Model* m : {&cpu, &gpu}) m->set_gradients(t, missing);
         for (Optimizer* o : {there.get(), here.get()}) set_rates(*o, t), o->step();
       }
       check_close(gpu.all(*here), cpu.all(*there));
-      CHECK(here->steps() == 20);
+      CHECK(here->steps() == steps);
     }
 }
 
 TEST_CASE("a captured step, launched 5 times, does what 5 steps do, bit for bit") {
-  auto optimizers = all_optimizers();
+  auto optimizers = each_optimizer();
   optimizers.push_back({"lars whose second group takes no norms", [](const auto& first, const auto& second) {
                           auto lars = std::make_unique<LARS>(first, LARSOptions{.lr = 0.5, .clip = true});
                           lars->add_group(second, {.lr = 0.1, .adapt = false});
@@ -207,7 +217,7 @@ TEST_CASE("gradients stay in 16 bits where that is allowed, until a second one c
 
 TEST_CASE("gradients in 16 bits give the bits that they give in f32, captured or not") {
   for (const DType dtype : {DType::bf16, DType::f16})
-    for (const NamedOptimizer& named : all_optimizers()) {
+    for (const NamedOptimizer& named : each_optimizer()) {
       INFO(named.name, " in ", dtype);
       const Model narrow(Device::cuda), wide(Device::cuda), captured(Device::cuda);
       const auto a = narrow.make(named), b = wide.make(named), c = captured.make(named);
@@ -298,7 +308,7 @@ TEST_CASE("state goes from one device to the other and back") {
   const test::ExactFloat exact;
   const std::string file =
       (std::filesystem::temp_directory_path() / "weft_cuda_optim_test.safetensors").string();
-  for (const NamedOptimizer& named : all_optimizers())
+  for (const NamedOptimizer& named : each_optimizer())
     for (Device from : {Device::cpu, Device::cuda}) {
       INFO(named.name, " from ", from);
       const Device to = from == Device::cpu ? Device::cuda : Device::cpu;
@@ -323,7 +333,7 @@ TEST_CASE("state goes from one device to the other and back") {
 }
 
 TEST_CASE("NaN and infinity in a gradient reach the parameter, and no other") {
-  for (const NamedOptimizer& named : all_optimizers())
+  for (const NamedOptimizer& named : each_optimizer())
     for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
       INFO(named.name, " with ", bad);
       const Model gpu(Device::cuda);
@@ -556,7 +566,7 @@ struct Holder : Module {
 
 TEST_CASE("copies of the weights follow each update, left out or not") {
   for (const DType dtype : {DType::bf16, DType::f16})
-    for (const NamedOptimizer& named : all_optimizers()) {
+    for (const NamedOptimizer& named : each_optimizer()) {
       INFO(named.name, " in ", dtype);
       Model gpu(Device::cuda), plain(Device::cuda);
       const Holder holder(gpu);
@@ -590,7 +600,7 @@ TEST_CASE("copies of the weights follow each update, left out or not") {
 
 TEST_CASE("GradScaler leaves out the steps that it leaves out on the CPU") {
   const test::ExactFloat exact;
-  for (const NamedOptimizer& named : all_optimizers()) {
+  for (const NamedOptimizer& named : each_optimizer()) {
     INFO(named.name);
     const Model cpu(Device::cpu), gpu(Device::cuda);
     const auto there = cpu.make(named), here = gpu.make(named);
@@ -617,7 +627,7 @@ TEST_CASE("GradScaler leaves out the steps that it leaves out on the CPU") {
 }
 
 TEST_CASE("where its first update is left out, NovoGrad and SGD start with the next") {
-  for (const NamedOptimizer& named : all_optimizers()) {
+  for (const NamedOptimizer& named : each_optimizer()) {
     // With dampening the first gradient is told by the count.
     if (named.name.rfind("novograd", 0) != 0 && named.name != "sgd" && named.name != "sgd decoupled" &&
         named.name != "lars everywhere")
@@ -639,7 +649,7 @@ TEST_CASE("where its first update is left out, NovoGrad and SGD start with the n
 }
 
 TEST_CASE("captured steps with GradScaler and clipping are those done one by one, bit for bit") {
-  for (const NamedOptimizer& named : all_optimizers()) {
+  for (const NamedOptimizer& named : each_optimizer()) {
     INFO(named.name);
     const Model single(Device::cuda), captured(Device::cuda);
     const auto a = single.make(named), b = captured.make(named);
@@ -698,7 +708,7 @@ TEST_CASE("what does not fit on the GPU is refused with its name") {
 
 #if WEFT_EMULATED
 TEST_CASE("a step is one launch for each group, two with norms, many with products, and waits for nothing") {
-  for (const NamedOptimizer& named : all_optimizers()) {
+  for (const NamedOptimizer& named : each_optimizer()) {
     INFO(named.name);
     const Model gpu(Device::cuda);
     const auto optimizer = gpu.make(named);
@@ -723,7 +733,7 @@ TEST_CASE("a step is one launch for each group, two with norms, many with produc
 }
 
 TEST_CASE("the same bits in whatever order blocks and warps run") {
-  for (const NamedOptimizer& named : all_optimizers()) {
+  for (const NamedOptimizer& named : each_optimizer()) {
     if (named.by_element) continue;
     INFO(named.name);
     std::vector<StateDict> results;

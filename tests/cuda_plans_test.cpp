@@ -148,6 +148,14 @@ TEST_CASE("there is something to choose from") {
     }
 }
 
+TEST_CASE("cuDNN can be kept out") {
+  const ConvKey key{.params = convolutions(50, 64, 128)[0]};
+  CHECK(!conv_plans(key, target(), 1, kMaxWorkspace).empty());
+  setenv("WEFT_CUDA_PLAIN_CONVOLUTIONS", "1", 1);
+  CHECK(conv_plans(key, target(), 1, kMaxWorkspace).empty());
+  unsetenv("WEFT_CUDA_PLAIN_CONVOLUTIONS");
+}
+
 TEST_CASE("odd shapes have plans") {
   const Conv2dParams shapes[] = {
       {.batch = 3,

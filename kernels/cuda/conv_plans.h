@@ -42,7 +42,8 @@ std::vector<cudnn::EngineConfig> conv_configs(const ConvKey& key, const cudnn::O
                                               const cudnn::Target& target);
 /// At most `limit` plans of these that need no more than max_workspace bytes; those that cuDNN has to compile
 /// first, which takes up to a second each, only where there are hardly any others, and then two at most. None
-/// where it has none.
+/// where it has none, and where WEFT_CUDA_PLAIN_CONVOLUTIONS=1 keeps cuDNN's kernels out of a process:
+/// compute-sanitizer's racecheck breaks down over some of them.
 std::vector<std::shared_ptr<const cudnn::Plan>> conv_plans(const ConvKey& key, const cudnn::Target& target,
                                                            size_t limit, int64_t max_workspace);
 

@@ -85,10 +85,10 @@ def sanitizer(logs):
     wanted = sum(r.get("runs", 0) for r in rows)
     done = [r for r in rows if "result" in r]
     clean = sum(r["result"] == "clean" for r in done)
-    others = [f"{r['tool']} {r['program']}: {r['result']}" for r in done if r["result"] != "clean"]
+    others = [f"{r['tool']} {r['program']} ({r['cases']}): {r['result']}" for r in done if r["result"] != "clean"]
     if len(done) < wanted:
         others.append(f"no time for {wanted - len(done)}")
-    return clean == wanted, "; ".join([f"{clean} of {wanted} runs of programs are clean", *others])
+    return clean == wanted, "; ".join([f"{clean} of {wanted} runs of programs' parts are clean", *others])
 
 
 def bits(logs, run):
