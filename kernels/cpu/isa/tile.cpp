@@ -1,7 +1,49 @@
 #include "weft/kernels/cpu/isa/tile.h"
 
+#ifdef WEFT_CHECK_TILES
+// AddressSanitizer would keep the sums of the loops below in memory to watch them, and take sixty times as
+// long. This file is compiled without it, and asks once for a tile whether all that the tile reads and writes
+// is there.
+extern "C" {
+void* __asan_region_is_poisoned(void* begin, size_t size);
+void __asan_report_load_n(void* address, size_t size);
+void __asan_report_store_n(void* address, size_t size);
+}
+#endif
+
 namespace weft::kernels::WEFT_ISA {
 namespace {
+
+#ifdef WEFT_CHECK_TILES
+void check_memory(const void* begin, int64_t bytes, bool written) {
+  if (bytes <= 0) return;
+  void* const bad = __asan_region_is_poisoned(const_cast<void*>(begin), size_t(bytes));
+  if (bad) written ? __asan_report_store_n(bad, 1) : __asan_report_load_n(bad, 1);
+}
+void check_floats(const float* begin, int64_t count, bool written = false) {
+  check_memory(begin, count * int64_t(sizeof(float)), written);
+}
+void check(const Tile& t, int rows, int width) {
+  check_memory(t.src, t.taps * rows * int64_t(sizeof(float*)), false);
+  for (int64_t i = 0; i < t.taps * rows; ++i) check_floats(t.src[i], t.depth);
+  check_floats(t.panel, t.taps * t.depth * width);
+  if (t.start == TileStart::bias) check_floats(t.bias, t.cols);
+  for (int r = 0; r < t.rows; ++r) check_floats(t.dst[r], t.cols, true);
+}
+void check(const OuterTile& t, int rows, int width) {
+  check_memory(t.segments, t.segment_count * int64_t(sizeof(Segment)), false);
+  for (int64_t i = 0; i < t.segment_count; ++i) {
+    const Segment& s = t.segments[i];
+    if (s.count == 0) continue;
+    check_floats(s.x + t.x_offset, (s.count - 1) * t.x_step + width);
+    check_floats(s.dy + t.dy_offset, (s.count - 1) * t.dy_step + rows);
+  }
+  for (int r = 0; r < rows; ++r) check_floats(t.dst + r * t.dst_pitch, width, true);
+}
+#else
+template <class T>
+void check(const T&, int, int) {}
+#endif
 
 /// The sums of a tile that has missing rows or columns: dst = start + sums, element by element.
 __attribute__((noinline)) void finish_part(const Tile& t, const float* sums, int pitch) {
@@ -21,6 +63,7 @@ constexpr int64_t kLine = 16;
 
 template <int kRows, int kVecs>
 void tile(const Tile& t) {
+  check(t, kRows, kVecs * kWidth);
   Vec acc[kRows][kVecs];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r)
@@ -88,6 +131,7 @@ void tile(const Tile& t) {
 
 template <int kRows, int kVecs>
 void outer(const OuterTile& t) {
+  check(t, kRows, kVecs * kWidth);
   Vec acc[kRows][kVecs];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
