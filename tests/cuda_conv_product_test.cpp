@@ -1,10 +1,11 @@
-// Products for 1x1 convolutions on the tensor cores, against double; on the emulated device with few
-// multiprocessors, so that blocks take several tiles.
+// Products for 1x1 convolutions, and convolutions of few channels, on the tensor cores, against double; on
+// the emulated device with few multiprocessors, so that blocks take several tiles.
 #include <cmath>
 #include <vector>
 
 #include "support/device_arrays.h"
 #include "support/emulated_multiprocessors.h"
+#include "weft/kernels/cuda/conv_few.h"
 #include "weft/kernels/cuda/conv_product.h"
 #include "weft/weft.h"
 
@@ -115,7 +116,101 @@ TEST_CASE("statistics of columns far from 0") {
   CHECK(distance(var_d.host(), var) < 1e-3);
 }
 
+TEST_CASE_TEMPLATE("convolutions of few channels with statistics", T, bf16, f16) {
+  Random random;
+  CAPTURE(random.seed());
+  const Conv2dParams shapes[] = {
+      {.batch = 3,
+       .in_h = 33,
+       .in_w = 37,
+       .in_c = 3,
+       .out_c = 32,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .stride_h = 2,
+       .stride_w = 2,
+       .pad_h = 1,
+       .pad_w = 1},
+      {.batch = 1,
+       .in_h = 9,
+       .in_w = 70,
+       .in_c = 1,
+       .out_c = 96,
+       .kernel_h = 5,
+       .kernel_w = 5,
+       .pad_h = 2,
+       .pad_w = 2},
+      {.batch = 2,
+       .in_h = 8,
+       .in_w = 11,
+       .in_c = 8,
+       .out_c = 64,
+       .kernel_h = 2,
+       .kernel_w = 2,
+       .stride_w = 3},
+      {.batch = 2,
+       .in_h = 13,
+       .in_w = 6,
+       .in_c = 2,
+       .out_c = 32,
+       .kernel_h = 3,
+       .kernel_w = 2,
+       .pad_h = 3,
+       .pad_w = 1,
+       .dilation_h = 2,
+       .dilation_w = 3},
+      {.batch = 1, .in_h = 1, .in_w = 1, .in_c = 3, .out_c = 32, .kernel_h = 1, .kernel_w = 1}};
+  for (const Conv2dParams& p : shapes) {
+    CAPTURE(p.in_h);
+    REQUIRE(cuda::has_conv_few<T>(p));
+    const int64_t rows = p.batch * p.out_h() * p.out_w(), n = p.out_c;
+    const int64_t size = p.batch * p.in_h * p.in_w * p.in_c, weights = p.kernel_h * p.kernel_w * p.in_c;
+    const std::vector<T> x = random.normal<T>(size, 2), w = random.normal<T>(n * weights);
+    const std::vector<double> x_w = to_double(x), w_w = to_double(w);
+    std::vector<double> want(size_t(rows * n)), mean(static_cast<size_t>(n)), var = mean;
+    reference<double>().conv2d_forward_stats(p, x_w.data(), w_w.data(), nullptr, want.data(), mean.data(),
+                                             var.data(), nullptr);
+    DeviceArray<T> x_d(x, 1), w_d(w, 1), y_d(rows * n);
+    DeviceArray<float> mean_d(n), var_d(n);
+    cuda::conv_few_stats(p, x_d.data(), w_d.data(), y_d.data(), mean_d.data(), var_d.data());
+    CHECK(distance(y_d.host(), want) < kTolerance<T>);
+    CHECK(distance(mean_d.host(), mean) < 1e-5);
+    CHECK(distance(var_d.host(), var) < 1e-5);
+
+    const std::vector<T> dy = random.normal<T>(rows * n, 0.3);
+    const std::vector<double> dy_w = to_double(dy);
+    std::vector<double> dw(size_t(n * weights));
+    reference<double>().conv2d_backward_weight(p, x_w.data(), dy_w.data(), dw.data(), nullptr);
+    DeviceArray<T> dy_d(dy), dw_d(n * weights, 1);
+    DeviceArray<float> memory(cuda::conv_few_weight_bytes(p) / int64_t(sizeof(float)));
+    cuda::conv_few_weight(p, x_d.data(), dy_d.data(), dw_d.data(), memory.data());
+    CHECK(distance(dw_d.host(), dw) < kTolerance<T>);
+  }
+}
+
+TEST_CASE("what lies under no weight does not matter") {
+  const Conv2dParams p{
+      .batch = 1, .in_h = 8, .in_w = 8, .in_c = 3, .out_c = 32, .kernel_h = 3, .kernel_w = 3};
+  std::vector<bf16> x(size_t(8 * 8 * 3), bf16(1.0f));
+  x[0] = bf16(std::numeric_limits<float>::infinity());
+  const std::vector<bf16> w(size_t(32 * 27), bf16(1.0f));
+  DeviceArray<bf16> x_d(x), w_d(w), y_d(6 * 6 * 32);
+  DeviceArray<float> mean_d(32), var_d(32);
+  cuda::conv_few_stats(p, x_d.data(), w_d.data(), y_d.data(), mean_d.data(), var_d.data());
+  const std::vector<bf16> y = y_d.host();
+  CHECK(float(y[0]) == std::numeric_limits<float>::infinity());
+  CHECK(float(y[32]) == 27);
+}
+
 TEST_CASE("what has no such product") {
+  Conv2dParams p{.batch = 1, .in_h = 8, .in_w = 8, .in_c = 4, .out_c = 32, .kernel_h = 3, .kernel_w = 3};
+  CHECK_FALSE(cuda::has_conv_few<bf16>(p));
+  p.in_c = 3;
+  CHECK(cuda::has_conv_few<bf16>(p));
+  CHECK_FALSE(cuda::has_conv_few<float>(p));
+  p.out_c = 48;
+  CHECK_FALSE(cuda::has_conv_few<bf16>(p));
+
   CHECK_FALSE(cuda::has_conv_product<float>(100, 64, 64));
   CHECK_FALSE(cuda::has_conv_product<bf16>(100, 32, 64));
   CHECK_FALSE(cuda::has_conv_product<bf16>(100, 64, 96));

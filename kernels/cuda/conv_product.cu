@@ -4,13 +4,13 @@
 // stay in its registers.
 #include "weft/kernels/cuda/conv_product.h"
 
-#include "weft/kernels/cuda/moments.h"
+#include "weft/kernels/cuda/column_stats.h"
 #include "weft/kernels/cuda/tensor_core.h"
 
 namespace weft::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 256, kBlocks = 2;      // leaves 128 registers a thread
+constexpr int kThreads = kColumnThreads, kBlocks = 2;  // leaves 128 registers a thread
 constexpr int kTileRows = 128, kChunk = 64;     // of x: of a chunk's columns a row is a line of 128 bytes
 constexpr int kLine = kChunk * 2, kStages = 4;  // chunks of x under way or in use
 
@@ -21,23 +21,15 @@ struct ProductArgs {
   int rows, n, k;
   const T *x, *w;
   T* y;
-  // Of the statistics. partial: [row blocks, n], mean and squared deviations.
-  Pack<float, 2>* partial;
-  float *mean, *var;
+  ColumnStats stats;
 };
 
-/// What the stages' room is for in the end.
-template <int kColumns>
-struct SumsRoom {
-  float sum[4][kColumns], squares[4][kColumns];
-  double groups[2][kThreads * 2];
-};
 /// Shared memory of a block.
 template <int kColumns, int kChunks>
 struct Room {
   union {
     unsigned char x[kStages][kTileRows * kLine];
-    SumsRoom<kColumns> sums;
+    ColumnRoom<kColumns, 4> sums;  // in the end
   };
   unsigned char w[kChunks][kColumns * kLine];
   float shift[kColumns];
@@ -52,10 +44,6 @@ __device__ inline int place_of_x(int row, int piece) { return row * kLine + (pie
 __device__ inline int place_of_w(int column, int piece) {
   return column * kLine + (piece ^ (column / 8 % 4 * 2 + column % 2)) * 16;
 }
-/// Column `c` of matrix `m`, of the four that make 32 columns: so the two that a lane gets of each are eight
-/// side by side, which it can write at once.
-__device__ inline int column_of(int m, int c) { return c / 2 * 8 + m * 2 + c % 2; }
-
 /// A barrier for warps `pair` and `pair` + 4, which share the rows that they copy and read, and go on without
 /// the others.
 __device__ inline void sync_pair([[maybe_unused]] int pair) {
@@ -64,46 +52,6 @@ __device__ inline void sync_pair([[maybe_unused]] int pair) {
 #else
   __syncthreads();  // all take as many steps
 #endif
-}
-
-/// How tiles are dealt out to blocks.
-struct Share {
-  int rows, whole, rest, last;  // last: the block of the last tile, which may be short
-  __device__ Share(int rows, int tiles, int blocks)
-      : rows(rows), whole(tiles / blocks), rest(tiles % blocks), last((tiles - 1) % blocks) {}
-  __device__ int of(int block) const {
-    return (whole + (block < rest)) * kTileRows - (block == last ? -rows & (kTileRows - 1) : 0);
-  }
-};
-
-/// The statistics of the block's columns from those of all blocks, by the last one.
-template <int kColumns, class T>
-__device__ void combine(const ProductArgs<T>& a, SumsRoom<kColumns>& room, const Share& share) {
-  const int thread = int(threadIdx.x), pair = thread % (kColumns / 2), group = thread / (kColumns / 2);
-  constexpr int kGroups = kThreads / (kColumns / 2);
-  const int first = int(blockIdx.x) * kColumns, blocks = int(gridDim.y);
-  const float* const from = reinterpret_cast<const float*>(a.partial + first + pair * 2);
-  const double center[2] = {center_of(from[0]), center_of(from[2])};
-  double sums[2][2] = {};
-#pragma unroll 8
-  for (int block = group; block < blocks; block += kGroups) {
-    const Pack<float, 4> p = load<4>(from + int64_t(block) * 2 * a.n);
-    const double n = double(share.of(block));
-    Moments::add(sums[0], center[0], n, p.v[0], p.v[1]);
-    Moments::add(sums[1], center[1], n, p.v[2], p.v[3]);
-  }
-#pragma unroll
-  for (int e = 0; e < 2; ++e)
-#pragma unroll
-    for (int s = 0; s < 2; ++s) room.groups[s][thread * 2 + e] = sums[e][s];
-  __syncthreads();
-  if (thread >= kColumns) return;
-  double all[2] = {};
-  for (int g = 0; g < kGroups; ++g)
-    for (int s = 0; s < 2; ++s) all[s] += room.groups[s][g * kColumns + thread];
-  Moments::finish(all, center_of(a.partial[first + thread].v[0]), double(a.rows));
-  a.mean[first + thread] = float(all[0]);
-  a.var[first + thread] = float(all[1] / double(a.rows));
 }
 
 /// The block's columns of w, from [n, k] or by columns, [k, n].
@@ -171,7 +119,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) product_kernel(ProductArgs<
   wait_for_copies<kAhead>();
   __syncthreads();  // w is there
 
-  float sum[kHalves][4][2] = {}, squares[kHalves][4][2] = {};  // of columns of four matrices
+  float sum[kHalves][8] = {}, squares[kHalves][8] = {};
   int stage = 0;
   for (int tile = int(blockIdx.y); tile < tiles; tile += blocks) {
     const int row = tile * kTileRows + warp_row + row_in;
@@ -215,38 +163,15 @@ __global__ void __launch_bounds__(kThreads, kBlocks) product_kernel(ProductArgs<
         }
       }
     };
-    const auto add_up = [&]<int half>(std::integral_constant<int, half>) {
-      float* const shifts = room.shift + half * 64 + warp_column + quarter * 8;
-      if (tile == int(blockIdx.y)) {
-        // Of the block's first row: no matter how far the mean is from 0, little is lost.
-        if (warp % 4 == 0 && row_in == 0) {
-#pragma unroll
-          for (int m = 0; m < 4; ++m)
-#pragma unroll
-            for (int e = 0; e < 2; ++e)
-              shifts[m * 2 + e] = acc[0][m][e] - acc[0][m][e] == 0 ? acc[0][m][e] : 0;
+    const auto finish = [&]<int half>(std::integral_constant<int, half>) {
+      if constexpr (extra == Extra::stats) {
+        float* const shift = room.shift + half * 64 + warp_column + quarter * 8;
+        if (tile == int(blockIdx.y)) {
+          if (warp % 4 == 0 && row_in == 0) put_shift(acc, shift);
+          __syncthreads();
         }
-        __syncthreads();
+        add_rows(acc, shift, is_row, sum[half], squares[half]);
       }
-      float shift[8];
-      load_floats(shifts, shift);
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          if (!is_row(i, h)) continue;
-#pragma unroll
-          for (int m = 0; m < 4; ++m)
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {
-              const float d = acc[i][m][2 * h + e] - shift[m * 2 + e];
-              sum[half][m][e] += d;
-              squares[half][m][e] = fmaf(d, d, squares[half][m][e]);
-            }
-        }
-    };
-    const auto finish = [&]<int half>(std::integral_constant<int, half> h_) {
-      if constexpr (extra == Extra::stats) add_up(h_);
 #pragma unroll
       for (int i = 0; i < 2; ++i)
 #pragma unroll
@@ -294,43 +219,15 @@ __global__ void __launch_bounds__(kThreads, kBlocks) product_kernel(ProductArgs<
   }
   if constexpr (extra == Extra::stats) {
     wait_for_copies<0>();
-    __syncthreads();
-#pragma unroll
-    for (int half = 0; half < kHalves; ++half)
-#pragma unroll
-      for (int m = 0; m < 4; ++m)
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          float s = sum[half][m][e], q = squares[half][m][e];
-#pragma unroll
-          for (int distance = 4; distance < kWarp; distance *= 2) {
-            s += __shfl_xor_sync(kAllLanes, s, distance);
-            q += __shfl_xor_sync(kAllLanes, q, distance);
-          }
-          const int column = half * 64 + warp_column + quarter * 8 + m * 2 + e;
-          if (row_in == 0) room.sums.sum[warp % 4][column] = s, room.sums.squares[warp % 4][column] = q;
-        }
-    __syncthreads();
-    const Share share(a.rows, tiles, blocks);
-    if (thread < kColumns) {
-      float s = 0, q = 0;
-      for (int w = 0; w < 4; ++w) s += room.sums.sum[w][thread], q += room.sums.squares[w][thread];
-      const float mean = s / float(share.of(int(blockIdx.y))), rest = q - s * mean;
-      a.partial[int64_t(blockIdx.y) * a.n + first_column + thread] = {room.shift[thread] + mean,
-                                                                      rest < 0 ? 0 : rest};
-    }
-    if (last_to_arrive(&arrivals[blockIdx.x], gridDim.y)) combine(a, room.sums, share);
+    tell_columns(a.stats, room.sums, room.shift, TileShare(a.rows, kTileRows, blocks), arrivals, warp % 4,
+                 sum, squares, [&](int half) { return half * 64 + warp_column + quarter * 8; });
   }
 }
 
 template <class T, int kColumns, int kChunks, Extra extra>
 void start(ProductArgs<T> a) {
-  const int64_t slices = a.n / kColumns;
-  const dim3 grid(
-      unsigned(slices),
-      blocks_for(a.rows, kTileRows, std::max<int64_t>(1, int64_t(multiprocessors()) * kBlocks / slices)));
-  if (extra == Extra::stats)
-    a.partial = static_cast<Pack<float, 2>*>(scratch(int64_t(sizeof *a.partial) * grid.y * a.n));
+  const dim3 grid = column_grid(a.rows, a.n, kColumns, kTileRows, kBlocks);
+  if (extra == Extra::stats) a.stats = column_stats(a.rows, a.n, grid, a.stats.mean, a.stats.var);
   launch_early_with(sizeof(Room<kColumns, kChunks>), product_kernel<T, kColumns, kChunks, extra>, grid,
                     dim3(kThreads), a);
 }
@@ -354,12 +251,12 @@ bool has_conv_product(int64_t rows, int64_t n, int64_t k) {
 template <class T>
 void conv_product_stats(int64_t rows, int64_t n, int64_t k, const T* x, const T* w, T* y, float* mean,
                         float* var) {
-  choose<Extra::stats>(ProductArgs<T>{int(rows), int(n), int(k), x, w, y, nullptr, mean, var});
+  choose<Extra::stats>(ProductArgs<T>{int(rows), int(n), int(k), x, w, y, {.mean = mean, .var = var}});
 }
 
 template <class T>
 void conv_product_add(int64_t rows, int64_t n, int64_t k, const T* x, const T* w, T* y) {
-  choose<Extra::add>(ProductArgs<T>{int(rows), int(n), int(k), x, w, y, nullptr, nullptr, nullptr});
+  choose<Extra::add>(ProductArgs<T>{int(rows), int(n), int(k), x, w, y, {}});
 }
 
 #define WEFT_INSTANTIATE(T)                                                                            \

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "weft/kernels/cuda/batch_norm_once.h"
+#include "weft/kernels/cuda/conv_few.h"
 #include "weft/kernels/cuda/conv_padded.h"
 #include "weft/kernels/cuda/conv_patches.h"
 #include "weft/kernels/cuda/conv_plans.h"
@@ -43,7 +44,7 @@ struct Choice {
     padded,   // the plan is that of 8 channels
     patches,  // a product
     gemm,
-    product,  // ours, that adds or tells the statistics
+    product,  // ours: that adds, or tells the statistics, or for few channels gives the gradient of w
     plain,
     apart  // the sum, or the statistics, in a pass of their own
   };
@@ -118,7 +119,9 @@ void execute(const State& s, const ConvKey& key, const Choice& choice, const Buf
       break;
     case Choice::Kind::gemm:
       return run_product(key.pass, key.params, key.add, x, w, y);
-    case Choice::Kind::product:  // for a sum; see conv2d_forward_stats()
+    case Choice::Kind::product:  // see conv2d_forward_stats()
+      if constexpr (sizeof(T) == 2)
+        if (key.pass == ConvPass::backward_weight) return conv_few_weight(key.params, x, y, w, workspace);
       if constexpr (sizeof(T) == 2)
         return conv_product_add(rows_of(key.params), key.params.in_c, key.params.out_c, y, w, x);
       break;
@@ -175,6 +178,9 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
   if (key.add && is_product(key.params) &&
       has_conv_product<T>(rows_of(key.params), key.params.in_c, key.params.out_c))
     candidates.push_back({Choice::Kind::product, nullptr});
+  if (key.pass == ConvPass::backward_weight && has_conv_few<T>(key.params))
+    candidates.push_back(
+        {.kind = Choice::Kind::product, .plan = nullptr, .copies = conv_few_weight_bytes(key.params)});
   const Choice::Kind otherwise = key.add ? Choice::Kind::apart : Choice::Kind::plain;
   if (candidates.empty()) return {otherwise, nullptr, true};
 
@@ -221,7 +227,11 @@ const std::string kProduct = "product";
 Choice from_text(const State& s, const ConvKey& key, const std::string& text) {
   if (text == "gemm") return {Choice::Kind::gemm, nullptr, true};
   if (text == "plain") return {Choice::Kind::plain, nullptr, true};
-  if (text == kProduct) return {Choice::Kind::product, nullptr, true};
+  if (text == kProduct)
+    return {.kind = Choice::Kind::product,
+            .plan = nullptr,
+            .measured = true,
+            .copies = key.pass == ConvPass::backward_weight ? conv_few_weight_bytes(key.params) : 0};
   if (text == "apart") return {Choice::Kind::apart, nullptr, true};
   if (text == kPatches && has_patches(key))
     return {.kind = Choice::Kind::patches,
@@ -367,13 +377,24 @@ bool conv2d_backward_input_add(const Conv2dParams& p, const T* dy, const T* w, T
 
 // --- with statistics ---
 
-/// Our product, or the fastest convolution and a pass for the statistics.
+/// Whether a kernel of ours tells the statistics of y.
+template <class T>
+bool can_tell_stats(const Conv2dParams& p) {
+  return is_product(p) ? has_conv_product<T>(rows_of(p), p.out_c, p.in_c) : has_conv_few<T>(p);
+}
+template <class T>
+void tell_stats(const Conv2dParams& p, const T* x, const T* w, T* y, float* mean, float* var) {
+  is_product(p) ? conv_product_stats(rows_of(p), p.out_c, p.in_c, x, w, y, mean, var)
+                : conv_few_stats(p, x, w, y, mean, var);
+}
+
+/// These, or the fastest convolution and a pass for the statistics.
 template <class T>
 Choice fastest_stats(State& s, const ConvKey& key, const Buffers& b, float* mean, float* var) {
-  constexpr float kUpdate = 0.002f;  // what the pass does on its way and costs a launch after the product, ms
+  constexpr float kUpdate = 0.002f;  // what the pass does on its way and else costs a launch, ms
   const Conv2dParams& p = key.params;
   T *x = static_cast<T*>(b.x), *w = static_cast<T*>(b.w), *y = static_cast<T*>(b.y);
-  const float own = time_of([&] { conv_product_stats(rows_of(p), p.out_c, p.in_c, x, w, y, mean, var); });
+  const float own = time_of([&] { tell_stats(p, x, w, y, mean, var); });
   ConvKey plain = key;
   plain.stats = false;
   const Choice& choice = choose<T>(s, plain, b);
@@ -389,9 +410,7 @@ bool conv2d_forward_stats(const Conv2dParams& p, const T* x, const T* w, const T
                           float* var, void*) {
   if constexpr (sizeof(T) == 2) {
     // In one pass batch norm has the statistics for nothing.
-    if (bias || !is_product(p) || !has_conv_product<T>(rows_of(p), p.out_c, p.in_c) ||
-        fits_batch_norm_once(rows_of(p), p.out_c))
-      return false;
+    if (bias || !can_tell_stats<T>(p) || fits_batch_norm_once(rows_of(p), p.out_c)) return false;
     const Buffers b{const_cast<T*>(x), const_cast<T*>(w), y};
     if (!aligned(b)) return false;
     State& s = state();
@@ -406,7 +425,7 @@ bool conv2d_forward_stats(const Conv2dParams& p, const T* x, const T* w, const T
       choice = &keep(s, key, folder, fastest_stats<T>(s, key, b, mean, var));
     }
     if (choice->kind == Choice::Kind::apart) return false;
-    conv_product_stats(rows_of(p), p.out_c, p.in_c, x, w, y, mean, var);
+    tell_stats(p, x, w, y, mean, var);
     return true;
   }
   return false;

@@ -33,20 +33,32 @@ __device__ inline void wait_for_copies() {
 }
 
 /// Four 8x8 matrices of 16-bit elements from shared memory. Lane 8 i + r says where row r of matrix i lies
-/// (16 bytes). m[i] gets its elements [lane / 4, 2 (lane % 4)] and the next in the row.
+/// (16 bytes). m[i] gets its elements [lane / 4, 2 (lane % 4)] and the next in the row; with `transposed` [2
+/// (lane % 4), lane / 4] and the next in the column.
+template <bool transposed = false>
 __device__ inline void load_matrices(const void* row, uint32_t (&m)[4]) {
 #ifdef __CUDA_ARCH__
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
-               : "r"(unsigned(__cvta_generic_to_shared(row)))
-               : "memory");
+  const unsigned at = unsigned(__cvta_generic_to_shared(row));
+  if constexpr (transposed)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+                 : "r"(at)
+                 : "memory");
+  else
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+                 : "r"(at)
+                 : "memory");
 #else
-  const int lane = int(threadIdx.x) % kWarp;
-  for (int i = 0; i < 4; ++i) {
-    const unsigned long long at = __shfl_sync(
-        kAllLanes, static_cast<unsigned long long>(reinterpret_cast<uintptr_t>(row)), i * 8 + lane / 4);
-    m[i] = reinterpret_cast<const uint32_t*>(uintptr_t(at))[lane % 4];
-  }
+  const int lane = int(threadIdx.x) % kWarp, r = lane / 4, c = lane % 4 * 2;
+  const auto element = [&](int matrix, int i, int j) {
+    const unsigned long long at = reinterpret_cast<uintptr_t>(row);
+    return uint32_t(
+        reinterpret_cast<const uint16_t*>(uintptr_t(__shfl_sync(kAllLanes, at, matrix * 8 + i)))[j]);
+  };
+  for (int i = 0; i < 4; ++i)
+    m[i] = transposed ? element(i, c, r) | element(i, c + 1, r) << 16
+                      : element(i, r, c) | element(i, r, c + 1) << 16;
 #endif
 }
 
@@ -91,5 +103,9 @@ __device__ inline void multiply_add(const uint32_t (&a)[4], uint32_t b0, uint32_
   }
 #endif
 }
+
+/// Column `c` of matrix `m`, of the four that make 32 columns of a product: so the two that a lane gets of
+/// each are eight side by side, which it can write at once.
+__device__ inline int column_of(int m, int c) { return c / 2 * 8 + m * 2 + c % 2; }
 
 }  // namespace weft::kernels::cuda
