@@ -53,7 +53,7 @@ export ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
 say "AddressSanitizer and UndefinedBehaviorSanitizer (build-asan/)"
 cmake --preset asan --log-level=WARNING
 cmake --build build-asan
-"${fixed[@]}" ctest --test-dir build-asan -j "$jobs" --output-on-failure -LE slow
+WEFT_TEST_LIGHT=1 "${fixed[@]}" ctest --test-dir build-asan -j "$jobs" --output-on-failure -LE slow
 
 say "ThreadSanitizer: thread pool and loader (build-tsan/)"
 cmake --preset tsan --log-level=WARNING
