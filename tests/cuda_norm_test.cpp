@@ -1,10 +1,12 @@
 // Batch norm on the GPU against the reference in double.
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "support/batch_norm_problem.h"
 #include "support/light.h"
 #include "weft/kernels/cuda.h"
+#include "weft/kernels/cuda/activations.h"
 
 using namespace weft;
 using namespace weft::kernels;
@@ -208,4 +210,13 @@ TEST_CASE_TEMPLATE("backward, x does not go through the statistics in evaluation
   cuda::table<T>().batch_norm_backward_input(p.device(Activation::identity, false), dy.data(), unused.data(),
                                              unused.data(), false, dx.data());
   CHECK(std::isfinite(double(dx.host()[11])));
+}
+
+TEST_CASE("Mish's slope for 16 bits is good to 3e-7") {
+  for (double z = -90; z < 120; z += 1.0 / 64) {
+    CAPTURE(z);
+    CHECK(std::abs(double(cuda::coarse_mish_slope(float(z))) - activations::mish::derivative(z, 0.0)) < 3e-7);
+  }
+  CHECK(std::isnan(cuda::coarse_mish_slope(std::numeric_limits<float>::quiet_NaN())));
+  CHECK(cuda::coarse_mish_slope(std::numeric_limits<float>::infinity()) == 1);
 }

@@ -175,7 +175,7 @@ __device__ inline void sum_rows(A act, const Place<V>& at, const BatchNormArgs<T
             for (int k = 0; k < kLearnedCount<A>; ++k)
               sums[2 + k][j] = fmaf(gs[j], slopes[k], sums[2 + k][j]);
           }
-          gs[j] *= f[j].derivative(z);
+          gs[j] *= slope<T>(f[j], z);
           sums[1][j] += gs[j];
           sums[0][j] = fmaf(gs[j], d, sums[0][j]);
         }
@@ -243,7 +243,7 @@ __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
       for (int j = 0; j < V; ++j) {
         float z = affine(j, v[j]);
         if (adds_residual<R>(a)) z += r[j];
-        const float g = gs[j] * f[j].derivative(z);
+        const float g = gs[j] * slope<T>(f[j], z);
         gs[j] = fmaf(affine.scale[j], g, training ? through(affine, j, v[j]) : 0);
       }
       store(dx + offset + u * step, from_floats<T>(gs));

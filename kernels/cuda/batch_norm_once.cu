@@ -213,7 +213,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int j = 2 * k + e;
-        gs[e] *= f.derivative(affine(j, v[e]));
+        gs[e] *= slope<T>(f, affine(j, v[e]));
         sums[0][j] += gs[e];
         sums[1][j] = fmaf(gs[e], v[e] - c[e], sums[1][j]);
       }

@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
 #pragma unroll
       for (int j = 0; j < V; ++j) {
         const float d = v[j] - of_a.mean[j], e = w[j] - of_b.mean[j];
-        g[j] *= f.derivative(fmaf(d, of_a.scale[j], fmaf(e, of_b.scale[j], bias[j])));
+        g[j] *= slope<T>(f, fmaf(d, of_a.scale[j], fmaf(e, of_b.scale[j], bias[j])));
         sums[0][j] = fmaf(g[j], d, sums[0][j]);
         sums[1][j] += g[j];
         sums[2][j] = fmaf(g[j], e, sums[2][j]);
@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(kApplyThreads, kPairBlocks)
       to_floats(grads[u], g);
 #pragma unroll
       for (int j = 0; j < V; ++j) {
-        g[j] *= f.derivative(of_a(j, v[j]) + of_b(j, w[j]));
+        g[j] *= slope<T>(f, of_a(j, v[j]) + of_b(j, w[j]));
         v[j] = fmaf(of_a.scale[j], g[j], through_a(of_a, j, v[j]));
         w[j] = fmaf(of_b.scale[j], g[j], through_b(of_b, j, w[j]));
       }

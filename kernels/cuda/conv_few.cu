@@ -33,39 +33,40 @@ struct FewArgs {
 /// What lies under the filter for one pixel of y.
 template <class T>
 struct Window {
-  const T* from;
-  int top, start;
-  bool inside;  // all of it in x
+  uint32_t from;  // bytes from x on: so the addition is one instruction
+  uint32_t taps;  // the bits of those inside of x
 
-  __device__ Window(const Geometry& g, const T* x, int row, bool exists) {
+  Window() = default;
+  __device__ Window(const Geometry& g, int row, bool exists) {
     const uint32_t line = g.OW.divide(uint32_t(row)), image = g.OH.divide(line);
-    top = int(line - image * g.OH.d) * g.sh - g.ph;
-    start = int(uint32_t(row) - line * g.OW.d) * g.step - g.left;
-    from = x + (int64_t(image) * g.H + top) * g.row + start;
-    inside = exists && top >= 0 && top + g.deep <= g.H && start >= 0 && start + g.reach <= g.row;
-    if (!exists) top = 1 << 29;
+    const int top = int(line - image * g.OH.d) * g.sh - g.ph;
+    const int start = int(uint32_t(row) - line * g.OW.d) * g.step - g.left;
+    from = uint32_t((int(image) * g.H + top) * g.row + start) * uint32_t(sizeof(T));
+    taps = exists ? ~0u : 0;
+    if (exists && top >= 0 && top + g.deep <= g.H && start >= 0 && start + g.reach <= g.row) return;
+    for (int tap = 0; tap * g.C < g.weights; ++tap) {
+      const int down = tap / g.kernel_w * g.dh, along = tap % g.kernel_w * g.dw * g.C;
+      if (unsigned(top + down) >= unsigned(g.H) || unsigned(start + along) >= unsigned(g.row))
+        taps &= ~(1u << tap);
+    }
   }
-  /// The elements that are so many rows down and elements along, 0 outside of x.
+  /// The elements `place` bytes apart from the first that belong to `tap`, a bit; 0 outside of x. Without
+  /// branches, so that those of several windows are on their way at once.
   template <int N>
-  __device__ void read(const Geometry& g, const int (&down)[N], const int (&along)[N],
+  __device__ void read(const T* x, const uint32_t (&place)[N], const uint32_t (&tap)[N],
                        uint16_t (&to)[N]) const {
-    if (inside) {
 #pragma unroll
-      for (int j = 0; j < N; ++j) to[j] = from[down[j] * g.row + along[j]].bits;
-    } else {
-#pragma unroll
-      for (int j = 0; j < N; ++j)
-        to[j] = unsigned(top + down[j]) < unsigned(g.H) && unsigned(start + along[j]) < unsigned(g.row)
-                    ? from[down[j] * g.row + along[j]].bits
-                    : uint16_t{0};
+    for (int j = 0; j < N; ++j) {
+      const char* const at = reinterpret_cast<const char*>(x) + (from + place[j]);
+      to[j] = taps & tap[j] ? *reinterpret_cast<const uint16_t*>(at) : uint16_t{0};
     }
   }
 };
-/// Rows down and elements along of weight k, or of the first where that is none.
-__device__ inline void place_of(const Geometry& g, int k, int& down, int& along) {
-  const int tap = k < g.weights ? k / g.C : 0;
-  down = tap / g.kernel_w * g.dh;
-  along = tap % g.kernel_w * g.dw * g.C + (k < g.weights ? k % g.C : 0);
+/// Of weight k; no tap where there is none.
+__device__ inline void place_of(const Geometry& g, int k, uint32_t& place, uint32_t& tap) {
+  const int t = k / g.C;
+  place = uint32_t(t / g.kernel_w * g.dh * g.row + t % g.kernel_w * g.dw * g.C + k % g.C) * 2;
+  tap = k < g.weights ? 1u << t : 0;
 }
 __device__ inline uint32_t pack(uint16_t low, uint16_t high) { return uint32_t(low) | uint32_t(high) << 16; }
 
@@ -84,13 +85,10 @@ __global__ void __launch_bounds__(kColumnThreads, kBlocks) few_kernel(FewArgs<T>
   // A lane has 8 of the weights' numbers: two side by side, in each half of two matrices.
   constexpr int kOwn = 8;
   const auto weight_of = [&](int j) { return j / 4 * 16 + j / 2 % 2 * 8 + quarter * 2 + j % 2; };
-  int down[kOwn], along[kOwn];
+  uint32_t place[kOwn];
+  uint32_t tap[kOwn];
 #pragma unroll
-  for (int j = 0; j < kOwn; ++j) place_of(g, weight_of(j), down[j], along[j]);
-  uint32_t exist[kOwn / 2];  // the bits of those that there are
-#pragma unroll
-  for (int j = 0; j < kOwn; ++j)
-    exist[j / 2] = (j % 2 ? exist[j / 2] : 0) | (weight_of(j) < g.weights ? 0xffffu << 16 * (j % 2) : 0);
+  for (int j = 0; j < kOwn; ++j) place_of(g, weight_of(j), place[j], tap[j]);
   uint32_t w[2][4][2];
 #pragma unroll
   for (int s = 0; s < 2; ++s)
@@ -111,20 +109,23 @@ __global__ void __launch_bounds__(kColumnThreads, kBlocks) few_kernel(FewArgs<T>
     const int row = tile * kTileRows + warp * kWarp + row_in;
     const bool whole = (tile + 1) * int64_t(kTileRows) <= rows;
     const auto is_row = [&](int i, int h) { return whole || row + i * 16 + h * 8 < rows; };
+    Window<T> windows[2][2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) windows[i][h] = Window<T>(g, row + i * 16 + h * 8, is_row(i, h));
+    uint16_t v[2][2][kOwn];
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) windows[i][h].read(a.x, place, tap, v[i][h]);
     uint32_t x[2][2][4];  // of 16 rows and 16 weights
 #pragma unroll
     for (int i = 0; i < 2; ++i)
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        const Window<T> window(g, a.x, row + i * 16 + h * 8, is_row(i, h));
-        uint16_t v[kOwn];
-        window.read(g, down, along, v);
+      for (int h = 0; h < 2; ++h)
 #pragma unroll
-        for (int s = 0; s < 2; ++s)
-#pragma unroll
-          for (int half = 0; half < 2; ++half)
-            x[i][s][half * 2 + h] = pack(v[s * 4 + half * 2], v[s * 4 + half * 2 + 1]) & exist[s * 2 + half];
-      }
+        for (int j = 0; j < kOwn; j += 2) x[i][j / 4][j / 2 % 2 * 2 + h] = pack(v[i][h][j], v[i][h][j + 1]);
     Quarter acc = {};
 #pragma unroll
     for (int s = 0; s < 2; ++s)
@@ -199,27 +200,33 @@ __global__ void __launch_bounds__(kColumnThreads, kBlocks) few_weight_kernel(Wei
   };
   for (int i = 0; i < kStages - 1; ++i) copy_next();
   constexpr int kOwn = 4;  // weights of a lane
-  int down[kOwn], along[kOwn];
+  uint32_t place[kOwn];
+  uint32_t tap[kOwn];
 #pragma unroll
-  for (int j = 0; j < kOwn; ++j) place_of(g, row_in + j * 8, down[j], along[j]);
+  for (int j = 0; j < kOwn; ++j) place_of(g, row_in + j * 8, place[j], tap[j]);
   Quarter acc = {};
   int stage = 0;
   for (int tile = int(blockIdx.y); tile < tiles; tile += int(gridDim.y), stage = (stage + 1) % kStages) {
     const int row = tile * kTileRows + warp * kWarp;
+    Window<T> windows[4][2];
+#pragma unroll
+    for (int eight = 0; eight < 4; ++eight)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int pixel = row + eight * 8 + quarter * 2 + e;
+        windows[eight][e] = Window<T>(g, pixel, pixel < a.rows);
+      }
+    uint16_t v[4][2][kOwn];
+#pragma unroll
+    for (int eight = 0; eight < 4; ++eight)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) windows[eight][e].read(a.x, place, tap, v[eight][e]);
     uint32_t x[2][2][4];  // of 16 weights and 16 pixels
 #pragma unroll
-    for (int s = 0; s < 2; ++s)
+    for (int eight = 0; eight < 4; ++eight)
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        uint16_t v[2][kOwn];
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          const int pixel = row + s * 16 + half * 8 + quarter * 2 + e;
-          Window<T>(g, a.x, pixel, pixel < a.rows).read(g, down, along, v[e]);
-        }
-#pragma unroll
-        for (int j = 0; j < kOwn; ++j) x[s][j / 2][half * 2 + j % 2] = pack(v[0][j], v[1][j]);
-      }
+      for (int j = 0; j < kOwn; ++j)
+        x[eight / 2][j / 2][eight % 2 * 2 + j % 2] = pack(v[eight][0][j], v[eight][1][j]);
     wait_for_copies<kStages - 2>();
     __syncwarp();  // the copies are there, and nobody reads what is copied over next
     copy_next();
@@ -301,7 +308,7 @@ bool has_conv_few(const Conv2dParams& p) {
   const int64_t image = (p.in_h + 2 * p.pad_h) * (p.in_w + 2 * p.pad_w) * p.in_c;
   return sizeof(T) == 2 && p.groups == 1 && weights_of(p) > 0 && weights_of(p) <= kMostWeights &&
          p.out_c > 0 && p.out_c % kColumns == 0 && p.out_c <= kColumns * kMostSlices && rows_of(p) > 0 &&
-         rows_of(p) <= int64_t{1} << 30 && image <= int64_t{1} << 28;
+         rows_of(p) <= int64_t{1} << 30 && image * p.batch <= int64_t{1} << 30;
 }
 
 template <class T>
