@@ -30,25 +30,37 @@ struct FewArgs {
   ColumnStats stats;
 };
 
-/// What lies under the filter for one pixel of y.
+/// A pixel of y, which goes on to those behind it without divisions.
+struct Pixel {
+  int image, oh, ow;
+  __device__ Pixel(const Geometry& g, int row) {
+    const uint32_t line = g.OW.divide(uint32_t(row));
+    image = int(g.OH.divide(line));
+    oh = int(line) - image * int(g.OH.d);
+    ow = row - int(line) * int(g.OW.d);
+  }
+  __device__ void advance(const Geometry& g, int count) {
+    for (ow += count; ow >= int(g.OW.d); ow -= int(g.OW.d))
+      if (++oh == int(g.OH.d)) oh = 0, ++image;
+  }
+};
+
+/// What lies under the filter for one of them.
 template <class T>
 struct Window {
   uint32_t from;  // bytes from x on: so the addition is one instruction
   uint32_t taps;  // the bits of those inside of x
 
   Window() = default;
-  __device__ Window(const Geometry& g, int row, bool exists) {
-    const uint32_t line = g.OW.divide(uint32_t(row)), image = g.OH.divide(line);
-    const int top = int(line - image * g.OH.d) * g.sh - g.ph;
-    const int start = int(uint32_t(row) - line * g.OW.d) * g.step - g.left;
-    from = uint32_t((int(image) * g.H + top) * g.row + start) * uint32_t(sizeof(T));
+  __device__ Window(const Geometry& g, const Pixel& pixel, bool exists) {
+    const int top = pixel.oh * g.sh - g.ph, start = pixel.ow * g.step - g.left;
+    from = uint32_t((pixel.image * g.H + top) * g.row + start) * uint32_t(sizeof(T));
     taps = exists ? ~0u : 0;
-    if (exists && top >= 0 && top + g.deep <= g.H && start >= 0 && start + g.reach <= g.row) return;
-    for (int tap = 0; tap * g.C < g.weights; ++tap) {
-      const int down = tap / g.kernel_w * g.dh, along = tap % g.kernel_w * g.dw * g.C;
-      if (unsigned(top + down) >= unsigned(g.H) || unsigned(start + along) >= unsigned(g.row))
-        taps &= ~(1u << tap);
-    }
+    if (!exists || (top >= 0 && top + g.deep <= g.H && start >= 0 && start + g.reach <= g.row)) return;
+    uint32_t tap = 1;
+    for (int down = 0; down < g.deep; down += g.dh)
+      for (int along = 0; along < g.reach; along += g.dw * g.C, tap *= 2)
+        if (unsigned(top + down) >= unsigned(g.H) || unsigned(start + along) >= unsigned(g.row)) taps &= ~tap;
   }
   /// The elements `place` bytes apart from the first that belong to `tap`, a bit; 0 outside of x. Without
   /// branches, so that those of several windows are on their way at once.
@@ -109,11 +121,15 @@ __global__ void __launch_bounds__(kColumnThreads, kBlocks) few_kernel(FewArgs<T>
     const int row = tile * kTileRows + warp * kWarp + row_in;
     const bool whole = (tile + 1) * int64_t(kTileRows) <= rows;
     const auto is_row = [&](int i, int h) { return whole || row + i * 16 + h * 8 < rows; };
+    Pixel pixel(g, row);
     Window<T> windows[2][2];
 #pragma unroll
     for (int i = 0; i < 2; ++i)
 #pragma unroll
-      for (int h = 0; h < 2; ++h) windows[i][h] = Window<T>(g, row + i * 16 + h * 8, is_row(i, h));
+      for (int h = 0; h < 2; ++h) {
+        if (i + h > 0) pixel.advance(g, 8);
+        windows[i][h] = Window<T>(g, pixel, is_row(i, h));
+      }
     uint16_t v[2][2][kOwn];
 #pragma unroll
     for (int i = 0; i < 2; ++i)
@@ -208,13 +224,14 @@ __global__ void __launch_bounds__(kColumnThreads, kBlocks) few_weight_kernel(Wei
   int stage = 0;
   for (int tile = int(blockIdx.y); tile < tiles; tile += int(gridDim.y), stage = (stage + 1) % kStages) {
     const int row = tile * kTileRows + warp * kWarp;
+    Pixel pixel(g, row + quarter * 2);
     Window<T> windows[4][2];
 #pragma unroll
     for (int eight = 0; eight < 4; ++eight)
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
-        const int pixel = row + eight * 8 + quarter * 2 + e;
-        windows[eight][e] = Window<T>(g, pixel, pixel < a.rows);
+        if (eight + e > 0) pixel.advance(g, e == 0 ? 7 : 1);
+        windows[eight][e] = Window<T>(g, pixel, row + eight * 8 + quarter * 2 + e < a.rows);
       }
     uint16_t v[4][2][kOwn];
 #pragma unroll
