@@ -192,6 +192,13 @@ struct KernelTable {
   /// g[i] = dy[i] * activation'(a[i] + b[i]), the gradient of both; g may be dy.
   void (*add_activation_backward)(Activation act, Wide<T> param, int64_t n, const T* a, const T* b,
                                   const T* dy, T* g) = nullptr;
+  /// Of [batch, in_h, in_w, channels]: the same y, and its mean over windows of 2x2 with step 2, without
+  /// padding; windows that hang over are those of what there is. Null where an average pool is as good.
+  void (*add_activation_pool)(Activation act, Wide<T> param, const Pool2dParams& p, const T* a, const T* b,
+                              T* y, T* pooled) = nullptr;
+  /// The same g where dy and the mean's gradient have come; g may be dy.
+  void (*add_activation_pool_backward)(Activation act, Wide<T> param, const Pool2dParams& p, const T* a,
+                                       const T* b, const T* dy, const T* dpooled, T* g) = nullptr;
   /// z[i] = w[i] * activation''(x[i]); z may be w. One-sided where the second derivative jumps: of the piece
   /// whose slope activation_backward takes, else from below; no activation has a delta at a corner.
   void (*activation_curvature)(Activation act, Wide<T> param, int64_t n, const T* x, const T* w, T* z);

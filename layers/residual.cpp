@@ -1,5 +1,6 @@
 #include "weft/layers/residual.h"
 
+#include "weft/engine/ops/add_activation_pool.h"
 #include "weft/engine/ops/batch_norm_pair.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/layers/block_options.h"
@@ -36,9 +37,8 @@ Conv2dLayerOptions spatial(const ResBlockOptions& o, int64_t hidden) {
 }
 
 std::unique_ptr<Module> make_pool(Module& parent, BlockPool kind) {
-  const Pool2dOptions halves{.kernel = 2, .ceil_mode = true};
-  if (kind == BlockPool::avg) return std::make_unique<AvgPool2d>(parent, "pool", halves);
-  if (kind == BlockPool::max) return std::make_unique<MaxPool2d>(parent, "pool", halves);
+  if (kind == BlockPool::avg) return std::make_unique<AvgPool2d>(parent, "pool", kHalves);
+  if (kind == BlockPool::max) return std::make_unique<MaxPool2d>(parent, "pool", kHalves);
   return std::make_unique<MaxBlurPool2d>(parent, "pool", kPyramidPool);
 }
 
@@ -100,25 +100,35 @@ ResBlock::ResBlock(Module& parent, std::string_view name, int64_t in, int64_t hi
   if (squeeze || attention) act.emplace(*this, "act", o.activation, o.activation_param, out, generator);
 }
 
-Tensor ResBlock::forward(const Tensor& x) {
-  Tensor side = pool ? (*pool)(x) : x;
+Tensor ResBlock::forward(const Tensor& x) { return forward({x, {}}, false).y; }
+
+bool ResBlock::takes_halves() const {
+  return pool && options_.pool == BlockPool::avg && !pool->has_hooks() && !pool->recomputes();
+}
+
+ResBlock::Output ResBlock::forward(const Output& in, bool wants_halves) {
+  const Tensor& x = in.y;
+  Tensor side = !pool ? x : in.halves.defined() ? in.halves : (*pool)(x);
   Tensor y = conv_bn(conv1, bn1, options_.pool_first ? side : x);
   if (conv3) y = bn2 ? conv_bn(conv2, *bn2, y) : conv2(y);
   Conv2d& last_conv = conv3 ? *conv3 : conv2;
   BatchNorm2d& last_bn = bn3 ? *bn3 : *bn2;
   if (shortcut && !squeeze && !attention && can_pair(*shortcut, last_bn, x)) {
     const BatchNormInput of_side = norm_input(shortcut->conv, shortcut->bn, side);
-    return batch_norm_pair(norm_input(last_conv, last_bn, y), of_side, last_bn.options(),
-                           shortcut->bn.options());
+    return {batch_norm_pair(norm_input(last_conv, last_bn, y), of_side, last_bn.options(),
+                            shortcut->bn.options()),
+            {}};
   }
   if (shortcut) side = (*shortcut)(side);
-  if (!squeeze && !attention) return conv_bn(last_conv, last_bn, y, side);
+  if (!squeeze && !attention) return {conv_bn(last_conv, last_bn, y, side), {}};
   y = conv_bn(last_conv, last_bn, y);
   if (squeeze) y = (*squeeze)(y);
   if (attention) y = (*attention)(y);
-  if (!is_fixed(options_.activation) || act->has_hooks()) return (*act)(y + side);
+  if (!is_fixed(options_.activation) || act->has_hooks()) return {(*act)(y + side), {}};
   const ScopeName scope(act->name());
-  return add_activation(y, side, options_.activation, options_.activation_param);
+  if (!wants_halves) return {add_activation(y, side, options_.activation, options_.activation_param), {}};
+  auto [sum, halves] = add_activation_pool(y, side, options_.activation, options_.activation_param);
+  return {sum, halves};
 }
 
 std::string ResBlock::description() const {

@@ -82,6 +82,17 @@ class ResBlock : public Module {
   Tensor forward(const Tensor& x) override;
   std::string description() const override;
 
+  /// What one block can do for the next on a GPU: the output, and AvgPool2d of 2x2 of it where that comes
+  /// along.
+  struct Output {
+    Tensor y, halves;
+  };
+  /// The same as forward(). x.halves may be undefined; with wants_halves those of the output are given where
+  /// an op makes both.
+  Output forward(const Output& x, bool wants_halves);
+  /// Whether the block can be given x.halves in the place of its own pooling, where nobody looks at that.
+  bool takes_halves() const;
+
   Conv2d conv1;
   BatchNorm2d bn1;
   Conv2d conv2;

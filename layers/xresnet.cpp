@@ -13,14 +13,16 @@ std::unique_ptr<Module> make_stem_pool(Module& parent, const XResNetPlan& plan) 
   return std::make_unique<MaxPool2d>(parent, "pool", Pool2dOptions{.kernel = 3, .stride = 2, .padding = 1});
 }
 
+bool is_plain(const Module& m) { return !m.has_hooks() && !m.recomputes(); }
+
 /// pool(stem(x)). In training on a GPU the stem's last batch norm and a MaxPool2d are one op, where nobody
 /// asks for the result of one.
 Tensor stem_and_pool(Sequential& stem, Module& pool, const Tensor& x) {
   auto* const last = dynamic_cast<ConvBn*>(&stem[stem.size() - 1]);
   auto* const max = dynamic_cast<MaxPool2d*>(&pool);
-  const auto plain = [](const Module& m) { return !m.has_hooks() && !m.recomputes(); };
-  if (!last || !max || x.device() != Device::cuda || !last->bn.training() || !plain(stem) || !plain(*last) ||
-      !plain(last->bn) || !plain(pool) || !is_fixed(last->bn.options().activation)) {
+  if (!last || !max || x.device() != Device::cuda || !last->bn.training() || !is_plain(stem) ||
+      !is_plain(*last) || !is_plain(last->bn) || !is_plain(pool) ||
+      !is_fixed(last->bn.options().activation)) {
     const Tensor y = stem(x);
     return pool(y);
   }
@@ -34,6 +36,33 @@ Tensor stem_and_pool(Sequential& stem, Module& pool, const Tensor& x) {
   const ScopeName of_bn(bn.name());
   return batch_norm_max_pool({y, bn.weight, bn.bias, bn.running_mean, bn.running_var, stats}, max->options(),
                              bn.options());
+}
+
+/// stages(x). In training on a GPU the last block of a stage hands its output to the next one with the
+/// average over 2x2 that the shortcut there begins with, where nobody asks for what lies between.
+Tensor through(Sequential& stages, const Tensor& x) {
+  bool plain = x.device() == Device::cuda && stages.training() && is_plain(stages);
+  for (size_t s = 0; s < stages.size() && plain; ++s) {
+    auto& stage = dynamic_cast<Sequential&>(stages[s]);
+    plain = is_plain(stage);
+    for (size_t b = 0; b < stage.size(); ++b) plain = plain && is_plain(stage[b]);
+  }
+  if (!plain) return stages(x);
+  const auto block = [&](size_t s, size_t b) -> ResBlock& {
+    return dynamic_cast<ResBlock&>(dynamic_cast<Sequential&>(stages[s])[b]);
+  };
+  const ScopeName of_stages(stages.name());
+  ResBlock::Output y{x, {}};
+  for (size_t s = 0; s < stages.size(); ++s) {
+    const ScopeName of_stage(stages[s].name());
+    const size_t blocks = dynamic_cast<Sequential&>(stages[s]).size();
+    for (size_t b = 0; b < blocks; ++b) {
+      const bool pooled_next = b + 1 == blocks && s + 1 < stages.size() && block(s + 1, 0).takes_halves();
+      const ScopeName of_block(block(s, b).name());
+      y = block(s, b).forward(y, pooled_next);
+    }
+  }
+  return y.y;
 }
 
 }  // namespace
@@ -104,7 +133,7 @@ void XResNet::build(const XResNetPlan& plan, const XResNetOptions& o, Generator&
 Tensor XResNet::forward(const Tensor& x) {
   // One after the other: the temporaries of a single expression would live to its end.
   Tensor y = stem_and_pool(stem, *pool, x);
-  y = stages(y);
+  y = through(stages, y);
   return (*head)(avgpool(y));
 }
 

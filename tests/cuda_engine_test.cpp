@@ -353,6 +353,36 @@ TEST_CASE("a block adds and activates in one op where nobody looks at the activa
   for (const TapeEntry& e : tape.entries()) CHECK(e.op != "add_activation");
 }
 
+TEST_CASE("a stage hands the next one its output's halves where nobody looks in between") {
+  manual_seed(3);
+  XResNet net(18, {.self_attention = true, .classes = 3});
+  net.to(Device::cuda);
+  const Tensor x = Tensor::uniform({2, 37, 32, 3}, -1, 1).to(Device::cuda),
+               labels = Tensor::from<int64_t>({0, 2}, {2}).to(Device::cuda);
+  const auto run = [&](int pooled) {
+    Tape tape;
+    const Tensor loss = cross_entropy(net(x), labels);
+    int count = 0, averages = 0;
+    for (const TapeEntry& e : tape.entries()) {
+      count += e.op == "add_activation_pool", averages += e.op == "avg_pool2d";
+      if (e.op == "add_activation_pool") CHECK(e.scope == "stages.0.1.act");
+    }
+    CHECK(count == pooled);
+    CHECK(averages == 3 - pooled);
+    tape.backward(loss);
+    std::vector<Tensor> gradients{loss.detach()};
+    for (const Parameter& p : net.parameters()) gradients.push_back(p.tensor.grad().clone());
+    net.zero_grad();
+    return gradients;
+  };
+  const auto fused = run(1);
+  auto& block = dynamic_cast<Sequential&>(net.stages[1])[0];
+  const RemovableHandle hook =
+      block.register_forward_hook([](Module&, const Tensor&, const Tensor&) { return Tensor(); });
+  const auto apart = run(0);
+  for (size_t i = 0; i < fused.size(); ++i) CHECK(distance(fused[i], apart[i].to(Device::cpu)) < 1e-3);
+}
+
 TEST_CASE("attention, and gradients that add up over tapes and uses") {
   const test::ExactFloat exact;
   for (const DType dtype : {DType::f32, DType::bf16}) {

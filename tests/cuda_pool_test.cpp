@@ -178,3 +178,48 @@ TEST_CASE_TEMPLATE("average, backward", T, float, bf16, f16) {
     }
   });
 }
+
+TEST_CASE_TEMPLATE("the activation of a sum and its average", T, float, bf16, f16) {
+  Random random;
+  CAPTURE(random.seed());
+  const auto& k = cuda::table<T>();
+  for (const auto& [h, w, channels] :
+       {std::array<int64_t, 3>{1, 1, 8}, {6, 4, 16}, {5, 7, 24}, {9, 2, 3}, {12, 13, 64}})
+    for (const Activation act :
+         {Activation::identity, Activation::relu, Activation::mish, Activation::silu, Activation::gelu}) {
+      CAPTURE(h);
+      CAPTURE(channels);
+      CAPTURE(activation_name(act));
+      Pool2dParams p;
+      p.batch = 3, p.in_h = h, p.in_w = w, p.channels = channels, p.out_h = (h + 1) / 2,
+      p.out_w = (w + 1) / 2;
+      const int64_t n = in_size(p);
+      std::vector<T> a = random.normal<T>(n);
+      const std::vector<T> b = random.normal<T>(n, 0.3), dy = random.normal<T>(n),
+                           dpooled = random.normal<T>(out_size(p), 0, 4);
+      for (size_t i = 0; i < a.size(); ++i)  // next to 0 relu's slope is a matter of rounding
+        if (std::abs(float(a[i]) + float(b[i])) < 1e-3f) a[i] = T(float(a[i]) + 1);
+      std::vector<double> z = to_double(a), y = z, spread = z, g = z, pooled = to_double(dpooled);
+      for (size_t i = 0; i < z.size(); ++i) z[i] += double(b[i]);
+      const double param = activation_default_param(act);
+      reference<double>().activation(act, param, n, z.data(), y.data());
+      reference<double>().avg_pool2d_forward(p, y.data(), pooled.data());
+      reference<double>().avg_pool2d_backward(p, to_double(dpooled).data(), spread.data());
+      for (size_t i = 0; i < z.size(); ++i) spread[i] += double(dy[i]);
+      reference<double>().activation_backward(act, param, n, z.data(), spread.data(), g.data());
+      for (const int64_t skip : {0, 1}) {
+        DeviceArray<T> a_d(a, skip), b_d(b), y_d(n), pooled_d(out_size(p)), dy_d(dy, skip),
+            dpooled_d(dpooled), g_d(n, skip);
+        k.add_activation_pool(act, float(param), p, a_d.data(), b_d.data(), y_d.data(), pooled_d.data());
+        CHECK(distance(y_d.host(), y) < kTolerance<T>);
+        CHECK(distance(pooled_d.host(), pooled) < kTolerance<T>);
+        k.add_activation_pool_backward(act, float(param), p, a_d.data(), b_d.data(), dy_d.data(),
+                                       dpooled_d.data(), g_d.data());
+        CHECK(distance(g_d.host(), g) < kTolerance<T>);
+        const std::vector<T> first = g_d.host();
+        k.add_activation_pool_backward(act, float(param), p, a_d.data(), b_d.data(), dy_d.data(),
+                                       dpooled_d.data(), dy_d.data());
+        CHECK(same_bits(dy_d.host(), first));
+      }
+    }
+}

@@ -155,6 +155,8 @@ TEST_CASE("the tables: the reference last, the chosen one among them, every entr
     const auto* bytes = reinterpret_cast<const unsigned char*>(table);
     const std::set<const void*> may_be_null{&table->add_activation,
                                             &table->add_activation_backward,
+                                            &table->add_activation_pool,
+                                            &table->add_activation_pool_backward,
                                             &table->gemm_add,
                                             &table->conv2d_backward_input_add,
                                             &table->avg_pool2d_backward_add,

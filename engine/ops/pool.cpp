@@ -94,8 +94,10 @@ Tensor gather(const Pool2dParams& p, const ops::MaxIndex& index, const Tensor& x
 
 Tensor average(const Pool2dParams& p, const Tensor& x);
 
-/// The backward of avg_pool2d, which is linear: its own is the average again.
-Tensor spread(const Pool2dParams& p, const Tensor& dy) {
+}  // namespace
+
+// It is linear: its own backward is the average again.
+Tensor ops::avg_pool2d_backward(const Pool2dParams& p, const Tensor& dy) {
   Tensor dx = ops::empty({p.batch, p.in_h, p.in_w, p.channels}, dy);
   dispatch("avg_pool2d", dx, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
@@ -105,6 +107,8 @@ Tensor spread(const Pool2dParams& p, const Tensor& dy) {
          [=](BackwardContext& c) { c.set(0, average(p, c.grad_output())); }, {.double_backward = true});
   return dx;
 }
+
+namespace {
 
 /// dx += the same; false where there is no kernel for it.
 bool add_spread(const Pool2dParams& p, const Tensor& dy, Tensor& dx) {
@@ -126,7 +130,7 @@ Tensor average(const Pool2dParams& p, const Tensor& x) {
          [=](BackwardContext& c) {
            const Tensor& dy = c.grad_output();
            if (!ops::added_in_place(c, 0, [&](Tensor& dx) { return add_spread(p, dy, dx); }))
-             c.set(0, spread(p, dy));
+             c.set(0, ops::avg_pool2d_backward(p, dy));
          },
          {.detail = ops::describe_pool(p), .double_backward = true});
   return y;

@@ -1,4 +1,4 @@
-// Not part of the public API: what max_pool2d() and batch_norm_max_pool() have in common.
+// Not part of the public API: what pooling ops have in common.
 #pragma once
 
 #include <memory>
@@ -12,6 +12,9 @@ namespace weft::ops {
 kernels::Pool2dParams pool_geometry(const char* op, const Tensor& x, const Pool2dOptions& o);
 /// "3x3 stride 2 pad 1", where a tape records.
 std::string describe_pool(const kernels::Pool2dParams& p);
+
+/// The backward of avg_pool2d, recorded.
+Tensor avg_pool2d_backward(const kernels::Pool2dParams& p, const Tensor& dy);
 
 /// Of each output, the place h * in_w + w in its image that won: int32.
 using MaxIndex = std::shared_ptr<Storage>;

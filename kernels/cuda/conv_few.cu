@@ -225,25 +225,27 @@ __global__ void __launch_bounds__(kColumnThreads, kBlocks) few_weight_kernel(Wei
   for (int tile = int(blockIdx.y); tile < tiles; tile += int(gridDim.y), stage = (stage + 1) % kStages) {
     const int row = tile * kTileRows + warp * kWarp;
     Pixel pixel(g, row + quarter * 2);
-    Window<T> windows[4][2];
-#pragma unroll
-    for (int eight = 0; eight < 4; ++eight)
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        if (eight + e > 0) pixel.advance(g, e == 0 ? 7 : 1);
-        windows[eight][e] = Window<T>(g, pixel, row + eight * 8 + quarter * 2 + e < a.rows);
-      }
-    uint16_t v[4][2][kOwn];
-#pragma unroll
-    for (int eight = 0; eight < 4; ++eight)
-#pragma unroll
-      for (int e = 0; e < 2; ++e) windows[eight][e].read(a.x, place, tap, v[eight][e]);
     uint32_t x[2][2][4];  // of 16 weights and 16 pixels
 #pragma unroll
-    for (int eight = 0; eight < 4; ++eight)
+    for (int s = 0; s < 2; ++s) {
+      Window<T> windows[2][2];
 #pragma unroll
-      for (int j = 0; j < kOwn; ++j)
-        x[eight / 2][j / 2][eight % 2 * 2 + j % 2] = pack(v[eight][0][j], v[eight][1][j]);
+      for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          if (s + half + e > 0) pixel.advance(g, e == 0 ? 7 : 1);
+          windows[half][e] = Window<T>(g, pixel, row + s * 16 + half * 8 + quarter * 2 + e < a.rows);
+        }
+      uint16_t v[2][2][kOwn];
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int e = 0; e < 2; ++e) windows[half][e].read(a.x, place, tap, v[half][e]);
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int j = 0; j < kOwn; ++j) x[s][j / 2][half * 2 + j % 2] = pack(v[half][0][j], v[half][1][j]);
+    }
     wait_for_copies<kStages - 2>();
     __syncwarp();  // the copies are there, and nobody reads what is copied over next
     copy_next();

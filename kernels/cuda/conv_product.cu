@@ -119,6 +119,23 @@ __global__ void __launch_bounds__(kThreads, kBlocks) product_kernel(ProductArgs<
   wait_for_copies<kAhead>();
   __syncthreads();  // w is there
 
+  // What is added to, on its way from the tile before on.
+  Held<T, 8> before[kHalves][2][2];
+  const auto fetch = [&](int tile, int half) {
+    if constexpr (extra == Extra::add) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          const int row = tile * kTileRows + warp_row + row_in + i * 16 + h * 8;
+          if (row < a.rows)
+            before[half][i][h] = Held<T, 8>::from(a.y + int64_t(row) * a.n + first_column + half * 64 +
+                                                  warp_column + quarter * 8);
+        }
+    }
+  };
+#pragma unroll
+  for (int half = 0; half < kHalves; ++half) fetch(int(blockIdx.y), half);
   float sum[kHalves][8] = {}, squares[kHalves][8] = {};
   int stage = 0;
   for (int tile = int(blockIdx.y); tile < tiles; tile += blocks) {
@@ -128,16 +145,6 @@ __global__ void __launch_bounds__(kThreads, kBlocks) product_kernel(ProductArgs<
     const auto target = [&](int half, int i, int h) {
       return a.y + int64_t(row + i * 16 + h * 8) * a.n + first_column + half * 64 + warp_column + quarter * 8;
     };
-    Held<T, 8> before[kHalves][2][2];
-    if constexpr (extra == Extra::add) {
-#pragma unroll
-      for (int half = 0; half < kHalves; ++half)
-#pragma unroll
-        for (int i = 0; i < 2; ++i)
-#pragma unroll
-          for (int h = 0; h < 2; ++h)
-            if (is_row(i, h)) before[half][i][h] = Held<T, 8>::from(target(half, i, h));
-    }
     float acc[2][4][4];
     const auto clear = [&] {
 #pragma unroll
@@ -190,6 +197,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) product_kernel(ProductArgs<
           }
           if (is_row(i, h)) out.store(target(half, i, h));
         }
+      fetch(tile + blocks, half);
     };
     const auto wait = [&] {
       wait_for_copies<kAhead - 1>();
@@ -235,8 +243,13 @@ void start(ProductArgs<T> a) {
 template <Extra extra, class T>
 void choose(const ProductArgs<T>& a) {
   const int chunks = a.k / kChunk;
-  if (a.n % 128 == 0 && chunks <= 2)
-    return chunks == 1 ? start<T, 128, 1, extra>(a) : start<T, 128, 2, extra>(a);
+  if constexpr (extra == Extra::stats) {
+    if (chunks == 2) return start<T, 128, 2, extra>(a);
+    if (chunks == 1 && a.n % 128 == 0) return start<T, 128, 1, extra>(a);
+  } else {
+    // Of 128 columns what is added to would not fit into registers.
+    if (chunks == 2) return start<T, 64, 2, extra>(a);
+  }
   chunks == 1 ? start<T, 64, 1, extra>(a) : start<T, 64, 4, extra>(a);
 }
 

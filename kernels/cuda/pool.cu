@@ -3,6 +3,7 @@
 // threads. Windows of a network's usual kinds are known to the compiler.
 #include <limits>
 
+#include "weft/kernels/cuda/activations.h"
 #include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/families.h"
 #include "weft/kernels/cuda/wide.h"
@@ -337,6 +338,86 @@ __global__ void __launch_bounds__(kThreads, 4)
   });
 }
 
+// --- the activation of a sum, and the average of that ---
+
+/// The 2x2 pixels under window (i, j) and the window: offsets of V channels, and the pixels' share of the
+/// mean. What hangs over comes as the nearest pixel inside, with inside = false.
+struct Four {
+  int64_t pixel[4], window;
+  bool inside[4];
+  float share;
+  __device__ Four(const Geometry& g, int64_t n, int i, int j, int channel) {
+    int counted = 0;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const int h = 2 * i + k / 2, w = 2 * j + k % 2;
+      inside[k] = h < g.in_h && w < g.in_w;
+      counted += inside[k];
+      pixel[k] = ((n * g.in_h + min(h, g.in_h - 1)) * g.in_w + min(w, g.in_w - 1)) * g.channels + channel;
+    }
+    window = ((n * g.out_h + i) * g.out_w + j) * g.channels + channel;
+    share = 1 / float(counted);
+  }
+};
+
+template <class T, int V, class A>
+__global__ void __launch_bounds__(kThreads, 3)
+    add_activation_pool_kernel(Geometry g, A act, float param, const T* a, const T* b, T* y,
+                               T* __restrict__ pooled) {
+  for_pixels(g.batch, g.out_h, g.out_w, g.groups, [&](int64_t n, int i, int j, int group) {
+    const Four at(g, n, i, j, group * V);
+    Pack<T, V> as[4], bs[4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) as[k] = load<V>(a + at.pixel[k]), bs[k] = load<V>(b + at.pixel[k]);
+    float sum[V] = {};
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      float v[V], w[V];
+      to_floats(as[k], v);
+      to_floats(bs[k], w);
+#pragma unroll
+      for (int c = 0; c < V; ++c) {
+        v[c] = act.forward(v[c] + w[c], param);
+        sum[c] += at.inside[k] ? v[c] : 0;
+      }
+      if (at.inside[k]) store(y + at.pixel[k], from_floats<T>(v));
+    }
+#pragma unroll
+    for (int c = 0; c < V; ++c) sum[c] *= at.share;
+    store(pooled + at.window, from_floats<T>(sum));
+  });
+}
+
+template <class T, int V, class A>
+__global__ void __launch_bounds__(kThreads, 2)
+    add_activation_pool_backward_kernel(Geometry g, A act, float param, const T* a, const T* b, const T* dy,
+                                        const T* __restrict__ dpooled, T* gradient) {
+  const InHand<A, float> f{act, param};
+  for_pixels(g.batch, g.out_h, g.out_w, g.groups, [&](int64_t n, int i, int j, int group) {
+    const Four at(g, n, i, j, group * V);
+    Pack<T, V> as[4], bs[4], dys[4];
+    const Pack<T, V> from = load<V>(dpooled + at.window);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      as[k] = load<V>(a + at.pixel[k]);
+      bs[k] = load<V>(b + at.pixel[k]);
+      dys[k] = load<V>(dy + at.pixel[k]);
+    }
+    float d[V];
+    to_floats(from, d);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      float v[V], w[V], sum[V];
+      to_floats(as[k], v);
+      to_floats(bs[k], w);
+      to_floats(dys[k], sum);
+#pragma unroll
+      for (int c = 0; c < V; ++c) sum[c] = fmaf(d[c], at.share, sum[c]) * slope<T>(f, v[c] + w[c]);
+      if (at.inside[k]) store(gradient + at.pixel[k], from_floats<T>(sum));
+    }
+  });
+}
+
 /// The mean of each channel over an image: a block for some groups of channels of one image, with its threads
 /// in rows of `lanes`; each row of threads sums some of the pixels.
 template <class T, int V>
@@ -460,6 +541,40 @@ void avg_backward(const Pool2dParams& p, const T* dy, T* dx, bool add) {
   start(g, avg_backward_kernel<T, kWide<T>, AnyWindow>);
 }
 
+/// Calls f(geometry, activation, constant of the channels at once): one, too, for calls of any activation,
+/// which would push what is kept out of registers.
+template <class T, class F>
+void choose(const Pool2dParams& p, Activation act, std::initializer_list<const void*> pointers, F&& f) {
+  const auto narrow = [&] { f(Geometry(p, 1), AnyActivation{act}, std::integral_constant<int, 1>{}); };
+  if (!wide<T>(p, pointers)) return narrow();
+  with_activation(act, [&]<class A>(A a) {
+    if constexpr (std::is_same_v<A, AnyActivation>)
+      narrow();
+    else
+      f(Geometry(p, kWide<T>), a, std::integral_constant<int, kWide<T>>{});
+  });
+}
+
+template <class T>
+void add_activation_pool(Activation act, Wide<T> param, const Pool2dParams& p, const T* a, const T* b, T* y,
+                         T* pooled) {
+  choose<T>(p, act, {a, b, y, pooled},
+            [&]<class A, int V>(const Geometry& g, A f, std::integral_constant<int, V>) {
+              launch_pixels(add_activation_pool_kernel<T, V, A>, g, g.out_h, g.out_w, f, float(param), a, b,
+                            y, pooled);
+            });
+}
+
+template <class T>
+void add_activation_pool_backward(Activation act, Wide<T> param, const Pool2dParams& p, const T* a,
+                                  const T* b, const T* dy, const T* dpooled, T* gradient) {
+  choose<T>(p, act, {a, b, dy, dpooled, gradient},
+            [&]<class A, int V>(const Geometry& g, A f, std::integral_constant<int, V>) {
+              launch_pixels(add_activation_pool_backward_kernel<T, V, A>, g, g.out_h, g.out_w, f,
+                            float(param), a, b, dy, dpooled, gradient);
+            });
+}
+
 }  // namespace
 
 template <class T>
@@ -473,6 +588,8 @@ void set_pool(KernelTable<T>& table) {
   table.avg_pool2d_backward_add = [](const Pool2dParams& p, const T* dy, T* dx) {
     avg_backward(p, dy, dx, true);
   };
+  table.add_activation_pool = add_activation_pool<T>;
+  table.add_activation_pool_backward = add_activation_pool_backward<T>;
 }
 
 template void set_pool(KernelTable<float>&);
