@@ -54,15 +54,25 @@ void activation_backward(Activation act, Wide<T> param, int64_t n, const T* x, c
   });
 }
 
+/// Before calls of any activation sums take half of the registers that both operands would.
+template <int M, int N>
+__device__ inline void add_up(const float (&in)[M][N], float (&z)[N]) {
+#pragma unroll
+  for (int j = 0; j < N; ++j) z[j] = in[0][j] + in[1][j];
+}
+
 /// a, b -> y
 template <class A>
 struct AddActivationForward {
+  static constexpr int kPacks = std::is_same_v<A, AnyActivation> ? 1 : 2;  // calls leave few registers
   A act;
   float param;
   template <int N>
   __device__ void operator()(int64_t, const float (&in)[2][N], float (&y)[1][N]) const {
+    float z[N];
+    add_up(in, z);
 #pragma unroll
-    for (int j = 0; j < N; ++j) y[0][j] = act.forward(in[0][j] + in[1][j], param);
+    for (int j = 0; j < N; ++j) y[0][j] = act.forward(z[j], param);
   }
 };
 
@@ -73,8 +83,10 @@ struct AddActivationBackward {
   float param;
   template <int N>
   __device__ void operator()(int64_t, const float (&in)[3][N], float (&g)[1][N]) const {
+    float z[N];
+    add_up(in, z);
 #pragma unroll
-    for (int j = 0; j < N; ++j) g[0][j] = in[2][j] * act.derivative(in[0][j] + in[1][j], param);
+    for (int j = 0; j < N; ++j) g[0][j] = in[2][j] * act.derivative(z[j], param);
   }
 };
 

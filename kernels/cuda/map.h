@@ -26,15 +26,22 @@ __device__ void map_pack(int64_t tile, int i, const Pack<T, N> (&in)[In], const 
   for (int k = 0; k < Out; ++k) store(a.out[k] + tile + i, from_floats<T>(y[k]));
 }
 
-/// Packs of each array that a thread has in flight.
-template <int In>
-constexpr int kMapPacks = In > 2 ? 1 : 2;
+/// Packs of each array that a thread has in flight: F::kPacks, where it has one.
+template <int In, class F>
+constexpr int map_packs() {
+  if constexpr (requires { F::kPacks; })
+    return F::kPacks;
+  else
+    return In > 2 ? 1 : 2;
+}
+template <int In, class F>
+constexpr int kMapPacks = map_packs<In, F>();
 
 template <int In, int Out, class T, class F>
 __global__ void __launch_bounds__(kMapBlock)
     map_kernel(int64_t n, bool wide, const MapArrays<In, Out, T> a, const F f) {
   wait_for_earlier();
-  constexpr int N = kWide<T>, kPacks = kMapPacks<In>, kTile = kMapBlock * N * kPacks;
+  constexpr int N = kWide<T>, kPacks = kMapPacks<In, F>, kTile = kMapBlock * N * kPacks;
   const int64_t tile = int64_t(blockIdx.x) * kTile;
   const int count = n - tile < kTile ? int(n - tile) : kTile;
   // Where packs go, all of them but what is left of the last one.
@@ -70,8 +77,8 @@ void map(int64_t n, const MapArrays<In, Out, T>& a, const F& f) {
   bool wide = true;
   for (const T* p : a.in) wide = wide && aligned({p});
   for (const T* p : a.out) wide = wide && aligned({p});
-  launch_early(map_kernel<In, Out, T, F>, blocks_for(n, kMapBlock * kWide<T> * kMapPacks<In>), kMapBlock, n,
-               wide, a, f);
+  launch_early(map_kernel<In, Out, T, F>, blocks_for(n, kMapBlock * kWide<T> * kMapPacks<In, F>), kMapBlock,
+               n, wide, a, f);
 }
 
 }  // namespace weft::kernels::cuda
