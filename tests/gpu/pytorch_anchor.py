@@ -6,9 +6,10 @@
     tests/gpu/pytorch_anchor.py --device cpu --model mxresnet18 --size 32 --batch-size 4 --steps 2 --rounds 2     a trial
 
 Both modes: channels_last, bf16 autocast, cudnn.benchmark, TF32 for what stays in float, images and labels in the device's
-memory, an optimizer that works on all tensors at once. `compile` is torch.compile(mode="max-autotune") of forward, loss and
-backward, CUDA graphs included; where that fails, mode="reduce-overhead", and on the CPU the default mode. A rate is of the
-median of rounds. Needs torch and numpy; nothing else.
+memory, an optimizer that works on all tensors at once. `compile` is torch.compile of forward, loss and backward as by
+mode="max-autotune", CUDA graphs included, but for its coordinate descent, which compiles each kernel many times and had not
+ended after 190 s (--coordinate-descent takes it in); where that fails, mode="reduce-overhead", and on the CPU the default
+mode. A rate is of the median of rounds. Needs torch and numpy; nothing else.
 """
 
 import argparse
@@ -32,6 +33,7 @@ def parse():
     parser.add_argument("--steps", type=int, default=20, help="steps in a round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--coordinate-descent", action="store_true", help="compile: all of max-autotune")
     parser.add_argument("--again-when", metavar="FILE",
                         help="measure as soon as possible, and once more when this file is there; FILE.ready tells that it is waited for")
     return parser.parse_args()
@@ -130,6 +132,16 @@ def synchronize():
         torch.cuda.synchronize()
 
 
+# Of max-autotune what is done in minutes.
+WITHOUT_DESCENT = "max-autotune without coordinate descent"
+
+
+def compiled(function, mode):
+    if mode == WITHOUT_DESCENT:
+        return torch.compile(function, options={"max_autotune": True, "triton.cudagraphs": True}, dynamic=False)
+    return torch.compile(function, mode=mode, dynamic=False)
+
+
 def training_step(batch, compile_mode):
     """A function that does one step on a batch of random images. Without a mode nothing is compiled."""
     net = build()
@@ -141,7 +153,7 @@ def training_step(batch, compile_mode):
         with torch.autocast(torch.device(args.device).type, dtype=torch.bfloat16):
             return F.cross_entropy(net(x), y, label_smoothing=0.1)
 
-    loss = torch.compile(loss_of, mode=compile_mode, dynamic=False) if compile_mode else loss_of
+    loss = compiled(loss_of, compile_mode) if compile_mode else loss_of
 
     def step():
         torch.compiler.cudagraph_mark_step_begin()
@@ -154,7 +166,8 @@ def training_step(batch, compile_mode):
 
 def prepared_step(batch):
     """The step after its first calls (which compile, try algorithms and record graphs), and the mode it was compiled in."""
-    modes = [None] if args.mode == "eager" else ["default"] if args.device == "cpu" else ["max-autotune", "reduce-overhead"]
+    thorough = "max-autotune" if args.coordinate_descent else WITHOUT_DESCENT
+    modes = [None] if args.mode == "eager" else ["default"] if args.device == "cpu" else [thorough, "reduce-overhead"]
     for mode in modes:
         try:
             step = training_step(batch, mode)
