@@ -1,5 +1,8 @@
 #include "weft/layers/xresnet.h"
 
+#include <utility>
+#include <vector>
+
 #include "weft/engine/ops/batch_norm_max_pool.h"
 #include "weft/layers/blur_pool.h"
 #include "weft/layers/init.h"
@@ -41,25 +44,29 @@ Tensor stem_and_pool(Sequential& stem, Module& pool, const Tensor& x) {
 /// stages(x). In training on a GPU the last block of a stage hands its output to the next one with the
 /// average over 2x2 that the shortcut there begins with, where nobody asks for what lies between.
 Tensor through(Sequential& stages, const Tensor& x) {
+  std::vector<std::pair<Sequential*, std::vector<ResBlock*>>> all;
   bool plain = x.device() == Device::cuda && stages.training() && is_plain(stages);
   for (size_t s = 0; s < stages.size() && plain; ++s) {
-    auto& stage = dynamic_cast<Sequential&>(stages[s]);
-    plain = is_plain(stage);
-    for (size_t b = 0; b < stage.size(); ++b) plain = plain && is_plain(stage[b]);
+    auto* const stage = dynamic_cast<Sequential*>(&stages[s]);
+    plain = stage && is_plain(*stage);
+    all.emplace_back(stage, std::vector<ResBlock*>());
+    for (size_t b = 0; plain && b < stage->size(); ++b) {
+      auto* const block = dynamic_cast<ResBlock*>(&(*stage)[b]);
+      plain = block && is_plain(*block);
+      all.back().second.push_back(block);
+    }
   }
   if (!plain) return stages(x);
-  const auto block = [&](size_t s, size_t b) -> ResBlock& {
-    return dynamic_cast<ResBlock&>(dynamic_cast<Sequential&>(stages[s])[b]);
-  };
   const ScopeName of_stages(stages.name());
   ResBlock::Output y{x, {}};
-  for (size_t s = 0; s < stages.size(); ++s) {
-    const ScopeName of_stage(stages[s].name());
-    const size_t blocks = dynamic_cast<Sequential&>(stages[s]).size();
-    for (size_t b = 0; b < blocks; ++b) {
-      const bool pooled_next = b + 1 == blocks && s + 1 < stages.size() && block(s + 1, 0).takes_halves();
-      const ScopeName of_block(block(s, b).name());
-      y = block(s, b).forward(y, pooled_next);
+  for (size_t s = 0; s < all.size(); ++s) {
+    const auto& [stage, blocks] = all[s];
+    const ScopeName of_stage(stage->name());
+    const bool pooled_next =
+        s + 1 < all.size() && !all[s + 1].second.empty() && all[s + 1].second[0]->takes_halves();
+    for (ResBlock* const block : blocks) {
+      const ScopeName of_block(block->name());
+      y = block->forward(y, pooled_next && block == blocks.back());
     }
   }
   return y.y;
