@@ -353,8 +353,15 @@ TEST_CASE("impossible launches give CUDA's errors") {
   CHECK(launch(two_halves, 0, 32, x.data()) == cudaErrorInvalidConfiguration);
   CHECK(launch(two_halves, dim3(1, 65536), 32, x.data()) == cudaErrorInvalidConfiguration);
   CHECK(launch(two_halves, 1, dim3(32, 0), x.data()) == cudaErrorInvalidConfiguration);
-  const cudaLaunchConfig_t config{1, 32, 1024, nullptr, nullptr, 0};
+  const cudaLaunchConfig_t config{1, 32, 50000, nullptr, nullptr, 0};
   CHECK(cudaLaunchKernelEx(&config, two_halves, x.data()) == cudaErrorInvalidValue);
+  CHECK(cudaGetLastError() == cudaErrorInvalidValue);
+  const auto allow = [](int bytes) {
+    return cudaFuncSetAttribute(two_halves, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  };
+  CHECK(allow(1 << 20) == cudaErrorInvalidValue);
+  CHECK(allow(50000) == cudaSuccess);
+  CHECK(cudaLaunchKernelEx(&config, two_halves, x.data()) == cudaSuccess);
   CHECK(cudaGetLastError() == cudaErrorInvalidValue);
   CHECK(cudaGetLastError() == cudaSuccess);
   CHECK(std::string(cudaGetErrorName(cudaErrorInvalidConfiguration)) == "cudaErrorInvalidConfiguration");

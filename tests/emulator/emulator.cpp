@@ -184,7 +184,10 @@ cudaError_t launch(const cudaLaunchConfig_t* config, const void* kernel, std::fu
       cluster = dim3(size.x, size.y, size.z);
     }
   if (const cudaError_t error = unfit(cluster, grid, kernel)) return done(error);
-  if (config->dynamicSmemBytes > 227 << 10) return done(cudaErrorInvalidValue);
+  const auto allowed = device.dynamic_shared.find(kernel);
+  if (config->dynamicSmemBytes >
+      (allowed == device.dynamic_shared.end() ? device.properties.sharedMemPerBlock : allowed->second))
+    return done(cudaErrorInvalidValue);
   if (device.launch_error && device.launches_to_fail-- == 0)
     return done(std::exchange(device.launch_error, cudaSuccess));
   ++device.stats.launches;
@@ -212,6 +215,10 @@ cudaError_t set_attribute(const void* kernel, cudaFuncAttribute attribute, int v
     } else {
       Device::get().large_clusters.erase(kernel);
     }
+  } else if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
+    if (value < 0 || size_t(value) > Device::get().properties.sharedMemPerBlockOptin)
+      return done(cudaErrorInvalidValue);
+    Device::get().dynamic_shared[kernel] = size_t(value);
   }
   return cudaSuccess;
 }
