@@ -9,6 +9,7 @@
 #include "weft/engine/hooks.h"
 #include "weft/engine/module.h"
 #include "weft/engine/ops/activation.h"
+#include "weft/engine/ops/add_activation_pool.h"
 #include "weft/engine/ops/attention.h"
 #include "weft/engine/ops/batch_norm.h"
 #include "weft/engine/ops/batch_norm_max_pool.h"

@@ -67,6 +67,22 @@ std::pair<Tensor, Tensor> batch_stats(const Tensor& x, double eps, double moment
   return {stats.mean, invstd};
 }
 
+std::pair<Tensor, Tensor> training_stats(const char* op, const BatchNormInput& in,
+                                         const BatchNormOptions& o) {
+  check_norm_operands(in.x, {},
+                      {{"weight", &in.weight},
+                       {"bias", &in.bias},
+                       {"running_mean", &in.running_mean},
+                       {"running_var", &in.running_var}});
+  check(in.x.numel() > in.x.size(-1), op,
+        ": training needs more than one value per channel, but the input is ", in.x.shape(),
+        "; use a larger batch or eval()");
+  return once(  // see batch_norm()
+      [&] {
+        return batch_stats(in.x, o.eps, o.momentum, {in.running_mean, in.running_var}, in.stats);
+      });
+}
+
 Normalized normalized(const Tensor& x, DType wide, double eps) {
   std::vector<int> all_but_last;
   for (int i = 0; i + 1 < x.ndim(); ++i) all_but_last.push_back(i);

@@ -32,6 +32,10 @@ void check_norm_operands(const Tensor& x, const Tensor& residual,
 std::pair<Tensor, Tensor> batch_stats(const Tensor& x, double eps, double momentum,
                                       const ChannelStats& running, const ChannelStats& known);
 
+/// The same in training for an op that puts batch norm together with others: checks `in` first, and says `op`
+/// where it has one value per channel. Once, where the op is run again by checkpoint().
+std::pair<Tensor, Tensor> training_stats(const char* op, const BatchNormInput& in, const BatchNormOptions& o);
+
 /// (x - mean) / sqrt(var + eps) and 1 / sqrt(var + eps) in recorded ops, in the type of the statistics.
 struct Normalized {
   Tensor xhat, invstd;

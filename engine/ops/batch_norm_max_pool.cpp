@@ -2,7 +2,6 @@
 
 #include <vector>
 
-#include "weft/engine/checkpoint.h"
 #include "weft/engine/ops/batch_norm_helpers.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/pool_helpers.h"
@@ -41,17 +40,10 @@ ops::MaxIndex index_of(const Pool2dParams& p, const Storage& places) {
 // that of batch_norm(), where g of a pixel is the sum over the windows whose maximum it is.
 Tensor batch_norm_max_pool(const BatchNormInput& in, const Pool2dOptions& pool, const BatchNormOptions& o) {
   const Tensor &x = in.x, &w = in.weight, &b = in.bias;
-  ops::check_norm_operands(
-      x, {},
-      {{"weight", &w}, {"bias", &b}, {"running_mean", &in.running_mean}, {"running_var", &in.running_var}});
   const Pool2dParams p = ops::pool_geometry("batch_norm_max_pool", x, pool);
   if (!has_kernel(x, p, o.activation))
     return max_pool2d(batch_norm(x, w, b, in.running_mean, in.running_var, true, o, {}, in.stats), pool);
-  check(x.numel() > x.size(-1), "batch_norm_max_pool: training needs more than one value per channel, but ",
-        "the input is ", x.shape(), "; use a larger batch or eval()");
-  const auto [mean, invstd] = once([&] {  // see batch_norm()
-    return ops::batch_stats(x, o.eps, o.momentum, {in.running_mean, in.running_var}, in.stats);
-  });
+  const auto [mean, invstd] = ops::training_stats("batch_norm_max_pool", in, o);
   const double param = o.activation_param.value_or(activation_default_param(o.activation));
   Tensor y = ops::empty({p.batch, p.out_h, p.out_w, p.channels}, x);
   const Tensor x_at = ops::empty_like(y);

@@ -1,6 +1,5 @@
 #include "weft/engine/ops/batch_norm_pair.h"
 
-#include "weft/engine/checkpoint.h"
 #include "weft/engine/ops/batch_norm_helpers.h"
 #include "weft/engine/ops/elementwise.h"
 
@@ -36,17 +35,7 @@ Tensor batch_norm_pair(const BatchNormInput& main, const BatchNormInput& side, c
         " are to be added; their shapes must be equal");
   ops::check_same_dtype("batch_norm_pair", main.x, side.x);
   const auto prepare = [](const BatchNormInput& in, const BatchNormOptions& options) {
-    ops::check_norm_operands(in.x, {},
-                             {{"weight", &in.weight},
-                              {"bias", &in.bias},
-                              {"running_mean", &in.running_mean},
-                              {"running_var", &in.running_var}});
-    check(in.x.numel() > in.x.size(-1), "batch_norm_pair: training needs more than one value per channel, ",
-          "but the input is ", in.x.shape(), "; use a larger batch or eval()");
-    const auto [mean, invstd] = once([&] {  // see batch_norm()
-      return ops::batch_stats(in.x, options.eps, options.momentum, {in.running_mean, in.running_var},
-                              in.stats);
-    });
+    const auto [mean, invstd] = ops::training_stats("batch_norm_pair", in, options);
     return Side{in.x, in.weight, in.bias, mean, invstd};
   };
   const Side b = prepare(side, side_options), a = prepare(main, o);

@@ -11,6 +11,7 @@
 
 #include "weft/kernels/activation_in_hand.h"
 #include "weft/kernels/host_device.h"
+#include "weft/kernels/math.h"
 #include "weft/kernels/with_activation.h"
 
 namespace weft::kernels::cuda {
@@ -50,17 +51,15 @@ struct AnyActivation {
 /// Mish's slope with an absolute error of at most 3e-7, in two thirds of the instructions; NaN at -infinity.
 /// With u = e^z + 1 and r = 1 / (u^2 + 1), tanh(softplus(z)) is 1 - 2 r and its slope 4 e^z u r^2.
 WEFT_HD inline float coarse_mish_slope(float z) {
-  constexpr float kLog2E = 1.44269504f;
+  using math::kLog2E;
 #ifdef __CUDA_ARCH__
-  float c, four, r;
+  float c, four;
   asm("min.NaN.f32 %0, %1, 0f41A00000;" : "=f"(c) : "f"(z));  // 20
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(four) : "f"(fmaf(c, kLog2E, 2.0f)));
-  const float u = fmaf(four, 0.25f, 1.0f);
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(fmaf(u, u, 1.0f)));
 #else
-  const float c = z > 20 ? 20 : z, four = std::exp2(std::fma(c, kLog2E, 2.0f)),
-              u = std::fma(four, 0.25f, 1.0f), r = 1 / std::fma(u, u, 1.0f);
+  const float c = z > 20 ? 20 : z, four = std::exp2(std::fma(c, kLog2E, 2.0f));
 #endif
+  const float u = fmaf(four, 0.25f, 1.0f), r = math::reciprocal(fmaf(u, u, 1.0f));
   return fmaf(c, (four * r) * (u * r), fmaf(r, -2.0f, 1.0f));
 }
 /// The slope at z of an activation in hand, for results in T.

@@ -37,21 +37,34 @@ struct SumTargets {
 };
 constexpr int kSumColumns = 32, kSumGroups = 8;
 
+/// What the groups of threads have.
+using SumRoom = double[kSumGroups][kSumColumns];
+
+/// The sum of from[block * apart] over the blocks, for the threads of the first of kSumGroups groups, where
+/// `exists` for the group's column.
+__device__ inline double sum_of_blocks(int blocks, const float* from, int64_t apart, bool exists,
+                                       SumRoom& room) {
+  const int column = int(threadIdx.x) % kSumColumns, group = int(threadIdx.x) / kSumColumns;
+  double sum = 0;
+  if (exists)
+#pragma unroll 8
+    for (int block = group; block < blocks; block += kSumGroups) sum += double(from[block * apart]);
+  room[group][column] = sum;
+  __syncthreads();
+  if (group > 0) return 0;
+  for (int other = 1; other < kSumGroups; ++other) sum += room[other][column];
+  return sum;
+}
+
 /// Adds up the partial results of `blocks` blocks: kSumGroups threads for each sum and channel.
 template <int N>
 __global__ void __launch_bounds__(kSumColumns* kSumGroups)
     combine_sums_kernel(int blocks, int64_t channels, const float* partial, SumTargets<N> to) {
-  __shared__ double room[kSumGroups][kSumColumns];
-  const int column = int(threadIdx.x) % kSumColumns, group = int(threadIdx.x) / kSumColumns;
+  __shared__ SumRoom room;
+  const int column = int(threadIdx.x) % kSumColumns;
   const int64_t at = int64_t(blockIdx.x) * kSumColumns + column, all = N * channels;
-  double sum = 0;
-  if (at < all)
-#pragma unroll 4
-    for (int block = group; block < blocks; block += kSumGroups) sum += double(partial[block * all + at]);
-  room[group][column] = sum;
-  __syncthreads();
-  if (group > 0 || at >= all) return;
-  for (int other = 1; other < kSumGroups; ++other) sum += room[other][column];
+  double sum = sum_of_blocks(blocks, partial + at, all, at < all, room);
+  if (int(threadIdx.x) >= kSumColumns || at >= all) return;
   const int k = int(at / channels);
   const int64_t c = at - k * channels;
 #pragma unroll

@@ -99,6 +99,15 @@ __device__ inline void add_rows(const Quarter& acc, const float* shifts, IsRow&&
     }
 }
 
+/// The lane's values of a row, rounded.
+template <class T>
+__device__ inline Held<T, 8> row_of(const Quarter& acc, int i, int h) {
+  Held<T, 8> out;
+#pragma unroll
+  for (int m = 0; m < 4; ++m) out.set(m, {acc[i][m][2 * h], acc[i][m][2 * h + 1]});
+  return out;
+}
+
 /// From what the block's threads have by add_rows(), sum[i] for the 8 columns from column(i) on of the
 /// block's. Warps of the same columns are counted by row_warp. room may hold anything, shift may not lie
 /// there. blockIdx.x counts slices of columns, blockIdx.y the blocks that share the rows.

@@ -3,7 +3,9 @@
 // it in, and keep the filter there.
 #include "weft/kernels/cuda/conv_few.h"
 
+#include "weft/kernels/cuda/channel_sums.h"
 #include "weft/kernels/cuda/column_stats.h"
+#include "weft/kernels/cuda/conv_geometry.h"
 #include "weft/kernels/cuda/strided.h"
 #include "weft/kernels/cuda/tensor_core.h"
 
@@ -13,13 +15,18 @@ namespace {
 constexpr int kColumns = 32, kRowWarps = kColumnThreads / kWarp, kTileRows = kRowWarps * kWarp;
 constexpr int kBlocks = 2;  // leaves 128 registers a thread
 constexpr int kMostWeights = 32, kMostSlices = 64;
+static_assert(kColumns == kSumColumns);
 
-/// A row of x seen as one of in_w * in_c elements.
-struct Geometry {
-  int H, row, C, kernel_w, weights;
-  int sh, step, ph, left, dh, dw;  // step, left: stride and padding along a row, in elements
-  int deep, reach;                 // from a filter's first row and element to behind its last
+struct Geometry : RowGeometry {
+  int deep, reach;  // from a filter's first row and element to behind its last
   Divisor OH, OW;
+
+  explicit Geometry(const Conv2dParams& p)
+      : RowGeometry(p),
+        deep(int((p.kernel_h - 1) * p.dilation_h) + 1),
+        reach(int(((p.kernel_w - 1) * p.dilation_w + 1) * p.in_c)),
+        OH(uint32_t(p.out_h())),
+        OW(uint32_t(p.out_w())) {}
 };
 
 template <class T>
@@ -91,7 +98,8 @@ __global__ void __launch_bounds__(kColumnThreads, kBlocks) few_kernel(FewArgs<T>
   const Geometry& g = a.g;
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp, row_in = lane / 4,
             quarter = lane % 4;
-  const int first_column = int(blockIdx.x) * kColumns, rows = a.stats.rows;
+  const int first_column = int(blockIdx.x) * kColumns, rows = a.stats.rows,
+            tiles = (rows + kTileRows - 1) / kTileRows;
   wait_for_earlier();
 
   // A lane has 8 of the weights' numbers: two side by side, in each half of two matrices.
@@ -117,9 +125,9 @@ __global__ void __launch_bounds__(kColumnThreads, kBlocks) few_kernel(FewArgs<T>
       }
 
   float sum[1][8] = {}, squares[1][8] = {};
-  for (int tile = int(blockIdx.y); int64_t(tile) * kTileRows < rows; tile += int(gridDim.y)) {
+  for (int tile = int(blockIdx.y); tile < tiles; tile += int(gridDim.y)) {
     const int row = tile * kTileRows + warp * kWarp + row_in;
-    const bool whole = (tile + 1) * int64_t(kTileRows) <= rows;
+    const bool whole = (tile + 1) * kTileRows <= rows;
     const auto is_row = [&](int i, int h) { return whole || row + i * 16 + h * 8 < rows; };
     Pixel pixel(g, row);
     Window<T> windows[2][2];
@@ -157,13 +165,10 @@ __global__ void __launch_bounds__(kColumnThreads, kBlocks) few_kernel(FewArgs<T>
 #pragma unroll
     for (int i = 0; i < 2; ++i)
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        Held<T, 8> out;
-#pragma unroll
-        for (int m = 0; m < 4; ++m) out.set(m, {acc[i][m][2 * h], acc[i][m][2 * h + 1]});
+      for (int h = 0; h < 2; ++h)
         if (is_row(i, h))
-          out.store(a.y + int64_t(row + i * 16 + h * 8) * a.stats.n + first_column + quarter * 8);
-      }
+          row_of<T>(acc, i, h).store(a.y + int64_t(row + i * 16 + h * 8) * a.stats.n + first_column +
+                                     quarter * 8);
   }
   tell_columns(a.stats, room, shift, TileShare(rows, kTileRows, int(gridDim.y)), arrivals, warp, sum, squares,
                [&](int) { return quarter * 8; });
@@ -282,42 +287,21 @@ __global__ void __launch_bounds__(kColumnThreads, kBlocks) few_weight_kernel(Wei
 
 /// dw from the blocks' results: 32 channels of a weight for each block, blockIdx.x, of a slice, blockIdx.y.
 template <class T>
-__global__ void __launch_bounds__(kColumnThreads)
+__global__ void __launch_bounds__(kSumColumns* kSumGroups)
     few_combine_kernel(int weights, int blocks, const float* partial, T* dw) {
-  __shared__ double room[kRowWarps][kColumns];
-  const int column = int(threadIdx.x) % kColumns, group = int(threadIdx.x) / kColumns, k = int(blockIdx.x);
+  __shared__ SumRoom room;
+  const int column = int(threadIdx.x) % kSumColumns, k = int(blockIdx.x);
   wait_for_earlier();
   const float* const from = partial + int64_t(blockIdx.y) * blocks * kGradients + k * kColumns + column;
-  double sum = 0;
-#pragma unroll 8
-  for (int block = group; block < blocks; block += kRowWarps)
-    sum += double(from[int64_t(block) * kGradients]);
-  room[group][column] = sum;
-  __syncthreads();
-  if (group > 0) return;
-  for (int other = 1; other < kRowWarps; ++other) sum += room[other][column];
-  dw[(int64_t(blockIdx.y) * kColumns + column) * weights + k] = T(float(sum));
+  const double sum = sum_of_blocks(blocks, from, kGradients, true, room);
+  if (int(threadIdx.x) < kSumColumns)
+    dw[(int64_t(blockIdx.y) * kColumns + column) * weights + k] = T(float(sum));
 }
 
 // --- the host ---
 
-int64_t weights_of(const Conv2dParams& p) { return p.kernel_h * p.kernel_w * p.in_c; }
-int64_t rows_of(const Conv2dParams& p) { return p.batch * p.out_h() * p.out_w(); }
-
-Geometry geometry(const Conv2dParams& p) {
-  Geometry g;
-  g.H = int(p.in_h), g.row = int(p.in_w * p.in_c), g.C = int(p.in_c);
-  g.kernel_w = int(p.kernel_w), g.weights = int(weights_of(p));
-  g.sh = int(p.stride_h), g.step = int(p.stride_w * p.in_c), g.ph = int(p.pad_h),
-  g.left = int(p.pad_w * p.in_c);
-  g.dh = int(p.dilation_h), g.dw = int(p.dilation_w);
-  g.deep = int((p.kernel_h - 1) * p.dilation_h) + 1;
-  g.reach = int(((p.kernel_w - 1) * p.dilation_w + 1) * p.in_c);
-  g.OH = Divisor(uint32_t(p.out_h())), g.OW = Divisor(uint32_t(p.out_w()));
-  return g;
-}
 dim3 few_grid(const Conv2dParams& p) {
-  return column_grid(rows_of(p), p.out_c, kColumns, kTileRows, kBlocks);
+  return column_grid(pixels_of(p), p.out_c, kColumns, kTileRows, kBlocks);
 }
 
 }  // namespace
@@ -326,15 +310,15 @@ template <class T>
 bool has_conv_few(const Conv2dParams& p) {
   const int64_t image = (p.in_h + 2 * p.pad_h) * (p.in_w + 2 * p.pad_w) * p.in_c;
   return sizeof(T) == 2 && p.groups == 1 && weights_of(p) > 0 && weights_of(p) <= kMostWeights &&
-         p.out_c > 0 && p.out_c % kColumns == 0 && p.out_c <= kColumns * kMostSlices && rows_of(p) > 0 &&
-         rows_of(p) <= int64_t{1} << 30 && image * p.batch <= int64_t{1} << 30;
+         p.out_c > 0 && p.out_c % kColumns == 0 && p.out_c <= kColumns * kMostSlices && pixels_of(p) > 0 &&
+         pixels_of(p) <= int64_t{1} << 30 && image * p.batch <= int64_t{1} << 30;
 }
 
 template <class T>
 void conv_few_stats(const Conv2dParams& p, const T* x, const T* w, T* y, float* mean, float* var) {
   const dim3 grid = few_grid(p);
   launch_early(few_kernel<T>, grid, dim3(kColumnThreads),
-               FewArgs<T>{geometry(p), x, w, y, column_stats(rows_of(p), p.out_c, grid, mean, var)});
+               FewArgs<T>{Geometry(p), x, w, y, column_stats(pixels_of(p), p.out_c, grid, mean, var)});
 }
 
 int64_t conv_few_weight_bytes(const Conv2dParams& p) {
@@ -346,11 +330,11 @@ template <class T>
 void conv_few_weight(const Conv2dParams& p, const T* x, const T* dy, T* dw, void* memory) {
   const dim3 grid = few_grid(p);
   auto* const partial = static_cast<float*>(memory);
-  const Geometry g = geometry(p);
+  const Geometry g(p);
   launch_early(few_weight_kernel<T>, grid, dim3(kColumnThreads),
-               WeightArgs<T>{g, int(rows_of(p)), int(p.out_c), x, dy, partial});
-  launch_early(few_combine_kernel<T>, dim3(unsigned(g.weights), grid.x), dim3(kColumnThreads), g.weights,
-               int(grid.y), partial, dw);
+               WeightArgs<T>{g, int(pixels_of(p)), int(p.out_c), x, dy, partial});
+  launch_early(few_combine_kernel<T>, dim3(unsigned(g.weights), grid.x), dim3(kSumColumns * kSumGroups),
+               g.weights, int(grid.y), partial, dw);
 }
 
 #define WEFT_INSTANTIATE(T)                                                                  \

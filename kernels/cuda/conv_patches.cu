@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "weft/kernels/cuda/conv_geometry.h"
 #include "weft/kernels/cuda/convolution_kernels.h"
 #include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/wide.h"
@@ -11,17 +12,20 @@ namespace {
 
 constexpr int kBlock = 128, kRows = 4, kPack = 8, kMost = 64;
 
-int64_t weights_of(const Conv2dParams& p) { return p.kernel_h * p.kernel_w * p.in_c; }
 int64_t length_of(const Conv2dParams& p) { return (weights_of(p) + kPack - 1) / kPack * kPack; }
-int64_t pixels_of(const Conv2dParams& p) { return p.batch * p.out_h() * p.out_w(); }
 int64_t bytes_of(int64_t rows, int64_t length) { return (rows * length * 2 + 255) / 256 * 256; }
 
-/// A row of x seen as one of in_w * in_c elements.
-struct Geometry {
-  int H, row, C, OH, OW, kernel_w;
-  int sh, step, ph, left, dh, dw;  // step, left: stride and padding along a row, in elements
-  int rows;                        // of all outputs
-  int weights, packs, chunks;      // chunks: blocks side by side for a row of the output
+struct Geometry : RowGeometry {
+  int OH, OW, rows;   // rows: of all outputs
+  int packs, chunks;  // chunks: blocks side by side for a row of the output
+
+  explicit Geometry(const Conv2dParams& p)
+      : RowGeometry(p),
+        OH(int(p.out_h())),
+        OW(int(p.out_w())),
+        rows(int(p.batch * p.out_h())),
+        packs(int(length_of(p) / kPack)),
+        chunks(int(blocks_for(int64_t(OW) * packs, kBlock))) {}
 };
 
 /// A thread makes the same 8 elements of the patches of pixels one below the other.
@@ -88,15 +92,7 @@ int64_t patches_bytes(const Conv2dParams& p) {
 }
 
 void copy_patches(const Conv2dParams& p, const uint16_t* x, uint16_t* patches) {
-  Geometry g;
-  g.H = int(p.in_h), g.row = int(p.in_w * p.in_c), g.C = int(p.in_c);
-  g.OH = int(p.out_h()), g.OW = int(p.out_w()), g.kernel_w = int(p.kernel_w);
-  g.sh = int(p.stride_h), g.step = int(p.stride_w * p.in_c), g.ph = int(p.pad_h),
-  g.left = int(p.pad_w * p.in_c);
-  g.dh = int(p.dilation_h), g.dw = int(p.dilation_w);
-  g.weights = int(weights_of(p)), g.packs = int(length_of(p) / kPack);
-  g.chunks = int(blocks_for(int64_t(g.OW) * g.packs, kBlock));
-  g.rows = int(p.batch * p.out_h());
+  const Geometry g(p);
   launch_early(patches_kernel, dim3(blocks_for(g.rows, kRows) * unsigned(g.chunks)), dim3(kBlock), g, x,
                patches);
 }

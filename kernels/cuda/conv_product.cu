@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) product_kernel(ProductArgs<
     const auto target = [&](int half, int i, int h) {
       return a.y + int64_t(row + i * 16 + h * 8) * a.n + first_column + half * 64 + warp_column + quarter * 8;
     };
-    float acc[2][4][4];
+    Quarter acc;
     const auto clear = [&] {
 #pragma unroll
       for (auto& rows : acc)
@@ -183,19 +183,16 @@ __global__ void __launch_bounds__(kThreads, kBlocks) product_kernel(ProductArgs<
       for (int i = 0; i < 2; ++i)
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          Held<T, 8> out;
+          if constexpr (extra == Extra::add) {
 #pragma unroll
-          for (int m = 0; m < 4; ++m) {
-            float two[2] = {acc[i][m][2 * h], acc[i][m][2 * h + 1]};
-            if constexpr (extra == Extra::add) {
+            for (int m = 0; m < 4; ++m) {
               float old[2];
               before[half][i][h].get(m, old);
-              two[0] += old[0];
-              two[1] += old[1];
+              acc[i][m][2 * h] += old[0];
+              acc[i][m][2 * h + 1] += old[1];
             }
-            out.set(m, two);
           }
-          if (is_row(i, h)) out.store(target(half, i, h));
+          if (is_row(i, h)) row_of<T>(acc, i, h).store(target(half, i, h));
         }
       fetch(tile + blocks, half);
     };

@@ -1,15 +1,9 @@
 // Convolutions with 1x1 filters as products, which do what the next kernel would read the result for.
 #pragma once
 
-#include "weft/kernels/kernels.h"
+#include <cstdint>
 
 namespace weft::kernels::cuda {
-
-/// Whether a convolution is a matrix product as it stands: a 1x1 filter with step 1.
-inline bool is_product(const Conv2dParams& p) {
-  return p.kernel_h == 1 && p.kernel_w == 1 && p.stride_h == 1 && p.stride_w == 1 && p.pad_h == 0 &&
-         p.pad_w == 0 && p.groups == 1;
-}
 
 /// Whether there are such products of [rows, k] and [k, n] in T: in 16 bits, where n is a multiple of 64 and
 /// k is 64, 128 (n then a multiple of that) or 256.

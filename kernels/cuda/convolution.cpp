@@ -17,11 +17,10 @@
 #include <vector>
 
 #include "weft/kernels/cuda/batch_norm_once.h"
-#include "weft/kernels/cuda/conv_few.h"
 #include "weft/kernels/cuda/conv_padded.h"
 #include "weft/kernels/cuda/conv_patches.h"
 #include "weft/kernels/cuda/conv_plans.h"
-#include "weft/kernels/cuda/conv_product.h"
+#include "weft/kernels/cuda/conv_stats.h"
 #include "weft/kernels/cuda/convolution_kernels.h"
 #include "weft/kernels/cuda/cudnn.h"
 #include "weft/kernels/cuda/device.h"
@@ -86,8 +85,6 @@ State& state() {
 
 // --- running ---
 
-int64_t rows_of(const Conv2dParams& p) { return p.batch * p.out_h() * p.out_w(); }
-
 template <class T>
 void run_product(ConvPass pass, const Conv2dParams& p, bool add, T* x, T* w, T* y) {
   const int64_t pixels = p.batch * p.in_h * p.in_w, C = p.in_c, K = p.out_c;
@@ -120,10 +117,10 @@ void execute(const State& s, const ConvKey& key, const Choice& choice, const Buf
     case Choice::Kind::gemm:
       return run_product(key.pass, key.params, key.add, x, w, y);
     case Choice::Kind::product:  // see conv2d_forward_stats()
-      if constexpr (sizeof(T) == 2)
+      if constexpr (sizeof(T) == 2) {
         if (key.pass == ConvPass::backward_weight) return conv_few_weight(key.params, x, y, w, workspace);
-      if constexpr (sizeof(T) == 2)
-        return conv_product_add(rows_of(key.params), key.params.in_c, key.params.out_c, y, w, x);
+        return conv_product_add(pixels_of(key.params), key.params.in_c, key.params.out_c, y, w, x);
+      }
       break;
     case Choice::Kind::plain:
       return plain_convolution(key.pass, key.params, x, w, y);
@@ -176,7 +173,7 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
     candidates.push_back({.kind = Choice::Kind::patches, .plan = nullptr, .copies = bytes});
   if (is_product(key.params)) candidates.push_back({Choice::Kind::gemm, nullptr});
   if (key.add && is_product(key.params) &&
-      has_conv_product<T>(rows_of(key.params), key.params.in_c, key.params.out_c))
+      has_conv_product<T>(pixels_of(key.params), key.params.in_c, key.params.out_c))
     candidates.push_back({Choice::Kind::product, nullptr});
   if (key.pass == ConvPass::backward_weight && has_conv_few<T>(key.params))
     candidates.push_back(
@@ -377,30 +374,19 @@ bool conv2d_backward_input_add(const Conv2dParams& p, const T* dy, const T* w, T
 
 // --- with statistics ---
 
-/// Whether a kernel of ours tells the statistics of y.
-template <class T>
-bool can_tell_stats(const Conv2dParams& p) {
-  return is_product(p) ? has_conv_product<T>(rows_of(p), p.out_c, p.in_c) : has_conv_few<T>(p);
-}
-template <class T>
-void tell_stats(const Conv2dParams& p, const T* x, const T* w, T* y, float* mean, float* var) {
-  is_product(p) ? conv_product_stats(rows_of(p), p.out_c, p.in_c, x, w, y, mean, var)
-                : conv_few_stats(p, x, w, y, mean, var);
-}
-
-/// These, or the fastest convolution and a pass for the statistics.
+/// Our kernel, or the fastest convolution and a pass for the statistics.
 template <class T>
 Choice fastest_stats(State& s, const ConvKey& key, const Buffers& b, float* mean, float* var) {
   constexpr float kUpdate = 0.002f;  // what the pass does on its way and else costs a launch, ms
   const Conv2dParams& p = key.params;
   T *x = static_cast<T*>(b.x), *w = static_cast<T*>(b.w), *y = static_cast<T*>(b.y);
-  const float own = time_of([&] { tell_stats(p, x, w, y, mean, var); });
+  const float own = time_of([&] { conv_stats(p, x, w, y, mean, var); });
   ConvKey plain = key;
   plain.stats = false;
   const Choice& choice = choose<T>(s, plain, b);
   const float two = time_of([&] {
     execute<T>(s, plain, choice, b, choice.workspace() > 0 ? scratch(choice.workspace()) : nullptr);
-    table<T>().batch_norm_stats(rows_of(p), p.out_c, y, mean, var);
+    table<T>().batch_norm_stats(pixels_of(p), p.out_c, y, mean, var);
   });
   return {own + kUpdate < two ? Choice::Kind::product : Choice::Kind::apart, nullptr, true};
 }
@@ -410,7 +396,7 @@ bool conv2d_forward_stats(const Conv2dParams& p, const T* x, const T* w, const T
                           float* var, void*) {
   if constexpr (sizeof(T) == 2) {
     // In one pass batch norm has the statistics for nothing.
-    if (bias || !can_tell_stats<T>(p) || fits_batch_norm_once(rows_of(p), p.out_c)) return false;
+    if (bias || !has_conv_stats<T>(p) || fits_batch_norm_once(pixels_of(p), p.out_c)) return false;
     const Buffers b{const_cast<T*>(x), const_cast<T*>(w), y};
     if (!aligned(b)) return false;
     State& s = state();
@@ -425,7 +411,7 @@ bool conv2d_forward_stats(const Conv2dParams& p, const T* x, const T* w, const T
       choice = &keep(s, key, folder, fastest_stats<T>(s, key, b, mean, var));
     }
     if (choice->kind == Choice::Kind::apart) return false;
-    tell_stats(p, x, w, y, mean, var);
+    conv_stats(p, x, w, y, mean, var);
     return true;
   }
   return false;
@@ -436,7 +422,7 @@ bool conv2d_forward_stats(const Conv2dParams& p, const T* x, const T* w, const T
 template <class T>
 void conv2d_forward(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y, void*) {
   convolution<T>(ConvPass::forward, p, x, w, y);
-  if (bias) add_bias(rows_of(p), p.out_c, bias, y);
+  if (bias) add_bias(pixels_of(p), p.out_c, bias, y);
 }
 
 template <class T>

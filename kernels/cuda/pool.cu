@@ -302,46 +302,9 @@ __global__ void __launch_bounds__(kThreads, 4)
   });
 }
 
-/// Windows of 2 x 2, stride 2, no padding: no pixel lies in two of them. A thread has a window and its four
-/// pixels, those too that no window has; it reads all before it writes.
-template <class T, int V, bool Add>
-__global__ void __launch_bounds__(kThreads, 4)
-    avg_backward_square_kernel(Geometry g, const T* __restrict__ dy, T* __restrict__ dx) {
-  for_pixels(g.batch, (g.in_h + 1) / 2, (g.in_w + 1) / 2, g.groups, [&](int64_t n, int i, int j, int group) {
-    Pack<T, V> from = {}, before[4] = {};
-    int64_t at[4];
-    bool inside[4];
-    const bool has_window = i < g.out_h && j < g.out_w;
-    if (has_window) from = load<V>(dy + ((n * g.out_h + i) * g.out_w + j) * g.channels + int64_t(group) * V);
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const int h = 2 * i + k / 2, w = 2 * j + k % 2;
-      inside[k] = h < g.in_h && w < g.in_w;
-      // Outside, the nearest pixel inside, which is this thread's too: so loads need no branches.
-      at[k] =
-          ((n * g.in_h + min(h, g.in_h - 1)) * g.in_w + min(w, g.in_w - 1)) * g.channels + int64_t(group) * V;
-      if constexpr (Add) before[k] = load<V>(dx + at[k]);
-    }
-    const Span hs = span(i, 2, 2, 0, g.in_h, g.count_include_pad),
-               ws = span(j, 2, 2, 0, g.in_w, g.count_include_pad);
-    const float share = 1 / (float(hs.counted) * float(ws.counted));
-    float d[V], sum[V];
-    to_floats(from, d);
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      to_floats(before[k], sum);
-      if (has_window)
-#pragma unroll
-        for (int v = 0; v < V; ++v) sum[v] = fmaf(d[v], share, sum[v]);
-      if (inside[k]) store(dx + at[k], from_floats<T>(sum));
-    }
-  });
-}
-
-// --- the activation of a sum, and the average of that ---
-
 /// The 2x2 pixels under window (i, j) and the window: offsets of V channels, and the pixels' share of the
-/// mean. What hangs over comes as the nearest pixel inside, with inside = false.
+/// mean, without padding. What hangs over comes as the nearest pixel inside, which is the thread's too, with
+/// inside = false: so loads need no branches.
 struct Four {
   int64_t pixel[4], window;
   bool inside[4];
@@ -359,6 +322,34 @@ struct Four {
     share = 1 / float(counted);
   }
 };
+
+/// Windows of 2 x 2, stride 2, no padding: no pixel lies in two of them. A thread has a window and its four
+/// pixels, those too that no window has; it reads all before it writes.
+template <class T, int V, bool Add>
+__global__ void __launch_bounds__(kThreads, 4)
+    avg_backward_square_kernel(Geometry g, const T* __restrict__ dy, T* __restrict__ dx) {
+  for_pixels(g.batch, (g.in_h + 1) / 2, (g.in_w + 1) / 2, g.groups, [&](int64_t n, int i, int j, int group) {
+    const Four at(g, n, i, j, group * V);
+    Pack<T, V> from = {}, before[4] = {};
+    const bool has_window = i < g.out_h && j < g.out_w;
+    if (has_window) from = load<V>(dy + at.window);
+    if constexpr (Add)
+#pragma unroll
+      for (int k = 0; k < 4; ++k) before[k] = load<V>(dx + at.pixel[k]);
+    float d[V], sum[V];
+    to_floats(from, d);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      to_floats(before[k], sum);
+      if (has_window)
+#pragma unroll
+        for (int v = 0; v < V; ++v) sum[v] = fmaf(d[v], at.share, sum[v]);
+      if (at.inside[k]) store(dx + at.pixel[k], from_floats<T>(sum));
+    }
+  });
+}
+
+// --- the activation of a sum, and the average of that ---
 
 template <class T, int V, class A>
 __global__ void __launch_bounds__(kThreads, 3)

@@ -11,8 +11,7 @@
 #include <vector>
 
 #include "weft/kernels/convolution.h"
-#include "weft/kernels/cuda/conv_few.h"
-#include "weft/kernels/cuda/conv_product.h"
+#include "weft/kernels/cuda/conv_stats.h"
 #include "weft/kernels/cuda/convolution_kernels.h"
 #include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/families.h"
@@ -163,14 +162,8 @@ void set_conv2d(KernelTable<T>& table) {
   table.conv2d_forward_stats = [](const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y,
                                   float* mean, float* var, void*) {
     if constexpr (sizeof(T) == 2) {
-      const int64_t rows = p.batch * p.in_h * p.in_w;
-      if (bias) return false;
-      if (is_product(p) && has_conv_product<T>(rows, p.out_c, p.in_c)) {
-        conv_product_stats(rows, p.out_c, p.in_c, x, w, y, mean, var);
-        return true;
-      }
-      if (!has_conv_few<T>(p)) return false;
-      conv_few_stats(p, x, w, y, mean, var);
+      if (bias || !has_conv_stats<T>(p)) return false;
+      conv_stats(p, x, w, y, mean, var);
       return true;
     }
     return false;
