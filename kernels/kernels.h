@@ -293,9 +293,9 @@ struct KernelTable {
   /// with activation identity and no residual. dx may be dy.
   void (*batch_norm_backward_input)(const BatchNormArgs<T>& a, const T* dy, const Wide<T>* dweight,
                                     const Wide<T>* dbias, bool training, T* dx);
-  /// Both in one pass, in training and without a residual. False and null as above.
-  bool (*batch_norm_backward_once)(const BatchNormArgs<T>& a, const T* dy, Wide<T>* dweight, Wide<T>* dbias,
-                                   T* dx) = nullptr;
+  /// Both in one pass, in training; g is written where there is a residual. False and null as above.
+  bool (*batch_norm_backward_once)(const BatchNormArgs<T>& a, const T* dy, T* g, Wide<T>* dweight,
+                                   Wide<T>* dbias, T* dx) = nullptr;
   /// Two of the same size that are added: y = activation(z of a + z of b), where the activation, a fixed one,
   /// is a's. May be null, as the backward then is.
   void (*batch_norm_pair_forward)(const BatchNormArgs<T>& a, const BatchNormArgs<T>& b, T* y) = nullptr;

@@ -12,7 +12,7 @@
 #include "weft/engine/tensor.h"
 #include "weft/kernels/cuda.h"
 #if WEFT_EMULATED
-#include "weft/kernels/cuda/cluster.h"
+#include "weft/kernels/cuda/together.h"
 #include "weft_emulator.h"
 #endif
 
@@ -107,18 +107,20 @@ TEST_CASE("a step that fails while it is captured leaves the GPU usable") {
 
 namespace {
 
-// Adds to each element the sum of the blocks' first ones, over the cluster.
+__device__ cuda::Meeting meetings[2];
+
+// Adds to each element the sum of the first ones of the slice's blocks, twice.
 __global__ void add_firsts(float* x) {
-  using namespace cuda;
-  __shared__ float first;
-  wait_for_earlier();
-  const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (threadIdx.x == 0) first = x[i];
-  cluster_sync();
-  float sum = 0;
-  for (unsigned rank = 0; rank < cluster_size(); ++rank) sum += *in_cluster(&first, rank);
-  cluster_sync();
-  x[i] += sum;
+  cuda::wait_for_earlier();
+  const auto first_of = [](unsigned block) { return (blockIdx.x * gridDim.y + block) * blockDim.x; };
+  cuda::Meeting& meeting = meetings[blockIdx.x];
+  for (int time = 0; time < 2; ++time) {
+    float sum = 0;
+    for (unsigned block = 0; block < gridDim.y; ++block) sum += x[first_of(block)];
+    meeting.wait(meeting.arrive(gridDim.y));  // all have read
+    x[first_of(blockIdx.y) + threadIdx.x] += sum;
+    meeting.wait(meeting.arrive(gridDim.y));  // all have written
+  }
 }
 
 /// Leaves so many bytes of the device's memory free.
@@ -133,14 +135,15 @@ struct Short {
 
 }  // namespace
 
-TEST_CASE("a kernel runs in clusters, and in those of a captured step too") {
-  constexpr unsigned blocks = 32, threads = 40;
-  for (const unsigned size : {1u, 4u, 16u}) {
+TEST_CASE("blocks meet, and those of a captured step too") {
+  constexpr unsigned threads = 40;
+  weft_emulator::properties().multiProcessorCount = 36;
+  for (const unsigned size : {1u, 4u, 18u}) {
     CAPTURE(size);
-    const Tensor x = Tensor::empty({blocks * threads}, DType::f32, Device::cuda);
-    const auto add = [&] { cuda::launch_clusters(add_firsts, blocks, threads, size, x.data<float>()); };
+    const Tensor x = Tensor::empty({2 * size * threads}, DType::f32, Device::cuda);
+    const auto add = [&] { cuda::launch_together(0, add_firsts, dim3(2, size), threads, x.data<float>()); };
     const auto expected = [&](float value) {
-      return std::vector<float>(blocks * threads, value * float(size + 1));
+      return std::vector<float>(2 * size * threads, value * float((size + 1) * (size + 1)));
     };
     x.fill(2);
     add();
@@ -152,7 +155,8 @@ TEST_CASE("a kernel runs in clusters, and in those of a captured step too") {
     graph->launch();
     CHECK(x.to_vector<float>() == expected(3));
   }
-  CHECK_THROWS_AS(cuda::launch_clusters(add_firsts, 6, 1, 4, nullptr), cuda::Error);
+  CHECK_THROWS_AS(cuda::launch_together(0, add_firsts, dim3(2, 19), threads, nullptr), cuda::Error);
+  weft_emulator::properties().multiProcessorCount = 4;
 }
 
 TEST_CASE("memory that a captured step has used and returned stays the graph's") {

@@ -1,6 +1,5 @@
-// Clusters of thread blocks in the emulator (tests/emulator), and kernels/cuda/cluster.h on it.
-#include "weft/kernels/cuda/cluster.h"
-
+// Clusters of thread blocks in the emulator (tests/emulator), and blocks that all run together.
+#include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -11,12 +10,22 @@
 #include "emulator/testing.h"
 
 using namespace weft_emulator::testing;
-using namespace weft::kernels::cuda;
 
 namespace {
 
 [[maybe_unused]] const bool at_once =
     (weft_emulator::set_deferred(false), true);  // whatever the environment says
+
+unsigned cluster_rank() { return __clusterRelativeBlockRank(); }
+unsigned cluster_size() { return __clusterSizeInBlocks(); }
+void cluster_sync() {
+  __cluster_barrier_arrive();
+  __cluster_barrier_wait();
+}
+template <class T>
+T* in_cluster(T* place, unsigned rank) {
+  return static_cast<T*>(__cluster_map_shared_rank(place, rank));
+}
 
 template <class... Expected, class... Actual>
 cudaError_t launch_cluster(void (*kernel)(Expected...), dim3 grid, dim3 block, dim3 cluster,
@@ -247,6 +256,26 @@ TEST_CASE("impossible clusters give CUDA's errors") {
   CHECK(launch_cluster(nothing, 8, 1, 2, 0) == cudaErrorNotSupported);
   CHECK(launch_cluster(nothing, 8, 1, 1, 0) == cudaSuccess);
   weft_emulator::properties().major = 9;
+}
+
+TEST_CASE("clusters are of any size where all blocks run together, for which each needs a multiprocessor") {
+  const int before = weft_emulator::properties().multiProcessorCount;
+  weft_emulator::properties().multiProcessorCount = 60;
+  Array<unsigned> x(count_up<unsigned>(60 * 40)), y(60 * 40);
+  const auto launch_together = [&](unsigned blocks, unsigned cluster) {
+    cudaLaunchAttribute attributes[2]{};
+    attributes[0].id = cudaLaunchAttributeCooperative;
+    attributes[0].val.cooperative = 1;
+    attributes[1].id = cudaLaunchAttributeClusterDimension;
+    attributes[1].val.clusterDim = {cluster, 1, 1};
+    const cudaLaunchConfig_t config{blocks, 40, 0, nullptr, attributes, 2};
+    return cudaLaunchKernelEx(&config, sums_of_neighbours, x.data(), y.data(), 0);
+  };
+  CHECK(launch_together(60, 30) == cudaSuccess);
+  CHECK(y.host() == x.host());
+  CHECK(launch_together(60, 31) == cudaErrorInvalidClusterSize);
+  CHECK(launch_together(62, 31) == cudaErrorCooperativeLaunchTooLarge);
+  weft_emulator::properties().multiProcessorCount = before;
 }
 
 // Wrong kernels.

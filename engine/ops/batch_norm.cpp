@@ -230,9 +230,9 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
         T* const to_g = write_g ? g.data<T>() : nullptr;
         Tensor dx;
         if (c.needs(0)) dx = in_place && !has_residual ? g : ops::empty_like(x);
-        const bool done =
-            training && dx.defined() && !has_residual && k.batch_norm_backward_once &&
-            k.batch_norm_backward_once(a, dy.data<T>(), dw.data<W>(), db.data<W>(), dx.template data<T>());
+        const bool done = training && dx.defined() && k.batch_norm_backward_once &&
+                          k.batch_norm_backward_once(a, dy.data<T>(), to_g, dw.data<W>(), db.data<W>(),
+                                                     dx.template data<T>());
         if (!done) {
           k.batch_norm_backward_reduce(a, dy.data<T>(), to_g, dw.data<W>(), db.data<W>(),
                                        ops::pointers_to<W>(dp).data());

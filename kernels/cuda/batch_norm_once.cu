@@ -1,19 +1,96 @@
 #include "weft/kernels/cuda/batch_norm_once.h"
 
 #include "weft/kernels/cuda/batch_norm.h"
-#include "weft/kernels/cuda/cluster.h"
 #include "weft/kernels/cuda/moments.h"
+#include "weft/kernels/cuda/tensor_core.h"
+#include "weft/kernels/cuda/together.h"
 
 namespace weft::kernels::cuda {
 namespace {
 
-// Threads of a block, and rows that each has in hand: of x, with 128 registers a thread, or of x and dy, with
-// 255.
+// Threads of a block, and rows that each has in its registers: of x, with 128 registers a thread, or of x and
+// dy, with 255. kMoreRows lie in shared memory.
 constexpr int kForwardThreads = 512, kForwardRows = 16, kBackwardThreads = 256, kBackwardRows = 16;
-constexpr int kMaxCluster = 8;
-constexpr int kResidualRows = 4;  // rows of a residual
+constexpr int kMoreRows = 24, kBytesOfRow = 8192;  // of all threads
+constexpr int kAhead = 4;                          // rows of a residual on their way
 
 constexpr int kMaxLanes = 4, kColumns = kMaxLanes * 8;  // channels of a block at most
+
+/// The rows of kTensors tensors that a thread has in hand.
+template <class T, int kTensors, int kRows, int kThreads>
+struct InHandRows {
+  using Row = Held<T, kWide<T>>;
+  static_assert(kTensors * kThreads * sizeof(Row) == kBytesOfRow);
+  Row rows[kRows][kTensors];
+  Row* more;
+  int count;
+
+  /// Begins to read them.
+  __device__ InHandRows(Row* memory, const Place<kWide<T>>& at, const T* const (&from)[kTensors])
+      : more(memory + threadIdx.x), count(int(at.count)) {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i)
+#pragma unroll
+      for (int k = 0; k < kTensors; ++k)
+        if (i < count) rows[i][k] = Row::from(from[k] + at.first + i * at.step);
+    for (int i = kRows; i < count; ++i)
+#pragma unroll
+      for (int k = 0; k < kTensors; ++k)
+        copy_beside(&more[place(i, k)], from[k] + at.first + i * at.step, false);
+    commit_copies();
+  }
+  __device__ static int place(int i, int k) { return ((i - kRows) * kTensors + k) * kThreads; }
+
+  /// f(rows of the tensors, i, i % kAhead) one row after the other; where it is `changing` them they are
+  /// kept.
+  template <bool changing, class F>
+  __device__ void each(F&& f) {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      if (i >= count) break;
+      Row now[kTensors];
+#pragma unroll
+      for (int k = 0; k < kTensors; ++k) now[k] = rows[i][k];
+      f(now, i, i % kAhead);
+#pragma unroll
+      for (int k = 0; k < kTensors && changing; ++k) rows[i][k] = now[k];
+    }
+    wait_for_copies<0>();
+    static_assert(kRows % kAhead == 0);
+    for (int from = kRows; from < count; from += kAhead) {
+#pragma unroll
+      for (int u = 0; u < kAhead; ++u) {
+        if (from + u >= count) break;
+        Row now[kTensors];
+#pragma unroll
+        for (int k = 0; k < kTensors; ++k) now[k] = more[place(from + u, k)];
+        f(now, from + u, u);
+#pragma unroll
+        for (int k = 0; k < kTensors && changing; ++k) more[place(from + u, k)] = now[k];
+      }
+    }
+  }
+};
+
+/// The rows of a residual, if there is one, a few of them on their way.
+template <class T>
+struct ResidualAhead {
+  using Row = Held<T, kWide<T>>;
+  Row rows[kAhead];
+  const T* from;
+  int64_t step;
+  int count;
+
+  __device__ ResidualAhead(const T* residual, const Place<kWide<T>>& at)
+      : from(residual + at.first), step(at.step), count(residual ? int(at.count) : 0) {
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) load(i, i);
+  }
+  /// Puts row i into place `slot`.
+  __device__ void load(int i, int slot) {
+    if (i < count) rows[slot] = Row::from(from + i * step);
+  }
+};
 
 /// What the warps of a block have: the sum of a channel is that of a column.
 template <int kThreads>
@@ -35,34 +112,57 @@ __device__ float add_warps(int column, const WarpSums<kThreads>& of) {
   return sum;
 }
 
-/// A block's two results for a channel, and those of all blocks of the cluster.
-struct Parts {
-  Pack<float, 2> of[kMaxCluster][kColumns];
+__device__ Meeting meetings[kMaxSlices];  // one stream, so that no two kernels use one at once
 
-  /// Hands this block's to all blocks.
-  __device__ void hand_out(int column, float a, float b) {
-    Pack<float, 2>& mine = of[blockIdx.y][column];
-    for (unsigned block = 0; block < gridDim.y; ++block) *in_cluster(&mine, block) = {{a, b}};
+/// A block's two results for a channel; [slices, blocks, kColumns] those of all.
+using Part = Pack<float, 2>;
+__device__ inline Part* part_of(Part* all, int block, int column) {
+  return all + (int64_t(blockIdx.x) * gridDim.y + block) * kColumns + column;
+}
+
+/// Adds up what the blocks have for a channel, for threads below `columns`.
+template <class Merge, int kThreads>
+__device__ void add_blocks(Part* all, const Tiling& t, int columns, const RowsOfBlocks& rows,
+                           double (&room)[2][kThreads], double (&total)[2]) {
+  const int thread = int(threadIdx.x), column = thread % columns, blocks = int(gridDim.y);
+  const double center = center_of(part_of(all, 0, column)->v[0]);
+  total[0] = total[1] = 0;
+#pragma unroll 8
+  for (int block = thread / columns; block < blocks; block += kThreads / columns) {
+    const Part part = *part_of(all, block, column);
+    Merge::add(total, center, rows[block], part.v[0], part.v[1]);
   }
-};
+  room[0][thread] = total[0];
+  room[1][thread] = total[1];
+  __syncthreads();
+  if (thread >= columns) return;
+  const int filled = min(blocks * columns, kThreads);
+#pragma unroll 4
+  for (int other = thread + columns; other < filled; other += columns) {
+    total[0] += room[0][other];
+    total[1] += room[1][other];
+  }
+  Merge::finish(total, center, double(t.rows));
+}
 
 template <class T, class A, Residual R>
 __global__ void __launch_bounds__(kForwardThreads, 1)
-    forward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, Update update, float* mean, T* y) {
+    forward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, Update update, Part* all, float* mean, T* y) {
+#ifdef __CUDA_ARCH__
+  extern __shared__ unsigned char memory[];
+#else
+  alignas(16) __shared__ unsigned char memory[kMoreRows * kBytesOfRow];
+#endif
   alignas(16) __shared__ WarpSums<kForwardThreads> room[2];
-  __shared__ Parts parts;
+  __shared__ double blocks[2][kForwardThreads];
   alignas(16) __shared__ float scales[kColumns];
   alignas(16) __shared__ float shifts[kColumns];
   constexpr int V = kWide<T>;
   using Row = Held<T, V>;
-  cluster_arrive();
   wait_for_earlier();
   const Place<V> at(t);
-  const int count = int(at.count), column = int(threadIdx.x);
-  Row rows[kForwardRows];
-#pragma unroll
-  for (int i = 0; i < kForwardRows; ++i)
-    if (i < count) rows[i] = Row::from(a.x + at.first + i * at.step);
+  const int column = int(threadIdx.x);
+  InHandRows<T, 1, kForwardRows, kForwardThreads> rows(reinterpret_cast<Row*>(memory), at, {a.x});
   const int64_t channel = int64_t(blockIdx.x) * t.lanes * V + column;
   const bool writes = column < t.lanes * V;
   float weight = 0, bias = 0;
@@ -74,17 +174,15 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
   }
   // The block's mean, and the squared deviations from it.
   float sums[V] = {};
-#pragma unroll
-  for (int i = 0; i < kForwardRows; ++i) {
-    if (i >= count) break;
+  rows.template each<false>([&](Row(&row)[1], int, int) {
 #pragma unroll
     for (int k = 0; k < V / 2; ++k) {
       float v[2];
-      rows[i].get(k, v);
+      row[0].get(k, v);
       sums[2 * k] += v[0];
       sums[2 * k + 1] += v[1];
     }
-  }
+  });
   add_in_warp<V, kForwardThreads>(t.lanes, at, sums, room[0]);
   __syncthreads();
   const RowsOfBlocks rows_of(t, int(gridDim.y));
@@ -94,39 +192,29 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
   load_floats(&scales[at.lane * V], center);
 #pragma unroll
   for (int j = 0; j < V; ++j) sums[j] = 0;
-#pragma unroll
-  for (int i = 0; i < kForwardRows; ++i) {
-    if (i >= count) break;
+  rows.template each<false>([&](Row(&row)[1], int, int) {
 #pragma unroll
     for (int k = 0; k < V / 2; ++k) {
       float v[2];
-      rows[i].get(k, v);
+      row[0].get(k, v);
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const float d = v[e] - center[2 * k + e];
         sums[2 * k + e] = fmaf(d, d, sums[2 * k + e]);
       }
     }
-  }
+  });
   add_in_warp<V, kForwardThreads>(t.lanes, at, sums, room[1]);
   __syncthreads();
-  cluster_wait();  // all have begun
-  if (writes) parts.hand_out(column, scales[column], add_warps<kForwardThreads>(column, room[1]));
-  cluster_arrive();
-  Row residual[kResidualRows];
-  const auto load_residual = [&](int from) {
-#pragma unroll
-    for (int u = 0; u < kResidualRows; ++u)
-      if (from + u < count) residual[u] = Row::from(a.residual + at.first + (from + u) * at.step);
-  };
-  if (R == Residual::some) load_residual(0);
-  cluster_wait();
+  if (writes)
+    *part_of(all, int(blockIdx.y), column) = {{scales[column], add_warps<kForwardThreads>(column, room[1])}};
+  Meeting& meeting = meetings[blockIdx.x];
+  const unsigned arrival = meeting.arrive(gridDim.y);
+  ResidualAhead<T> residual(R == Residual::some ? a.residual : nullptr, at);
+  meeting.wait(arrival);
+  double total[2];
+  add_blocks<Moments>(all, t, t.lanes * V, rows_of, blocks, total);
   if (writes) {
-    double total[2] = {};
-    const double around = center_of(parts.of[0][column].v[0]);
-    for (int block = 0; block < int(gridDim.y); ++block)
-      Moments::add(total, around, rows_of[block], parts.of[block][column].v[0], parts.of[block][column].v[1]);
-    Moments::finish(total, around, double(t.rows));
     const float mu = float(total[0]), var = float(total[1] / double(t.rows));
     const float invstd = update.invstd_of(var);
     scales[column] = weight * invstd;
@@ -141,53 +229,45 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
   load_floats(&scales[at.lane * V], scale);
   load_floats(&shifts[at.lane * V], shift);
   const InHand<A, float> f{act, a.param};
+  rows.template each<false>([&](Row(&row)[1], int i, int slot) {
 #pragma unroll
-  for (int from = 0; from < kForwardRows; from += kResidualRows) {
-    if (from >= count) break;
-    if (R == Residual::some && from > 0) load_residual(from);
+    for (int k = 0; k < V / 2; ++k) {
+      float v[2], r[2];
+      row[0].get(k, v);
+      if (R == Residual::some) residual.rows[slot].get(k, r);
 #pragma unroll
-    for (int u = 0; u < kResidualRows; ++u) {
-      const int i = from + u;
-      if (i >= count) break;
-#pragma unroll
-      for (int k = 0; k < V / 2; ++k) {
-        float v[2], r[2];
-        rows[i].get(k, v);
-        if (R == Residual::some) residual[u].get(k, r);
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          v[e] = fmaf(v[e], scale[2 * k + e], shift[2 * k + e]);
-          if (R == Residual::some) v[e] += r[e];
-          v[e] = f.forward(v[e]);
-        }
-        rows[i].set(k, v);
+      for (int e = 0; e < 2; ++e) {
+        v[e] = fmaf(v[e], scale[2 * k + e], shift[2 * k + e]);
+        if (R == Residual::some) v[e] += r[e];
+        v[e] = f.forward(v[e]);
       }
-      rows[i].store(y + at.first + i * at.step);
+      row[0].set(k, v);
     }
-  }
+    row[0].store(y + at.first + i * at.step);
+    if (R == Residual::some) residual.load(i + kAhead, slot);
+  });
 }
 
-template <class T, class A>
+template <class T, class A, Residual R>
 __global__ void __launch_bounds__(kBackwardThreads, 1)
-    backward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, float* dweight, float* dbias,
-                         T* dx) {
+    backward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, Part* all, T* g, float* dweight,
+                         float* dbias, T* dx) {
+#ifdef __CUDA_ARCH__
+  extern __shared__ unsigned char memory[];
+#else
+  alignas(16) __shared__ unsigned char memory[kMoreRows * kBytesOfRow];
+#endif
   alignas(16) __shared__ WarpSums<kBackwardThreads> room[2];
-  __shared__ Parts parts;
+  __shared__ double blocks[2][kBackwardThreads];
   alignas(16) __shared__ float slopes[kColumns];
   alignas(16) __shared__ float offsets[kColumns];
   constexpr int V = kWide<T>;
   using Row = Held<T, V>;
-  cluster_arrive();
   wait_for_earlier();
   const Place<V> at(t);
-  const int count = int(at.count), column = int(threadIdx.x);
-  Row rows[kBackwardRows], grads[kBackwardRows];
-#pragma unroll
-  for (int i = 0; i < kBackwardRows; ++i)
-    if (i < count) {
-      rows[i] = Row::from(a.x + at.first + i * at.step);
-      grads[i] = Row::from(dy + at.first + i * at.step);
-    }
+  const int column = int(threadIdx.x);
+  InHandRows<T, 2, kBackwardRows, kBackwardThreads> rows(reinterpret_cast<Row*>(memory), at, {a.x, dy});
+  ResidualAhead<T> residual(R == Residual::some ? a.residual : nullptr, at);
   const int64_t channel = int64_t(blockIdx.x) * t.lanes * V + column;
   const bool writes = column < t.lanes * V;
   // The sums are of g and of g (x - center), where center is the mean as T rounds it: of those two fit into a
@@ -199,39 +279,43 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
   float weight = 0, mean = 0, invstd = 0;
   if (writes) weight = a.weight[channel], mean = a.mean[channel], invstd = a.invstd[channel];
   const InHand<A, float> f{act, a.param};
-  // grads becomes g, rounded; its sums are not.
+  // dy becomes g, rounded; its sums are not.
   float sums[2][V] = {};
-#pragma unroll
-  for (int i = 0; i < kBackwardRows; ++i) {
-    if (i >= count) break;
+  rows.template each<true>([&](Row(&row)[2], int i, int slot) {
 #pragma unroll
     for (int k = 0; k < V / 2; ++k) {
-      float v[2], gs[2], c[2];
-      rows[i].get(k, v);
-      grads[i].get(k, gs);
+      float v[2], gs[2], c[2], r[2];
+      row[0].get(k, v);
+      row[1].get(k, gs);
       center.get(k, c);
+      if (R == Residual::some) residual.rows[slot].get(k, r);
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int j = 2 * k + e;
-        gs[e] *= slope<T>(f, affine(j, v[e]));
+        float z = affine(j, v[e]);
+        if (R == Residual::some) z += r[e];
+        gs[e] *= slope<T>(f, z);
         sums[0][j] += gs[e];
         sums[1][j] = fmaf(gs[e], v[e] - c[e], sums[1][j]);
       }
-      grads[i].set(k, gs);
+      row[1].set(k, gs);
     }
-  }
+    if (R == Residual::some) {
+      row[1].store(g + at.first + i * at.step);
+      residual.load(i + kAhead, slot);
+    }
+  });
 #pragma unroll
   for (int k = 0; k < 2; ++k) add_in_warp<V, kBackwardThreads>(t.lanes, at, sums[k], room[k]);
   __syncthreads();
-  cluster_wait();  // all have begun
   if (writes)
-    parts.hand_out(column, add_warps<kBackwardThreads>(column, room[0]),
-                   add_warps<kBackwardThreads>(column, room[1]));
-  cluster_sync();
+    *part_of(all, int(blockIdx.y), column) = {
+        {add_warps<kBackwardThreads>(column, room[0]), add_warps<kBackwardThreads>(column, room[1])}};
+  Meeting& meeting = meetings[blockIdx.x];
+  meeting.wait(meeting.arrive(gridDim.y));
+  double total[2];
+  add_blocks<Sums>(all, t, t.lanes * V, RowsOfBlocks(t, int(gridDim.y)), blocks, total);
   if (writes) {
-    double total[2] = {};
-    for (int block = 0; block < int(gridDim.y); ++block)
-      Sums::add(total, 0, 0, parts.of[block][column].v[0], parts.of[block][column].v[1]);
     const float db = float(total[0]);
     const double from_center = double(mean) - double(float(T(mean)));
     const float dw = float((total[1] - from_center * total[0]) * double(invstd));
@@ -248,65 +332,40 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
   float slope[V], offset[V];
   load_floats(&slopes[at.lane * V], slope);
   load_floats(&offsets[at.lane * V], offset);
-#pragma unroll
-  for (int i = 0; i < kBackwardRows; ++i) {
-    if (i >= count) break;
+  rows.template each<false>([&](Row(&row)[2], int i, int) {
 #pragma unroll
     for (int k = 0; k < V / 2; ++k) {
       float v[2], gs[2];
-      rows[i].get(k, v);
-      grads[i].get(k, gs);
+      row[0].get(k, v);
+      row[1].get(k, gs);
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int j = 2 * k + e;
         gs[e] = fmaf(affine.scale[j], gs[e], fmaf(v[e], slope[j], offset[j]));
       }
-      rows[i].set(k, gs);
+      row[0].set(k, gs);
     }
-    rows[i].store(dx + at.first + i * at.step);
-  }
-}
-
-/// Clusters of so many blocks, each with a multiprocessor for itself, that run at once. Multiprocessors come
-/// in pairs, and clusters of more have to lie in groups of 14 to 18, where some are left over.
-int clusters_at_once(int blocks) {
-  const int all = multiprocessors() / blocks;
-  return blocks <= 2 ? all : all - all / 8;
-}
-
-/// How the channels are spread over clusters; row_blocks is a cluster's size, 0 where a thread would have
-/// more than `most` rows, or half of that where only half of the multiprocessors have work: two passes are
-/// faster then. Clusters that have to wait for others would double the time.
-Tiling cluster_tiling(int64_t rows, int64_t channels, int width, int threads, int most) {
-  Tiling best{};
-  const int64_t groups = channels / width;
-  for (int lanes = 2; lanes <= kMaxLanes && groups % lanes == 0; lanes *= 2)
-    for (int blocks = 1; blocks <= kMaxCluster; blocks *= 2) {
-      Tiling t{};
-      t.rows = rows, t.channels = channels, t.groups = groups;
-      t.lanes = lanes, t.lane_rows = threads / lanes;
-      t.slices = unsigned(groups / lanes);
-      t.row_blocks = unsigned(blocks);
-      const int64_t apart = int64_t(blocks) * t.lane_rows;
-      if (rows <= apart - t.lane_rows || groups / lanes > clusters_at_once(blocks)) break;
-      const bool fills = int64_t(t.slices) * blocks > multiprocessors() * 3 / 4;
-      if ((rows + apart - 1) / apart > (fills ? most : most / 2)) continue;
-      if (t.slices * t.row_blocks > best.slices * best.row_blocks) best = t;
-    }
-  return int(best.slices * best.row_blocks) * 3 > multiprocessors() ? best : Tiling{};
-}
-
-/// Calls f(A) for the activations that have kernels here.
-template <class F>
-bool with_kernel(Activation activation, F&& f) {
-  bool found = false;
-  with_activation(activation, [&]<class A>(A act) {
-    if constexpr (!std::is_same_v<A, AnyActivation>) {
-      found = true;
-      f(act);
-    }
+    row[0].store(dx + at.first + i * at.step);
   });
-  return found;
+}
+
+/// How the channels are spread over slices and their rows over blocks, so that at least three quarters of the
+/// multiprocessors have one block, and no thread more rows than it has room for. No row_blocks: there is
+/// none.
+Tiling once_tiling(int64_t rows, int64_t channels, int width, int threads, int most) {
+  Tiling best{};
+  const auto blocks_of = [](const Tiling& t) { return int(t.slices * t.row_blocks); };
+  for (int lanes = 2; lanes <= kMaxLanes; lanes *= 2) {
+    Tiling t{};
+    t.rows = rows, t.channels = channels, t.groups = channels / width;
+    t.lanes = lanes, t.lane_rows = threads / lanes;
+    const int64_t slices = t.groups / lanes;
+    if (t.groups % lanes != 0 || slices > std::min(multiprocessors(), kMaxSlices)) continue;
+    t.slices = unsigned(slices);
+    t.row_blocks = blocks_for(rows, t.lane_rows, multiprocessors() / slices);
+    if (rows <= most * t.lane_rows * int64_t(t.row_blocks) && blocks_of(t) >= blocks_of(best)) best = t;
+  }
+  return blocks_of(best) * 4 >= multiprocessors() * 3 ? best : Tiling{};
 }
 
 template <class T>
@@ -315,44 +374,55 @@ bool fits(const BatchNormArgs<T>& a, std::initializer_list<const void*> others) 
          !is_learned(a.activation) && aligned({a.x, a.residual}) && aligned(others);
 }
 
-}  // namespace
-
-bool fits_batch_norm_once(int64_t rows, int64_t channels) {
-  constexpr int V = kWide<bf16>;
-  return can_launch_early() && channels % (2 * V) == 0 &&
-         cluster_tiling(rows, channels, V, kForwardThreads, kForwardRows).row_blocks > 0;
+/// run(tiling, start) for an activation that has kernels here, where there is room; false if not. `start`
+/// starts a kernel with the arguments behind the blocks' parts.
+template <class T, class F>
+bool with_kernels(const BatchNormArgs<T>& a, int threads, int rows, F&& run) {
+  const Tiling t = once_tiling(a.rows, a.channels, kWide<T>, threads, rows + kMoreRows);
+  if (t.row_blocks == 0) return false;
+  bool done = false;
+  with_activation(a.activation, [&]<class A>(A act) {
+    if constexpr (!std::is_same_v<A, AnyActivation>) {
+      const int64_t apart = int64_t(t.row_blocks) * t.lane_rows, of_thread = (a.rows + apart - 1) / apart;
+      const size_t shared = size_t(std::max<int64_t>(of_thread - rows, 0)) * kBytesOfRow;
+      run(act, t, shared,
+          static_cast<Part*>(scratch(int64_t(sizeof(Part)) * kColumns * t.slices * t.row_blocks)));
+      done = true;
+    }
+  });
+  return done;
 }
+
+}  // namespace
 
 template <class T>
 bool batch_norm_forward_once(const BatchNormArgs<T>& a, const Update& update, float* mean, T* y) {
-  if (!fits(a, {y})) return false;
-  constexpr int V = kWide<T>;
-  const Tiling t = cluster_tiling(a.rows, a.channels, V, kForwardThreads, kForwardRows);
-  if (t.row_blocks == 0) return false;
-  return with_kernel(a.activation, [&]<class A>(A act) {
-    const auto start = [&](auto kernel) {
-      launch_clusters(kernel, t.grid(), t.block(), dim3(1, t.row_blocks), act, t, a, update, mean, y);
-    };
-    a.residual ? start(forward_once_kernel<T, A, Residual::some>)
-               : start(forward_once_kernel<T, A, Residual::none>);
-  });
+  return fits(a, {y}) &&
+         with_kernels(a, kForwardThreads, kForwardRows,
+                      [&]<class A>(A act, const Tiling& t, size_t shared, Part* all) {
+                        launch_together(shared,
+                                        a.residual ? forward_once_kernel<T, A, Residual::some>
+                                                   : forward_once_kernel<T, A, Residual::none>,
+                                        t.grid(), t.block(), act, t, a, update, all, mean, y);
+                      });
 }
 
 template <class T>
-bool batch_norm_backward_once(const BatchNormArgs<T>& a, const T* dy, float* dweight, float* dbias, T* dx) {
-  if (a.residual || !fits(a, {dy, dx, a.mean, a.invstd, a.weight, a.bias})) return false;
-  constexpr int V = kWide<T>;
-  const Tiling t = cluster_tiling(a.rows, a.channels, V, kBackwardThreads, kBackwardRows);
-  if (t.row_blocks == 0) return false;
-  return with_kernel(a.activation, [&]<class A>(A act) {
-    launch_clusters(backward_once_kernel<T, A>, t.grid(), t.block(), dim3(1, t.row_blocks), act, t, a, dy,
-                    dweight, dbias, dx);
-  });
+bool batch_norm_backward_once(const BatchNormArgs<T>& a, const T* dy, T* g, float* dweight, float* dbias,
+                              T* dx) {
+  return fits(a, {dy, g, dx, a.mean, a.invstd, a.weight, a.bias}) &&
+         with_kernels(a, kBackwardThreads, kBackwardRows,
+                      [&]<class A>(A act, const Tiling& t, size_t shared, Part* all) {
+                        launch_together(shared,
+                                        a.residual ? backward_once_kernel<T, A, Residual::some>
+                                                   : backward_once_kernel<T, A, Residual::none>,
+                                        t.grid(), t.block(), act, t, a, dy, all, g, dweight, dbias, dx);
+                      });
 }
 
 template bool batch_norm_forward_once(const BatchNormArgs<bf16>&, const Update&, float*, bf16*);
 template bool batch_norm_forward_once(const BatchNormArgs<f16>&, const Update&, float*, f16*);
-template bool batch_norm_backward_once(const BatchNormArgs<bf16>&, const bf16*, float*, float*, bf16*);
-template bool batch_norm_backward_once(const BatchNormArgs<f16>&, const f16*, float*, float*, f16*);
+template bool batch_norm_backward_once(const BatchNormArgs<bf16>&, const bf16*, bf16*, float*, float*, bf16*);
+template bool batch_norm_backward_once(const BatchNormArgs<f16>&, const f16*, f16*, float*, float*, f16*);
 
 }  // namespace weft::kernels::cuda

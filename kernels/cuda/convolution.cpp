@@ -16,7 +16,6 @@
 #include <utility>
 #include <vector>
 
-#include "weft/kernels/cuda/batch_norm_once.h"
 #include "weft/kernels/cuda/conv_padded.h"
 #include "weft/kernels/cuda/conv_patches.h"
 #include "weft/kernels/cuda/conv_plans.h"
@@ -374,29 +373,44 @@ bool conv2d_backward_input_add(const Conv2dParams& p, const T* dy, const T* w, T
 
 // --- with statistics ---
 
-/// Our kernel, or the fastest convolution and a pass for the statistics.
+/// Our kernel, or the fastest convolution and what batch norm does without statistics, each with a batch norm
+/// behind it. Its vectors are stand-ins, and y is overwritten.
 template <class T>
 Choice fastest_stats(State& s, const ConvKey& key, const Buffers& b, float* mean, float* var) {
-  constexpr float kUpdate = 0.002f;  // what the pass does on its way and else costs a launch, ms
   const Conv2dParams& p = key.params;
   T *x = static_cast<T*>(b.x), *w = static_cast<T*>(b.w), *y = static_cast<T*>(b.y);
-  const float own = time_of([&] { conv_stats(p, x, w, y, mean, var); });
+  const KernelTable<T>& k = table<T>();
+  const BatchNormArgs<T> a{.rows = pixels_of(p),
+                           .channels = p.out_c,
+                           .x = y,
+                           .mean = mean,
+                           .invstd = var,
+                           .weight = var,
+                           .bias = mean,
+                           .activation = Activation::mish};
+  constexpr double kEps = 1e-5, kMomentum = 0.1;
+  const float own = time_of([&] {
+    conv_stats(p, x, w, y, mean, var);
+    k.batch_norm_update(a.rows, a.channels, kEps, kMomentum, mean, var, nullptr, nullptr, var);
+    k.batch_norm_forward(a, y);
+  });
   ConvKey plain = key;
   plain.stats = false;
   const Choice& choice = choose<T>(s, plain, b);
   const float two = time_of([&] {
     execute<T>(s, plain, choice, b, choice.workspace() > 0 ? scratch(choice.workspace()) : nullptr);
-    table<T>().batch_norm_stats(pixels_of(p), p.out_c, y, mean, var);
+    if (k.batch_norm_forward_once(a, kEps, kMomentum, mean, nullptr, nullptr, var, y)) return;
+    k.batch_norm_stats_update(a.rows, a.channels, kEps, kMomentum, y, mean, var, nullptr, nullptr, var);
+    k.batch_norm_forward(a, y);
   });
-  return {own + kUpdate < two ? Choice::Kind::product : Choice::Kind::apart, nullptr, true};
+  return {own < two ? Choice::Kind::product : Choice::Kind::apart, nullptr, true};
 }
 
 template <class T>
 bool conv2d_forward_stats(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y, float* mean,
                           float* var, void*) {
   if constexpr (sizeof(T) == 2) {
-    // In one pass batch norm has the statistics for nothing.
-    if (bias || !has_conv_stats<T>(p) || fits_batch_norm_once(pixels_of(p), p.out_c)) return false;
+    if (bias || !has_conv_stats<T>(p)) return false;
     const Buffers b{const_cast<T*>(x), const_cast<T*>(w), y};
     if (!aligned(b)) return false;
     State& s = state();

@@ -44,6 +44,7 @@ constexpr ErrorText error_texts[] = {
     WEFT_EMULATOR_ERROR(cudaErrorAssert, "device-side assert triggered"),
     WEFT_EMULATOR_ERROR(cudaErrorMisalignedAddress, "misaligned address"),
     WEFT_EMULATOR_ERROR(cudaErrorLaunchFailure, "unspecified launch failure"),
+    WEFT_EMULATOR_ERROR(cudaErrorCooperativeLaunchTooLarge, "too many blocks in cooperative launch"),
     WEFT_EMULATOR_ERROR(cudaErrorNotPermitted, "operation not permitted"),
     WEFT_EMULATOR_ERROR(cudaErrorNotSupported, "operation not supported"),
     WEFT_EMULATOR_ERROR(cudaErrorStreamCaptureUnsupported,
@@ -81,12 +82,15 @@ bool set_in_environment(const char* name) {
   return value && *value && std::strcmp(value, "0") != 0;
 }
 
-/// Why a kernel can't be launched in clusters of this size.
-cudaError_t unfit(dim3 cluster, dim3 grid, const void* kernel) {
+/// Why a kernel can't be launched in clusters of this size, which are of any number of blocks where all of the
+/// grid run `together`.
+cudaError_t unfit(dim3 cluster, dim3 grid, const void* kernel, bool together) {
   const uint64_t blocks = uint64_t{cluster.x} * cluster.y * cluster.z;
   const Device& device = Device::get();
   if (blocks > 1 && device.properties.major < 9) return cudaErrorNotSupported;
-  const bool fits = blocks > 0 && blocks <= (device.large_clusters.contains(kernel) ? 16 : 8) &&
+  if (together && uint64_t{grid.x} * grid.y * grid.z > uint64_t(device.properties.multiProcessorCount))
+    return cudaErrorCooperativeLaunchTooLarge;
+  const bool fits = blocks > 0 && (together || blocks <= (device.large_clusters.contains(kernel) ? 16 : 8)) &&
                     grid.x % cluster.x == 0 && grid.y % cluster.y == 0 && grid.z % cluster.z == 0;
   return fits ? cudaSuccess : cudaErrorInvalidClusterSize;
 }
@@ -178,12 +182,16 @@ cudaError_t launch(const cudaLaunchConfig_t* config, const void* kernel, std::fu
       block.x * block.y * block.z > static_cast<unsigned>(device.properties.maxThreadsPerBlock))
     return done(cudaErrorInvalidConfiguration);
   dim3 cluster;
-  for (unsigned i = 0; i < config->numAttrs; ++i)
-    if (config->attrs[i].id == cudaLaunchAttributeClusterDimension) {
-      const auto& size = config->attrs[i].val.clusterDim;
+  bool together = false;
+  for (unsigned i = 0; i < config->numAttrs; ++i) {
+    const cudaLaunchAttribute& attribute = config->attrs[i];
+    if (attribute.id == cudaLaunchAttributeCooperative) together = attribute.val.cooperative != 0;
+    if (attribute.id == cudaLaunchAttributeClusterDimension) {
+      const auto& size = attribute.val.clusterDim;
       cluster = dim3(size.x, size.y, size.z);
     }
-  if (const cudaError_t error = unfit(cluster, grid, kernel)) return done(error);
+  }
+  if (const cudaError_t error = unfit(cluster, grid, kernel, together)) return done(error);
   const auto allowed = device.dynamic_shared.find(kernel);
   if (config->dynamicSmemBytes >
       (allowed == device.dynamic_shared.end() ? device.properties.sharedMemPerBlock : allowed->second))

@@ -1,0 +1,77 @@
+// Blocks that run at the same time without being a cluster, and wait for each other by way of global memory.
+#pragma once
+
+#include "weft/kernels/cuda/device.h"
+
+namespace weft::kernels::cuda {
+
+/// Where the blocks of a group come together, in global memory, 0 at first and used by one kernel at a time.
+/// Between its arrival and its wait a block is not held up; behind the wait it sees what the others wrote to
+/// global memory before they arrived. Blocks are 1-d, and all threads come to each part.
+struct Meeting {
+  unsigned arrived, turn;
+
+  /// Of the group's `count` blocks. The result is for wait().
+  __device__ unsigned arrive([[maybe_unused]] unsigned count) {
+    unsigned now = 0;
+#if !defined(__CUDA_ARCH__)
+    __cluster_barrier_arrive();
+#else
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      // The turn can't pass before this block has arrived.
+      asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];"
+                   : "=r"(now)
+                   : "l"(__cvta_generic_to_global(&turn))
+                   : "memory");
+      unsigned before;
+      asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+                   : "=r"(before)
+                   : "l"(__cvta_generic_to_global(&arrived)), "r"(count - 1)
+                   : "memory");
+      if (before == count - 1)
+        asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(&turn)),
+                     "r"(now + 1)
+                     : "memory");
+    }
+#endif
+    return now;
+  }
+  __device__ void wait([[maybe_unused]] unsigned arrival) {
+#if !defined(__CUDA_ARCH__)
+    __cluster_barrier_wait();
+#else
+    if (threadIdx.x == 0) {
+      unsigned now;
+      do
+        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+                     : "=r"(now)
+                     : "l"(__cvta_generic_to_global(&turn))
+                     : "memory");
+      while (now == arrival);
+    }
+    __syncthreads();
+#endif
+  }
+};
+
+/// As launch_early_with(), for blocks that meet: those of each blockIdx.x. All blocks have to run at once, so
+/// there are at most as many as multiprocessors. No other kernel that does so may run beside; one that does
+/// not ends some time, and then the blocks that had to wait for it begin.
+template <class... Params, class... Args>
+void launch_together(size_t shared, void (*kernel)(Params...), dim3 grid, dim3 block, Args&&... args) {
+#ifdef __CUDACC__
+  launch_early_with(shared, kernel, grid, block, args...);
+#else
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared)),
+        "cudaFuncSetAttribute");
+  cudaLaunchAttribute attributes[2]{};  // to the emulated device they are clusters of any size
+  attributes[0].id = cudaLaunchAttributeCooperative;
+  attributes[0].val.cooperative = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim = {1, grid.y, 1};
+  launch_with(attributes, 2, shared, kernel, grid, block, args...);
+#endif
+}
+
+}  // namespace weft::kernels::cuda
