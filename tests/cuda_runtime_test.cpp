@@ -141,7 +141,7 @@ TEST_CASE("blocks meet, and those of a captured step too") {
   for (const unsigned size : {1u, 4u, 18u}) {
     CAPTURE(size);
     const Tensor x = Tensor::empty({2 * size * threads}, DType::f32, Device::cuda);
-    const auto add = [&] { cuda::launch_together(0, add_firsts, dim3(2, size), threads, x.data<float>()); };
+    const auto add = [&] { cuda::launch_together(add_firsts, dim3(2, size), threads, x.data<float>()); };
     const auto expected = [&](float value) {
       return std::vector<float>(2 * size * threads, value * float((size + 1) * (size + 1)));
     };
@@ -155,7 +155,7 @@ TEST_CASE("blocks meet, and those of a captured step too") {
     graph->launch();
     CHECK(x.to_vector<float>() == expected(3));
   }
-  CHECK_THROWS_AS(cuda::launch_together(0, add_firsts, dim3(2, 19), threads, nullptr), cuda::Error);
+  CHECK_THROWS_AS(cuda::launch_together(add_firsts, dim3(2, 19), threads, nullptr), cuda::Error);
   weft_emulator::properties().multiProcessorCount = 4;
 }
 

@@ -2,93 +2,53 @@
 
 #include "weft/kernels/cuda/batch_norm.h"
 #include "weft/kernels/cuda/moments.h"
-#include "weft/kernels/cuda/tensor_core.h"
 #include "weft/kernels/cuda/together.h"
 
 namespace weft::kernels::cuda {
 namespace {
 
-// Threads of a block, and rows that each has in its registers: of x, with 128 registers a thread, or of x and
-// dy, with 255. kMoreRows lie in shared memory.
+// Threads of a block, and rows that each has in hand: of x, with 128 registers a thread, or of x and dy, with
+// 255.
 constexpr int kForwardThreads = 512, kForwardRows = 16, kBackwardThreads = 256, kBackwardRows = 16;
-constexpr int kMoreRows = 24, kBytesOfRow = 8192;  // of all threads
-constexpr int kAhead = 4;                          // rows of a residual on their way
+constexpr int kAhead = 4;  // rows of a residual on their way
 
 constexpr int kMaxLanes = 4, kColumns = kMaxLanes * 8;  // channels of a block at most
 
-/// The rows of kTensors tensors that a thread has in hand.
-template <class T, int kTensors, int kRows, int kThreads>
+/// The rows of kTensors tensors that a thread has in its registers.
+template <class T, int kTensors, int kRows>
 struct InHandRows {
   using Row = Held<T, kWide<T>>;
-  static_assert(kTensors * kThreads * sizeof(Row) == kBytesOfRow);
   Row rows[kRows][kTensors];
-  Row* more;
   int count;
+  int64_t first, step;  // offsets of the first row, from row to row
 
-  /// Begins to read them.
-  __device__ InHandRows(Row* memory, const Place<kWide<T>>& at, const T* const (&from)[kTensors])
-      : more(memory + threadIdx.x), count(int(at.count)) {
+  __device__ InHandRows(const Place<kWide<T>>& at, const T* const (&from)[kTensors])
+      : count(int(at.count)), first(at.first), step(at.step) {
 #pragma unroll
     for (int i = 0; i < kRows; ++i)
 #pragma unroll
       for (int k = 0; k < kTensors; ++k)
-        if (i < count) rows[i][k] = Row::from(from[k] + at.first + i * at.step);
-    for (int i = kRows; i < count; ++i)
-#pragma unroll
-      for (int k = 0; k < kTensors; ++k)
-        copy_beside(&more[place(i, k)], from[k] + at.first + i * at.step, false);
-    commit_copies();
+        if (i < count) rows[i][k] = Row::from(from[k] + first + i * step);
   }
-  __device__ static int place(int i, int k) { return ((i - kRows) * kTensors + k) * kThreads; }
-
-  /// f(rows of the tensors, i, i % kAhead) one row after the other; where it is `changing` them they are
-  /// kept.
-  template <bool changing, class F>
+  /// f(rows of the tensors, i, their offset) one row after the other; what it makes of them is kept where it
+  /// is `changing` them.
+  template <bool changing = false, class F>
   __device__ void each(F&& f) {
+    int64_t offset = first;
+#ifdef __CUDA_ARCH__
+    // Else registers keep the offsets of all rows from one pass to the next.
+    asm volatile("" : "+l"(offset));
+#endif
 #pragma unroll
-    for (int i = 0; i < kRows; ++i) {
+    for (int i = 0; i < kRows; ++i, offset += step) {
       if (i >= count) break;
       Row now[kTensors];
 #pragma unroll
       for (int k = 0; k < kTensors; ++k) now[k] = rows[i][k];
-      f(now, i, i % kAhead);
+      f(now, i, offset);
 #pragma unroll
-      for (int k = 0; k < kTensors && changing; ++k) rows[i][k] = now[k];
+      for (int k = 0; changing && k < kTensors; ++k) rows[i][k] = now[k];
     }
-    wait_for_copies<0>();
-    static_assert(kRows % kAhead == 0);
-    for (int from = kRows; from < count; from += kAhead) {
-#pragma unroll
-      for (int u = 0; u < kAhead; ++u) {
-        if (from + u >= count) break;
-        Row now[kTensors];
-#pragma unroll
-        for (int k = 0; k < kTensors; ++k) now[k] = more[place(from + u, k)];
-        f(now, from + u, u);
-#pragma unroll
-        for (int k = 0; k < kTensors && changing; ++k) more[place(from + u, k)] = now[k];
-      }
-    }
-  }
-};
-
-/// The rows of a residual, if there is one, a few of them on their way.
-template <class T>
-struct ResidualAhead {
-  using Row = Held<T, kWide<T>>;
-  Row rows[kAhead];
-  const T* from;
-  int64_t step;
-  int count;
-
-  __device__ ResidualAhead(const T* residual, const Place<kWide<T>>& at)
-      : from(residual + at.first), step(at.step), count(residual ? int(at.count) : 0) {
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) load(i, i);
-  }
-  /// Puts row i into place `slot`.
-  __device__ void load(int i, int slot) {
-    if (i < count) rows[slot] = Row::from(from + i * step);
   }
 };
 
@@ -148,11 +108,6 @@ __device__ void add_blocks(Part* all, const Tiling& t, int columns, const RowsOf
 template <class T, class A, Residual R>
 __global__ void __launch_bounds__(kForwardThreads, 1)
     forward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, Update update, Part* all, float* mean, T* y) {
-#ifdef __CUDA_ARCH__
-  extern __shared__ unsigned char memory[];
-#else
-  alignas(16) __shared__ unsigned char memory[kMoreRows * kBytesOfRow];
-#endif
   alignas(16) __shared__ WarpSums<kForwardThreads> room[2];
   __shared__ double blocks[2][kForwardThreads];
   alignas(16) __shared__ float scales[kColumns];
@@ -162,7 +117,7 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
   wait_for_earlier();
   const Place<V> at(t);
   const int column = int(threadIdx.x);
-  InHandRows<T, 1, kForwardRows, kForwardThreads> rows(reinterpret_cast<Row*>(memory), at, {a.x});
+  InHandRows<T, 1, kForwardRows> rows(at, {a.x});
   const int64_t channel = int64_t(blockIdx.x) * t.lanes * V + column;
   const bool writes = column < t.lanes * V;
   float weight = 0, bias = 0;
@@ -174,7 +129,7 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
   }
   // The block's mean, and the squared deviations from it.
   float sums[V] = {};
-  rows.template each<false>([&](Row(&row)[1], int, int) {
+  rows.each([&](Row(&row)[1], int, int64_t) {
 #pragma unroll
     for (int k = 0; k < V / 2; ++k) {
       float v[2];
@@ -192,7 +147,7 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
   load_floats(&scales[at.lane * V], center);
 #pragma unroll
   for (int j = 0; j < V; ++j) sums[j] = 0;
-  rows.template each<false>([&](Row(&row)[1], int, int) {
+  rows.each([&](Row(&row)[1], int, int64_t) {
 #pragma unroll
     for (int k = 0; k < V / 2; ++k) {
       float v[2];
@@ -210,7 +165,12 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
     *part_of(all, int(blockIdx.y), column) = {{scales[column], add_warps<kForwardThreads>(column, room[1])}};
   Meeting& meeting = meetings[blockIdx.x];
   const unsigned arrival = meeting.arrive(gridDim.y);
-  ResidualAhead<T> residual(R == Residual::some ? a.residual : nullptr, at);
+  Row residual[kAhead];
+  const auto load_residual = [&](int i, int64_t offset) {
+    if (R == Residual::some && i < rows.count) residual[i % kAhead] = Row::from(a.residual + offset);
+  };
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) load_residual(i, rows.first + i * rows.step);
   meeting.wait(arrival);
   double total[2];
   add_blocks<Moments>(all, t, t.lanes * V, rows_of, blocks, total);
@@ -229,12 +189,12 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
   load_floats(&scales[at.lane * V], scale);
   load_floats(&shifts[at.lane * V], shift);
   const InHand<A, float> f{act, a.param};
-  rows.template each<false>([&](Row(&row)[1], int i, int slot) {
+  rows.each([&](Row(&row)[1], int i, int64_t offset) {
 #pragma unroll
     for (int k = 0; k < V / 2; ++k) {
       float v[2], r[2];
       row[0].get(k, v);
-      if (R == Residual::some) residual.rows[slot].get(k, r);
+      if (R == Residual::some) residual[i % kAhead].get(k, r);
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         v[e] = fmaf(v[e], scale[2 * k + e], shift[2 * k + e]);
@@ -243,8 +203,8 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
       }
       row[0].set(k, v);
     }
-    row[0].store(y + at.first + i * at.step);
-    if (R == Residual::some) residual.load(i + kAhead, slot);
+    row[0].store(y + offset);
+    load_residual(i + kAhead, offset + kAhead * rows.step);
   });
 }
 
@@ -252,22 +212,22 @@ template <class T, class A, Residual R>
 __global__ void __launch_bounds__(kBackwardThreads, 1)
     backward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, Part* all, T* g, float* dweight,
                          float* dbias, T* dx) {
-#ifdef __CUDA_ARCH__
-  extern __shared__ unsigned char memory[];
-#else
-  alignas(16) __shared__ unsigned char memory[kMoreRows * kBytesOfRow];
-#endif
   alignas(16) __shared__ WarpSums<kBackwardThreads> room[2];
   __shared__ double blocks[2][kBackwardThreads];
   alignas(16) __shared__ float slopes[kColumns];
-  alignas(16) __shared__ float offsets[kColumns];
+  alignas(16) __shared__ float constants[kColumns];
   constexpr int V = kWide<T>;
   using Row = Held<T, V>;
   wait_for_earlier();
   const Place<V> at(t);
   const int column = int(threadIdx.x);
-  InHandRows<T, 2, kBackwardRows, kBackwardThreads> rows(reinterpret_cast<Row*>(memory), at, {a.x, dy});
-  ResidualAhead<T> residual(R == Residual::some ? a.residual : nullptr, at);
+  InHandRows<T, 2, kBackwardRows> rows(at, {a.x, dy});
+  Row residual[kAhead];
+  const auto load_residual = [&](int i, int64_t offset) {
+    if (R == Residual::some && i < rows.count) residual[i % kAhead] = Row::from(a.residual + offset);
+  };
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) load_residual(i, rows.first + i * rows.step);
   const int64_t channel = int64_t(blockIdx.x) * t.lanes * V + column;
   const bool writes = column < t.lanes * V;
   // The sums are of g and of g (x - center), where center is the mean as T rounds it: of those two fit into a
@@ -281,14 +241,14 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
   const InHand<A, float> f{act, a.param};
   // dy becomes g, rounded; its sums are not.
   float sums[2][V] = {};
-  rows.template each<true>([&](Row(&row)[2], int i, int slot) {
+  rows.template each<true>([&](Row(&row)[2], int i, int64_t offset) {
 #pragma unroll
     for (int k = 0; k < V / 2; ++k) {
       float v[2], gs[2], c[2], r[2];
       row[0].get(k, v);
       row[1].get(k, gs);
       center.get(k, c);
-      if (R == Residual::some) residual.rows[slot].get(k, r);
+      if (R == Residual::some) residual[i % kAhead].get(k, r);
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int j = 2 * k + e;
@@ -300,10 +260,8 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
       }
       row[1].set(k, gs);
     }
-    if (R == Residual::some) {
-      row[1].store(g + at.first + i * at.step);
-      residual.load(i + kAhead, slot);
-    }
+    if (R == Residual::some) row[1].store(g + offset);
+    load_residual(i + kAhead, offset + kAhead * rows.step);
   });
 #pragma unroll
   for (int k = 0; k < 2; ++k) add_in_warp<V, kBackwardThreads>(t.lanes, at, sums[k], room[k]);
@@ -319,20 +277,21 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
     const float db = float(total[0]);
     const double from_center = double(mean) - double(float(T(mean)));
     const float dw = float((total[1] - from_center * total[0]) * double(invstd));
-    // dx = scale g + slope x + offset, where slope and offset are what goes through the batch's statistics.
+    // dx = scale g + slope x + constant, where slope and constant are what goes through the batch's
+    // statistics.
     const float per_row = -weight * invstd / float(t.rows);
     slopes[column] = dw * per_row * invstd;
-    offsets[column] = fmaf(-slopes[column], mean, db * per_row);
+    constants[column] = fmaf(-slopes[column], mean, db * per_row);
     if (blockIdx.y == 0) {
       dweight[channel] = dw;
       dbias[channel] = db;
     }
   }
   __syncthreads();
-  float slope[V], offset[V];
+  float slope[V], constant[V];
   load_floats(&slopes[at.lane * V], slope);
-  load_floats(&offsets[at.lane * V], offset);
-  rows.template each<false>([&](Row(&row)[2], int i, int) {
+  load_floats(&constants[at.lane * V], constant);
+  rows.each([&](Row(&row)[2], int, int64_t offset) {
 #pragma unroll
     for (int k = 0; k < V / 2; ++k) {
       float v[2], gs[2];
@@ -341,17 +300,17 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int j = 2 * k + e;
-        gs[e] = fmaf(affine.scale[j], gs[e], fmaf(v[e], slope[j], offset[j]));
+        gs[e] = fmaf(affine.scale[j], gs[e], fmaf(v[e], slope[j], constant[j]));
       }
       row[0].set(k, gs);
     }
-    row[0].store(dx + at.first + i * at.step);
+    row[0].store(dx + offset);
   });
 }
 
-/// How the channels are spread over slices and their rows over blocks, so that at least three quarters of the
-/// multiprocessors have one block, and no thread more rows than it has room for. No row_blocks: there is
-/// none.
+/// How the channels are spread over slices and their rows over blocks, at most one for each multiprocessor.
+/// No row_blocks: a thread would have more than `most` rows, or than half of that where a quarter of the
+/// multiprocessors have no work: two passes are faster then.
 Tiling once_tiling(int64_t rows, int64_t channels, int width, int threads, int most) {
   Tiling best{};
   const auto blocks_of = [](const Tiling& t) { return int(t.slices * t.row_blocks); };
@@ -363,9 +322,11 @@ Tiling once_tiling(int64_t rows, int64_t channels, int width, int threads, int m
     if (t.groups % lanes != 0 || slices > std::min(multiprocessors(), kMaxSlices)) continue;
     t.slices = unsigned(slices);
     t.row_blocks = blocks_for(rows, t.lane_rows, multiprocessors() / slices);
-    if (rows <= most * t.lane_rows * int64_t(t.row_blocks) && blocks_of(t) >= blocks_of(best)) best = t;
+    const bool fills = blocks_of(t) * 4 >= multiprocessors() * 3;
+    if (rows > (fills ? most : most / 2) * int64_t(t.lane_rows) * t.row_blocks) continue;
+    if (blocks_of(t) >= blocks_of(best)) best = t;
   }
-  return blocks_of(best) * 4 >= multiprocessors() * 3 ? best : Tiling{};
+  return best;
 }
 
 template <class T>
@@ -374,22 +335,20 @@ bool fits(const BatchNormArgs<T>& a, std::initializer_list<const void*> others) 
          !is_learned(a.activation) && aligned({a.x, a.residual}) && aligned(others);
 }
 
-/// run(tiling, start) for an activation that has kernels here, where there is room; false if not. `start`
-/// starts a kernel with the arguments behind the blocks' parts.
+/// run(activation, tiling, room for what the blocks have) where there is a kernel for the activation, and
+/// room; false if not.
 template <class T, class F>
-bool with_kernels(const BatchNormArgs<T>& a, int threads, int rows, F&& run) {
-  const Tiling t = once_tiling(a.rows, a.channels, kWide<T>, threads, rows + kMoreRows);
-  if (t.row_blocks == 0) return false;
+bool with_kernels(const BatchNormArgs<T>& a, int threads, int most, F&& run) {
+  const Tiling t = once_tiling(a.rows, a.channels, kWide<T>, threads, most);
   bool done = false;
-  with_activation(a.activation, [&]<class A>(A act) {
-    if constexpr (!std::is_same_v<A, AnyActivation>) {
-      const int64_t apart = int64_t(t.row_blocks) * t.lane_rows, of_thread = (a.rows + apart - 1) / apart;
-      const size_t shared = size_t(std::max<int64_t>(of_thread - rows, 0)) * kBytesOfRow;
-      run(act, t, shared,
-          static_cast<Part*>(scratch(int64_t(sizeof(Part)) * kColumns * t.slices * t.row_blocks)));
-      done = true;
-    }
-  });
+  if (t.row_blocks > 0)
+    with_activation(a.activation, [&]<class A>(A act) {
+      if constexpr (!std::is_same_v<A, AnyActivation>) {
+        const int64_t parts = int64_t(kColumns) * t.slices * t.row_blocks;
+        run(act, t, static_cast<Part*>(scratch(int64_t(sizeof(Part)) * parts)));
+        done = true;
+      }
+    });
   return done;
 }
 
@@ -398,26 +357,22 @@ bool with_kernels(const BatchNormArgs<T>& a, int threads, int rows, F&& run) {
 template <class T>
 bool batch_norm_forward_once(const BatchNormArgs<T>& a, const Update& update, float* mean, T* y) {
   return fits(a, {y}) &&
-         with_kernels(a, kForwardThreads, kForwardRows,
-                      [&]<class A>(A act, const Tiling& t, size_t shared, Part* all) {
-                        launch_together(shared,
-                                        a.residual ? forward_once_kernel<T, A, Residual::some>
-                                                   : forward_once_kernel<T, A, Residual::none>,
-                                        t.grid(), t.block(), act, t, a, update, all, mean, y);
-                      });
+         with_kernels(a, kForwardThreads, kForwardRows, [&]<class A>(A act, const Tiling& t, Part* all) {
+           const auto kernel = a.residual ? forward_once_kernel<T, A, Residual::some>
+                                          : forward_once_kernel<T, A, Residual::none>;
+           launch_together(kernel, t.grid(), t.block(), act, t, a, update, all, mean, y);
+         });
 }
 
 template <class T>
 bool batch_norm_backward_once(const BatchNormArgs<T>& a, const T* dy, T* g, float* dweight, float* dbias,
                               T* dx) {
   return fits(a, {dy, g, dx, a.mean, a.invstd, a.weight, a.bias}) &&
-         with_kernels(a, kBackwardThreads, kBackwardRows,
-                      [&]<class A>(A act, const Tiling& t, size_t shared, Part* all) {
-                        launch_together(shared,
-                                        a.residual ? backward_once_kernel<T, A, Residual::some>
-                                                   : backward_once_kernel<T, A, Residual::none>,
-                                        t.grid(), t.block(), act, t, a, dy, all, g, dweight, dbias, dx);
-                      });
+         with_kernels(a, kBackwardThreads, kBackwardRows, [&]<class A>(A act, const Tiling& t, Part* all) {
+           const auto kernel = a.residual ? backward_once_kernel<T, A, Residual::some>
+                                          : backward_once_kernel<T, A, Residual::none>;
+           launch_together(kernel, t.grid(), t.block(), act, t, a, dy, all, g, dweight, dbias, dx);
+         });
 }
 
 template bool batch_norm_forward_once(const BatchNormArgs<bf16>&, const Update&, float*, bf16*);

@@ -55,22 +55,20 @@ struct Meeting {
   }
 };
 
-/// As launch_early_with(), for blocks that meet: those of each blockIdx.x. All blocks have to run at once, so
+/// As launch_early(), for blocks that meet: those of each blockIdx.x. All blocks have to run at once, so
 /// there are at most as many as multiprocessors. No other kernel that does so may run beside; one that does
 /// not ends some time, and then the blocks that had to wait for it begin.
 template <class... Params, class... Args>
-void launch_together(size_t shared, void (*kernel)(Params...), dim3 grid, dim3 block, Args&&... args) {
+void launch_together(void (*kernel)(Params...), dim3 grid, dim3 block, Args&&... args) {
 #ifdef __CUDACC__
-  launch_early_with(shared, kernel, grid, block, args...);
+  launch_early(kernel, grid, block, args...);
 #else
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared)),
-        "cudaFuncSetAttribute");
   cudaLaunchAttribute attributes[2]{};  // to the emulated device they are clusters of any size
   attributes[0].id = cudaLaunchAttributeCooperative;
   attributes[0].val.cooperative = 1;
   attributes[1].id = cudaLaunchAttributeClusterDimension;
   attributes[1].val.clusterDim = {1, grid.y, 1};
-  launch_with(attributes, 2, shared, kernel, grid, block, args...);
+  launch_with(attributes, 2, 0, kernel, grid, block, args...);
 #endif
 }
 
