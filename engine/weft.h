@@ -12,6 +12,7 @@
 #include "weft/engine/ops/add_activation_pool.h"
 #include "weft/engine/ops/attention.h"
 #include "weft/engine/ops/batch_norm.h"
+#include "weft/engine/ops/batch_norm_avg_pool.h"
 #include "weft/engine/ops/batch_norm_max_pool.h"
 #include "weft/engine/ops/batch_norm_pair.h"
 #include "weft/engine/ops/binary_loss.h"

@@ -304,6 +304,17 @@ struct KernelTable {
                                    const BatchNormGradients<T>& da,
                                    const BatchNormGradients<T>& db) = nullptr;
   /// Whether there are the two entries below for such a window and activation. May be null, as they then are.
+  bool (*has_batch_norm_avg_pool)(const Pool2dParams& p, Activation act) = nullptr;
+  /// batch_norm_forward() of images [p.batch * p.in_h * p.in_w, p.channels] with a residual, and pooled =
+  /// avg_pool2d(y), of values that are not rounded yet.
+  void (*batch_norm_avg_pool_forward)(const BatchNormArgs<T>& a, const Pool2dParams& p, T* y,
+                                      T* pooled) = nullptr;
+  /// batch_norm_backward_reduce() where the average's gradient comes to dy; g is always written, and may be
+  /// dy.
+  void (*batch_norm_avg_pool_backward_reduce)(const BatchNormArgs<T>& a, const Pool2dParams& p, const T* dy,
+                                              const T* dpooled, T* g, Wide<T>* dweight,
+                                              Wide<T>* dbias) = nullptr;
+  /// The same.
   bool (*has_batch_norm_max_pool)(const Pool2dParams& p, Activation act) = nullptr;
   /// y = max_pool2d(batch_norm_forward(a)) of images [p.batch * p.in_h * p.in_w, p.channels], without a
   /// residual. at[o]: the maximum's place kh * kernel_w + kw in its window; x_at[o]: a.x there. Values of the

@@ -1,6 +1,7 @@
 #include "weft/layers/residual.h"
 
 #include "weft/engine/ops/add_activation_pool.h"
+#include "weft/engine/ops/batch_norm_avg_pool.h"
 #include "weft/engine/ops/batch_norm_pair.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/layers/block_options.h"
@@ -42,10 +43,13 @@ std::unique_ptr<Module> make_pool(Module& parent, BlockPool kind) {
   return std::make_unique<MaxBlurPool2d>(parent, "pool", kPyramidPool);
 }
 
-/// Whether both may be computed at once: in training on a GPU, where nobody asks for the results of one.
+/// Whether a batch norm may be computed together with others, where nobody asks for its own result.
+bool can_fuse(const BatchNorm2d& bn) {
+  return bn.training() && !bn.has_hooks() && is_fixed(bn.options().activation);
+}
+/// Whether both may be computed at once, on a GPU.
 bool can_pair(const ConvBn& shortcut, const BatchNorm2d& last, const Tensor& x) {
-  return x.device() == Device::cuda && last.training() && shortcut.bn.training() && !shortcut.has_hooks() &&
-         !shortcut.bn.has_hooks() && !last.has_hooks() && is_fixed(last.options().activation);
+  return x.device() == Device::cuda && !shortcut.has_hooks() && can_fuse(shortcut.bn) && can_fuse(last);
 }
 /// The input of a batch norm after its convolution, in training.
 BatchNormInput norm_input(Conv2d& conv, const BatchNorm2d& bn, const Tensor& x) {
@@ -120,7 +124,13 @@ ResBlock::Output ResBlock::forward(const Output& in, bool wants_halves) {
             {}};
   }
   if (shortcut) side = (*shortcut)(side);
-  if (!squeeze && !attention) return {conv_bn(last_conv, last_bn, y, side), {}};
+  if (!squeeze && !attention) {
+    if (!wants_halves || !can_fuse(last_bn)) return {conv_bn(last_conv, last_bn, y, side), {}};
+    const BatchNormInput input = norm_input(last_conv, last_bn, y);
+    const ScopeName scope(last_bn.name());
+    auto [sum, halves] = batch_norm_avg_pool(input, side, last_bn.options());
+    return {sum, halves};
+  }
   y = conv_bn(last_conv, last_bn, y);
   if (squeeze) y = (*squeeze)(y);
   if (attention) y = (*attention)(y);

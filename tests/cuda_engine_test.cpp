@@ -15,6 +15,7 @@
 #include "weft/engine/checkpoint.h"
 #include "weft/engine/ops/activation.h"
 #include "weft/engine/ops/batch_norm.h"
+#include "weft/engine/ops/batch_norm_avg_pool.h"
 #include "weft/engine/ops/batch_norm_pair.h"
 #include "weft/engine/ops/conv.h"
 #include "weft/engine/ops/dropout.h"
@@ -357,30 +358,76 @@ TEST_CASE("a stage hands the next one its output's halves where nobody looks in 
   manual_seed(3);
   XResNet net(18, {.self_attention = true, .classes = 3});
   net.to(Device::cuda);
-  const Tensor x = Tensor::uniform({2, 37, 32, 3}, -1, 1).to(Device::cuda),
+  const Tensor x = Tensor::uniform({2, 61, 64, 3}, -1, 1).to(Device::cuda),
                labels = Tensor::from<int64_t>({0, 2}, {2}).to(Device::cuda);
-  const auto run = [&](int pooled) {
+  const auto run = [&](const std::vector<std::string>& expected) {
     Tape tape;
     const Tensor loss = cross_entropy(net(x), labels);
-    int count = 0, averages = 0;
-    for (const TapeEntry& e : tape.entries()) {
-      count += e.op == "add_activation_pool", averages += e.op == "avg_pool2d";
-      if (e.op == "add_activation_pool") CHECK(e.scope == "stages.0.1.act");
-    }
-    CHECK(count == pooled);
-    CHECK(averages == 3 - pooled);
+    std::vector<std::string> pools;
+    for (const TapeEntry& e : tape.entries())
+      if (e.op.find("avg_pool") != e.op.npos || e.op == "add_activation_pool")
+        pools.push_back(std::string(e.op) + " " + std::string(e.scope));
+    CHECK(pools == expected);
     tape.backward(loss);
     std::vector<Tensor> gradients{loss.detach()};
     for (const Parameter& p : net.parameters()) gradients.push_back(p.tensor.grad().clone());
     net.zero_grad();
     return gradients;
   };
-  const auto fused = run(1);
+  const auto fused = run({"add_activation_pool stages.0.1.act", "batch_norm_avg_pool stages.1.1.bn2",
+                          "batch_norm_avg_pool stages.2.1.bn2"});
   auto& block = dynamic_cast<Sequential&>(net.stages[1])[0];
   const RemovableHandle hook =
       block.register_forward_hook([](Module&, const Tensor&, const Tensor&) { return Tensor(); });
-  const auto apart = run(0);
+  const auto apart =
+      run({"avg_pool2d stages.1.0.pool", "avg_pool2d stages.2.0.pool", "avg_pool2d stages.3.0.pool"});
   for (size_t i = 0; i < fused.size(); ++i) CHECK(distance(fused[i], apart[i].to(Device::cpu)) < 1e-3);
+}
+
+TEST_CASE("batch norm with the average behind it, and the derivatives of both") {
+  const test::ExactFloat exact;
+  for (const bool odd : {false, true})
+    for (const Activation act : {Activation::identity, Activation::mish, Activation::gelu}) {
+      CAPTURE(odd);
+      CAPTURE(activation_name(act));
+      Generator generator(7);
+      const Shape shape{3, odd ? 5 : 6, 4, 16};
+      const Tensor values = Tensor::uniform(shape, -2, 2, generator),
+                   side = Tensor::uniform(shape, -1, 1, generator),
+                   weight = Tensor::uniform({16}, 0.5, 1.5, generator),
+                   bias = Tensor::uniform({16}, -1, 1, generator);
+      const BatchNormOptions options{.activation = act};
+      // In both orders of differentiation: sums of squares, of the outputs and of the gradients.
+      const auto run = [&](Device device, bool fused) {
+        std::vector<Tensor> in;
+        for (const Tensor& t : {values, weight, bias, side}) in.push_back(t.to(device));
+        for (Tensor& t : in) t.set_requires_grad(true);
+        const Tensor mean = Tensor::zeros({16}).to(device), var = Tensor::ones({16}).to(device);
+        Tape tape;
+        std::pair<Tensor, Tensor> out;
+        if (fused) {
+          out = batch_norm_avg_pool({in[0], in[1], in[2], mean, var, {}}, in[3], options);
+          CHECK(tape.entries().back().op ==
+                (odd || act == Activation::gelu ? "avg_pool2d" : "batch_norm_avg_pool"));
+        } else {
+          out.first = batch_norm(in[0], in[1], in[2], mean, var, true, options, in[3]);
+          out.second = avg_pool2d(out.first, kHalves);
+        }
+        std::vector<Tensor> found{out.first.detach(), out.second.detach(), mean, var};
+        const Tensor loss = sum(square(out.first)) + sum(square(out.second)) * 3.0;
+        std::vector<Tensor> first = tape.grad(loss, in, {.create_graph = true});
+        Tensor slope = sum(square(first[0]));
+        for (size_t i = 1; i < first.size(); ++i) slope = slope + sum(square(first[i]));
+        for (const Tensor& g : first) found.push_back(g.detach());
+        for (const Tensor& g : tape.grad(slope, in)) found.push_back(g);
+        return found;
+      };
+      const auto expected = run(Device::cpu, false), found = run(Device::cuda, true);
+      for (size_t i = 0; i < found.size(); ++i) {
+        CAPTURE(i);
+        CHECK(distance(found[i], expected[i]) < 1e-4);
+      }
+    }
 }
 
 TEST_CASE("attention, and gradients that add up over tapes and uses") {

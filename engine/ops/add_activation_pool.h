@@ -8,9 +8,6 @@
 
 namespace weft {
 
-/// The windows of add_activation_pool().
-constexpr Pool2dOptions kHalves{.kernel = 2, .ceil_mode = true};
-
 /// y = activation(a + b), and avg_pool2d(y, kHalves), which the shortcut of the next block begins with: a and
 /// b [N, H, W, C] of the same shape. On a GPU one op, whose forward reads y no more, and whose backward takes
 /// both gradients at once; elsewhere the two of which it is made.

@@ -11,6 +11,8 @@ struct Pool2dOptions {
   bool ceil_mode = false;  ///< round the output size up; windows then hang over the edge, as in PyTorch
   bool count_include_pad = true;  ///< average only
 };
+/// The windows that halve both sides of an image, rounded up.
+constexpr Pool2dOptions kHalves{.kernel = 2, .ceil_mode = true};
 
 /// x [N, H, W, C] -> [N, OH, OW, C].
 Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options = {});

@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "weft/kernels/cuda/batch_norm_avg_pool.h"
 #include "weft/kernels/cuda/batch_norm_once.h"
 #include "weft/kernels/cuda/batch_norm_pair.h"
 #include "weft/kernels/cuda/batch_norm_pool.h"
@@ -281,6 +282,9 @@ void set_batch_norm(KernelTable<T>& table) {
   table.batch_norm_backward_input = batch_norm_backward_input<T>;
   table.batch_norm_pair_forward = batch_norm_pair_forward<T>;
   table.batch_norm_pair_backward = batch_norm_pair_backward<T>;
+  table.has_batch_norm_avg_pool = has_batch_norm_avg_pool;
+  table.batch_norm_avg_pool_forward = batch_norm_avg_pool_forward<T>;
+  table.batch_norm_avg_pool_backward_reduce = batch_norm_avg_pool_backward_reduce<T>;
   table.has_batch_norm_max_pool = has_batch_norm_max_pool;
   table.batch_norm_max_pool_forward = batch_norm_max_pool_forward<T>;
   table.batch_norm_max_pool_backward = batch_norm_max_pool_backward<T>;

@@ -9,8 +9,6 @@
 namespace weft::kernels::cuda {
 namespace {
 
-constexpr int kForwardThreads = 256, kForwardBlocks = 2;  // leaves 128 registers a thread
-
 /// The windows of a thread, and offsets of their pixels.
 template <int V>
 struct Windows {
@@ -40,7 +38,7 @@ struct Windows {
 };
 
 template <class T, int V, class A>
-__global__ void __launch_bounds__(kForwardThreads, kForwardBlocks)
+__global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
     avg_pool_forward_kernel(A act, Tiling t, BatchNormArgs<T> a, unsigned in_row, T* y, T* pooled) {
   wait_for_earlier();
   const Windows<V> windows(t, in_row);
