@@ -218,6 +218,7 @@ void Tensor::copy_to_host(void* to) const {
 
 void Tensor::set_data(const Tensor& other) const {
   impl().storage = other.impl().storage;
+  impl().offset = other.impl().offset;
   impl().shape = other.impl().shape;
   impl().numel = other.impl().numel;
   impl().dtype = other.impl().dtype;
@@ -229,6 +230,19 @@ Tensor Tensor::view(const Shape& shape) const {
   Tensor t;
   t.impl_ = std::make_shared<Impl>(impl());
   t.impl_->shape = shape;
+  t.impl_->variable = nullptr;
+  return t;
+}
+
+Tensor Tensor::part(int64_t first, const Shape& shape) const {
+  const int64_t n = shape.numel();
+  check(first >= 0 && first <= numel() - n, "part: ", shape, " from element ", first,
+        " on is not within a tensor of shape ", this->shape());
+  Tensor t;
+  t.impl_ = std::make_shared<Impl>(impl());
+  t.impl_->offset += first * size_of(dtype());
+  t.impl_->shape = shape;
+  t.impl_->numel = n;
   t.impl_->variable = nullptr;
   return t;
 }

@@ -1,5 +1,5 @@
 // Tensor: a shared handle on dense row-major memory with a dtype, a shape and a device. There are no strides:
-// reshape shares the storage, everything else that rearranges copies.
+// reshape, view and part share the storage, everything else that rearranges copies.
 #pragma once
 
 #include <initializer_list>
@@ -65,9 +65,9 @@ class Tensor {
   template <class T>
   T* data() const {
     require_dtype(dtype_of<T>());
-    return static_cast<T*>(impl().storage->data());
+    return static_cast<T*>(raw());
   }
-  void* raw() const { return impl().storage->data(); }
+  void* raw() const { return static_cast<char*>(impl().storage->data()) + impl().offset; }
   /// The only element, as a double. Throws if there are more. On a GPU this, at() and to_vector() wait for
   /// all work before.
   double item() const;
@@ -99,6 +99,8 @@ class Tensor {
   void set_data(const Tensor& other) const;
   /// The same memory with another shape, cut off from the tape (reshape in ops/shape.h is the recorded form).
   Tensor view(const Shape& shape) const;
+  /// The elements from `first` on that fill the shape: the same memory, cut off from the tape.
+  Tensor part(int64_t first, const Shape& shape) const;
   /// The same memory, cut off from the tape: a constant to further ops.
   Tensor detach() const { return view(shape()); }
 
@@ -121,6 +123,7 @@ class Tensor {
  private:
   struct Impl {
     std::shared_ptr<Storage> storage;
+    int64_t offset = 0;  // in bytes
     Shape shape;
     int64_t numel = 0;
     DType dtype = DType::f32;

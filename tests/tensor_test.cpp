@@ -30,6 +30,27 @@ TEST_CASE("a tensor is a shared handle; reshaped views share its memory, clones 
   CHECK(reinterpret_cast<uintptr_t>(a.raw()) % 64 == 0);
 }
 
+TEST_CASE("a part is the memory of some elements, with a shape of its own") {
+  Tensor whole = Tensor::from<float>({0, 1, 2, 3, 4, 5, 6, 7}, {2, 4});
+  const Tensor part = whole.part(2, {2, 2}), inner = part.part(1, {3}).view({1, 3});
+  CHECK(part.to_vector<float>() == std::vector<float>{2, 3, 4, 5});
+  CHECK(inner.to_vector<float>() == std::vector<float>{3, 4, 5});
+  CHECK(part.bytes() == 16);
+  inner.fill(-1);
+  CHECK(whole.to_vector<float>() == std::vector<float>{0, 1, 2, -1, -1, -1, 6, 7});
+  CHECK(part.clone().to_vector<float>() == std::vector<float>{2, -1, -1, -1});
+  const Tensor handle = Tensor::zeros({2, 2});
+  handle.set_data(part);
+  CHECK(handle.at(0) == 2);
+  CHECK(whole.part(8, {0, 3}).numel() == 0);
+  CHECK(whole.part(0, {2, 4}).raw() == whole.raw());
+  CHECK(!whole.unique());
+  CHECK_ERROR(whole.part(5, {2, 2}), "part: [2, 2] from element 5 on is not within a tensor of shape [2, 4]");
+  CHECK_ERROR(whole.part(-1, {2}), "part: [2] from element -1 on");
+  whole = {};  // its memory stays
+  CHECK(part.at(0) == 2);
+}
+
 TEST_CASE("conversion between dtypes") {
   const Tensor a = Tensor::from<double>({-1.5, 0, 2.75}, {3});
   CHECK(a.to(DType::f32).to_vector<float>() == std::vector<float>{-1.5F, 0, 2.75F});
