@@ -227,9 +227,10 @@ struct KernelTable {
   // --- matrices
   // ----------------------------------------------------------------------------------------------------
   void (*gemm)(const GemmParams& p, const T* a, const T* b, T* c);
-  /// d = op(a) op(b) + c, whatever p.accumulate says; c lies as d does, and may be d. Null where copying c
-  /// first is as good.
-  void (*gemm_add)(const GemmParams& p, const T* a, const T* b, const T* c, T* d) = nullptr;
+  /// d = alpha op(a) op(b) + beta c, whatever p.accumulate says; c lies as d does, may be d, and is not
+  /// looked at where beta is 0. Null where copying or scaling c first is as good.
+  void (*gemm_add)(const GemmParams& p, Wide<T> alpha, const T* a, const T* b, Wide<T> beta, const T* c,
+                   T* d) = nullptr;
 
   // --- convolution
   // -------------------------------------------------------------------------------------------------

@@ -574,19 +574,26 @@ TEST_CASE_TEMPLATE("matrix products are the reference's", T, float, bf16, f16) {
     cuda::table<T>().gemm(p, A.data(), B.data(), C.data());
     CHECK(distance(C.values(), expected) < kTolerance<T>);
 
-    // The sum to another place.
+    // The sum to another place, of parts that may be scaled.
     c = uniform<T>(nc);
+    const float alpha = float(any_of({1, 1, -2})), beta = float(any_of({1, 1, 3, 0}));
     expected = wide(c);
+    std::vector<double> scaled = wide(a);
+    for (double& x : scaled) x *= double(alpha);
+    for (int64_t i = 0; i < (p.stride_c > 0 ? p.batch : 1); ++i)
+      for (int64_t row = 0; row < p.m; ++row)
+        for (int64_t col = 0; col < p.n; ++col)
+          expected[size_t(i * p.stride_c + row * p.ldc + col)] *= double(beta);
     GemmParams q = p;
     q.accumulate = true;
-    reference<double>().gemm(q, wide(a).data(), wide(b).data(), expected.data());
+    reference<double>().gemm(q, scaled.data(), wide(b).data(), expected.data());
     const Array<T> start(c, shift), D(c, any_of({0, 1}));
     if (p.stride_c > 0)
       for (int64_t i = 0; i < p.batch; ++i)
         for (int64_t row = 0; row < p.m; ++row)
           std::fill_n(c.begin() + i * p.stride_c + row * p.ldc, p.n, poison<T>(1)[0]);
     cuda::upload(D.data(), c.data(), int64_t(c.size() * sizeof(T)));
-    cuda::table<T>().gemm_add(p, A.data(), B.data(), start.data(), D.data());
+    cuda::table<T>().gemm_add(p, alpha, A.data(), B.data(), beta, start.data(), D.data());
     CHECK(distance(D.values(), expected) < kTolerance<T>);
   }
 }
@@ -604,10 +611,12 @@ TEST_CASE_TEMPLATE("matrix products of no size", T, float, bf16) {
   CHECK(C.values() == wide(c));
   std::vector<T> to = uniform<T>(15);
   const Array<T> D(to);
-  cuda::table<T>().gemm_add(p, A.data(), A.data(), C.data(), D.data());
-  for (size_t i = 0; i < 14; ++i)
-    if (i % 5 < 4) to[i] = c[i];
-  CHECK(D.values() == wide(to));
+  for (const float beta : {1.0f, 2.0f, 0.0f}) {
+    cuda::table<T>().gemm_add(p, 1, A.data(), A.data(), beta, C.data(), D.data());
+    for (size_t i = 0; i < 14; ++i)
+      if (i % 5 < 4) to[i] = T(beta * float(c[i]));
+    CHECK(D.values() == wide(to));
+  }
   cuda::table<T>().gemm(p, A.data(), A.data(), C.data());
   for (size_t i = 0; i < 14; ++i)
     if (i % 5 < 4) c[i] = T(0.0f);
@@ -664,7 +673,7 @@ TEST_CASE_TEMPLATE("products large enough to be measured", T, float, bf16, f16) 
   reference<double>().gemm(sum, wide(a).data(), wide(b).data(), with_c.data());
   cuda::table<T>().gemm(p, A.data(), B.data(), D.data());
   CHECK(distance(D.values(), product) < kTolerance<T>);
-  cuda::table<T>().gemm_add(p, A.data(), B.data(), C.data(), D.data());
+  cuda::table<T>().gemm_add(p, 1, A.data(), B.data(), 1, C.data(), D.data());
   CHECK(distance(D.values(), with_c) < kTolerance<T>);
   cuda::table<T>().gemm(sum, A.data(), B.data(),
                         C.data());  // in place: added once, however often it was tried

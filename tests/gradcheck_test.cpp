@@ -152,6 +152,22 @@ TEST_CASE("matrix products") {
   check_gradients(added, {normal({2, 5, 4}), normal({5, 3}), normal({2, 3, 4})});
   check_gradients(added, {normal({2, 5, 4}), normal({2, 5, 3}), normal({3, 4})});
   check_gradients(added, {normal({2, 5, 4}), normal({2, 5, 0}), normal({0, 4})});
+  for (const BaddbmmOptions o : {BaddbmmOptions{.beta = 0.5}, BaddbmmOptions{.alpha = -2},
+                                 BaddbmmOptions{.beta = 3, .alpha = 0.25}, BaddbmmOptions{.beta = 0}}) {
+    CAPTURE(o.beta);
+    CAPTURE(o.alpha);
+    const Function f = [&](const Inputs& in) { return baddbmm(in[0], in[1], in[2], o); };
+    for (const auto& [a, b] :
+         {std::pair(Shape{2, 5, 3}, Shape{2, 3, 4}), std::pair(Shape{5, 3}, Shape{2, 3, 4}),
+          std::pair(Shape{2, 5, 3}, Shape{3, 4}), std::pair(Shape{2, 5, 0}, Shape{0, 4})}) {
+      const Inputs in{normal({2, 5, 4}), normal(a), normal(b)};
+      check_gradients(f, in);
+      CHECK(amax(abs(f(in) - (in[0] * o.beta + bmm(in[1], in[2]) * o.alpha))).item() < 1e-14);
+    }
+  }
+  const Tensor nan = Tensor::full({2, 5, 4}, std::nan(""), DType::f64);
+  CHECK(amax(baddbmm(nan, Tensor::ones({2, 5, 3}, DType::f64), Tensor::ones({3, 4}, DType::f64), {.beta = 0}))
+            .item() == 3);
   for (const auto& [a, b] :
        {std::pair(Shape{2, 5, 3}, Shape{2, 3, 4}), std::pair(Shape{5, 3}, Shape{2, 3, 4}),
         std::pair(Shape{2, 5, 3}, Shape{3, 4}), std::pair(Shape{2, 5, 0}, Shape{0, 4})}) {

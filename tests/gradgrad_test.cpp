@@ -103,6 +103,8 @@ TEST_CASE("matrix products") {
   check_second([](const Inputs& in) { return baddbmm(in[0], in[1], in[2]); },
                {normal({2, 3, 2}), normal({2, 3, 3}), normal({2, 3, 2})});
   check_second([](const Inputs& in) { return baddbmm(in[0], in[0], in[0]); }, {normal({2, 2, 2})});
+  check_second([](const Inputs& in) { return baddbmm(in[0], in[1], in[2], {.beta = 0.5, .alpha = -2}); },
+               {normal({2, 3, 2}), normal({2, 3, 3}), normal({2, 3, 2})});
   const Function f = [](const Inputs& in) { return linear(in[0], in[1], in.size() > 2 ? in[2] : Tensor()); };
   check_second(f, {normal({2, 3, 3}), normal({4, 3}), normal({4})});
   check_second(f, {normal({5, 3}), normal({4, 3})});

@@ -10,9 +10,20 @@ namespace {
 
 using kernels::GemmParams;
 
-/// op(a) op(b) of matrices [.., .] or batches [b, ., .]; one matrix serves a whole batch. With `onto` that is
-/// added, in its place where nobody else holds it. Not recorded.
-Tensor multiply(const char* op, const Tensor& a, const Tensor& b, bool ta, bool tb, Tensor onto = {}) {
+/// y = factor x, where y may be x; its values do not matter where the factor is 0.
+void scale(const char* op, double factor, const Tensor& x, const Tensor& y) {
+  if (factor == 0) return y.fill(0);
+  if (factor == 1) return y.copy_from(x);
+  dispatch(op, x, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.affine(x.numel(), kernels::Wide<T>(factor), 0, x.data<T>(), y.data<T>());
+  });
+}
+
+/// op(a) op(b) of matrices [.., .] or batches [b, ., .]; one matrix serves a whole batch. With `onto` it is
+/// beta onto + alpha op(a) op(b), in onto's place where nobody else holds that. Not recorded.
+Tensor multiply(const char* op, const Tensor& a, const Tensor& b, bool ta, bool tb, Tensor onto = {},
+                const BaddbmmOptions& options = {}) {
   ops::check_same_dtype(op, a, b);
   const int64_t m = a.size(ta ? -1 : -2), ka = a.size(ta ? -2 : -1), kb = b.size(tb ? -1 : -2),
                 n = b.size(tb ? -2 : -1);
@@ -30,11 +41,10 @@ Tensor multiply(const char* op, const Tensor& a, const Tensor& b, bool ta, bool 
     check(onto.shape() == shape, op, ": the input ", onto.shape(), " does not fit a product of shape ",
           shape);
   }
-  if (adds && ka == 0) return onto.clone();
   Tensor y = in_place ? onto : ops::empty(shape, a);
   if (y.numel() == 0) return y;
   if (ka == 0) {
-    y.fill(0);
+    scale(op, adds ? options.beta : 0, adds ? onto : y, y);
     return y;
   }
   GemmParams p;
@@ -43,12 +53,21 @@ Tensor multiply(const char* op, const Tensor& a, const Tensor& b, bool ta, bool 
   p.batch = batch, p.stride_a = batch_a ? m * ka : 0, p.stride_b = batch_b ? kb * n : 0, p.stride_c = m * n;
   dispatch(op, a, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
-    const T *pa = a.data<T>(), *pb = b.data<T>();
-    if (adds && !in_place) {
-      if (k.gemm_add) return k.gemm_add(p, pa, pb, onto.data<T>(), y.data<T>());
-      y.copy_from(onto);
+    using W = wide_type<decltype(k)>;
+    const auto [beta, alpha] = options;
+    Tensor left = a, right = b;
+    if (adds && !(in_place && alpha == 1 && beta == 1)) {
+      if (k.gemm_add)
+        return k.gemm_add(p, W(alpha), a.data<T>(), b.data<T>(), W(beta), onto.data<T>(), y.data<T>());
+      scale(op, beta, onto, y);
+      Tensor& smaller = a.numel() < b.numel() ? left : right;
+      if (alpha != 1) {
+        const Tensor scaled = ops::empty_like(smaller);
+        scale(op, alpha, smaller, scaled);
+        smaller = scaled;
+      }
     }
-    k.gemm(p, pa, pb, y.data<T>());
+    k.gemm(p, left.data<T>(), right.data<T>(), y.data<T>());
   });
   return y;
 }
@@ -121,18 +140,21 @@ Tensor bmm(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
   return product("bmm", a, b, options.transpose_a, options.transpose_b);
 }
 
-// y = input + A B: dinput = dy, dA = dy B^T, dB = A^T dy.
-Tensor baddbmm(const Tensor& input, const Tensor& a, const Tensor& b) {
+// y = beta input + alpha A B: dinput = beta dy, dA = alpha dy B^T, dB = alpha A^T dy.
+Tensor baddbmm(const Tensor& input, const Tensor& a, const Tensor& b, const BaddbmmOptions& options) {
   check(a.ndim() >= 2 && b.ndim() >= 2 && a.ndim() <= 3 && b.ndim() <= 3 && input.ndim() == 3,
         "baddbmm: expected an input [b, m, n], [b, m, k] and [b, k, n] (one of the two may be a single "
         "matrix), got ",
         input.shape(), ", ", a.shape(), " and ", b.shape());
-  const Tensor y = multiply("baddbmm", a, b, false, false, input);
+  const Tensor y = multiply("baddbmm", a, b, false, false, input, options);
   record("baddbmm", {input, a, b}, {y},
          !recording({&input, &a, &b}) ? BackwardFunction() : [=](BackwardContext& c) {
-           const Tensor& dy = c.grad_output();
+           const auto times = [&](double factor) {
+             return factor == 1 ? c.grad_output() : affine(c.grad_output(), factor);
+           };
            // First, so that dA is added to it where input and a are one.
-           c.set(0, dy);
+           if (c.needs(0)) c.set(0, times(options.beta));
+           const Tensor dy = times(options.alpha);
            give_product(c, 1, a.shape(), "bmm", dy, b, false, true);
            give_product(c, 2, b.shape(), "bmm", a, dy, true, false);
          },

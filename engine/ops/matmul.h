@@ -14,8 +14,14 @@ Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options = {
 /// The same for a batch: [b, m, k] x [b, k, n] -> [b, m, n]; either side may be one matrix [., .] used for
 /// all of the batch.
 Tensor bmm(const Tensor& a, const Tensor& b, const MatmulOptions& options = {});
-/// input + a b for batches: input [b, m, n], a [b, m, k], b [b, k, n], where a or b may be one matrix.
-Tensor baddbmm(const Tensor& input, const Tensor& a, const Tensor& b);
+
+struct BaddbmmOptions {
+  double beta = 1, alpha = 1;
+};
+
+/// beta input + alpha a b for batches: input [b, m, n], a [b, m, k], b [b, k, n], where a or b may be one
+/// matrix. With beta 0 what is in the input does not matter.
+Tensor baddbmm(const Tensor& input, const Tensor& a, const Tensor& b, const BaddbmmOptions& options = {});
 /// x w^T + bias: x [..., in], w [out, in], bias [out] or undefined -> [..., out].
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 

@@ -126,13 +126,15 @@ cublasLtMatrixLayoutOpaque_t layout(cudaDataType_t type, int64_t rows, int64_t c
   return l;
 }
 
-/// A product as cuBLASLt is asked for it: d = b a (+ c), by columns.
+/// A product as cuBLASLt is asked for it: d = alpha b a (+ beta c), by columns.
 struct Product {
   const Key& key;
+  const float alpha, beta;
   cublasLtMatmulDescOpaque_t operation;
   cublasLtMatrixLayoutOpaque_t b, a, c;
 
-  explicit Product(const Key& key) : key(key) {
+  Product(const Key& key, float alpha, float beta)
+      : key(key), alpha(alpha), beta(key.p.accumulate ? beta : 0) {
     const GemmParams& p = key.p;
     check(cublasLtMatmulDescInit(
               &operation,
@@ -153,7 +155,6 @@ struct Product {
 
   void run(const Library& l, const cublasLtMatmulAlgo_t& algorithm, const void* at_a, const void* at_b,
            const void* at_c, void* d) {
-    const float alpha = 1, beta = key.p.accumulate ? 1 : 0;
     check(cublasLtMatmul(l.handle, &operation, &alpha, at_b, &b, at_a, &a, &beta, at_c, &c, d, &c, &algorithm,
                          l.workspace[lane()], kWorkspace, stream()),
           "cublasLtMatmul");
@@ -262,25 +263,28 @@ const cublasLtMatmulAlgo_t& choose(Library& l, Product& product, const void* a, 
   return kept.algorithm;
 }
 
-/// A product of which no size is 0 and whose strides are the true ones; c is added where p.accumulate says
-/// so.
-void multiply(const Key& key, const void* a, const void* b, const void* c, void* d) {
+/// A product of which no size is 0 and whose strides are the true ones; beta c is added where p.accumulate
+/// says so.
+void multiply(const Key& key, float alpha, const void* a, const void* b, float beta, const void* c, void* d) {
   Library& l = library();
   const std::lock_guard lock(l.mutex);
-  Product product(key);
+  Product product(key, alpha, beta);
   product.run(l, choose(l, product, a, b, c, d), a, b, c, d);
 }
 
-/// d = op(a) op(b) (+ c if p.accumulate).
+/// d = alpha op(a) op(b) (+ beta c if p.accumulate).
 template <class T>
-void product(GemmParams p, const T* a, const T* b, const T* c, T* d) {
+void product(GemmParams p, float alpha, const T* a, const T* b, float beta, const T* c, T* d) {
   if (p.m == 0 || p.n == 0 || p.batch == 0) return;
   if (p.k == 0) {
     const size_t step = size_t(std::max(p.ldc, p.n)) * sizeof(T), width = size_t(p.n) * sizeof(T);
     for (int64_t i = 0; i < p.batch; ++i) {
       T* di = d + i * p.stride_c;
-      if (!p.accumulate)
+      if (!p.accumulate || beta == 0)
         cuda::check(cudaMemset2DAsync(di, step, 0, width, size_t(p.m), stream()), "cudaMemset2DAsync");
+      else if (beta != 1)
+        for (int64_t row = 0; row < p.m; ++row)
+          cuda::table<T>().affine(p.n, beta, 0, c + i * p.stride_c + row * p.ldc, di + row * p.ldc);
       else if (c != d)
         cuda::check(cudaMemcpy2DAsync(di, step, c + i * p.stride_c, step, width, size_t(p.m),
                                       cudaMemcpyDeviceToDevice, stream()),
@@ -300,12 +304,13 @@ void product(GemmParams p, const T* a, const T* b, const T* c, T* d) {
     p.batch = std::min(at_once, batch - i);
     const T *ai = a + i * p.stride_a, *bi = b + i * p.stride_b;
     T* di = d + i * p.stride_c;
-    const T* ci = i > 0 && p.stride_c == 0 ? di : c + i * p.stride_c;
+    const bool goes_on = i > 0 && p.stride_c == 0;
+    const T* ci = goes_on ? di : c + i * p.stride_c;
     constexpr int64_t size = sizeof(T);
     multiply({p, kDataType<T>, allow_tf32(), deterministic(), alignment(ai, p.stride_a * size),
               alignment(bi, p.stride_b * size),
               std::min(alignment(ci, p.stride_c * size), alignment(di, p.stride_c * size))},
-             ai, bi, ci, di);
+             alpha, ai, bi, goes_on ? 1 : beta, ci, di);
   }
 }
 
@@ -313,11 +318,12 @@ void product(GemmParams p, const T* a, const T* b, const T* c, T* d) {
 
 template <class T>
 void set_gemm(KernelTable<T>& table) {
-  table.gemm = [](const GemmParams& p, const T* a, const T* b, T* c) { product(p, a, b, c, c); };
-  table.gemm_add = [](const GemmParams& p, const T* a, const T* b, const T* c, T* d) {
+  table.gemm = [](const GemmParams& p, const T* a, const T* b, T* c) { product(p, 1, a, b, 1, c, c); };
+  table.gemm_add = [](const GemmParams& p, float alpha, const T* a, const T* b, float beta, const T* c,
+                      T* d) {
     GemmParams q = p;
     q.accumulate = true;
-    product(q, a, b, c, d);
+    product(q, alpha, a, b, beta, c, d);
   };
 }
 

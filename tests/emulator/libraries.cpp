@@ -57,16 +57,18 @@ int64_t extent(int64_t rows, int64_t cols, int64_t ld, int64_t batch, int64_t st
   return rows == 0 || cols == 0 || batch == 0 ? 0 : (batch - 1) * stride + (rows - 1) * ld + cols;
 }
 
-/// d = op(a) op(b) (+ c if p.accumulate).
+/// d = alpha op(a) op(b) (+ beta c if p.accumulate).
 template <class T>
-void product(const GemmParams& p, const T* a, const T* b, const T* c, T* d) {
+void product(const GemmParams& p, float alpha, const T* a, const T* b, float beta, const T* c, T* d) {
   if (p.m == 0 || p.n == 0 || p.batch == 0) return;  // a or b may be shorter than it says
   enqueue([=] {
-    const std::vector<float> fa = to_float(a, p.transpose_a ? extent(p.k, p.m, p.lda, p.batch, p.stride_a)
-                                                            : extent(p.m, p.k, p.lda, p.batch, p.stride_a));
+    std::vector<float> fa = to_float(a, p.transpose_a ? extent(p.k, p.m, p.lda, p.batch, p.stride_a)
+                                                      : extent(p.m, p.k, p.lda, p.batch, p.stride_a));
     const std::vector<float> fb = to_float(b, p.transpose_b ? extent(p.n, p.k, p.ldb, p.batch, p.stride_b)
                                                             : extent(p.k, p.n, p.ldb, p.batch, p.stride_b));
     std::vector<float> fc = to_float(c, extent(p.m, p.n, p.ldc, p.batch, p.stride_c));
+    for (float& x : fa) x *= alpha;
+    for (float& x : fc) x = beta == 0 ? 0 : x * beta;
     // With one c for all, one after the other: the CPU's threads would each add to it.
     GemmParams part = p;
     if (p.stride_c == 0) part.batch = 1;
@@ -146,11 +148,12 @@ void replace_memsets(cudaGraph_t) {}  // there are none
 
 template <class T>
 void set_gemm(KernelTable<T>& table) {
-  table.gemm = [](const GemmParams& p, const T* a, const T* b, T* c) { product(p, a, b, c, c); };
-  table.gemm_add = [](const GemmParams& p, const T* a, const T* b, const T* c, T* d) {
+  table.gemm = [](const GemmParams& p, const T* a, const T* b, T* c) { product(p, 1, a, b, 1, c, c); };
+  table.gemm_add = [](const GemmParams& p, float alpha, const T* a, const T* b, float beta, const T* c,
+                      T* d) {
     GemmParams q = p;
     q.accumulate = true;
-    product(q, a, b, c, d);
+    product(q, alpha, a, b, beta, c, d);
   };
 }
 
