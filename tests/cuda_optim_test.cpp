@@ -706,7 +706,88 @@ TEST_CASE("what does not fit on the GPU is refused with its name") {
   CHECK_ERROR(adam.step(), "parameter 'p' is f32 [3] now but was f32 [3] on cuda when it was added");
 }
 
+namespace {
+
+/// Matrices for Muon: tall, wide, square, one row, convolutions, and some of one shape.
+const Shape kMatrices[] = {{9, 5}, {5, 9}, {6, 6}, {1, 11},      {9, 5, 1, 1}, {4, 3, 3, 5},
+                           {9, 5}, {3},    {0, 4}, {4, 3, 3, 5}, {9, 5},       {40, 70}};
+constexpr size_t kWithout = 6;  // has no gradient in every second step
+
+/// Steps of Muon on them, from the same numbers on every device: the parameters after each.
+std::vector<std::vector<double>> muon_steps(Device device, DType dtype) {
+  std::vector<Parameter> parameters;
+  for (size_t j = 0; j < std::size(kMatrices); ++j) {
+    const std::string name = concat("matrix ", j);
+    parameters.push_back(
+        {name, golden::normals(name, kMatrices[j], DType::f32).to(dtype).to(device).set_requires_grad()});
+  }
+  Muon muon(parameters, {.lr = 0.1});
+  std::vector<std::vector<double>> after;
+  for (int64_t t = 0; t < 6; ++t) {
+    for (size_t j = 0; j < std::size(kMatrices); ++j) {
+      const Tensor g = golden::normals(concat("gradient ", j, " at ", t), kMatrices[j], DType::f32);
+      if (j == 2) g.fill(0);
+      parameters[j].tensor.set_grad(j == kWithout && t % 2 == 1 ? Tensor() : g.to(dtype).to(device));
+    }
+    muon.step();
+    for (const Parameter& p : parameters)
+      after.push_back(p.tensor.to(Device::cpu).to(DType::f64).to_vector<double>());
+  }
+  CHECK(muon.state_dict().size() == 1 + 2 * std::size(kMatrices) + 1);
+  return after;
+}
+
+}  // namespace
+
+TEST_CASE("Muon's matrices of all shapes take the steps of double precision") {
+  const test::ExactFloat exact;
+  const size_t count = std::size(kMatrices);
+  const auto expected = muon_steps(Device::cpu, DType::f64);
+  for (const Device device : {Device::cpu, Device::cuda}) {
+    const auto after = muon_steps(device, DType::f32);
+    for (size_t i = 0; i < after.size(); ++i) {
+      INFO("step ", i / count, " of ", kMatrices[i % count], " on ", device);
+      for (size_t k = 0; k < after[i].size(); ++k)
+        CHECK(after[i][k] == doctest::Approx(expected[i][k]).epsilon(1e-4).scale(1));
+      if (i >= count && after[i].size() > 0)
+        CHECK((after[i] == after[i - count]) == (i % count == kWithout && i / count % 2 == 1));
+    }
+  }
+}
+
 #if WEFT_EMULATED
+TEST_CASE("Muon's launches are as many for several matrices of a shape as for one") {
+  const auto step = [](const std::vector<Shape>& shapes) {
+    std::vector<Parameter> parameters;
+    for (size_t j = 0; j < shapes.size(); ++j) {
+      const std::string name = concat("matrix ", j);
+      parameters.push_back(
+          {name, golden::normals(name, shapes[j], DType::f32).to(Device::cuda).set_requires_grad()});
+      parameters[j].tensor.set_grad(parameters[j].tensor.clone());
+    }
+    Muon muon(parameters);
+    for (int i = 0; i < 2; ++i) muon.step();
+    cuda::synchronize();
+    weft_emulator::reset_stats();
+    muon.step();
+    cuda::synchronize();
+    return weft_emulator::stats();
+  };
+  // Sums, momentum and the last pass; three products in each of five iterations.
+  for (const auto& [shapes, kinds] : {std::pair(std::vector<Shape>{{6, 20}}, 1),
+                                      {{{6, 20}, {6, 20}, {6, 5, 2, 2}, {6, 20}, {7}}, 1},
+                                      {{{6, 20}, {20, 6}, {6, 20}, {20, 6}, {6, 6}}, 3}}) {
+    const weft_emulator::Stats stats = step(shapes);
+    CHECK(stats.kernels == 3);
+    CHECK(stats.host_functions == uint64_t(15 * kinds));
+    CHECK(stats.mallocs == 0);
+    CHECK(stats.copies_to_host == 0);
+    CHECK(stats.pageable_copies == 0);
+    CHECK(stats.copies_to_device == 2);
+  }
+  CHECK(step({{7}, {5}}).kernels <= 2);  // no matrix
+}
+
 TEST_CASE("a step is one launch for each group, two with norms, many with products, and waits for nothing") {
   for (const NamedOptimizer& named : each_optimizer()) {
     INFO(named.name);

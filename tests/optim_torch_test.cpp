@@ -89,6 +89,27 @@ TEST_CASE("Newton-Schulz is PyTorch's, and its result nearly orthogonal") {
   CHECK_ERROR(newton_schulz(Tensor::zeros({3}), {1, 0, 0}, 5, 1e-7), "newton_schulz: the tensor is [3]");
 }
 
+TEST_CASE("Newton-Schulz of a batch is that of each of its matrices") {
+  for (const Shape& shape : {Shape{3, 5, 12}, Shape{3, 9, 4}, Shape{2, 6, 6}, Shape{3, 1, 7}}) {
+    const int64_t n = shape.numel(1, 3);
+    const Tensor x = golden::normals(concat("batch ", shape[1]), shape, DType::f64);
+    x.part(0, {n}).fill(0);
+    const Tensor small = x.part(n, {n});  // each has a norm of its own
+    for (int64_t i = 0; i < n; ++i) small.data<double>()[i] *= 1e-3;
+    const auto run = [](const Tensor& t) { return newton_schulz(t, MuonOptions{}.ns_coefficients, 5, 1e-7); };
+    const Tensor all = run(x);
+    CHECK(all.shape() == shape);
+    for (int64_t i = 0; i < shape[0]; ++i) {
+      const Tensor alone = run(x.part(i * n, {shape[1], shape[2]}));
+      CHECK(alone.shape() == Shape{shape[1], shape[2]});
+      CHECK(alone.to_vector<double>() == all.part(i * n, {n}).to_vector<double>());
+      CHECK((alone.at(0) == 0) == (i == 0));
+    }
+  }
+  CHECK(newton_schulz(Tensor::zeros({0, 2, 3}), {1, 0, 0}, 5, 1e-7).shape() == Shape{0, 2, 3});
+  CHECK_ERROR(newton_schulz(Tensor::zeros({1, 2, 3, 4}), {1, 0, 0}, 5, 1e-7), "or a batch of them");
+}
+
 TEST_CASE("Muon's state is what a resume needs, and its rates follow the shape") {
   const Tensor w = leaf(Tensor::zeros({8, 2}, DType::f64)), b = leaf(Tensor::zeros({8}, DType::f64));
   const auto length = [&](MuonRate rate) {  // of a step of w over that of an orthogonal matrix

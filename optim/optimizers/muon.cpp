@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <tuple>
+#include <utility>
 
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/matmul.h"
 #include "weft/engine/ops/reduce.h"
-#include "weft/engine/ops/shape.h"
 #include "weft/engine/tape.h"
 #include "weft/optim/multi_tensor.h"
 
@@ -24,26 +26,46 @@ double rate(const MuonOptions& o, const Shape& shape) {
   return o.lr * std::sqrt(std::max(1.0, r / c));
 }
 
-}  // namespace
-
-Tensor newton_schulz(const Tensor& matrix, const std::array<double, 3>& coefficients, int64_t steps,
-                     double eps) {
-  check(matrix.ndim() == 2, "newton_schulz: the tensor is ", matrix.shape(), "; it must be a matrix");
-  const NoGrad no_grad;
+/// The iterations, on matrices [n, rows, columns] of norm 1 or less each.
+Tensor iterate(Tensor x, const std::array<double, 3>& coefficients, int64_t steps) {
   const auto [a, b, c] = coefficients;
-  const bool tall = matrix.size(0) > matrix.size(1);  // then X^T X is the smaller product
-  const Tensor norm = sqrt(sum(square(matrix)));
-  Tensor x = div(matrix, maximum(norm, Tensor::full({}, eps, matrix.dtype(), matrix.device())));
+  const bool tall = x.size(1) > x.size(2);  // then X^T X is the smaller product
   for (int64_t i = 0; i < steps; ++i) {
-    const Tensor gram = matmul(x, x, {.transpose_a = tall, .transpose_b = !tall});
-    const Tensor mixed = add(affine(gram, b), affine(matmul(gram, gram), c));
-    x = add(affine(x, a), tall ? matmul(x, mixed) : matmul(mixed, x));
+    const Tensor gram = bmm(x, x, {.transpose_a = tall, .transpose_b = !tall});
+    const Tensor mixed = baddbmm(gram, gram, gram, {.beta = b, .alpha = c});
+    x = tall ? baddbmm(x, x, mixed, {.beta = a}) : baddbmm(x, mixed, x, {.beta = a});
   }
   return x;
 }
 
+/// Matrices of one shape, side by side.
+struct Batch {
+  std::vector<size_t> members;  // places in the group
+  Tensor x;                     // [members, rows, columns]
+
+  Tensor of(size_t member, const Shape& shape) const {
+    return x.part(int64_t(member) * shape.numel(), shape);
+  }
+};
+
+}  // namespace
+
+Tensor newton_schulz(const Tensor& matrices, const std::array<double, 3>& coefficients, int64_t steps,
+                     double eps) {
+  const int ndim = matrices.ndim();
+  check(ndim == 2 || ndim == 3, "newton_schulz: the tensor is ", matrices.shape(),
+        "; it must be a matrix, or a batch of them");
+  const NoGrad no_grad;
+  const Tensor x = matrices.view({ndim == 3 ? matrices.size(0) : 1, matrices.size(-2), matrices.size(-1)});
+  const Tensor norms = sqrt(sum(square(x), {1, 2}, true));
+  const Tensor least = Tensor::full({}, eps, x.dtype(), x.device());
+  return iterate(div(x, maximum(norms, least)), coefficients, steps).view(matrices.shape());
+}
+
 void Muon::add_group(const std::vector<Parameter>& parameters, const Options& options) {
   GroupedOptimizer::add_group(parameters, options);
+  for (Entry& entry : groups_.back().entries)
+    if (is_matrix(entry.shape)) entry.state[1] = {};
   Group last = groups_.back();
   last.slots = {{"exp_avg_sq"}};
   for (Entry& entry : last.entries) entry.state = {entry.state[1]};
@@ -70,6 +92,20 @@ void Muon::check_options(const Options& o) const {
 }
 
 void Muon::update(size_t group) {
+  std::vector<Entry>&entries = groups_[group].entries, &last = last_[group].entries;
+  std::map<std::tuple<DType, int64_t, int64_t>, Batch> batches;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const Entry& e = entries[i];
+    if (is_matrix(e.shape) && e.param.tensor.grad().defined())
+      batches[{e.dtype, rows(e.shape), columns(e.shape)}].members.push_back(i);
+  }
+  for (auto& [key, batch] : batches) {
+    const auto [dtype, rows, columns] = key;
+    const std::vector<size_t>& members = batch.members;
+    batch.x = Tensor::empty({int64_t(members.size()), rows, columns}, dtype, device_);
+    for (size_t j = 0; j < members.size(); ++j)
+      entries[members[j]].state[1] = batch.of(j, entries[members[j]].shape);
+  }
   MultiTensor::step(*this, group, [this, group](const Options& o, int64_t t, auto type, size_t i) {
     using T = decltype(type);
     const bool matrix = is_matrix(groups_[group].entries[i].shape);
@@ -79,21 +115,21 @@ void Muon::update(size_t group) {
                             .of_m = T(o.nesterov ? o.momentum : 1),
                             .step = T(lr / (1 - std::pow(o.betas[0], double(t)))),
                             .root = T(1 / std::sqrt(1 - std::pow(o.betas[1], double(t)))),
-                            .eps = T(o.eps),
                             .shrink = T(1 - lr * o.weight_decay),
+                            .eps = T(matrix ? o.ns_eps : o.eps),
                             .beta1 = T(beta1),
                             .fresh1 = T(1 - beta1),
                             .beta2 = T(o.betas[1]),
                             .fresh2 = T(1 - o.betas[1])};
   });
+  if (batches.empty()) return;
   const NoGrad no_grad;
   const Options& now = options(group);
-  for (const Entry& entry : groups_[group].entries) {
-    if (!is_matrix(entry.shape) || entry.shape.numel() == 0 || !entry.param.tensor.grad().defined()) continue;
-    const Tensor& v = entry.state[1];
-    const Tensor matrix = reshape(v, {rows(entry.shape), columns(entry.shape)});
-    v.copy_from(reshape(newton_schulz(matrix, now.ns_coefficients, now.ns_steps, now.ns_eps),
-                        {v.shape().begin(), v.shape().end()}));
+  for (auto& [key, batch] : batches) {
+    for (const size_t i : batch.members) entries[i].state[1] = {};
+    if (batch.x.numel() > 0) batch.x = iterate(std::move(batch.x), now.ns_coefficients, now.ns_steps);
+    for (size_t j = 0; j < batch.members.size(); ++j)
+      last[batch.members[j]].state[0] = batch.of(j, last[batch.members[j]].shape);
   }
   MultiTensor::run(
       *this, last_[group], [] {},
@@ -106,12 +142,15 @@ void Muon::update(size_t group) {
           work = updates::muon_apply<T>{.rate = T(rate(o, shape)), .shrink = T(1 - o.lr * o.weight_decay)};
         return work;
       });
+  for (const auto& [key, batch] : batches)
+    for (const size_t i : batch.members) last[i].state[0] = {};
 }
 
 StateDict Muon::state() const {
   StateDict dict;
   for (const auto& [name, tensor] : GroupedOptimizer::state())
-    if (!name.ends_with("/exp_avg_sq") || !is_matrix(tensor.shape())) dict.emplace_back(name, tensor);
+    if (!name.ends_with("/exp_avg_sq") || (tensor.defined() && !is_matrix(tensor.shape())))
+      dict.emplace_back(name, tensor);
   return dict;
 }
 

@@ -33,16 +33,26 @@ struct MuonOptions {
 
 namespace updates {
 
-/// Before the products: AdamW, or for a matrix momentum, and in v what is to be made orthogonal.
+/// Before the products: AdamW, or for a matrix momentum, and in v what is to be made orthogonal, of norm 1.
 template <class T>
 struct muon {
   static constexpr const char* kName = "muon";
-  static constexpr int kSlots = 2;
+  static constexpr int kSlots = 2, kSums = 1;
   bool matrix;
-  T of_g, of_m;  // for a matrix: v = of_g g + of_m m
-  T step, root, eps, shrink;
+  T of_g, of_m;  // for a matrix: v = of_g g + of_m m; finish() divides both by its norm
+  T step, root, shrink;
+  T eps;  // for a matrix the least norm
   T beta1, fresh1, beta2, fresh2;
 
+  WEFT_HD bool needs_sums() const { return matrix; }
+  WEFT_HD void terms(T, T g, T m, T, T* terms) const {
+    terms[0] = of_g * g + of_m * (beta1 * m + fresh1 * g);
+  }
+  WEFT_HD void finish(const double* squares, double*) {
+    double norm = kernels::math::sqrt(squares[0]);
+    if (norm < double(eps)) norm = double(eps);  // NaN stays
+    of_g = T(double(of_g) / norm), of_m = T(double(of_m) / norm);
+  }
   WEFT_HD void operator()(T& p, T g, T& m, T& v) const {
     m = beta1 * m + fresh1 * g;
     if (matrix) {
@@ -77,7 +87,8 @@ struct muon_apply {
 ///
 /// and AdamW for those with fewer than two dimensions. By name the rate is match_rms_adamw, so that lr and
 /// weight decay are those of AdamW; mom is mu and AdamW's beta1. A step is a matter of matrix products, not
-/// of memory. Slots: "exp_avg" (m), for AdamW also "exp_avg_sq".
+/// of memory: 3 for each of the 5 times, of all matrices of one shape together. It takes as much memory for
+/// a while as they have. Slots: "exp_avg" (m), for AdamW also "exp_avg_sq".
 class Muon : public GroupedOptimizer<MuonOptions> {
  public:
   explicit Muon(const std::vector<Parameter>& parameters, const Options& options = {}) {
@@ -96,12 +107,14 @@ class Muon : public GroupedOptimizer<MuonOptions> {
   void update(size_t group) override;
   StateDict state() const override;
 
+  // A matrix has "exp_avg_sq" within a step alone: there X is, before and after the products.
   std::vector<Group> last_;  // the groups again, for the pass after the products: "exp_avg_sq" alone
 };
 
-/// Makes a matrix about orthogonal, by `steps` Newton-Schulz iterations with coefficients a, b, c. f32 or
-/// f64.
-Tensor newton_schulz(const Tensor& matrix, const std::array<double, 3>& coefficients, int64_t steps,
+/// Makes a matrix [rows, columns], or each of a batch [n, rows, columns], about orthogonal: divides it by its
+/// norm, or by eps where that is more, and does `steps` Newton-Schulz iterations with coefficients a, b, c.
+/// f32 or f64.
+Tensor newton_schulz(const Tensor& matrices, const std::array<double, 3>& coefficients, int64_t steps,
                      double eps);
 
 inline std::unique_ptr<Optimizer> make_muon(const DecayGroups& groups, const Hyper& hyper) {

@@ -210,7 +210,10 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
   WEFT_EMULATOR_CALL;
   if (!function) return done(cudaErrorInvalidValue);
-  return done(submit(stream, [=] { function(data); }));
+  return done(submit(stream, [=] {
+    ++Device::get().stats.host_functions;
+    function(data);
+  }));
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
