@@ -6,10 +6,13 @@
 #include <tuple>
 #include <utility>
 
+#include "weft/engine/anomaly.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/matmul.h"
 #include "weft/engine/ops/reduce.h"
+#include "weft/engine/profile.h"
 #include "weft/engine/tape.h"
+#include "weft/kernels/cuda.h"
 #include "weft/optim/multi_tensor.h"
 
 namespace weft::optim {
@@ -26,13 +29,16 @@ double rate(const MuonOptions& o, const Shape& shape) {
   return o.lr * std::sqrt(std::max(1.0, r / c));
 }
 
-/// The iterations, on matrices [n, rows, columns] of norm 1 or less each.
-Tensor iterate(Tensor x, const std::array<double, 3>& coefficients, int64_t steps) {
+/// The iterations, on matrices [n, rows, columns] of norm 1 or less each. All that is computed on the way
+/// goes to `kept` too, where that is given.
+Tensor iterate(Tensor x, const std::array<double, 3>& coefficients, int64_t steps,
+               std::vector<Tensor>* kept = nullptr) {
   const auto [a, b, c] = coefficients;
   const bool tall = x.size(1) > x.size(2);  // then X^T X is the smaller product
   for (int64_t i = 0; i < steps; ++i) {
     const Tensor gram = bmm(x, x, {.transpose_a = tall, .transpose_b = !tall});
     const Tensor mixed = baddbmm(gram, gram, gram, {.beta = b, .alpha = c});
+    if (kept) kept->insert(kept->end(), {x, gram, mixed});
     x = tall ? baddbmm(x, x, mixed, {.beta = a}) : baddbmm(x, mixed, x, {.beta = a});
   }
   return x;
@@ -47,6 +53,37 @@ struct Batch {
     return x.part(int64_t(member) * shape.numel(), shape);
   }
 };
+using Batches = std::map<std::tuple<DType, int64_t, int64_t>, Batch>;  // by type, rows, columns
+
+/// Elements of a batch up to which it is small.
+constexpr int64_t kSmall = int64_t{1} << 20;
+
+/// The iterations of all. On a GPU, which small products would leave mostly idle, they are done beside the
+/// large ones.
+void iterate(Batches& batches, const MuonOptions& o, Device device) {
+  const auto run = [&](bool small, std::vector<Tensor>* kept) {
+    for (auto& [key, batch] : batches)
+      if (batch.x.numel() > 0 && small == (batch.x.numel() <= kSmall))
+        batch.x = iterate(std::move(batch.x), o.ns_coefficients, o.ns_steps, kept);
+  };
+  const bool two = device == Device::cuda && !Profiler::current() && !DetectAnomaly::current();
+  std::vector<Tensor> kept;  // until its end nothing of the work beside may be released
+  struct Await {
+    int64_t number = 0;
+    ~Await() {
+      try {
+        if (number > 0) kernels::cuda::await_beside(number);
+      } catch (const std::exception&) {
+        // CUDA is broken then, and says so again at the next call.
+      }
+    }
+  } await;
+  if (two)
+    await.number = kernels::cuda::run_beside([&] { run(true, &kept); });
+  else
+    run(true, nullptr);
+  run(false, nullptr);
+}
 
 }  // namespace
 
@@ -93,7 +130,7 @@ void Muon::check_options(const Options& o) const {
 
 void Muon::update(size_t group) {
   std::vector<Entry>&entries = groups_[group].entries, &last = last_[group].entries;
-  std::map<std::tuple<DType, int64_t, int64_t>, Batch> batches;
+  Batches batches;
   for (size_t i = 0; i < entries.size(); ++i) {
     const Entry& e = entries[i];
     if (is_matrix(e.shape) && e.param.tensor.grad().defined())
@@ -124,13 +161,12 @@ void Muon::update(size_t group) {
   });
   if (batches.empty()) return;
   const NoGrad no_grad;
-  const Options& now = options(group);
-  for (auto& [key, batch] : batches) {
+  for (const auto& [key, batch] : batches)
     for (const size_t i : batch.members) entries[i].state[1] = {};
-    if (batch.x.numel() > 0) batch.x = iterate(std::move(batch.x), now.ns_coefficients, now.ns_steps);
+  iterate(batches, options(group), device_);
+  for (const auto& [key, batch] : batches)
     for (size_t j = 0; j < batch.members.size(); ++j)
       last[batch.members[j]].state[0] = batch.of(j, last[batch.members[j]].shape);
-  }
   MultiTensor::run(
       *this, last_[group], [] {},
       [this, group](size_t i, auto type) {

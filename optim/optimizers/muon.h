@@ -87,8 +87,8 @@ struct muon_apply {
 ///
 /// and AdamW for those with fewer than two dimensions. By name the rate is match_rms_adamw, so that lr and
 /// weight decay are those of AdamW; mom is mu and AdamW's beta1. A step is a matter of matrix products, not
-/// of memory: 3 for each of the 5 times, of all matrices of one shape together. It takes as much memory for
-/// a while as they have. Slots: "exp_avg" (m), for AdamW also "exp_avg_sq".
+/// of memory: three for each iteration, of all matrices of one shape together. For a while it takes as much
+/// memory as they have, and on a GPU somewhat more. Slots: "exp_avg" (m), for AdamW also "exp_avg_sq".
 class Muon : public GroupedOptimizer<MuonOptions> {
  public:
   explicit Muon(const std::vector<Parameter>& parameters, const Options& options = {}) {
