@@ -9,6 +9,8 @@
 namespace weft::kernels::cuda {
 namespace {
 
+constexpr int kForwardBlocks = 2;  // that a multiprocessor shall hold at once: leaves 128 registers a thread
+
 /// The windows of a thread, and offsets of their pixels.
 template <int V>
 struct Windows {
@@ -38,7 +40,7 @@ struct Windows {
 };
 
 template <class T, int V, class A>
-__global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
+__global__ void __launch_bounds__(kApplyThreads, kForwardBlocks)
     avg_pool_forward_kernel(A act, Tiling t, BatchNormArgs<T> a, unsigned in_row, T* y, T* pooled) {
   wait_for_earlier();
   const Windows<V> windows(t, in_row);
@@ -46,18 +48,19 @@ __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
   const Affine<T, V> affine(a, windows.at.channel);
   const InHand<A, float> f{act, a.param};
   windows.template each<true>([&](int64_t window, const int64_t(&pixels)[4]) {
-    Pack<T, V> rows[4], residual[4];
+    using Row = Held<T, V>;
+    Row rows[4], residual[4];
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      rows[k] = load<V>(a.x + pixels[k]);
-      residual[k] = load<V>(a.residual + pixels[k]);
+      rows[k] = Row::from(a.x + pixels[k]);
+      residual[k] = Row::from(a.residual + pixels[k]);
     }
     float sum[V] = {};
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       float v[V], r[V];
-      to_floats(rows[k], v);
-      to_floats(residual[k], r);
+      rows[k].get(v);
+      residual[k].get(r);
 #pragma unroll
       for (int j = 0; j < V; ++j) {
         v[j] = f.forward(affine(j, v[j]) + r[j]);
@@ -139,7 +142,7 @@ template <class T>
 void batch_norm_avg_pool_forward(const BatchNormArgs<T>& a, const Pool2dParams& p, T* y, T* pooled) {
   if (a.rows == 0 || a.channels == 0) return;
   choose(a, {y, pooled}, [&]<class A, int V>(A act, std::integral_constant<int, V>) {
-    const Tiling t = apply_tiling(windows_of(p), a.channels, V);
+    const Tiling t = apply_tiling(windows_of(p), a.channels, V, 1, kForwardBlocks);
     launch_early(avg_pool_forward_kernel<T, V, A>, t.grid(), t.block(), act, t, a, unsigned(p.out_w), y,
                  pooled);
   });

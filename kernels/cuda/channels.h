@@ -116,10 +116,11 @@ inline Tiling reduce_tiling(int64_t rows, int64_t channels, int width, int packs
   return t;
 }
 // At most 512 bytes side by side.
-inline Tiling apply_tiling(int64_t rows, int64_t channels, int width, int packs = 1) {
+inline Tiling apply_tiling(int64_t rows, int64_t channels, int width, int packs = 1,
+                           int blocks = kApplyBlocks) {
   const int64_t most = width == 1 ? 128 : 32 * packs, groups = channels / width,
                 slices = (groups + most - 1) / most;
-  return tiling(rows, channels, width, (groups + slices - 1) / slices, kApplyThreads, kApplyBlocks, 1);
+  return tiling(rows, channels, width, (groups + slices - 1) / slices, kApplyThreads, blocks, 1);
 }
 
 }  // namespace weft::kernels::cuda
