@@ -5,15 +5,17 @@
 #   DATA      imagewoof2-160.tgz (or -320, or the full size), or its folder; or that name without the ending of parts that
 #             `split` made of it (DATA.aa, DATA.ab, ...; or DATA.00, ...)
 #   --seeds   5, where nothing is said; seeds 42, 43, ...
-#   --recipe  one alone; where nothing is said default and best
+#   --recipe  one alone; where nothing is said ranger, default and best
 #   FLAG...   of weft train, added to the recipes
-# default: what weft train does where nothing is said, but for model, device and precision: batch 64, Ranger at 4e-3, flat for
+# ranger: what weft train does where nothing is said, but for model, device and precision: batch 64, Ranger at 4e-3, flat for
 #   72 % of the steps, then cosine, label smoothing 0.1, crops from scale 0.35, validation on the short side's centre crop.
-# best: the one of the published recipes that comes out best on the files of 160 px: mxresnet-dw4-bn, four depthwise filters a
-#   channel with batch norm behind them (liuyao12, 77.3 % in the author's notebook, images at full size), self-attention,
-#   batch 32, validation on a centre crop of 160 px.
-# attention, trick, depthwise: the same with MXResNet50, with its ResnetTrick (ayasyrev), and at batch 16 with six depthwise
-#   filters a channel and no batch norm behind them, the record of the leaderboard (76.6 %).
+# default: the same with Muon.
+# best: Muon, MXResNet50 with ResnetTrick (ayasyrev) and self-attention, batch 32, validation on a centre crop of 160 px.
+# Published recipes, with Ranger, self-attention and that validation:
+# attention, trick: MXResNet50, and with its ResnetTrick, at batch 32.
+# depthwise-norm: mxresnet-dw4-bn, four depthwise filters a channel with batch norm behind them (liuyao12, 77.3 % in the
+#   author's notebook, images at full size), batch 32.
+# depthwise: six of them without it, batch 16, the record of the leaderboard (76.6 %).
 # fastai: xse_resnext50 at 8e-3, flat for 75 % of the steps, fastai's entry of January 2020 (71.9 %).
 # Leaves a line for each recipe in build-gpu/logs/imagewoof.json, from which run.sh takes it into its table, and a copy in $OUT
 # where that is set.
@@ -22,13 +24,14 @@ script=$(realpath "$0")
 here=$(cd "$(dirname "$0")/../.." && pwd)
 
 same="--sa --batch-size 32 --valid-resize 160"
-declare -A recipes=([default]="--model mxresnet50" [best]="--model mxresnet-dw4-bn $same" [attention]="--model mxresnet50 $same"
-  [trick]="--model mxresnet50-trick $same" [depthwise]="--model mxresnet-dw6 --sa --batch-size 16 --valid-resize 160"
+declare -A recipes=([ranger]="--model mxresnet50" [default]="--model mxresnet50 --optimizer muon"
+  [best]="--model mxresnet50-trick --optimizer muon $same" [attention]="--model mxresnet50 $same"
+  [trick]="--model mxresnet50-trick $same" [depthwise-norm]="--model mxresnet-dw4-bn $same" [depthwise]="--model mxresnet-dw6 --sa --batch-size 16 --valid-resize 160"
   [fastai]="--model xse_resnext50 --sa --lr 8e-3 --anneal-start 0.75 --valid-resize 160")
 usage() { sed -n '2,/^set /p' "$script" | sed -n 's/^# \{0,1\}//p'; }
 wrong() { echo "imagewoof.sh: $*" >&2 && exit 2; }
 
-data="" seeds=5 names="default best" weft=$here/build-gpu/weft/apps/weft more=()
+data="" seeds=5 names="ranger default best" weft=$here/build-gpu/weft/apps/weft more=()
 while (($# > 0)); do
   case $1 in
     --seeds) seeds=${2:-} && shift 2 ;;
