@@ -82,8 +82,8 @@ bool set_in_environment(const char* name) {
   return value && *value && std::strcmp(value, "0") != 0;
 }
 
-/// Why a kernel can't be launched in clusters of this size, which are of any number of blocks where all of the
-/// grid run `together`.
+/// Why a kernel can't be launched in clusters of this size, which are of any number of blocks where all of
+/// the grid run `together`.
 cudaError_t unfit(dim3 cluster, dim3 grid, const void* kernel, bool together) {
   const uint64_t blocks = uint64_t{cluster.x} * cluster.y * cluster.z;
   const Device& device = Device::get();
