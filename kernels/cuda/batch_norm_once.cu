@@ -331,7 +331,7 @@ Tiling once_tiling(int64_t rows, int64_t channels, int width, int threads, int m
 
 template <class T>
 bool fits(const BatchNormArgs<T>& a, std::initializer_list<const void*> others) {
-  return sizeof(T) == 2 && can_launch_early() && a.channels % (2 * kWide<T>) == 0 && a.rows > 1 &&
+  return sizeof(T) == 2 && can_launch_together() && a.channels % (2 * kWide<T>) == 0 && a.rows > 1 &&
          !is_learned(a.activation) && aligned({a.x, a.residual}) && aligned(others);
 }
 

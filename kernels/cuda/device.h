@@ -41,6 +41,9 @@ void* scratch(int64_t bytes);
 
 /// Whether the device knows launch_early().
 bool can_launch_early();
+/// The same for launch_together() (together.h): not where processes share the device at the same time (MPS),
+/// because two kernels whose blocks wait for each other could keep each other from running.
+bool can_launch_together();
 
 /// What all launches share: starts kernel(args...) with so many attributes, and so many bytes of dynamic
 /// shared memory.

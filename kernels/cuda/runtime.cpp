@@ -96,7 +96,7 @@ struct Runtime {
   int lane = 0;         // that work goes to
   cudaStream_t stream;  // of the first, in which all else waits for its turn
   int multiprocessors = 0;
-  bool early = false;
+  bool early = false, together = false;
   // The uploads of an eager step wait for a whole turn of the ring. They must be fewer than its parts by far,
   // or the GPU would have to end its step before the CPU can prepare the next one.
   Staging small{64, kSmallUpload}, large{4, kStagingLimit};
@@ -138,6 +138,12 @@ Runtime& make_runtime() {
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, made->device),
         "cudaDeviceGetAttribute");
   made->early = major >= 9;
+  int shared = 0;
+#if !defined(CUDART_VERSION) || CUDART_VERSION >= 12030  // older ones can't tell, nor can older drivers
+  if (cudaDeviceGetAttribute(&shared, cudaDevAttrMpsEnabled, made->device) != cudaSuccess)
+    (void)cudaGetLastError();
+#endif
+  made->together = made->early && shared != 1;
   made_runtime = made.get();
   return *made.release();
 }
@@ -210,6 +216,7 @@ FirstLane::FirstLane() : before_(std::exchange(runtime().lane, 0)) {}
 FirstLane::~FirstLane() { runtime().lane = before_; }
 int multiprocessors() { return runtime().multiprocessors; }
 bool can_launch_early() { return runtime().early; }
+bool can_launch_together() { return runtime().together; }
 void synchronize() {
   await_beside(runtime().started);
   check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");

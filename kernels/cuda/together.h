@@ -56,8 +56,8 @@ struct Meeting {
 };
 
 /// As launch_early(), for blocks that meet: those of each blockIdx.x. All blocks have to run at once, so
-/// there are at most as many as multiprocessors. No other kernel that does so may run beside; one that does
-/// not ends some time, and then the blocks that had to wait for it begin.
+/// there are at most as many as multiprocessors, and can_launch_together(). No other kernel that does so may
+/// run beside; one that does not ends some time, and then the blocks that had to wait for it begin.
 template <class... Params, class... Args>
 void launch_together(void (*kernel)(Params...), dim3 grid, dim3 block, Args&&... args) {
 #ifdef __CUDACC__

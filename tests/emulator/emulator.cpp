@@ -323,6 +323,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrClusterLaunch:
       *value = p.major >= 9;
       break;
+    case cudaDevAttrMpsEnabled:
+      *value = 0;
+      break;
     case cudaDevAttrMemoryPoolsSupported:
       *value = p.memoryPoolsSupported;
       break;
