@@ -16,7 +16,7 @@ cd "$(dirname "$script")/../.." || exit 1
 stages=(build tests bits steps pytorch ops sanitizer)
 declare -A seconds_of=([build]=170 [tests]=80 [bits]=45 [steps]=90 [pytorch]=70 [ops]=45 [sanitizer]=160)
 # Figures of an earlier run don't outlive a stage that begins anew.
-declare -A figures_of=([tests]="" [bits]="bits.jsonl" [steps]="step-*.jsonl*" [pytorch]="" [ops]="op-*.jsonl* optimizer.jsonl* gemm.jsonl*"
+declare -A figures_of=([tests]="tests.jsonl test-*" [bits]="bits.jsonl" [steps]="step-*.jsonl*" [pytorch]="" [ops]="op-*.jsonl* optimizer.jsonl* gemm.jsonl*"
   [sanitizer]="sanitizer.jsonl memcheck-* racecheck-*" [build]="")
 whole=520         # seconds for all of it
 compile_until=200 # when torch.compile must be done, in seconds from the start
@@ -106,10 +106,58 @@ stage_build() {
   ninja -C "$build" -j "$jobs" weft_command "${targets[@]}" | { grep -vE '^\[[0-9]+/[0-9]+\] (Building|Linking)' || true; }
 }
 
+# What takes long, longest first: into how many parts its test cases go, which run beside each other.
+parts_of=(cuda_optim_test:8 cuda_norm_test:8 cuda_engine_test:6 cuda_learned_activations_test:4 cuda_trainer_test:4
+  cuda_libraries_test:5 cuda_norm_once_test:3 cuda_elementwise_test:3 cuda_norm_pair_test:2 cuda_sequence_test:2)
+# Whole runs of the command, for the time that is left: the kernels are those of the others.
+last_of_all=(app_cuda_test:10 app_cuda_activations_test:2)
+
+# all_parts FOLDER: lines of "PROGRAM FIRST LAST CASES", in the order in which they are to start.
+all_parts() {
+  local entry program i cases parts listed=" ${parts_of[*]%:*} ${last_of_all[*]%:*} " ordered=("${parts_of[@]}")
+  for program in "$1"/*_gpu; do
+    program=$(basename "$program" _gpu)
+    [[ $listed == *" $program "* ]] || ordered+=("$program:1")
+  done
+  for entry in "${ordered[@]}" "${last_of_all[@]}"; do
+    program=${entry%:*}_gpu parts=${entry#*:}
+    [[ -x $1/$program ]] || continue
+    cases=$("$1/$program" --count | sed -n 's/.*filters: \([0-9]*\)$/\1/p')
+    ((parts > cases)) && parts=$cases
+    for ((i = 0; i < parts; ++i)); do echo "$program $((i * cases / parts + 1)) $(((i + 1) * cases / parts)) $cases"; done
+  done
+}
+
+# test_part PROGRAM FIRST LAST CASES: runs these test cases of the program; a line into tests.jsonl.
+test_part() {
+  local program=$1 first=$2 last=$3 cases=$4 left=$((TESTS_UNTIL - EPOCHSECONDS)) status=0 result=passed started=$EPOCHSECONDS log
+  log=$logs/test-$program-$first.log
+  ((left < 1)) && return  # table.py counts what is missing
+  env WEFT_REQUIRE_GPU=1 WEFT_TEST_DEVICE=gpu timeout -k 2 "$left" "$TESTED/$program" --order-by=rand --rand-seed=1 \
+    --first="$first" --last="$last" > "$log" 2>&1 || status=$?
+  case $status in
+    0) ;;
+    124 | 137) result="not finished" ;;
+    *) result=failed ;;
+  esac
+  printf '{"bench": "tests", "program": "%s", "cases": "%d-%d of %d", "seconds": %d, "result": "%s"}\n' \
+    "$program" "$first" "$last" "$cases" $((EPOCHSECONDS - started)) "$result" | tee -a "$logs/tests.jsonl"
+  [[ $result == passed ]] || { echo "--- the end of ${log##*/}:" && tail -n 25 "$log"; }
+}
+
+# As `ctest -L gpu`, which would take one program after the other.
 stage_tests() {
   needs_gpu
-  [[ -n ${DRY:-} ]] && echo "ctest -L gpu" && return
-  WEFT_REQUIRE_GPU=1 ctest --test-dir "$build" -L gpu --no-tests=error --timeout 60 --output-on-failure
+  local runs
+  [[ -n ${DRY:-} ]] && echo "the programs *_gpu" && return
+  TESTS_UNTIL=$((EPOCHSECONDS + STAGE_SECONDS - 5)) TESTED=$build/tests
+  export TESTS_UNTIL TESTED logs
+  export -f test_part
+  mapfile -t runs < <(all_parts "$TESTED")
+  ((${#runs[@]} > 0)) || { echo "There are no programs to run." && return 1; }
+  printf '{"bench": "tests", "runs": %d}\n' ${#runs[@]} > "$logs/tests.jsonl"
+  printf '%s\n' "${runs[@]}" | xargs -P $(($(nproc) - $(nproc) / 4)) -L 1 bash -c 'test_part "$@"' test_part
+  (($(grep -c '"result": "passed"' "$logs/tests.jsonl") == ${#runs[@]}))
 }
 
 # Trains the same model on the built-in sample three times, once of them without a captured graph.
@@ -180,28 +228,6 @@ stage_ops() {
   bench gemm gemm --device cuda --precision bf16 --seconds 0.1 || bad=1
   bench op-others "${op[@]}" --only conv,activation,pool,loss,matmul,attention,elementwise,reduce,dropout --seconds 0.02 || bad=1
   return "$bad"
-}
-
-# What takes long under compute-sanitizer, longest first: into how many parts its test cases go.
-parts_of=(cuda_optim_test:8 cuda_norm_test:8 cuda_engine_test:6 cuda_learned_activations_test:4 cuda_trainer_test:4
-  cuda_libraries_test:5 cuda_norm_once_test:3 cuda_elementwise_test:3 cuda_norm_pair_test:2 cuda_sequence_test:2)
-# Whole runs of the command, for the time that is left: the kernels are those of the others.
-last_of_all=(app_cuda_test:10 app_cuda_activations_test:2)
-
-# all_parts FOLDER: lines of "PROGRAM FIRST LAST CASES", in the order in which they are to start.
-all_parts() {
-  local entry program i cases parts listed=" ${parts_of[*]%:*} ${last_of_all[*]%:*} " ordered=("${parts_of[@]}")
-  for program in "$1"/*_gpu; do
-    program=$(basename "$program" _gpu)
-    [[ $listed == *" $program "* ]] || ordered+=("$program:1")
-  done
-  for entry in "${ordered[@]}" "${last_of_all[@]}"; do
-    program=${entry%:*}_gpu parts=${entry#*:}
-    [[ -x $1/$program ]] || continue
-    cases=$("$1/$program" --count | sed -n 's/.*filters: \([0-9]*\)$/\1/p')
-    ((parts > cases)) && parts=$cases
-    for ((i = 0; i < parts; ++i)); do echo "$program $((i * cases / parts + 1)) $(((i + 1) * cases / parts)) $cases"; done
-  done
 }
 
 # sanitize TOOL PROGRAM FIRST LAST CASES: runs these test cases of the program, which are mixed in a fixed order; a line into

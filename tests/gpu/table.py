@@ -10,7 +10,6 @@ Needs no packages.
 import argparse
 import json
 import pathlib
-import re
 import sys
 
 
@@ -70,25 +69,19 @@ def norm_share(logs, which=None):
     return sum(r["count"] * r["milliseconds"] * r["share_of_copy"] for r in rows) / seconds if seconds else None
 
 
-def ops(logs):
-    done = re.search(r"(\d+)% tests passed, (\d+) tests? failed out of (\d+)", logs.text("tests.log"))
-    if not done:
-        return None
-    failed, count = int(done[2]), int(done[3])
-    return failed == 0, f"{count - failed} of {count} test programs pass"
-
-
-def sanitizer(logs):
-    rows = logs.rows("sanitizer.jsonl")
+def parts(logs, name, good):
+    """Whether all runs of programs' parts ended as they should, and what became of the others."""
+    rows = logs.rows(name)
     if not rows:
         return None
     wanted = sum(r.get("runs", 0) for r in rows)
     done = [r for r in rows if "result" in r]
-    clean = sum(r["result"] == "clean" for r in done)
-    others = [f"{r['tool']} {r['program']} ({r['cases']}): {r['result']}" for r in done if r["result"] != "clean"]
+    well = sum(r["result"] == good for r in done)
+    others = [" ".join([*([r["tool"]] if "tool" in r else []), f"{r['program']} ({r['cases']}): {r['result']}"]) for r in done
+              if r["result"] != good]
     if len(done) < wanted:
         others.append(f"no time for {wanted - len(done)}")
-    return clean == wanted, "; ".join([f"{clean} of {wanted} runs of programs' parts are clean", *others])
+    return well == wanted, "; ".join([f"{well} of {wanted} runs of programs' parts: {good}", *others])
 
 
 def bits(logs, run):
@@ -128,8 +121,9 @@ def judged(measure, target, found, least=None, most=None, unit="", form=",.0f"):
 
 def targets(logs):
     rows = [
-        judged("every op against the reference in double (float 1e-5, TF32 1e-3, bf16 1e-2)", "all tests pass", ops(logs)),
-        judged("compute-sanitizer on weft's kernels, memcheck and racecheck", "clean", sanitizer(logs))]
+        judged("every op against the reference in double (float 1e-5, TF32 1e-3, bf16 1e-2)", "all tests pass",
+               parts(logs, "tests.jsonl", "passed")),
+        judged("compute-sanitizer on weft's kernels, memcheck and racecheck", "clean", parts(logs, "sanitizer.jsonl", "clean"))]
     for batch, least in ((256, 22000), (64, 18000)):
         rows.append(judged(f"images/s, batch {batch}", f"{least:,}", weft_rate(logs, batch), least))
     for batch, least in ((256, 1.3), (64, 1.6)):
