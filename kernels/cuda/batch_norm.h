@@ -22,6 +22,23 @@ template <class T>
 void batch_norm_learned_backward_input(const BatchNormArgs<T>& a, const T* dy, const float* dweight,
                                        const float* dbias, bool training, T* dx);
 
+/// Whether kernels are made for the activation itself.
+inline bool has_own_kernels(Activation act) {
+  bool own = false;
+  with_activation(act, [&]<class A>(A) { own = !std::is_same_v<A, AnyActivation>; });
+  return own;
+}
+/// Calls f(activation, constant of the elements at once) with the kernels to take for one that has its own.
+template <class T, class F>
+void with_own_kernels(const BatchNormArgs<T>& a, std::initializer_list<const void*> others, F&& f) {
+  const bool wide = a.channels % kWide<T> == 0 &&
+                    aligned({a.x, a.mean, a.invstd, a.weight, a.bias, a.residual}) && aligned(others);
+  if (!wide) return f(AnyActivation{a.activation}, std::integral_constant<int, 1>{});
+  with_activation(a.activation, [&]<class A>(A act) {
+    if constexpr (!std::is_same_v<A, AnyActivation>) f(act, std::integral_constant<int, kWide<T>>{});
+  });
+}
+
 /// Whether a kernel adds a residual, and writes g in the backward: known when it is compiled (both, or
 /// neither), or seen as it runs.
 enum class Residual { none, some, perhaps };

@@ -116,32 +116,19 @@ __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
   store_block_sums(t, windows.at, sums, partial);
 }
 
-/// Calls f(activation, constant of the elements at once) with the kernels to take.
-template <class T, class F>
-void choose(const BatchNormArgs<T>& a, std::initializer_list<const void*> others, F&& f) {
-  const bool wide = a.channels % kWide<T> == 0 &&
-                    aligned({a.x, a.mean, a.invstd, a.weight, a.bias, a.residual}) && aligned(others);
-  if (!wide) return f(AnyActivation{a.activation}, std::integral_constant<int, 1>{});
-  with_activation(a.activation, [&]<class A>(A act) {
-    if constexpr (!std::is_same_v<A, AnyActivation>) f(act, std::integral_constant<int, kWide<T>>{});
-  });
-}
-
 int64_t windows_of(const Pool2dParams& p) { return p.batch * p.out_h * p.out_w; }
 
 }  // namespace
 
 bool has_batch_norm_avg_pool(const Pool2dParams& p, Activation act) {
-  bool known = false;
-  with_activation(act, [&]<class A>(A) { known = !std::is_same_v<A, AnyActivation>; });
-  return known && p.kernel_h == 2 && p.kernel_w == 2 && p.stride_h == 2 && p.stride_w == 2 && p.pad_h == 0 &&
-         p.pad_w == 0 && p.in_h % 2 == 0 && p.in_w % 2 == 0;
+  return has_own_kernels(act) && p.kernel_h == 2 && p.kernel_w == 2 && p.stride_h == 2 && p.stride_w == 2 &&
+         p.pad_h == 0 && p.pad_w == 0 && p.in_h % 2 == 0 && p.in_w % 2 == 0;
 }
 
 template <class T>
 void batch_norm_avg_pool_forward(const BatchNormArgs<T>& a, const Pool2dParams& p, T* y, T* pooled) {
   if (a.rows == 0 || a.channels == 0) return;
-  choose(a, {y, pooled}, [&]<class A, int V>(A act, std::integral_constant<int, V>) {
+  with_own_kernels(a, {y, pooled}, [&]<class A, int V>(A act, std::integral_constant<int, V>) {
     const Tiling t = apply_tiling(windows_of(p), a.channels, V, 1, kForwardBlocks);
     launch_early(avg_pool_forward_kernel<T, V, A>, t.grid(), t.block(), act, t, a, unsigned(p.out_w), y,
                  pooled);
@@ -152,7 +139,7 @@ template <class T>
 void batch_norm_avg_pool_backward_reduce(const BatchNormArgs<T>& a, const Pool2dParams& p, const T* dy,
                                          const T* dpooled, T* g, float* dweight, float* dbias) {
   if (a.channels == 0) return;
-  choose(a, {dy, dpooled, g}, [&]<class A, int V>(A act, std::integral_constant<int, V>) {
+  with_own_kernels(a, {dy, dpooled, g}, [&]<class A, int V>(A act, std::integral_constant<int, V>) {
     const Tiling t = reduce_tiling(windows_of(p), a.channels, V);
     float* partial = partial_sums<2>(t);
     launch_early(avg_pool_reduce_kernel<T, V, A>, t.grid(), t.block(), act, t, a, unsigned(p.out_w), dy,

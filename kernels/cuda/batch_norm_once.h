@@ -1,7 +1,6 @@
 // Batch norm in training in one pass, where the values fit into the registers of the GPU: some blocks read
 // the rows of some channels, add up what their statistics need, wait for each other, and go on with what they
-// still have in hand. So nothing is read twice, and no kernel waits for another one's sums. The blocks are a
-// cluster, or anywhere where that has no room.
+// still have in hand. So nothing is read twice, and no kernel waits for another one's sums.
 #pragma once
 
 #include "weft/kernels/kernels.h"

@@ -353,32 +353,19 @@ __global__ void __launch_bounds__(kThreads, kPoolBlocks)
   });
 }
 
-// --- table entries ---
-
-/// Calls f(activation, constant of the elements at once) with the kernels to take.
-template <class T, class F>
-void choose(const BatchNormArgs<T>& a, std::initializer_list<const void*> others, F&& f) {
-  const bool wide =
-      a.channels % kWide<T> == 0 && aligned({a.x, a.mean, a.invstd, a.weight, a.bias}) && aligned(others);
-  if (!wide) return f(AnyActivation{a.activation}, std::integral_constant<int, 1>{});
-  with_activation(a.activation, [&]<class A>(A act) {
-    if constexpr (!std::is_same_v<A, AnyActivation>) f(act, std::integral_constant<int, kWide<T>>{});
-  });
-}
-
 }  // namespace
 
+// --- table entries ---
+
 bool has_batch_norm_max_pool(const Pool2dParams& p, Activation act) {
-  bool known = false;
-  with_activation(act, [&]<class A>(A) { known = !std::is_same_v<A, AnyActivation>; });
-  return known && p.kernel_h == 3 && p.kernel_w == 3 && p.stride_h == 2 && p.stride_w == 2 && p.pad_h == 1 &&
-         p.pad_w == 1;
+  return has_own_kernels(act) && p.kernel_h == 3 && p.kernel_w == 3 && p.stride_h == 2 && p.stride_w == 2 &&
+         p.pad_h == 1 && p.pad_w == 1;
 }
 
 template <class T>
 void batch_norm_max_pool_forward(const BatchNormArgs<T>& a, const Pool2dParams& p, T* y, uint8_t* at,
                                  T* x_at) {
-  choose(a, {y, at, x_at}, [&]<class A, int V>(A act, std::integral_constant<int, V>) {
+  with_own_kernels(a, {y, at, x_at}, [&]<class A, int V>(A act, std::integral_constant<int, V>) {
     const Geometry g(p, V);
     launch_columns(pool_forward_kernel<T, V, A>, g, g.out_h, g.out_w, act, g, a, y, at, x_at);
   });
@@ -388,18 +375,19 @@ template <class T>
 void batch_norm_max_pool_backward(const BatchNormArgs<T>& a, const Pool2dParams& p, const T* dy,
                                   const uint8_t* at, const T* x_at, T* g, const BatchNormGradients<T>& d) {
   if (a.rows == 0 || a.channels == 0) return;
-  choose(a, {dy, at, x_at, g, d.x, d.weight, d.bias},
-         [&]<class A, int V>(A act, std::integral_constant<int, V>) {
-           BatchNormArgs<T> maxima = a;
-           maxima.x = x_at, maxima.rows = p.batch * p.out_h * p.out_w;
-           const Tiling t = reduce_tiling(maxima.rows, a.channels, V);
-           float* partial = partial_sums<2>(t);
-           launch_early(pool_reduce_kernel<T, V, A>, t.grid(), t.block(), act, t, maxima, dy, g, partial);
-           combine_sums(t, partial, SumTargets<2>{.of = {d.weight, d.bias}, .scale = {a.invstd, nullptr}});
-           const Geometry geometry(p, V);
-           launch_columns(pool_input_kernel<T, V>, geometry, (geometry.in_h + 1) / 2, (geometry.in_w + 1) / 2,
-                          geometry, a, g, at, d, float(1 / double(a.rows)));
-         });
+  with_own_kernels(
+      a, {dy, at, x_at, g, d.x, d.weight, d.bias},
+      [&]<class A, int V>(A act, std::integral_constant<int, V>) {
+        BatchNormArgs<T> maxima = a;
+        maxima.x = x_at, maxima.rows = p.batch * p.out_h * p.out_w;
+        const Tiling t = reduce_tiling(maxima.rows, a.channels, V);
+        float* partial = partial_sums<2>(t);
+        launch_early(pool_reduce_kernel<T, V, A>, t.grid(), t.block(), act, t, maxima, dy, g, partial);
+        combine_sums(t, partial, SumTargets<2>{.of = {d.weight, d.bias}, .scale = {a.invstd, nullptr}});
+        const Geometry geometry(p, V);
+        launch_columns(pool_input_kernel<T, V>, geometry, (geometry.in_h + 1) / 2, (geometry.in_w + 1) / 2,
+                       geometry, a, g, at, d, float(1 / double(a.rows)));
+      });
 }
 
 #define WEFT_INSTANTIATE(T)                                                                                  \
