@@ -26,7 +26,8 @@ here=$(cd "$(dirname "$0")/../.." && pwd)
 same="--sa --batch-size 32 --valid-resize 160"
 declare -A recipes=([ranger]="--model mxresnet50" [default]="--model mxresnet50 --optimizer muon"
   [best]="--model mxresnet50-trick --optimizer muon $same" [attention]="--model mxresnet50 $same"
-  [trick]="--model mxresnet50-trick $same" [depthwise-norm]="--model mxresnet-dw4-bn $same" [depthwise]="--model mxresnet-dw6 --sa --batch-size 16 --valid-resize 160"
+  [trick]="--model mxresnet50-trick $same" [depthwise-norm]="--model mxresnet-dw4-bn $same"
+  [depthwise]="--model mxresnet-dw6 --sa --batch-size 16 --valid-resize 160"
   [fastai]="--model xse_resnext50 --sa --lr 8e-3 --anneal-start 0.75 --valid-resize 160")
 usage() { sed -n '2,/^set /p' "$script" | sed -n 's/^# \{0,1\}//p'; }
 wrong() { echo "imagewoof.sh: $*" >&2 && exit 2; }

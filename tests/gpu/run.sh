@@ -16,8 +16,8 @@ cd "$(dirname "$script")/../.." || exit 1
 stages=(build tests bits steps pytorch ops sanitizer)
 declare -A seconds_of=([build]=170 [tests]=80 [bits]=45 [steps]=90 [pytorch]=70 [ops]=45 [sanitizer]=160)
 # Figures of an earlier run don't outlive a stage that begins anew.
-declare -A figures_of=([tests]="tests.jsonl test-*" [bits]="bits.jsonl" [steps]="step-*.jsonl*" [pytorch]="" [ops]="op-*.jsonl* optimizer.jsonl* gemm.jsonl*"
-  [sanitizer]="sanitizer.jsonl memcheck-* racecheck-*" [build]="")
+declare -A figures_of=([tests]="tests.jsonl test-*" [bits]="bits.jsonl" [steps]="step-*.jsonl*" [pytorch]=""
+  [ops]="op-*.jsonl* optimizer.jsonl* gemm.jsonl*" [sanitizer]="sanitizer.jsonl memcheck-* racecheck-*" [build]="")
 whole=520         # seconds for all of it
 compile_until=200 # when torch.compile must be done, in seconds from the start
 
@@ -128,12 +128,26 @@ all_parts() {
   done
 }
 
+# run_parts NAME FUNCTION GOOD: calls FUNCTION with the words of each line of the input, beside each other, in processes that know
+# $PROGRAMS and how long they have; whether all left a line with the result GOOD in NAME.jsonl.
+run_parts() {
+  local name=$1 function=$2 good=$3 runs
+  mapfile -t runs
+  ((${#runs[@]} > 0)) || { echo "There are no programs for a GPU." && return 1; }
+  PARTS_UNTIL=$((EPOCHSECONDS + STAGE_SECONDS - 5)) PROGRAMS=$build/tests
+  export PARTS_UNTIL PROGRAMS logs
+  export -f "${function?}"
+  printf '{"bench": "%s", "runs": %d}\n' "$name" ${#runs[@]} > "$logs/$name.jsonl"
+  printf '%s\n' "${runs[@]}" | xargs -P $(($(nproc) - $(nproc) / 4)) -L 1 bash -c "$function \"\$@\"" "$function"
+  (($(grep -c "\"result\": \"$good\"" "$logs/$name.jsonl") == ${#runs[@]}))
+}
+
 # test_part PROGRAM FIRST LAST CASES: runs these test cases of the program; a line into tests.jsonl.
 test_part() {
-  local program=$1 first=$2 last=$3 cases=$4 left=$((TESTS_UNTIL - EPOCHSECONDS)) status=0 result=passed started=$EPOCHSECONDS log
+  local program=$1 first=$2 last=$3 cases=$4 left=$((PARTS_UNTIL - EPOCHSECONDS)) status=0 result=passed started=$EPOCHSECONDS log
   log=$logs/test-$program-$first.log
   ((left < 1)) && return  # table.py counts what is missing
-  env WEFT_REQUIRE_GPU=1 WEFT_TEST_DEVICE=gpu timeout -k 2 "$left" "$TESTED/$program" --order-by=rand --rand-seed=1 \
+  env WEFT_REQUIRE_GPU=1 WEFT_TEST_DEVICE=gpu timeout -k 2 "$left" "$PROGRAMS/$program" --order-by=rand --rand-seed=1 \
     --first="$first" --last="$last" > "$log" 2>&1 || status=$?
   case $status in
     0) ;;
@@ -148,16 +162,8 @@ test_part() {
 # As `ctest -L gpu`, which would take one program after the other.
 stage_tests() {
   needs_gpu
-  local runs
   [[ -n ${DRY:-} ]] && echo "the programs *_gpu" && return
-  TESTS_UNTIL=$((EPOCHSECONDS + STAGE_SECONDS - 5)) TESTED=$build/tests
-  export TESTS_UNTIL TESTED logs
-  export -f test_part
-  mapfile -t runs < <(all_parts "$TESTED")
-  ((${#runs[@]} > 0)) || { echo "There are no programs to run." && return 1; }
-  printf '{"bench": "tests", "runs": %d}\n' ${#runs[@]} > "$logs/tests.jsonl"
-  printf '%s\n' "${runs[@]}" | xargs -P $(($(nproc) - $(nproc) / 4)) -L 1 bash -c 'test_part "$@"' test_part
-  (($(grep -c '"result": "passed"' "$logs/tests.jsonl") == ${#runs[@]}))
+  run_parts tests test_part passed < <(all_parts "$build/tests")
 }
 
 # Trains the same model on the built-in sample three times, once of them without a captured graph.
@@ -233,7 +239,7 @@ stage_ops() {
 # sanitize TOOL PROGRAM FIRST LAST CASES: runs these test cases of the program, which are mixed in a fixed order; a line into
 # sanitizer.jsonl.
 sanitize() {
-  local tool=$1 program=$2 first=$3 last=$4 cases=$5 left=$((SANITIZER_UNTIL - EPOCHSECONDS)) status=0 result=clean errors log
+  local tool=$1 program=$2 first=$3 last=$4 cases=$5 left=$((PARTS_UNTIL - EPOCHSECONDS)) status=0 result=clean errors log
   local started=$EPOCHSECONDS settings=(WEFT_TEST_LIGHT=1 WEFT_REQUIRE_GPU=1 WEFT_TEST_DEVICE=gpu)
   log=$logs/$tool-$program-$first.log
   ((left < 1)) && return  # table.py counts what is missing
@@ -241,7 +247,7 @@ sanitize() {
   [[ $tool == memcheck ]] && settings+=(WEFT_CUDA_MEMCHECK=1) || settings+=(WEFT_CUDA_PLAIN_CONVOLUTIONS=1)
   # Errors of calls to CUDA are what some tests provoke.
   env "${settings[@]}" timeout -k 2 "$left" "$SANITIZER" --tool "$tool" "$SANITIZER_FILTER" kns=weft --report-api-errors no \
-    --error-exitcode 86 "$SANITIZED/$program" --order-by=rand --rand-seed=1 --first="$first" --last="$last" > "$log" 2>&1 || status=$?
+    --error-exitcode 86 "$PROGRAMS/$program" --order-by=rand --rand-seed=1 --first="$first" --last="$last" > "$log" 2>&1 || status=$?
   errors=$(sed -n 's/.*\(ERROR SUMMARY: \|RACECHECK SUMMARY: \)\([0-9]*\).*/\2/p' "$log" | awk '{ sum += $1 } END { if (NR) print sum }')
   case $status in
     # The tool has had its say, and there was something to look at.
@@ -259,19 +265,14 @@ sanitize() {
 # Only kernels with `weft` in their names are watched, so not cuDNN's.
 stage_sanitizer() {
   needs_gpu
-  local runs
+  local status=0
   [[ -n ${DRY:-} ]] && echo "compute-sanitizer: $(find_tool compute-sanitizer || echo 'not here')" && return
   SANITIZER=$(find_tool compute-sanitizer) || leave_out "no compute-sanitizer here"
   [[ $("$SANITIZER" --help) == *--kernel-name* ]] && SANITIZER_FILTER=--kernel-name || SANITIZER_FILTER=--kernel-regex
-  SANITIZER_UNTIL=$((EPOCHSECONDS + STAGE_SECONDS - 5)) SANITIZED=$build/tests
-  export SANITIZER SANITIZER_FILTER SANITIZER_UNTIL SANITIZED logs
-  export -f sanitize
-  mapfile -t runs < <(all_parts "$SANITIZED" | sed 's/.*/memcheck &\nracecheck &/')
-  ((${#runs[@]} > 0)) || { echo "There are no programs to check." && return 1; }
-  printf '{"bench": "sanitizer", "runs": %d}\n' ${#runs[@]} > "$logs/sanitizer.jsonl"
-  printf '%s\n' "${runs[@]}" | xargs -P $(($(nproc) - $(nproc) / 4)) -L 1 bash -c 'sanitize "$@"' sanitize
+  export SANITIZER SANITIZER_FILTER
+  run_parts sanitizer sanitize clean < <(all_parts "$build/tests" | sed 's/.*/memcheck &\nracecheck &/') || status=$?
   grep -q '"refused"' "$logs/sanitizer.jsonl" && leave_out "compute-sanitizer does not work with this device here"
-  (($(grep -c '"result": "clean"' "$logs/sanitizer.jsonl") == ${#runs[@]}))
+  return "$status"
 }
 
 # --- the whole ---
