@@ -11,7 +11,7 @@ if(WEFT_SANITIZE)
   set(optimise_emulated -O1)
 endif()
 target_compile_options(weft_emulator PRIVATE ${optimise_emulated} INTERFACE -Wno-unknown-pragmas)  # unroll
-foreach(name emulator_test emulator_cluster_test emulator_host_test)
+foreach(name emulator_test emulator_together_test emulator_host_test)
   target_link_libraries(${name} PRIVATE weft_emulator)
 endforeach()
 

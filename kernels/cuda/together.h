@@ -1,4 +1,4 @@
-// Blocks that run at the same time without being a cluster, and wait for each other by way of global memory.
+// Blocks that run at the same time and wait for each other by way of global memory.
 #pragma once
 
 #include "weft/kernels/cuda/device.h"
@@ -14,9 +14,7 @@ struct Meeting {
   /// Of the group's `count` blocks. The result is for wait().
   __device__ unsigned arrive([[maybe_unused]] unsigned count) {
     unsigned now = 0;
-#if !defined(__CUDA_ARCH__)
-    __cluster_barrier_arrive();
-#else
+#ifdef __CUDACC__  // on the emulated device the wait does both
     __syncthreads();
     if (threadIdx.x == 0) {
       // The turn can't pass before this block has arrived.
@@ -38,8 +36,8 @@ struct Meeting {
     return now;
   }
   __device__ void wait([[maybe_unused]] unsigned arrival) {
-#if !defined(__CUDA_ARCH__)
-    __cluster_barrier_wait();
+#ifndef __CUDACC__
+    weft_emulator::meet();
 #else
     if (threadIdx.x == 0) {
       unsigned now;
@@ -63,12 +61,10 @@ void launch_together(void (*kernel)(Params...), dim3 grid, dim3 block, Args&&...
 #ifdef __CUDACC__
   launch_early(kernel, grid, block, args...);
 #else
-  cudaLaunchAttribute attributes[2]{};  // to the emulated device they are clusters of any size
-  attributes[0].id = cudaLaunchAttributeCooperative;
-  attributes[0].val.cooperative = 1;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim = {1, grid.y, 1};
-  launch_with(attributes, 2, 0, kernel, grid, block, args...);
+  cudaLaunchAttribute together{};
+  together.id = cudaLaunchAttributeCooperative;
+  together.val.cooperative = 1;
+  launch_with(&together, 1, 0, kernel, grid, block, args...);
 #endif
 }
 

@@ -31,17 +31,6 @@ void fail(const char* format, ...) {
   std::abort();
 }
 
-namespace {
-
-[[noreturn]] void fail_after_end(uint3 block) {
-  fail(
-      "shared memory of block (%u, %u, %u) is asked for by another of its cluster, after the cluster's last "
-      "barrier: it may have returned by then",
-      block.x, block.y, block.z);
-}
-
-}  // namespace
-
 BlockRunner& BlockRunner::of_this_thread() {
   static constinit thread_local BlockRunner* runner = nullptr;  // a look without a call of its constructor
   if (!runner) {
@@ -81,7 +70,7 @@ void BlockRunner::set_up(dim3 block) {
   ready_count_ = 0;
 }
 
-void BlockRunner::run(const void* kernel, dim3 grid, dim3 block, dim3 cluster,
+void BlockRunner::run(const void* kernel, dim3 grid, dim3 block, bool together,
                       const std::function<void()>& thread, uint64_t seed) {
   if (running()) fail("a kernel calls the host's API");
   random_ = seed;
@@ -90,31 +79,19 @@ void BlockRunner::run(const void* kernel, dim3 grid, dim3 block, dim3 cluster,
   gridDim = grid;
   shared_ = &shared_arrays(kernel);
   body_ = &thread;
-  rank_ = 0;
-  members_.resize(cluster.x * cluster.y * cluster.z);
-  if (members_.size() > 1) {  // else the block needs nothing kept
-    for (Member& member : members_) {
-      member.threads = threads_;
-      member.warps = warps_;
-      member.shared.assign(copy_size(*shared_), 0xff);
-    }
-    member_order_.resize(members_.size());
-    std::iota(member_order_.begin(), member_order_.end(), 0u);
-  }
-  // A random start and a random stride with no common divisor reach every cluster once.
-  const dim3 clusters(grid.x / cluster.x, grid.y / cluster.y, grid.z / cluster.z);
-  const uint64_t count = uint64_t{clusters.x} * clusters.y * clusters.z;
+  const uint64_t columns = uint64_t{grid.y} * grid.z, count = together ? grid.x : grid.x * columns;
+  // A random start and a random stride with no common divisor reach everything once.
   uint64_t at = random() % count, stride = random() % count;
   while (std::gcd(stride, count) != 1) stride = stride + 1 < count ? stride + 1 : 1;
   for (uint64_t i = 0; i < count; ++i) {
-    blockIdx = {static_cast<unsigned>(at % clusters.x) * cluster.x,
-                static_cast<unsigned>(at / clusters.x % clusters.y) * cluster.y,
-                static_cast<unsigned>(at / clusters.x / clusters.y) * cluster.z};
-    if (members_.size() > 1) {
-      run_cluster(cluster);
+    blockIdx = {static_cast<unsigned>(at % grid.x), static_cast<unsigned>(at / grid.x % grid.y),
+                static_cast<unsigned>(at / grid.x / grid.y)};
+    if (together) {
+      run_group(columns);
     } else {
       run_block();
-      while (living_) go_on();
+      if (living_)
+        fail("block (%u, %u, %u) meets others, but was not launched so", blockIdx.x, blockIdx.y, blockIdx.z);
     }
     at += stride;
     if (at >= count) at -= count;
@@ -132,55 +109,54 @@ void BlockRunner::run_block() {
     warp.waiting = 0;
   }
   fill_with_nan(*shared_);
-  started_ = at_barrier_ = at_cluster_ = 0;
+  started_ = at_barrier_ = at_meeting_ = 0;
   living_ = count_;
   votes_ = 0;
   fiber_ = &free_fiber();
   Fiber::switch_to(host_, *fiber_);
 }
 
-/// Lets the threads go on that wait at the cluster's barrier, up to the next one or their end.
+/// Lets the threads go on that wait for other blocks, up to the next meeting or their end.
 void BlockRunner::go_on() {
-  at_cluster_ = 0;
+  at_meeting_ = 0;
   current_ = nullptr;
   const bool reverse = random() & 1;
   for (unsigned i = 0; i < count_; ++i) {
     Thread& thread = threads_[reverse ? count_ - 1 - i : i];
-    if (thread.state == State::at_cluster) make_ready(thread);
+    if (thread.state == State::at_meeting) make_ready(thread);
   }
   resume(next_ready());
 }
 
-/// Runs the cluster that begins with block blockIdx. Its blocks take turns from one barrier of the cluster to
-/// the next.
-void BlockRunner::run_cluster(dim3 cluster) {
-  const uint3 first = blockIdx;
-  for (unsigned rank = 0; rank < members_.size(); ++rank) {
-    Member& member = members_[rank];
-    member.index = {first.x + rank % cluster.x, first.y + rank / cluster.x % cluster.y,
-                    first.z + rank / cluster.x / cluster.y};
+/// Runs the `count` blocks of this blockIdx.x, which take turns from one meeting to the next.
+void BlockRunner::run_group(uint64_t count) {
+  const unsigned x = blockIdx.x;
+  members_.resize(count);
+  turns_.clear();
+  for (uint64_t i = 0; i < count; ++i) {
+    Member& member = members_[i];
+    member.index = {x, static_cast<unsigned>(i % gridDim.y), static_cast<unsigned>(i / gridDim.y)};
+    member.threads = threads_;
+    member.warps = warps_;
     member.living = count_;
+    member.shared.resize(copy_size(*shared_));
+    turns_.push_back(&member);
   }
-  for (unsigned barriers = 0;; ++barriers) {
-    for (Member& member : members_) member.is_read = false;
-    for (size_t i = 0; i + 1 < members_.size(); ++i)
-      std::swap(member_order_[i], member_order_[i + random() % (members_.size() - i)]);
+  for (unsigned meetings = 0;; ++meetings) {
+    for (size_t i = 0; i + 1 < count; ++i) std::swap(turns_[i], turns_[i + random() % (count - i)]);
     const Member *ended = nullptr, *waiting = nullptr;
-    for (const unsigned rank : member_order_) {
-      run_member(rank, barriers == 0);
-      (members_[rank].living ? waiting : ended) = &members_[rank];
+    for (Member* member : turns_) {
+      run_member(*member, meetings == 0);
+      (member->living ? waiting : ended) = member;
     }
     if (!waiting) return;
     if (ended)
-      fail("block (%u, %u, %u) waits at barrier %u of its cluster, and block (%u, %u, %u) has returned",
-           waiting->index.x, waiting->index.y, waiting->index.z, barriers, ended->index.x, ended->index.y,
-           ended->index.z);
+      fail("block (%u, %u, %u) waits for meeting %u, and block (%u, %u, %u) has returned", waiting->index.x,
+           waiting->index.y, waiting->index.z, meetings, ended->index.x, ended->index.y, ended->index.z);
   }
 }
 
-void BlockRunner::run_member(unsigned rank, bool begin) {
-  Member& member = members_[rank];
-  rank_ = rank;
+void BlockRunner::run_member(Member& member, bool begin) {
   blockIdx = member.index;
   threads_.swap(member.threads);
   warps_.swap(member.warps);
@@ -194,10 +170,7 @@ void BlockRunner::run_member(unsigned rank, bool begin) {
   threads_.swap(member.threads);
   warps_.swap(member.warps);
   member.living = living_;
-  if (living_) return copy_out(*shared_, member.shared.data());
-  if (member.is_read) fail_after_end(member.index);
-  // NaN for who reads it all the same, or, of the next cluster, before the block has begun.
-  std::fill(member.shared.begin(), member.shared.end(), 0xff);
+  if (living_) copy_out(*shared_, member.shared.data());
 }
 
 /// What every fiber does: run threads that have not begun, until none is left, or give way to one that can go
@@ -288,7 +261,7 @@ Fiber& BlockRunner::free_fiber() {
 
 /// The stack that runs blocks, where the block's threads have all ended or wait for other blocks.
 Fiber& BlockRunner::host() {
-  if (at_cluster_ != living_) deadlock();
+  if (at_meeting_ != living_) deadlock();
   return host_;
 }
 
@@ -436,27 +409,11 @@ void BlockRunner::exchange(unsigned warp, unsigned lanes) {
   }
 }
 
-void BlockRunner::cluster_barrier() {
-  if (!running()) fail("a cluster's barrier outside a kernel");
-  current_->state = State::at_cluster;
-  ++at_cluster_;
+void BlockRunner::meet() {
+  if (!running()) fail("blocks meet outside a kernel");
+  current_->state = State::at_meeting;
+  ++at_meeting_;
   wait();
-}
-
-void* BlockRunner::in_cluster(const void* place, unsigned rank) {
-  if (!running()) fail("shared memory of a cluster's block outside a kernel");
-  const auto fail_of = [&](const char* what) {
-    fail("block (%u, %u, %u), thread (%u, %u, %u) asks for shared memory of block %u of its cluster: %s",
-         blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z, rank, what);
-  };
-  if (rank >= members_.size()) fail_of("there is no such block");
-  if (rank == rank_) return const_cast<void*>(place);
-  Member& member = members_[rank];
-  if (!member.living) fail_after_end(member.index);
-  member.is_read = true;
-  void* const found = place_in_copy(*shared_, member.shared.data(), place);
-  if (!found) fail_of("the pointer isn't into a __shared__ array of the kernel itself");
-  return found;
 }
 
 unsigned BlockRunner::activemask() const { return 1u << current_->id % 32; }
@@ -489,8 +446,8 @@ void BlockRunner::deadlock() const {
                   at_warp->mask);
   fail(
       "deadlock in block (%u, %u, %u): of %u threads %u wait at __syncthreads%s, %u at a warp operation%s, "
-      "%u at a cluster's barrier, %u have returned",
-      blockIdx.x, blockIdx.y, blockIdx.z, count_, at_barrier_, barrier, lanes, warp, at_cluster_,
+      "%u for other blocks, %u have returned",
+      blockIdx.x, blockIdx.y, blockIdx.z, count_, at_barrier_, barrier, lanes, warp, at_meeting_,
       count_ - living_);
 }
 
@@ -502,16 +459,12 @@ int barrier(Barrier op, int value, Place place) {
 uint64_t warp(Warp op, unsigned mask, uint64_t value, unsigned lane, int width, Place place) {
   return BlockRunner::of_this_thread().warp(op, mask, value, lane, width, place);
 }
-unsigned cluster_rank() { return BlockRunner::of_this_thread().cluster_rank(); }
-unsigned cluster_size() { return BlockRunner::of_this_thread().cluster_size(); }
-void cluster_barrier() { BlockRunner::of_this_thread().cluster_barrier(); }
-void* in_cluster(const void* place, unsigned rank) {
-  return BlockRunner::of_this_thread().in_cluster(place, rank);
-}
 void yield() { BlockRunner::of_this_thread().yield(); }
 void trap(Place place) { BlockRunner::of_this_thread().fail_here("__trap", place); }
 
 }  // namespace detail
 }  // namespace weft_emulator
+
+void weft_emulator::meet() { BlockRunner::of_this_thread().meet(); }
 
 unsigned __activemask() { return weft_emulator::BlockRunner::of_this_thread().activemask(); }

@@ -1,6 +1,6 @@
 #pragma once
-// Runs the blocks of a kernel one after the other (those of a cluster in turns), and the threads of a block
-// as fibers.
+// Runs the blocks of a kernel one after the other (those that meet in turns), and the threads of a block as
+// fibers.
 
 #include <cstdint>
 #include <functional>
@@ -22,8 +22,8 @@ class BlockRunner {
   static BlockRunner& of_this_thread();
 
   /// Runs `thread` once for each thread of the grid, blocks and warps in an order that follows from `seed`.
-  /// The grid is a multiple of `cluster`.
-  void run(const void* kernel, dim3 grid, dim3 block, dim3 cluster, const std::function<void()>& thread,
+  /// Where they run `together`, the blocks of each blockIdx.x can meet.
+  void run(const void* kernel, dim3 grid, dim3 block, bool together, const std::function<void()>& thread,
            uint64_t seed);
   bool running() const { return body_ != nullptr; }
 
@@ -31,16 +31,13 @@ class BlockRunner {
   int barrier(detail::Barrier op, int value, detail::Place place);
   uint64_t warp(detail::Warp op, unsigned mask, uint64_t value, unsigned lane, int width,
                 detail::Place place);
-  void cluster_barrier();
-  void* in_cluster(const void* place, unsigned rank);
-  unsigned cluster_rank() const { return rank_; }
-  unsigned cluster_size() const { return static_cast<unsigned>(members_.size()); }
+  void meet();
   unsigned activemask() const;
   void yield();
   [[noreturn]] void fail_here(const char* what, detail::Place place) const;
 
  private:
-  enum class State : uint8_t { running, at_barrier, at_warp, at_cluster, exited };
+  enum class State : uint8_t { running, at_barrier, at_warp, at_meeting, exited };
   struct Thread {
     uint3 index;
     unsigned id;
@@ -56,21 +53,20 @@ class BlockRunner {
   struct WarpState {
     unsigned all, living, waiting;
   };
-  /// What a block of the running cluster keeps while others run.
+  /// What a block of the running group keeps while others run.
   struct Member {
     uint3 index;
     std::vector<Thread> threads;
     std::vector<WarpState> warps;
     unsigned living;
     std::vector<unsigned char> shared;
-    bool is_read;  // by others, since the last barrier of the cluster
   };
 
   void set_up(dim3 block);
   void run_block();
   void go_on();
-  void run_cluster(dim3 cluster);
-  void run_member(unsigned rank, bool begin);
+  void run_group(uint64_t count);
+  void run_member(Member& member, bool begin);
   [[noreturn]] void work();
   void leave(Thread& thread);
   void wait();
@@ -101,9 +97,9 @@ class BlockRunner {
   int votes_ = 0, votes_result_ = 0;
   Thread* current_ = nullptr;
 
-  unsigned rank_ = 0, at_cluster_ = 0;  // threads at the cluster's barrier
-  std::vector<Member> members_{1};      // the blocks of the cluster
-  std::vector<unsigned> member_order_;
+  unsigned at_meeting_ = 0;      // threads
+  std::vector<Member> members_;  // the blocks of the group
+  std::vector<Member*> turns_;   // their order
 
   std::vector<Thread*> ready_;  // a ring: every thread is in it at most once
   unsigned ready_first_ = 0, ready_count_ = 0, ready_mask_ = 0;

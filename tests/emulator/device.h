@@ -6,7 +6,6 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
-#include <unordered_set>
 
 #include "weft_emulator.h"
 
@@ -22,7 +21,6 @@ struct Device {
   Stats stats;
   bool deferred = false, check_guards = false, protect = false;
   uint64_t seed = 1, launches_seeded = 0;
-  std::unordered_set<const void*> large_clusters;          // kernels that may have more than 8 blocks in one
   std::unordered_map<const void*, size_t> dynamic_shared;  // bytes, of kernels that may have more than 48 KiB
   uint64_t launches_to_fail = 0;
   cudaError_t launch_error = cudaSuccess;

@@ -65,8 +65,6 @@ constexpr ErrorText error_texts[] = {
     WEFT_EMULATOR_ERROR(cudaErrorStreamCaptureWrongThread,
                         "attempt to terminate a thread-local capture sequence from "
                         "another thread"),
-    WEFT_EMULATOR_ERROR(cudaErrorInvalidClusterSize,
-                        "a kernel launch error has occurred due to cluster misconfiguration"),
     WEFT_EMULATOR_ERROR(cudaErrorUnknown, "unknown error"),
 };
 #undef WEFT_EMULATOR_ERROR
@@ -80,19 +78,6 @@ const ErrorText* find(cudaError_t error) {
 bool set_in_environment(const char* name) {
   const char* const value = std::getenv(name);
   return value && *value && std::strcmp(value, "0") != 0;
-}
-
-/// Why a kernel can't be launched in clusters of this size, which are of any number of blocks where all of
-/// the grid run `together`.
-cudaError_t unfit(dim3 cluster, dim3 grid, const void* kernel, bool together) {
-  const uint64_t blocks = uint64_t{cluster.x} * cluster.y * cluster.z;
-  const Device& device = Device::get();
-  if (blocks > 1 && device.properties.major < 9) return cudaErrorNotSupported;
-  if (together && uint64_t{grid.x} * grid.y * grid.z > uint64_t(device.properties.multiProcessorCount))
-    return cudaErrorCooperativeLaunchTooLarge;
-  const bool fits = blocks > 0 && (together || blocks <= (device.large_clusters.contains(kernel) ? 16 : 8)) &&
-                    grid.x % cluster.x == 0 && grid.y % cluster.y == 0 && grid.z % cluster.z == 0;
-  return fits ? cudaSuccess : cudaErrorInvalidClusterSize;
 }
 
 }  // namespace
@@ -181,17 +166,13 @@ cudaError_t launch(const cudaLaunchConfig_t* config, const void* kernel, std::fu
   if (!fits(grid, device.properties.maxGridSize) || !fits(block, device.properties.maxThreadsDim) ||
       block.x * block.y * block.z > static_cast<unsigned>(device.properties.maxThreadsPerBlock))
     return done(cudaErrorInvalidConfiguration);
-  dim3 cluster;
   bool together = false;
-  for (unsigned i = 0; i < config->numAttrs; ++i) {
-    const cudaLaunchAttribute& attribute = config->attrs[i];
-    if (attribute.id == cudaLaunchAttributeCooperative) together = attribute.val.cooperative != 0;
-    if (attribute.id == cudaLaunchAttributeClusterDimension) {
-      const auto& size = attribute.val.clusterDim;
-      cluster = dim3(size.x, size.y, size.z);
-    }
-  }
-  if (const cudaError_t error = unfit(cluster, grid, kernel, together)) return done(error);
+  for (unsigned i = 0; i < config->numAttrs; ++i)
+    if (config->attrs[i].id == cudaLaunchAttributeCooperative)
+      together = config->attrs[i].val.cooperative != 0;
+  // A block is taken to need a multiprocessor for itself.
+  if (together && uint64_t{grid.x} * grid.y * grid.z > uint64_t(device.properties.multiProcessorCount))
+    return done(cudaErrorCooperativeLaunchTooLarge);
   const auto allowed = device.dynamic_shared.find(kernel);
   if (config->dynamicSmemBytes >
       (allowed == device.dynamic_shared.end() ? device.properties.sharedMemPerBlock : allowed->second))
@@ -199,11 +180,11 @@ cudaError_t launch(const cudaLaunchConfig_t* config, const void* kernel, std::fu
   if (device.launch_error && device.launches_to_fail-- == 0)
     return done(std::exchange(device.launch_error, cudaSuccess));
   ++device.stats.launches;
-  return done(submit(config->stream, [kernel, grid, block, cluster, thread = std::move(thread)] {
+  return done(submit(config->stream, [kernel, grid, block, together, thread = std::move(thread)] {
     Device& d = Device::get();
     ++d.stats.kernels;
     d.stats.threads += uint64_t{grid.x} * grid.y * grid.z * block.x * block.y * block.z;
-    BlockRunner::of_this_thread().run(kernel, grid, block, cluster, thread,
+    BlockRunner::of_this_thread().run(kernel, grid, block, together, thread,
                                       d.seed * 0x9e3779b97f4a7c15 + d.launches_seeded++);
     if (d.check_guards) check_guards();
   }));
@@ -214,16 +195,15 @@ int max_active_blocks(int threads) {
   return threads > 0 ? std::min(p.maxBlocksPerMultiProcessor, p.maxThreadsPerMultiProcessor / threads) : 0;
 }
 
+int ptx_version() {
+  const cudaDeviceProp& p = Device::get().properties;
+  return p.major * 10 + p.minor;
+}
+
 cudaError_t set_attribute(const void* kernel, cudaFuncAttribute attribute, int value) {
   WEFT_EMULATOR_CALL;
   if (!kernel) return done(cudaErrorInvalidDeviceFunction);
-  if (attribute == cudaFuncAttributeNonPortableClusterSizeAllowed) {
-    if (value) {
-      Device::get().large_clusters.insert(kernel);
-    } else {
-      Device::get().large_clusters.erase(kernel);
-    }
-  } else if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
+  if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
     if (value < 0 || size_t(value) > Device::get().properties.sharedMemPerBlockOptin)
       return done(cudaErrorInvalidValue);
     Device::get().dynamic_shared[kernel] = size_t(value);
@@ -319,9 +299,6 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
       *value = static_cast<int>(p.sharedMemPerBlockOptin);
-      break;
-    case cudaDevAttrClusterLaunch:
-      *value = p.major >= 9;
       break;
     case cudaDevAttrMpsEnabled:
       *value = 0;

@@ -340,15 +340,21 @@ cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t count, cuda
   return done(copy_later({target, count, source, count, count, 1, kind}, stream));
 }
 
+namespace {
+constexpr size_t kMaxPitch = 0x7fffffff;  // memPitch of all devices
+}
+
 cudaError_t cudaMemcpy2D(void* target, size_t target_pitch, const void* source, size_t source_pitch,
                          size_t width, size_t height, cudaMemcpyKind kind) {
   WEFT_EMULATOR_CALL;
+  if (std::max(target_pitch, source_pitch) > kMaxPitch) return done(cudaErrorInvalidPitchValue);
   return done(copy_now({target, target_pitch, source, source_pitch, width, height, kind}));
 }
 
 cudaError_t cudaMemcpy2DAsync(void* target, size_t target_pitch, const void* source, size_t source_pitch,
                               size_t width, size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
   WEFT_EMULATOR_CALL;
+  if (std::max(target_pitch, source_pitch) > kMaxPitch) return done(cudaErrorInvalidPitchValue);
   return done(copy_later({target, target_pitch, source, source_pitch, width, height, kind}, stream));
 }
 

@@ -119,13 +119,4 @@ void copy_in(const std::vector<SharedArray>& arrays, const unsigned char* copy) 
   });
 }
 
-unsigned char* place_in_copy(const std::vector<SharedArray>& arrays, unsigned char* copy, const void* place) {
-  unsigned char* found = nullptr;
-  each_in_copy(arrays, [&](const SharedArray& array, size_t offset) {
-    const auto at = reinterpret_cast<uintptr_t>(place) - reinterpret_cast<uintptr_t>(base() + array.offset);
-    if (at < array.size) found = copy + offset + at;
-  });
-  return found;
-}
-
 }  // namespace weft_emulator

@@ -20,14 +20,12 @@ const std::vector<SharedArray>& shared_arrays(const void* kernel);
 /// Bytes of 0xff in those of this thread.
 void fill_with_nan(const std::vector<SharedArray>& arrays);
 
-// Copies of them, for blocks that others wait for.
+// Copies of them, for blocks that wait for others.
 
 /// Bytes that a copy takes.
 size_t copy_size(const std::vector<SharedArray>& arrays);
 /// From this thread's arrays to the copy, and back.
 void copy_out(const std::vector<SharedArray>& arrays, unsigned char* copy);
 void copy_in(const std::vector<SharedArray>& arrays, const unsigned char* copy);
-/// Where in the copy that lies which is at `place` in this thread's arrays; null if it's in none of them.
-unsigned char* place_in_copy(const std::vector<SharedArray>& arrays, unsigned char* copy, const void* place);
 
 }  // namespace weft_emulator

@@ -1,5 +1,5 @@
 #pragma once
-// What a kernel sees of its block, its cluster and its warp, and atomics.
+// What a kernel sees of its block and its warp, and atomics.
 
 #include <cstdint>
 #include <cstring>
@@ -13,7 +13,12 @@ extern constinit thread_local dim3 blockDim;
 extern constinit thread_local dim3 gridDim;
 inline constexpr int warpSize = 32;
 
-namespace weft_emulator::detail {
+namespace weft_emulator {
+
+/// Waits for all living threads of the blocks with this blockIdx.x, in a cooperative launch.
+void meet();
+
+namespace detail {
 
 /// Where a kernel waits; for messages, and to see that all threads of a block wait at the same place.
 struct Place {
@@ -31,13 +36,6 @@ int barrier(Barrier op, int value, Place place);
 /// takes no part gives 0xffffdead in each half, which is NaN as a float and as a double.
 uint64_t warp(Warp op, unsigned mask, uint64_t value, unsigned lane, int width, Place place);
 
-unsigned cluster_rank();
-unsigned cluster_size();
-/// Waits for all living threads of the cluster's blocks.
-void cluster_barrier();
-/// The same place in the shared memory of another block of the cluster.
-void* in_cluster(const void* place, unsigned rank);
-
 /// Lets other threads of the block run.
 void yield();
 
@@ -52,7 +50,8 @@ T shuffle(Warp op, unsigned mask, T value, unsigned lane, int width, Place place
   return value;
 }
 
-}  // namespace weft_emulator::detail
+}  // namespace detail
+}  // namespace weft_emulator
 
 #define WEFT_EMULATOR_PLACE_ARGUMENTS const char *file = __builtin_FILE(), int line = __builtin_LINE()
 #define WEFT_EMULATOR_PLACE \
@@ -138,14 +137,6 @@ WEFT_EMULATOR_REDUCE(and, unsigned, bit_and)
 WEFT_EMULATOR_REDUCE(or, unsigned, bit_or)
 WEFT_EMULATOR_REDUCE(xor, unsigned, bit_xor)
 #undef WEFT_EMULATOR_REDUCE
-
-inline unsigned __clusterRelativeBlockRank() { return weft_emulator::detail::cluster_rank(); }
-inline unsigned __clusterSizeInBlocks() { return weft_emulator::detail::cluster_size(); }
-inline void __cluster_barrier_arrive() {}  // the wait does both
-inline void __cluster_barrier_wait() { weft_emulator::detail::cluster_barrier(); }
-inline void* __cluster_map_shared_rank(const void* place, unsigned rank) {
-  return weft_emulator::detail::in_cluster(place, rank);
-}
 
 inline void __threadfence() {}
 inline void __threadfence_block() {}

@@ -44,7 +44,6 @@ enum cudaError : int {
   cudaErrorStreamCaptureImplicit = 906,
   cudaErrorCapturedEvent = 907,
   cudaErrorStreamCaptureWrongThread = 908,
-  cudaErrorInvalidClusterSize = 912,
   cudaErrorUnknown = 999,
 };
 using cudaError_t = cudaError;
@@ -96,18 +95,15 @@ enum cudaDeviceAttr {
   cudaDevAttrMaxSharedMemoryPerMultiprocessor = 81,
   cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
   cudaDevAttrMemoryPoolsSupported = 115,
-  cudaDevAttrClusterLaunch = 120,
   cudaDevAttrMpsEnabled = 133,
 };
 enum cudaFuncAttribute {
   cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
   cudaFuncAttributePreferredSharedMemoryCarveout = 9,
-  cudaFuncAttributeNonPortableClusterSizeAllowed = 14,
 };
 enum cudaLaunchAttributeID {
   cudaLaunchAttributeIgnore = 0,
   cudaLaunchAttributeCooperative = 2,
-  cudaLaunchAttributeClusterDimension = 4,
   cudaLaunchAttributeProgrammaticStreamSerialization = 6,
   cudaLaunchAttributePriority = 8,
 };
@@ -152,9 +148,6 @@ struct cudaPointerAttributes {
 };
 union cudaLaunchAttributeValue {
   char pad[64];
-  struct {
-    unsigned x, y, z;
-  } clusterDim;
   int cooperative;
   int programmaticStreamSerializationAllowed;
   int priority;
@@ -259,6 +252,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
 namespace weft_emulator::detail {
 cudaError_t launch(const cudaLaunchConfig_t* config, const void* kernel, std::function<void()> thread);
 int max_active_blocks(int threads);
+int ptx_version();
 cudaError_t set_attribute(const void* kernel, cudaFuncAttribute attribute, int value);
 }  // namespace weft_emulator::detail
 
@@ -277,6 +271,14 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
 template <class T>
 cudaError_t cudaFuncSetAttribute(T* kernel, cudaFuncAttribute attribute, int value) {
   return weft_emulator::detail::set_attribute(reinterpret_cast<const void*>(kernel), attribute, value);
+}
+struct cudaFuncAttributes {
+  int ptxVersion;
+};
+template <class T>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, T*) {
+  attributes->ptxVersion = weft_emulator::detail::ptx_version();
+  return cudaSuccess;
 }
 template <class T>
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, T, int threads, size_t) {
