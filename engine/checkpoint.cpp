@@ -54,6 +54,7 @@ void run_again(Kept& kept, BackwardContext& c) {
     outer.from(*y.variable(), c.take_grad_output(), begin);
     return;
   }
+  outer.join();  // to gradients of weights that are under way the inner walk may add
   const ScopeName scope(kept.scope);
   Tape tape;
   BackwardWalk walk{.tape = tape, .restricted = outer.restricted, .wanted = outer.wanted};

@@ -503,6 +503,27 @@ TEST_CASE("what can't be done on a GPU is an error") {
   CHECK(std::isfinite(cross_entropy(logits, Tensor::from<int64_t>({0, 2}, {2}).to(Device::cuda)).item()));
 }
 
+TEST_CASE("a checkpoint adds to a gradient that is under way beside") {
+#if WEFT_EMULATED
+  struct Deferred {  // work is done when somebody waits for it
+    Deferred() { weft_emulator::set_deferred(true); }
+    ~Deferred() { weft_emulator::set_deferred(false); }
+  } const deferred;
+#endif
+  Generator generator(3);
+  const Tensor x = Tensor::uniform({2, 5, 5, 8}, -1, 1, generator).to(Device::cuda),
+               w = Tensor::uniform({8, 3, 3, 8}, -1, 1, generator).to(Device::cuda).set_requires_grad();
+  const auto gradient = [&](bool again) {
+    const auto f = [&](const Tensor& in) { return conv2d(in, w, {}, {.padding = 1}); };
+    Tape tape;
+    tape.backward(sum(f(again ? checkpoint(f, x) : f(x))));
+    const Tensor grad = w.grad().to(Device::cpu);
+    w.zero_grad();
+    return grad;
+  };
+  CHECK(distance(gradient(true), gradient(false)) < (WEFT_EMULATED ? 1e-6 : 1e-2));
+}
+
 TEST_CASE("memory that can't be had is an error, and the engine goes on") {
   CHECK_THROWS_AS(Tensor::empty({int64_t{1} << 44}, DType::f32, Device::cuda), OutOfMemoryError);
   CHECK(Tensor::ones({4}, DType::f32, Device::cuda).at(3) == 1);
