@@ -83,9 +83,26 @@ TEST_CASE("work beside begins after what came before, and is waited for where th
     CHECK(z.to_vector<float>() == std::vector<float>(size_t(n), 11));
   }
   CHECK_THROWS_AS(cuda::run_beside([] { cuda::run_beside([] {}); }), cuda::Error);
-  CHECK_THROWS_AS(cuda::run_beside([] { throw std::runtime_error("of the work"); }), std::runtime_error);
+  const auto fails = [&] {
+    x.fill(13);
+    cuda::run_beside([&] {
+      cuda::copy(y.raw(), x.raw(), x.bytes());
+      throw std::runtime_error("of the work");
+    });
+  };
+  CHECK_THROWS_AS(fails(), std::runtime_error);
+  y.fill(15);  // what had begun is over by then
+  CHECK(y.to_vector<float>() == std::vector<float>(size_t(n), 15));
   step(9);
   CHECK(y.to_vector<float>() == std::vector<float>(size_t(n), 9));
+}
+
+TEST_CASE("rows may lie further apart than CUDA's copies of rows can") {
+  const int64_t step = int64_t{1} << 40;
+  const Tensor x = Tensor::full({4}, 1.0, DType::f32, Device::cuda),
+               y = Tensor::full({4}, 2.0, DType::f32, Device::cuda);
+  cuda::copy_rows(x.raw(), step, y.raw(), step, 8, 1);
+  CHECK(y.to_vector<float>() == std::vector<float>{1, 1, 2, 2});
 }
 
 TEST_CASE("a step that fails while it is captured leaves the GPU usable") {
@@ -260,6 +277,32 @@ TEST_CASE("the uploads of a step do not wait for the step before") {
   CHECK(weft_emulator::stats().host_syncs == 0);
   CHECK(weft_emulator::stats().copies_to_device == 3);
   CHECK(x.to_vector<uint8_t>() == std::vector<uint8_t>(kUploads * 256, 3));
+}
+
+TEST_CASE("a launch that fails keeps no upload for the next one") {
+  const Tensor x = bytes_of_gpu(1);
+  uint8_t value = 0;
+  const auto graph = cuda::capture([&] {
+    cuda::upload_each_step(x.raw(), 1, [&](void* to) { std::memcpy(to, &value, 1); });
+    bytes_of_gpu(16).fill(1);
+  });
+  for (value = 1; value <= 6; ++value) {
+    if (value == 3) {
+      weft_emulator::fail_launch_after(0, cudaErrorLaunchOutOfResources);
+      CHECK_THROWS_AS(graph->launch(), cuda::Error);
+      weft_emulator::fail_launch_after(0, cudaSuccess);
+    } else {
+      graph->launch();
+      CHECK(x.to_vector<uint8_t>()[0] == value);
+    }
+  }
+}
+
+TEST_CASE("kernels are launched early where they were compiled to wait") {
+  CHECK(cuda::waits_for_earlier());
+  weft_emulator::properties().major = 8;
+  CHECK(!cuda::waits_for_earlier());
+  weft_emulator::properties().major = 9;
 }
 
 #endif

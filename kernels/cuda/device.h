@@ -39,7 +39,7 @@ int multiprocessors();
 /// started earlier may still use it: the stream keeps the order). For partial sums of reductions.
 void* scratch(int64_t bytes);
 
-/// Whether the device knows launch_early().
+/// Whether the device knows launch_early(), and the kernels were compiled for such devices.
 bool can_launch_early();
 /// The same for launch_together() (together.h): not where processes share the device at the same time (MPS),
 /// because two kernels whose blocks wait for each other could keep each other from running.
@@ -88,6 +88,8 @@ void launch_early_with(size_t shared, void (*kernel)(Params...), dim3 grid, dim3
   cudaLaunchAttribute early = early_attribute();
   launch_with(&early, can_launch_early() ? 1 : 0, shared, kernel, grid, block, args...);
 }
+/// Whether wait_for_earlier() is there in the code that the device runs: PTX for older ones has none.
+bool waits_for_earlier();
 /// What comes after it sees the results of all earlier work; before it nothing may be read or written but
 /// parameters.
 __device__ inline void wait_for_earlier() {

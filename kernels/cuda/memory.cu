@@ -260,6 +260,12 @@ void permute(int element_bytes, int ndim, const int64_t* sizes, const int64_t* s
             [&]<class U>(U) { rearrange(view, static_cast<const U*>(x), static_cast<U*>(y)); });
 }
 
+bool waits_for_earlier() {
+  cudaFuncAttributes of_any{};
+  check(cudaFuncGetAttributes(&of_any, fill_kernel<uint8_t>), "cudaFuncGetAttributes");
+  return of_any.ptxVersion >= 90;
+}
+
 void fill(int element_bytes, int64_t n, const void* value, void* y) {
   if (n <= 0) return;
   with_unit(element_bytes, "cuda::fill", [&]<class U>(U unit) {

@@ -137,7 +137,7 @@ Runtime& make_runtime() {
   int major = 0;
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, made->device),
         "cudaDeviceGetAttribute");
-  made->early = major >= 9;
+  made->early = major >= 9 && waits_for_earlier();
   int shared = 0;
 #if !defined(CUDART_VERSION) || CUDART_VERSION >= 12030  // older ones can't tell, nor can older drivers
   if (cudaDeviceGetAttribute(&shared, cudaDevAttrMpsEnabled, made->device) != cudaSuccess)
@@ -243,7 +243,10 @@ int64_t run_beside(const std::function<void()>& work) {
   // Counted now that there is an end to wait for: work() itself may have waited for all that was started.
   check(cudaEventRecord(r.ends[(r.started + 1) % kEnds], r.lanes[1].stream), "cudaEventRecord");
   ++r.started;
-  if (failure) std::rethrow_exception(failure);
+  if (failure) {
+    await_beside(r.started);  // nobody gets a number to wait for, and its memory is used anew
+    std::rethrow_exception(failure);
+  }
   return r.started;
 }
 
@@ -320,6 +323,12 @@ void copy(void* to, const void* from, int64_t bytes) {
 
 void copy_rows(const void* from, int64_t from_step, void* to, int64_t to_step, int64_t width, int64_t rows) {
   if (width == 0 || rows == 0) return;
+  constexpr int64_t kMaxStep = (int64_t{1} << 31) - 1;  // cudaDeviceProp::memPitch
+  if (rows == 1 || std::max(from_step, to_step) > kMaxStep) {
+    for (int64_t row = 0; row < rows; ++row)
+      copy(static_cast<char*>(to) + row * to_step, static_cast<const char*>(from) + row * from_step, width);
+    return;
+  }
   check(cudaMemcpy2DAsync(to, size_t(to_step), from, size_t(from_step), size_t(width), size_t(rows),
                           cudaMemcpyDeviceToDevice, stream()),
         "cudaMemcpy2DAsync");

@@ -1,5 +1,7 @@
 #include "weft/kernels/cuda/uploader.h"
 
+#include <utility>
+
 #include "weft/kernels/cuda/wide.h"
 
 namespace weft::kernels::cuda {
@@ -28,6 +30,7 @@ struct Uploader::Impl {
   Place places[2];
   cudaStream_t copies = nullptr;
   int written = 0, read = 0;  // the places of the next start() and receive()
+  int received = 0;
 
   void open(int64_t bytes) {
     stream();  // chooses the device
@@ -76,14 +79,14 @@ void Uploader::start(int64_t bytes) {
 }
 
 const void* Uploader::receive() {
-  Impl::Place& p = impl_->places[impl_->read];
+  impl_->received = std::exchange(impl_->read, impl_->read ^ 1);
+  Impl::Place& p = impl_->places[impl_->received];
   check(cudaStreamWaitEvent(stream(), p.copied, 0), "cudaStreamWaitEvent");
   return p.device;
 }
 
 void Uploader::done() {
-  check(cudaEventRecord(impl_->places[impl_->read].used, stream()), "cudaEventRecord");
-  impl_->read ^= 1;
+  check(cudaEventRecord(impl_->places[impl_->received].used, stream()), "cudaEventRecord");
 }
 
 void scatter(const void* memory, int64_t count) {
