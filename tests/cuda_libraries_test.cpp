@@ -21,6 +21,7 @@
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/conv_patches.h"
 #include "weft/kernels/cuda/convolution_kernels.h"
+#include "weft/kernels/cuda/plain_product.h"
 #include "weft/kernels/cuda/plan_cache.h"
 #include "weft/kernels/cuda/timing.h"
 
@@ -319,16 +320,17 @@ TEST_CASE_TEMPLATE("the gradient of the input is added to what is there", T, flo
   cuda::set_deterministic(false);
 }
 
-TEST_CASE("TF32 keeps nearly three digits") {
+TEST_CASE("TF32 keeps three digits") {
   const Conv2dParams p{
       .batch = 2, .in_h = 16, .in_w = 16, .in_c = 32, .out_c = 64, .kernel_h = 3, .kernel_w = 3};
   const Problem<float> c(p);
   REQUIRE(cuda::allow_tf32());
   run(c, false);
-  // 2^-10 of each operand is lost where digits are cut off and not rounded.
-  CHECK(distance(c.Y.values(), c.y(false)) < 2e-3);
-  CHECK(distance(c.DX.values(), c.dx()) < 2e-3);
-  CHECK(distance(c.DW.values(), c.dw()) < 2e-3);
+  // Where digits are cut off and not rounded, each operand is 2^-11 ln 2 too small in the mean, and products
+  // are 7e-4 too small.
+  CHECK(distance(c.Y.values(), c.y(false)) < 1e-3);
+  CHECK(distance(c.DX.values(), c.dx()) < 1e-3);
+  CHECK(distance(c.DW.values(), c.dw()) < 1e-3);
 }
 
 TEST_CASE_TEMPLATE("the plain kernels are the reference's", T, float, bf16, f16) {
@@ -592,9 +594,15 @@ TEST_CASE_TEMPLATE("matrix products are the reference's", T, float, bf16, f16) {
       for (int64_t i = 0; i < p.batch; ++i)
         for (int64_t row = 0; row < p.m; ++row)
           std::fill_n(c.begin() + i * p.stride_c + row * p.ldc, p.n, poison<T>(1)[0]);
-    cuda::upload(D.data(), c.data(), int64_t(c.size() * sizeof(T)));
-    cuda::table<T>().gemm_add(p, alpha, A.data(), B.data(), beta, start.data(), D.data());
-    CHECK(distance(D.values(), expected) < kTolerance<T>);
+    const auto sum_into_d = [&](auto multiply) {
+      cuda::upload(D.data(), c.data(), int64_t(c.size() * sizeof(T)));
+      multiply();
+      CHECK(distance(D.values(), expected) < kTolerance<T>);
+    };
+    sum_into_d(
+        [&] { cuda::table<T>().gemm_add(p, alpha, A.data(), B.data(), beta, start.data(), D.data()); });
+    if (p.stride_c > 0 || p.batch == 1)
+      sum_into_d([&] { cuda::plain_product(q, alpha, A.data(), B.data(), beta, start.data(), D.data()); });
   }
 }
 
@@ -680,8 +688,9 @@ TEST_CASE_TEMPLATE("products large enough to be measured", T, float, bf16, f16) 
   CHECK(distance(C.values(), with_c) < kTolerance<T>);
 }
 
-#if !WEFT_EMULATED
+#if !WEFT_EMULATED  // what cuDNN and cuBLASLt choose
 TEST_CASE("choices go to the folder, and a damaged file does no harm") {
+  if (cuda::own_kernels_only()) return;
   const fs::path folder = fs::temp_directory_path() / ("weft_choices_" + std::to_string(generator()()));
   cuda::set_plan_cache_folder(folder.string());
   // A shape that no other test has: its choice is made here.
@@ -721,6 +730,7 @@ std::vector<std::string> keys_in(const fs::path& folder) {
 }
 
 TEST_CASE_TEMPLATE("few channels run on plans for 8, which come from the folder", T, bf16, f16) {
+  if (cuda::own_kernels_only()) return;
   const fs::path folder = fs::temp_directory_path() / ("weft_padded_" + std::to_string(generator()()));
   cuda::set_plan_cache_folder(folder.string());
   // Shapes that no other test has: their choices are made here.
@@ -766,6 +776,7 @@ TEST_CASE_TEMPLATE("few channels run on plans for 8, which come from the folder"
 }
 
 TEST_CASE_TEMPLATE("the product of patches comes from the folder", T, bf16, f16) {
+  if (cuda::own_kernels_only()) return;
   const fs::path folder = fs::temp_directory_path() / ("weft_patches_" + std::to_string(generator()()));
   cuda::set_plan_cache_folder(folder.string());
   Conv2dParams p{.batch = 3,
@@ -797,6 +808,7 @@ TEST_CASE_TEMPLATE("the product of patches comes from the folder", T, bf16, f16)
 }
 
 TEST_CASE("a measured product comes from the folder, and a damaged file does no harm") {
+  if (cuda::own_kernels_only()) return;
   const fs::path folder = fs::temp_directory_path() / ("weft_products_" + std::to_string(generator()()));
   cuda::set_plan_cache_folder(folder.string());
   const auto correct = [](int64_t m) {

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -148,12 +149,15 @@ TEST_CASE("there is something to choose from") {
     }
 }
 
-TEST_CASE("cuDNN can be kept out") {
-  const ConvKey key{.params = convolutions(50, 64, 128)[0]};
-  CHECK(!conv_plans(key, target(), 1, kMaxWorkspace).empty());
-  setenv("WEFT_CUDA_PLAIN_CONVOLUTIONS", "1", 1);
-  CHECK(conv_plans(key, target(), 1, kMaxWorkspace).empty());
-  unsetenv("WEFT_CUDA_PLAIN_CONVOLUTIONS");
+TEST_CASE("sums are told from what overwrites") {
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> zeros(3), ones(3, 1), terms{0.5f, -3, nan, inf, 100};
+  CHECK(are_sums(zeros, ones, 1));
+  CHECK(!are_sums(zeros, zeros, 1));
+  CHECK(are_sums(terms, std::vector<float>{3.52f, -0.01f, nan, inf, 0}, 3));
+  CHECK(!are_sums(terms, terms, 3));
+  CHECK(!are_sums(terms, std::vector<float>{3.5f, nan, nan, inf, 103}, 3));
+  CHECK(!are_sums(std::vector<float>{nan, inf, 100}, std::vector<float>{nan, inf, 103}, 3));  // none tells
 }
 
 TEST_CASE("odd shapes have plans") {
@@ -316,7 +320,6 @@ TEST_CASE("errors name the call and say what cuDNN says") {
   CHECK(no_device.find("cudnnBackendFinalize(device properties): CUDNN_STATUS_") == 0);
 }
 
-// conv, and the sums of y and y^2 over the pixels as its epilogue: engines that compile their kernels.
 TEST_CASE("keys differ in every part") {
   const ConvKey key{.params = {.batch = 2, .in_h = 8, .in_w = 8, .in_c = 8, .out_c = 8}};
   std::vector<ConvKey> keys{key};

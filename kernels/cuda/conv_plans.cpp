@@ -1,7 +1,6 @@
 #include "weft/kernels/cuda/conv_plans.h"
 
-#include <cstdlib>
-#include <cstring>
+#include <cmath>
 #include <functional>
 #include <utility>
 
@@ -80,8 +79,6 @@ std::vector<std::shared_ptr<const Plan>> conv_plans(const ConvKey& key, const Ta
   // Compiling takes up to a second for each plan, which counts where a whole training run takes fifteen.
   constexpr size_t kMaxCompiled = 2, kEnough = 3;
   std::vector<std::shared_ptr<const Plan>> found;
-  const char* plain = std::getenv("WEFT_CUDA_PLAIN_CONVOLUTIONS");
-  if (plain && std::strcmp(plain, "1") == 0) return found;
   try {
     const OpGraph graph = conv_graph(key, target);
     const std::vector<EngineConfig> configs = conv_configs(key, graph, target);
@@ -104,6 +101,16 @@ std::vector<std::shared_ptr<const Plan>> conv_plans(const ConvKey& key, const Ta
     // cuDNN can't express the shape.
   }
   return found;
+}
+
+bool are_sums(std::span<const float> terms, std::span<const float> sums, float start) {
+  size_t told = 0;
+  for (size_t i = 0; i < terms.size(); ++i) {
+    if (!(std::abs(terms[i]) <= start)) continue;
+    if (!(std::abs(sums[i] - terms[i] - start) <= start / 16)) return false;
+    ++told;
+  }
+  return told > 0;
 }
 
 }  // namespace weft::kernels::cuda

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,10 +42,12 @@ bool suits(const ConvKey& key, const cudnn::EngineConfig& config);
 std::vector<cudnn::EngineConfig> conv_configs(const ConvKey& key, const cudnn::OpGraph& graph,
                                               const cudnn::Target& target);
 /// At most `limit` plans of these that need no more than max_workspace bytes; those that cuDNN has to compile
-/// first, which takes up to a second each, only where there are hardly any others, and then two at most. None
-/// where it has none, and where WEFT_CUDA_PLAIN_CONVOLUTIONS=1 keeps cuDNN's kernels out of a process:
-/// compute-sanitizer's racecheck breaks down over some of them.
+/// first, which takes up to a second each, only where there are hardly any others, and then two at most.
 std::vector<std::shared_ptr<const cudnn::Plan>> conv_plans(const ConvKey& key, const cudnn::Target& target,
                                                            size_t limit, int64_t max_workspace);
+
+/// Whether `sums` are `terms` + start, up to what 16 bits round off. Terms that are not finite, or larger
+/// than start, can't tell; at least one has to.
+bool are_sums(std::span<const float> terms, std::span<const float> sums, float start);
 
 }  // namespace weft::kernels::cuda

@@ -1,7 +1,8 @@
 // Convolutions by cuDNN. Which of its plans computes a shape is found at the first call: the first that
 // suits, or the fastest of some, with cuBLASLt's product among them for 1x1 filters, and for few channels
 // plans for 8 and the product of patches. A shape without a plan, and memory that is not aligned to 16 bytes,
-// is for the plain kernels.
+// is for the plain kernels, and so is all where own_kernels_only(), but for sums and statistics of products
+// of our own.
 #include "weft/kernels/convolution.h"
 
 #include <algorithm>
@@ -24,6 +25,7 @@
 #include "weft/kernels/cuda/cudnn.h"
 #include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/families.h"
+#include "weft/kernels/cuda/plain_product.h"
 #include "weft/kernels/cuda/plan_cache.h"
 #include "weft/kernels/cuda/timing.h"
 
@@ -137,24 +139,24 @@ bool has_patches(const ConvKey& key) {
 
 int64_t size_of_x(const Conv2dParams& p) { return p.batch * p.in_h * p.in_w * p.in_c; }
 
-/// Whether a candidate for a sum adds indeed, as far as numbers that are finite and not all 0 can tell: cuDNN
-/// proposes for a sum what it proposes without. Overwrites dx.
+/// Whether a candidate for a sum adds indeed: cuDNN proposes for a sum what it proposes without. dy may be
+/// all zeros, as in the first step of a network whose blocks begin with nothing. Overwrites dx.
 template <class T>
 bool adds(const State& s, const ConvKey& key, const Choice& candidate, const Buffers& b, void* workspace) {
-  const int64_t size = size_of_x(key.params), some = std::min(size, int64_t{4096});
-  check(cudaMemsetAsync(b.x, 0, size_t(size) * sizeof(T), stream()), "cudaMemsetAsync");
-  std::vector<T> once(static_cast<size_t>(some)), twice = once;
-  for (std::vector<T>* to : {&once, &twice}) {
+  const int64_t size = size_of_x(key.params);
+  std::vector<T> some(size_t(std::min(size, int64_t{4096})));
+  const auto add_to = [&](float start) {
+    const T value(start);
+    fill(sizeof(T), size, &value, b.x);
     execute<T>(s, key, candidate, b, workspace);
-    download(to->data(), b.x, some * int64_t(sizeof(T)));
-  }
-  float largest = 0, difference = 0;
-  for (size_t i = 0; i < once.size(); ++i) {
-    if (!std::isfinite(float(twice[i]))) continue;
-    largest = std::max(largest, std::abs(float(once[i])));
-    difference = std::max(difference, std::abs(float(twice[i]) - 2 * float(once[i])));
-  }
-  return !(difference > 0.02f * largest);
+    download(some.data(), b.x, int64_t(some.size() * sizeof(T)));
+    return std::vector<float>(some.begin(), some.end());
+  };
+  const std::vector<float> terms = add_to(0);
+  float start = 1;
+  for (const float term : terms)
+    if (std::abs(term) < 1024) start = std::max(start, std::abs(term));
+  return are_sums(terms, add_to(start), start);
 }
 
 /// The fastest. Every candidate writes all of the output, and the one that is chosen will do so last: so the
@@ -327,7 +329,7 @@ void convolution(ConvPass pass, const Conv2dParams& p, const T* x, const T* w, c
       check(cudaMemsetAsync(outputs[int(pass)], 0, size_t(n) * sizeof(T), stream()), "cudaMemsetAsync");
     return;
   }
-  if (!aligned(b))
+  if (!aligned(b) || own_kernels_only())
     return plain_convolution(pass, p, static_cast<T*>(b.x), static_cast<T*>(b.w), static_cast<T*>(b.y));
   State& s = state();
   const std::lock_guard lock(s.mutex);
@@ -352,6 +354,11 @@ bool conv2d_backward_input_add(const Conv2dParams& p, const T* dy, const T* w, T
   if (p.multiply_adds() == 0) return true;
   const Buffers b{dx, const_cast<T*>(w), const_cast<T*>(dy)};
   if (!aligned(b)) return false;
+  if (own_kernels_only()) {
+    if (!is_product(p) || !has_conv_product<T>(pixels_of(p), p.in_c, p.out_c)) return false;
+    if constexpr (sizeof(T) == 2) conv_product_add(pixels_of(p), p.in_c, p.out_c, dy, w, dx);
+    return true;
+  }
   State& s = state();
   const std::lock_guard lock(s.mutex);
   ConvKey key = key_of<T>(ConvPass::backward_input, p);
@@ -413,6 +420,7 @@ bool conv2d_forward_stats(const Conv2dParams& p, const T* x, const T* w, const T
     if (bias || !has_conv_stats<T>(p)) return false;
     const Buffers b{const_cast<T*>(x), const_cast<T*>(w), y};
     if (!aligned(b)) return false;
+    if (own_kernels_only()) return conv_stats(p, x, w, y, mean, var), true;
     State& s = state();
     const std::lock_guard lock(s.mutex);
     ConvKey key = key_of<T>(ConvPass::forward, p);

@@ -17,6 +17,7 @@
 
 #include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/families.h"
+#include "weft/kernels/cuda/plain_product.h"
 #include "weft/kernels/cuda/plan_cache.h"
 #include "weft/kernels/cuda/timing.h"
 
@@ -306,11 +307,16 @@ void product(GemmParams p, float alpha, const T* a, const T* b, float beta, cons
     T* di = d + i * p.stride_c;
     const bool goes_on = i > 0 && p.stride_c == 0;
     const T* ci = goes_on ? di : c + i * p.stride_c;
+    const float beta_i = goes_on ? 1 : beta;
+    if (own_kernels_only()) {
+      plain_product(p, alpha, ai, bi, beta_i, ci, di);
+      continue;
+    }
     constexpr int64_t size = sizeof(T);
     multiply({p, kDataType<T>, allow_tf32(), deterministic(), alignment(ai, p.stride_a * size),
               alignment(bi, p.stride_b * size),
               std::min(alignment(ci, p.stride_c * size), alignment(di, p.stride_c * size))},
-             alpha, ai, bi, goes_on ? 1 : beta, ci, di);
+             alpha, ai, bi, beta_i, ci, di);
   }
 }
 

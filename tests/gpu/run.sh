@@ -243,8 +243,8 @@ sanitize() {
   local started=$EPOCHSECONDS settings=(WEFT_TEST_LIGHT=1 WEFT_REQUIRE_GPU=1 WEFT_TEST_DEVICE=gpu)
   log=$logs/$tool-$program-$first.log
   ((left < 1)) && return  # table.py counts what is missing
-  # For memcheck each tensor gets an allocation of its own. Racecheck breaks down over cuDNN's kernels.
-  [[ $tool == memcheck ]] && settings+=(WEFT_CUDA_MEMCHECK=1) || settings+=(WEFT_CUDA_PLAIN_CONVOLUTIONS=1)
+  # For memcheck each tensor gets an allocation of its own. Racecheck breaks down over kernels of NVIDIA's libraries.
+  [[ $tool == memcheck ]] && settings+=(WEFT_CUDA_MEMCHECK=1) || settings+=(WEFT_CUDA_OWN_KERNELS=1)
   # Errors of calls to CUDA are what some tests provoke.
   env "${settings[@]}" timeout -k 2 "$left" "$SANITIZER" --tool "$tool" "$SANITIZER_FILTER" kns=weft --report-api-errors no \
     --error-exitcode 86 "$PROGRAMS/$program" --order-by=rand --rand-seed=1 --first="$first" --last="$last" > "$log" 2>&1 || status=$?
