@@ -113,7 +113,14 @@ TEST_CASE("help and version") {
 
 TEST_CASE("wrong usage ends with 2 and names what is known") {
   check_error(weft_run({}), 2, {"--help"});
-  check_error(weft_run({"trian"}), 2, {});
+  check_error(weft_run({"trian"}), 2, {"unknown command trian", "train, eval"});
+  check_error(weft_run({"lab", "depth"}), 2, {"unknown command depth", "activations"});
+  check_error(weft_run({"train", "--seed", "-1"}), 2, {"--seed", "-1"});
+  check_error(weft_run({"train", "--seed", "18446744073709551616"}), 2, {"--seed"});
+  for (const char* flag : {"--resume", "--config", "--out"})
+    check_error(weft_run({"train", flag, ""}), 2, {flag, "empty"});
+  check_error(weft_run({"train", "--resume", at("a"), "--overwrite"}), 2, {"--overwrite"});
+  check_error(weft_run({"train", "--data", at("\xff")}), 2, {"--data", "UTF-8"});
   check_error(weft_run({"train", "--lerning-rate", "1"}), 2, {"--lerning-rate"});
   check_error(weft_run({"train", "--epochs", "many"}), 2, {"--epochs"});
   check_error(weft_run({"train", "--epochs", "0"}), 2, {"--epochs"});
@@ -229,6 +236,20 @@ TEST_CASE("a run stopped anywhere goes on bit for bit") {
     check_error(weft_run({"train", "--resume", at("foreign"), "--quiet"}), 1,
                 {"foreign/checkpoint.safetensors"});
     check_error(weft_run({"train", "--resume", at("cut"), "--quiet"}), 1, {"cut/checkpoint.safetensors"});
+    // Fewer pictures than before.
+    fs::copy(sample(), at("fewer"), fs::copy_options::recursive);
+    fs::remove(at("fewer/train/ring/ring_00003.JPEG"));
+    check_error(weft_run({"train", "--resume", at("stopped"), "--data", at("fewer"), "--quiet"}), 1,
+                {"stopped/checkpoint.safetensors", "60 training", "59 training"});
+    // A history that lacks what it counts.
+    std::map<std::string, std::string> metadata;
+    const auto tensors = weft::load_safetensors(at("stopped/checkpoint.safetensors"), &metadata);
+    json state = json::parse(metadata["state"]);
+    state["epoch"] = 3;
+    metadata["state"] = state.dump();
+    weft::save_safetensors(at("foreign/checkpoint.safetensors"), tensors, metadata);
+    check_error(weft_run({"train", "--resume", at("foreign"), "--quiet"}), 1,
+                {"foreign/checkpoint.safetensors", "damaged"});
     check_error(weft_run({"train", "--resume", sample()}), 1, {sample(), "no run"});
   }
   fs::remove_all(at("stopped"));
@@ -301,6 +322,41 @@ TEST_CASE("several runs, and one of them again from its config.json") {
     check_error(weft_run({"train", "--config", at("there-is-none.json")}), 1, {"there-is-none.json"});
   }
   for (const char* run : {"several", "again"}) fs::remove_all(at(run));
+}
+
+TEST_CASE("a run that cannot start leaves what the folder holds") {
+  REQUIRE(weft_run(quick_run("kept") + Arguments{"--quiet"}).code == 0);
+  const std::string model = read_file(at("kept/model.safetensors"));
+  const auto fails = [&](const Arguments& more, const std::vector<std::string>& parts) {
+    check_error(weft_run(quick_run("kept") + Arguments{"--quiet"} + more), 1, parts);
+    CHECK(read_file(at("kept/model.safetensors")) == model);
+    CHECK(json_file(at("kept/config.json"))["seed"] == 42);
+    CHECK(fs::exists(at("kept/summary.json")));
+  };
+  fails({"--overwrite", "--batch-size", "640"}, {"full batch of 640"});
+  fails({"--overwrite", "--batch-size", "1", "--seed", "1"}, {"batch_norm"});  // in its first step
+  // In the place of one of several, and while another one has the folder.
+  fs::create_directories(at("parent"));
+  fs::rename(at("kept"), at("parent/run-2"));
+  check_error(weft_run(quick_run("parent") + Arguments{"--quiet", "--runs", "2"}), 1,
+              {"parent", "holds a run"});
+  fs::rename(at("parent/run-2"), at("kept"));
+  Process run(command(full_run("kept") + Arguments{"--overwrite", "--epochs", "50"}));
+  run.wait_for_output("\"start\"");
+  check_error(weft_run({"train", "--resume", at("kept"), "--quiet"}), 1, {"another weft", "kept"});
+  check_error(weft_run(quick_run("kept") + Arguments{"--quiet", "--overwrite"}), 1, {"another weft", "kept"});
+  run.signal(SIGINT);
+  CHECK(run.wait().code == 1);
+
+  // What resume finds damaged, and what it makes anew.
+  REQUIRE(weft_run(quick_run("kept") + Arguments{"--quiet", "--overwrite"}).code == 0);
+  write_file(at("kept/summary.json"), "{}");
+  check_error(weft_run({"train", "--resume", at("kept"), "--quiet"}), 1, {"kept/summary.json"});
+  fs::remove(at("kept/model.safetensors"));
+  CHECK(weft_run({"train", "--resume", at("kept"), "--quiet"}).code == 0);
+  CHECK(read_file(at("kept/model.safetensors")) == model);
+  CHECK(json_file(at("kept/summary.json")).contains("final_val_accuracy"));
+  for (const char* name : {"kept", "parent"}) fs::remove_all(at(name));
 }
 
 TEST_CASE("a diverging run stops, names the step and keeps the last good checkpoint") {

@@ -49,7 +49,9 @@ void from_json(const json& in, const std::string& path, TrainConfig& config) {
       fits = found->is_number_integer();
     else
       fits = found->is_number();
-    check(fits, path, ": \"", key, "\" cannot be ", found->dump());
+    if (!fits)
+      fail(path, ": \"", key, "\" cannot be ",
+           found->is_structured() ? "a list" : found->dump().substr(0, 80));
     value = found->template get<T>();
   });
   for (const auto& [key, value] : in.items())
@@ -99,6 +101,13 @@ void require_precision(const std::string& precision, const std::string& device) 
 }  // namespace
 
 void validate(const TrainConfig& c) {
+  visit_settings(c, [](const char* key, const auto& value, const char*) {
+    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(value)>, std::string>) try {
+        json(value).dump();
+      } catch (const json::exception&) {
+        usage_error(flag_of(key), ": its value is not UTF-8; rename what it names");
+      }
+  });
   require_known("--model", c.model, model_names());
   require_known("--activation", c.activation, activation_names());
   require_known("--optimizer", c.optimizer, optimizer_names());
@@ -113,7 +122,7 @@ void validate(const TrainConfig& c) {
   require_fitting(c.model, c.sa || c.sym, c.size);
   require(c.valid_resize == 0 || (c.valid_resize >= c.size && c.valid_resize <= 8192), "valid_resize",
           c.valid_resize, "0 or from --size to 8192");
-  require(c.epochs >= 1 && c.epochs <= 1'000'000, "epochs", c.epochs, "1 or more");
+  require(c.epochs >= 1 && c.epochs <= 1'000'000, "epochs", c.epochs, "1 to 1000000");
   require(c.batch_size >= 1 && c.batch_size <= 65536, "batch_size", c.batch_size, "1 to 65536");
   require(std::isfinite(c.lr) && c.lr > 0, "lr", c.lr, "above 0");
   require(finite(c.mom, 0, 1) && c.mom < 1, "mom", c.mom, "at least 0 and below 1");

@@ -40,6 +40,18 @@ std::string unexpected(const CLI::App& app) {
   return "unexpected argument" + (rest.empty() ? "" : " " + rest.front());
 }
 
+/// What is wrong where a command is wanted: an unknown word, or none.
+std::string wanted_command(const CLI::App& app) {
+  const CLI::App* at = &app;
+  for (auto chosen = at->get_subcommands(); !chosen.empty(); chosen = at->get_subcommands())
+    at = chosen.front();
+  std::string known;
+  for (const CLI::App* command : at->get_subcommands([](const CLI::App*) { return true; }))
+    known += (known.empty() ? "" : ", ") + command->get_name();
+  const std::vector<std::string> rest = app.remaining(/*recurse=*/true);
+  return (rest.empty() ? "a command is missing" : "unknown command " + rest.front()) + "; there are " + known;
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Trains image classifiers with the weft engine.", "weft");
   app.set_version_flag("--version", std::string("weft ") + kVersion);
@@ -62,6 +74,11 @@ int run(int argc, char** argv) {
   } catch (const CLI::ExtrasError&) {
     return report(kWrongUsage,
                   fmt::format("{} (see {} --help)", unexpected(app), typed_command(app)).c_str());
+  } catch (const CLI::RequiredError& e) {
+    const bool command = std::string(e.what()).find("subcommand") != std::string::npos;
+    return report(kWrongUsage, fmt::format("{} (see {} --help)", command ? wanted_command(app) : e.what(),
+                                           typed_command(app))
+                                   .c_str());
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
     return report(kWrongUsage, fmt::format("{} (see {} --help)", e.what(), typed_command(app)).c_str());

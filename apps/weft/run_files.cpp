@@ -1,7 +1,9 @@
 #include "weft/apps/weft/run_files.h"
 
+#include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -26,8 +28,12 @@ void make_run_folder(const RunFolder& folder) {
         std::strerror(errno), "; give another folder with --out");
 }
 
-bool holds_run(const RunFolder& folder) {
-  return fs::exists(folder.config()) || fs::exists(folder.checkpoint()) || fs::exists(folder.model());
+bool holds_run(const RunFolder& folder, int64_t runs) {
+  if (fs::exists(folder.config()) || fs::exists(folder.checkpoint()) || fs::exists(folder.model()))
+    return true;
+  for (int64_t k = 1; runs > 1 && k <= runs; ++k)
+    if (holds_run(folder.run(k))) return true;
+  return false;
 }
 
 void remove_run(const RunFolder& folder) {
@@ -41,14 +47,28 @@ void remove_run(const RunFolder& folder) {
     }
 }
 
-RunFolder default_run_folder() {
+RunFolder make_default_run_folder() {
   const std::time_t now = std::time(nullptr);
   std::tm local = {};
   localtime_r(&now, &local);
   const std::string name = fmt::format("runs/{:%Y%m%d-%H%M%S}", local);
   RunFolder folder{name};
-  for (int k = 2; fs::exists(folder.path); ++k) folder.path = fmt::format("{}-{}", name, k);
+  make_run_folder({"runs"});
+  std::error_code error;  // of others that come first, see what make_run_folder() says
+  for (int k = 2; fs::exists(folder.path) || (!fs::create_directory(folder.path, error) && !error); ++k)
+    folder.path = fmt::format("{}-{}", name, k);
+  make_run_folder(folder);
   return folder;
+}
+
+RunLock::RunLock(const RunFolder& folder) : descriptor_(open(folder.path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  if (descriptor_ < 0 || flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  close(descriptor_);
+  fail("another weft is training in ", folder.path.string(), "; wait for its end, or give another --out");
+}
+
+RunLock::~RunLock() {
+  if (descriptor_ >= 0) close(descriptor_);
 }
 
 void write_config(const RunFolder& folder, const TrainConfig& config) {
@@ -70,11 +90,17 @@ void write_summary(const RunFolder& folder, const nlohmann::json& summary) {
 }
 
 nlohmann::json read_summary(const RunFolder& folder) {
+  nlohmann::json summary;
   try {
-    return nlohmann::json::parse(read_file(folder.summary()));
+    summary = nlohmann::json::parse(read_file(folder.summary()));
   } catch (const nlohmann::json::exception&) {
-    fail(folder.summary(), ": not a JSON file");
+    fail(folder.summary(), ": not a JSON file; remove it, and --resume writes it anew");
   }
+  for (const char* key :
+       {"final_val_accuracy", "best_val_accuracy", "seconds", "images_per_second", "peak_memory_bytes"})
+    check(summary.is_object() && summary.contains(key) && summary[key].is_number(), folder.summary(),
+          ": not the summary of a run (\"", key, "\" is missing); remove it, and --resume writes it anew");
+  return summary;
 }
 
 int64_t peak_memory_bytes() {

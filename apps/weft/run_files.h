@@ -28,17 +28,31 @@ struct RunFolder {
 
 /// Makes the folder. Throws Error naming it where it cannot be made or written to.
 void make_run_folder(const RunFolder& folder);
-/// True where the folder holds a run already.
-bool holds_run(const RunFolder& folder);
+/// True where the folder holds a run already, or one of run-1 to run-N in it.
+bool holds_run(const RunFolder& folder, int64_t runs = 1);
 /// Removes a run's own files, nothing else.
 void remove_run(const RunFolder& folder);
-/// "runs/20261123-182700", with -2, -3, ... where that is taken.
-RunFolder default_run_folder();
+/// Makes "runs/20261123-182700", with -2, -3, ... where that is taken.
+RunFolder make_default_run_folder();
+
+/// While it lives no other process can have one for this folder: two runs would mix their files. Throws Error
+/// where another one has. On file systems that know no such locks it does nothing.
+class RunLock {
+ public:
+  explicit RunLock(const RunFolder& folder);
+  ~RunLock();
+  RunLock(const RunLock&) = delete;
+  RunLock& operator=(const RunLock&) = delete;
+
+ private:
+  int descriptor_;
+};
 
 void write_config(const RunFolder& folder, const TrainConfig& config);
 /// A line for each epoch; `metrics` of the results begins with the accuracy.
 void write_metrics(const RunFolder& folder, const std::vector<training::EpochResult>& rows);
 void write_summary(const RunFolder& folder, const nlohmann::json& summary);
+/// Throws Error naming the file where it is damaged.
 nlohmann::json read_summary(const RunFolder& folder);
 
 /// Most memory that this process has had resident so far.

@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -62,6 +63,7 @@ TrainConfig settings_of(const TrainFlags& flags) {
   if (!flags.resume.empty()) {
     if (!flags.out.empty())
       usage_error("--resume goes on in the run's own folder; --out cannot be given with it");
+    if (flags.overwrite) usage_error("--resume goes on with the run in its folder; --overwrite replaces it");
     if (!flags.config_file.empty())
       usage_error("--resume takes the run's own settings; --config cannot be given with it");
     check(fs::exists(RunFolder{flags.resume}.config()), "--resume ", flags.resume,
@@ -87,14 +89,16 @@ TrainConfig settings_of(const TrainFlags& flags) {
 
 RunFolder prepare_folder(const TrainFlags& flags) {
   if (!flags.resume.empty()) return {flags.resume};
-  RunFolder folder = flags.out.empty() ? default_run_folder() : RunFolder{flags.out};
-  if (holds_run(folder)) {
-    check(flags.overwrite, folder.path.string(), " holds a run already: go on with it (--resume ",
+  if (flags.out.empty()) return make_default_run_folder();
+  make_run_folder({flags.out});
+  return {flags.out};
+}
+
+/// Whose lock is held: nobody adds a run meanwhile.
+void check_free(const TrainFlags& flags, const RunFolder& folder, int64_t runs) {
+  if (flags.resume.empty() && !flags.overwrite)
+    check(!holds_run(folder, runs), folder.path.string(), " holds a run already: go on with it (--resume ",
           folder.path.string(), "), replace it (--overwrite), or give another --out");
-    remove_run(folder);
-  }
-  make_run_folder(folder);
-  return folder;
 }
 
 void tell_files(const RunFolder& folder, Progress& progress) {
@@ -113,6 +117,7 @@ int train_once(const TrainFlags& flags, const TrainConfig& config, const DataSou
                const RunFolder& folder, Progress& progress) {
   TrainerOptions options = flags.trainer;
   options.resume = !flags.resume.empty();
+  if (!options.resume) options.before_files = [&] { remove_run(folder); };
   const auto summary = train_run(config, data, folder, options, progress);
   if (!summary) return tell_interrupted(folder, progress);
   progress.line(fmt::format("validation accuracy {:.2f} % (best {:.2f} %) in {}",
@@ -153,13 +158,13 @@ json summary_of_runs(const std::vector<json>& runs) {
 
 int train_several(const TrainFlags& flags, const TrainConfig& config, const DataSource& data,
                   const RunFolder& folder, Progress& progress) {
-  write_config(folder, config);
   std::vector<json> summaries;
   for (int64_t k = 1; k <= config.runs; ++k) {
     TrainConfig own = config;
     own.runs = 1, own.seed = config.seed + uint64_t(k - 1);
     const RunFolder sub = folder.run(k);
     make_run_folder(sub);
+    const RunLock lock(sub);
     if (!flags.resume.empty() && fs::exists(sub.summary())) {
       summaries.push_back(read_summary(sub));
       continue;
@@ -167,6 +172,11 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
     progress.line(fmt::format("run {}/{}, seed {}", k, config.runs, own.seed));
     TrainerOptions options = flags.trainer;
     options.resume = !flags.resume.empty() && fs::exists(sub.config());
+    if (k == 1 && flags.resume.empty())
+      options.before_files = [&] {
+        remove_run(folder);
+        write_config(folder, config);
+      };
     const auto summary = train_run(own, data, sub, options, progress);
     if (!summary) return tell_interrupted(folder, progress);
     summaries.push_back(*summary);
@@ -196,8 +206,21 @@ int train(const TrainFlags& flags) {
   Progress progress(flags.json_lines ? Output::json : flags.quiet ? Output::quiet : Output::human);
   const DataSource data = open_training_data(config, progress);
   const RunFolder folder = prepare_folder(flags);
+  const RunLock lock(folder);
+  check_free(flags, folder, config.runs);
   return config.runs == 1 ? train_once(flags, config, data, folder, progress)
                           : train_several(flags, config, data, folder, progress);
+}
+
+/// What is wrong with the value of a flag, for CLI11; empty: nothing.
+std::string is_given(const std::string& value) {
+  return value.empty() ? "it is empty; name something, or leave the flag out" : "";
+}
+std::string fits_64_bits(const std::string& value) {
+  uint64_t number = 0;
+  const char* const end = value.data() + value.size();
+  const auto [stop, error] = std::from_chars(value.data(), end, number);
+  return stop == end && error == std::errc() ? "" : value + " is no whole number from 0 to 2^64 - 1";
 }
 
 }  // namespace
@@ -212,15 +235,20 @@ void add_train(CLI::App& weft, Action& action) {
       option = command->add_flag(flag + ",!--no-" + flag.substr(2), value, help);
     else
       option = command->add_option(flag, value, help)->capture_default_str()->take_last();
+    if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, uint64_t>)
+      option->check(fits_64_bits);
     flags->options[key] = option;
   });
   command->add_flag("--list-models", flags->list_models,
                     "name the models with their sources, parameters and multiply-adds, and train none");
-  command->add_option("--out", flags->out, "folder of the run's files [runs/TIME]");
+  command->add_option("--out", flags->out, "folder of the run's files [runs/TIME]")->check(is_given);
   command->add_flag("--overwrite", flags->overwrite, "replace the run that --out holds");
-  command->add_option("--resume", flags->resume, "go on with the stopped run in this folder, bit for bit");
-  command->add_option("--config", flags->config_file,
-                      "start from a config.json (or its folder); other flags go over it");
+  command->add_option("--resume", flags->resume, "go on with the stopped run in this folder, bit for bit")
+      ->check(is_given);
+  command
+      ->add_option("--config", flags->config_file,
+                   "start from a config.json (or its folder); other flags go over it")
+      ->check(is_given);
   command
       ->add_option("--checkpoint-steps", flags->trainer.checkpoint_steps,
                    "save a checkpoint also every so many steps")

@@ -82,9 +82,22 @@ int64_t gpu_memory_in_use() {
   return kernels::cuda::device_info().memory_bytes - kernels::cuda::free_memory();
 }
 
-/// Throws where the checkpoint at `path`, with that metadata, is of a run with other settings or classes.
+/// Numbers of pictures, and a hash of their names and labels: FNV-1a, 64 bits.
+std::string describe(const DataSource& data) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  const auto add = [&](const std::string& text) {
+    for (const char c : text) hash = (hash ^ uint8_t(c)) * 0x100000001b3u;
+  };
+  for (const data::ImageDataset* set : {&data.train, &data.val})
+    for (int64_t i = 0; i < set->size(); ++i) add(set->name(i) + '\n' + std::to_string(set->label(i)) + '\n');
+  return fmt::format("{} training and {} validation images ({:016x})", data.train.size(), data.val.size(),
+                     hash);
+}
+
+/// Throws where the checkpoint at `path`, with that metadata, is of a run with other settings, classes or
+/// `pictures`.
 void check_same_run(const std::string& path, const training::Metadata& metadata, const TrainConfig& config,
-                    const std::vector<std::string>& classes) {
+                    const std::vector<std::string>& classes, const std::string& pictures) {
   const auto text = [&](const char* key) {
     const auto found = metadata.find(key);
     return found == metadata.end() ? std::string() : found->second;
@@ -102,6 +115,9 @@ void check_same_run(const std::string& path, const training::Metadata& metadata,
     }
     check(json::parse(text("classes")) == json(classes), path,
           ": the checkpoint is of a run with other classes than the data have now");
+    check(!metadata.contains("pictures") || text("pictures") == pictures, path,
+          ": the checkpoint is of a run on other data, ", text("pictures"), " where there are ", pictures,
+          " now; put them back, or start anew");
   } catch (const json::exception&) {
     fail(path, ": the checkpoint is damaged (its state cannot be read)");
   }
@@ -118,6 +134,7 @@ class Run {
         options_(options),
         progress_(progress),
         info_(info_of(config, data)),
+        pictures_(describe(data)),
         relabelled_(data.relabelled),
         all_images_(data.train.size() + data.val.size()),
         device_(parse_device(config.device)),
@@ -141,6 +158,7 @@ class Run {
  private:
   training::TrainerOptions trainer_options();
   void start();
+  void begin_files();
   void after_step();
   void after_epoch(const training::EpochResult& row);
   void after_checkpoint();
@@ -161,13 +179,14 @@ class Run {
   const TrainerOptions& options_;
   Progress& progress_;
   const ModelInfo info_;
+  const std::string pictures_;
   const int64_t relabelled_, all_images_;
   const Device device_;
   std::unique_ptr<data::BatchLoader> train_loader_, val_loader_;
   std::unique_ptr<Module> model_;
   std::unique_ptr<optim::Optimizer> optimizer_;
   training::Trainer trainer_;
-  bool model_written_ = false;     // in this session
+  bool files_begun_ = false, model_written_ = false;  // in this session
   double validation_seconds_ = 0;  // of the last validation, to say how long the rest will take
 };
 
@@ -184,10 +203,12 @@ training::TrainerOptions Run::trainer_options() {
       .trace_nan = options_.trace_nan,
       .checkpoint = folder_.checkpoint(),
       .checkpoint_steps = options_.checkpoint_steps,
-      .metadata = {{"config", to_json(config_).dump()}, {"classes", json(info_.classes).dump()}},
+      .metadata = {{"config", to_json(config_).dump()},
+                   {"classes", json(info_.classes).dump()},
+                   {"pictures", pictures_}},
       .check_metadata =
           [this](const training::Metadata& metadata) {
-            check_same_run(folder_.checkpoint(), metadata, config_, info_.classes);
+            check_same_run(folder_.checkpoint(), metadata, config_, info_.classes, pictures_);
           },
       .callbacks = {{.on_step = [this](Trainer&) { after_step(); },
                      .on_evaluate_batch =
@@ -204,10 +225,11 @@ training::TrainerOptions Run::trainer_options() {
 void Run::start() {
   if (options_.resume && std::filesystem::exists(folder_.checkpoint())) {
     trainer_.load_checkpoint(folder_.checkpoint());
-  } else {
-    write_config(folder_, config_);
+    for (const training::EpochResult& row : trainer_.history())
+      check(row.metrics.size() == 1, folder_.checkpoint(), ": the checkpoint is of a run with other metrics");
+    write_metrics(folder_, trainer_.history());
+    files_begun_ = true;
   }
-  write_metrics(folder_, trainer_.history());
   const int64_t step = trainer_.state().step, classes = int64_t(info_.classes.size());
   const json about = {{"event", "start"},
                       {"model", config_.model},
@@ -234,7 +256,17 @@ void Run::start() {
   if (step > 0) progress_.line(fmt::format("going on at step {} of {}", step, total_steps()));
 }
 
+/// A step has shown by now that the run fits its data, its options and this machine.
+void Run::begin_files() {
+  if (files_begun_) return;
+  if (options_.before_files) options_.before_files();
+  write_config(folder_, config_);
+  write_metrics(folder_, trainer_.history());
+  files_begun_ = true;
+}
+
 void Run::after_step() {
+  begin_files();
   const training::TrainingState& state = trainer_.state();
   if (state.samples > 0) show_step();
   if (interrupted() != 0 || (options_.stop_after_steps > 0 && state.step >= options_.stop_after_steps))
@@ -312,7 +344,8 @@ json Run::summary() const {
 
 std::optional<json> Run::run() {
   start();
-  if (trainer_.state().epoch > config_.epochs && std::filesystem::exists(folder_.summary())) {
+  if (trainer_.state().epoch > config_.epochs && std::filesystem::exists(folder_.summary()) &&
+      std::filesystem::exists(folder_.model())) {
     progress_.line("the run had ended; nothing is left to do");
     return read_summary(folder_);
   }

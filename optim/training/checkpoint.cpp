@@ -70,6 +70,7 @@ TrainingState state_from(const json& in) {
   });
   for (const json& row : in.at("metrics")) state.history.push_back(result_from(row));
   check(state.epoch >= 1 && state.batch >= 0 && state.step >= 0, "a count is negative");
+  check(int64_t(state.history.size()) == state.epoch - 1, "the history lacks an epoch");
   return state;
 }
 
