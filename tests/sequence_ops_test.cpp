@@ -199,6 +199,7 @@ TEST_CASE("narrow, split, stack and pad") {
   CHECK(narrow(x, 0, 2, 0).shape() == Shape{0, 3});
   CHECK(stack({x, x}, 0).shape() == Shape{2, 2, 3});
   CHECK(pad(x, {1, 1}).to_vector<float>() == std::vector<float>{0, 1, 2, 3, 0, 0, 4, 5, 6, 0});
+  CHECK(pad(Tensor::zeros({0, 3}), {INT64_MAX - 3, 0}).shape() == Shape{0, INT64_MAX});
   const auto pieces = split(x, 2, 1);
   REQUIRE(pieces.size() == 2);
   CHECK(pieces[1].to_vector<float>() == std::vector<float>{3, 6});
@@ -328,6 +329,12 @@ TEST_CASE("errors name the op, what it was given and the mend") {
   CHECK_ERROR(split(f32({2}), 0), "split: pieces of 0");
   CHECK_ERROR(pad(f32({2}), {1}), "pad: 1 sizes given");
   CHECK_ERROR(pad(f32({2}), {0, -1}), "must not be negative");
+  CHECK_ERROR(
+      pad(f32({1024}), {INT64_MAX, INT64_MAX}),
+      "pad: dimension 0 of shape [1024] with 9223372036854775807 and 9223372036854775807 around it is "
+      "larger than a tensor can be; pad it by less");
+  CHECK_ERROR(pad(f32({1024}), {INT64_MAX, 0}), "pad it by less");
+  CHECK_ERROR(pad(f32({2, 1024}), {INT64_MAX / 2, 0}), "too many elements");
   CHECK_ERROR(masked_softmax(f32({2})), "expected scores [L, S]");
   CHECK_ERROR(masked_softmax(f32({2, 3}), {.attn_mask = f32({2, 4})}),
               "attn_mask [2, 4] does not fit scores [2, 3]");

@@ -22,9 +22,13 @@ Tensor ops::zeros_around(const char* name, const Tensor& x, int d, int64_t start
   Shape shape = x.shape();
   shape.set(d, whole);
   const Tensor y = Tensor::zeros(shape, x.dtype(), x.device());
-  const int64_t length = x.size(d), step = shape.numel(d + 1, shape.ndim()) * size_of(x.dtype());
-  copy_rows(x.device(), static_cast<const char*>(x.raw()), length * step,
-            static_cast<char*>(y.raw()) + start * step, whole * step, length * step, shape.numel(0, d));
+  const int64_t length = x.size(d);
+  // Of a tensor without elements one size can be so large that no offset in bytes holds it.
+  if (x.numel() > 0) {
+    const int64_t step = shape.numel(d + 1, shape.ndim()) * size_of(x.dtype());
+    copy_rows(x.device(), static_cast<const char*>(x.raw()), length * step,
+              static_cast<char*>(y.raw()) + start * step, whole * step, length * step, shape.numel(0, d));
+  }
   record(name, {x}, {y}, [=](BackwardContext& c) { c.set(0, narrow(c.grad_output(), d, start, length)); },
          {.double_backward = true});
   return y;

@@ -39,7 +39,11 @@ Tensor pad(const Tensor& x, const std::vector<int64_t>& padding) {
     const int64_t before = padding[size_t(2 * i)], after = padding[size_t(2 * i + 1)];
     check(before >= 0 && after >= 0, "pad: ", before, " and ", after, " of dimension ", d,
           " must not be negative; narrow() cuts");
-    if (before > 0 || after > 0) y = ops::zeros_around("pad", y, d, before, before + y.size(d) + after);
+    int64_t whole;
+    check(!__builtin_add_overflow(before, after, &whole) && !__builtin_add_overflow(whole, y.size(d), &whole),
+          "pad: dimension ", d, " of shape ", x.shape(), " with ", before, " and ", after,
+          " around it is larger than a tensor can be; pad it by less");
+    if (before > 0 || after > 0) y = ops::zeros_around("pad", y, d, before, whole);
   }
   return y;
 }
