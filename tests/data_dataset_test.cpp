@@ -69,6 +69,10 @@ TEST_CASE("folders and archives of the same files are the same data set") {
   check_small_set(temp / "folder.tar.gz");
   write_archive(temp / "dot.tar", files, "./set/", false);
   check_small_set(temp / "dot.tar");
+  Files odd{{".", text("a file without a name")}};
+  for (const auto& [name, content] : files) odd["set/" + name] = content;
+  write_archive(temp / "odd.tar", odd, "", false);
+  check_small_set(temp / "odd.tar");
   // Told apart by content, not by name.
   std::filesystem::rename(temp / "folder.tar.gz", temp / "download");
   check_small_set(temp / "download");

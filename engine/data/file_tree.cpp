@@ -110,6 +110,7 @@ std::vector<FileEntry> read_packed(const std::string& path) {
         "): unpack it and name one of them");
   for (FileEntry& e : all) {
     auto parts = path_parts(e.path);
+    if (parts.empty()) continue;  // "."
     if (!at_top) {
       if (parts[0] != *roots.begin()) continue;
       parts.erase(parts.begin());
