@@ -10,7 +10,6 @@
 namespace weft {
 namespace {
 
-thread_local DetectAnomaly* tracing = nullptr;
 thread_local bool walking = false;
 
 /// Index of the first value that is bad, or -1. Blocks without one are passed without a branch per value.
@@ -44,14 +43,13 @@ std::string within(std::string_view scope) { return scope.empty() ? "" : concat(
 
 }  // namespace
 
-DetectAnomaly::DetectAnomaly(const DetectAnomalyOptions& options)
-    : options_(options), outer_(std::exchange(tracing, this)) {}
-DetectAnomaly::~DetectAnomaly() { tracing = outer_; }
+DetectAnomaly::DetectAnomaly(const DetectAnomalyOptions& options) : options_(options), in_force_(this) {}
+DetectAnomaly::~DetectAnomaly() = default;
 
-DetectAnomaly* DetectAnomaly::current() { return tracing; }
+DetectAnomaly* DetectAnomaly::current() { return InForce<DetectAnomaly>::current(); }
 
-DetectAnomaly::Pause::Pause() : suspended_(std::exchange(tracing, nullptr)) {}
-DetectAnomaly::Pause::~Pause() { tracing = suspended_; }
+DetectAnomaly::Pause::Pause() : nothing_(nullptr) {}
+DetectAnomaly::Pause::~Pause() = default;
 
 bool DetectAnomaly::walking_back() { return walking; }
 DetectAnomaly::WalkBack::WalkBack(bool on) : before_(std::exchange(walking, on)) {}

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "weft/engine/error.h"
+#include "weft/engine/in_force.h"
 #include "weft/engine/tensor.h"
 
 namespace weft {
@@ -33,7 +34,8 @@ struct DetectAnomalyOptions {
 /// dimension 0), and which inputs (in backward: incoming gradients) were bad already. As
 /// torch.autograd.detect_anomaly, and without a tape too. Each op then costs one more pass over its results,
 /// on a GPU also a copy to the CPU, so a captured step can't be traced. With none alive the tape asks once
-/// for each op. They nest: the inner one counts.
+/// for each op. They nest: the inner one counts. They may end in any order, each on the thread where it
+/// began.
 class DetectAnomaly {
  public:
   explicit DetectAnomaly(const DetectAnomalyOptions& options = {});
@@ -55,7 +57,7 @@ class DetectAnomaly {
     Pause& operator=(const Pause&) = delete;
 
    private:
-    DetectAnomaly* suspended_;
+    InForce<DetectAnomaly> nothing_;
   };
 
   // --- for the tape ---
@@ -83,7 +85,7 @@ class DetectAnomaly {
   std::string step() const;
 
   DetectAnomalyOptions options_;
-  DetectAnomaly* outer_;
+  InForce<DetectAnomaly> in_force_;
 };
 
 }  // namespace weft

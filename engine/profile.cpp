@@ -9,26 +9,21 @@
 namespace weft {
 namespace {
 
-thread_local Profiler* active = nullptr;
-
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 }  // namespace
 
-Profiler::Profiler(Device device) : outer_(active), last_(now()) {
+Profiler::Profiler(Device device) : last_(now()), in_force_(this) {
   if (device == Device::cuda) {
     timer_ = std::make_unique<kernels::cuda::Timer>();
     timer_->mark();
   }
-  active = this;
 }
-Profiler::~Profiler() {
-  if (active == this) active = outer_;
-}
+Profiler::~Profiler() = default;
 
-Profiler* Profiler::current() { return active; }
+Profiler* Profiler::current() { return InForce<Profiler>::current(); }
 
 /// The time up to now is the event's; on a GPU it will be known later.
 void Profiler::end(ProfileEvent event) {

@@ -45,7 +45,8 @@ struct ProfileEvent {
 /// give it something else to do first, and the CPU time to get ahead.
 class Profiler {
  public:
-  /// Starts measuring on this thread. Profilers nest: an inner one measures instead of the outer one.
+  /// Starts measuring on this thread. Profilers nest: an inner one measures instead of the outer one. They
+  /// may end in any order, each on the thread where it began.
   explicit Profiler(Device device = Device::cpu);
   ~Profiler();
   Profiler(const Profiler&) = delete;
@@ -68,10 +69,10 @@ class Profiler {
   void passed(const TapeEntry& entry, ProfileEvent::Pass pass);
   void end(ProfileEvent event);
 
-  Profiler* outer_;
   double last_;
   std::unique_ptr<kernels::cuda::Timer> timer_;  // on a GPU
   mutable std::vector<ProfileEvent> events_;     // of the last ones the seconds come late
+  InForce<Profiler> in_force_;
 };
 
 /// Events of one kind, added up.

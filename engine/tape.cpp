@@ -12,7 +12,6 @@
 namespace weft {
 namespace {
 
-thread_local Tape* recorder = nullptr;
 thread_local std::string scope_path;
 std::atomic<uint64_t> next_tape_id{1};
 
@@ -24,12 +23,10 @@ std::string shapes(const std::vector<TapeEntry::Slot>& slots) {
 
 }  // namespace
 
-Tape::Tape(Kind kind) : id_(next_tape_id++), kind_(kind), outer_(recorder) { recorder = this; }
-Tape::~Tape() {
-  if (recorder == this) recorder = outer_;
-}
+Tape::Tape(Kind kind) : id_(next_tape_id++), kind_(kind), nested_(current() != nullptr), in_force_(this) {}
+Tape::~Tape() { InForce<Tape>::forget(this); }
 
-Tape* Tape::current() { return recorder; }
+Tape* Tape::current() { return InForce<Tape>::current(); }
 
 Tensor Tape::input(const Tensor& x) const {
   Tensor t = x.detach();
@@ -37,8 +34,8 @@ Tensor Tape::input(const Tensor& x) const {
   return t;
 }
 
-RecordOn::RecordOn(Tape* tape) : before_(std::exchange(recorder, tape)) {}
-RecordOn::~RecordOn() { recorder = before_; }
+RecordOn::RecordOn(Tape* tape) : in_force_(tape) {}
+RecordOn::~RecordOn() = default;
 
 ScopeName::ScopeName(std::string_view name) : length_(scope_path.size()) {
   if (name.empty()) return;
@@ -53,7 +50,7 @@ ScopeName::~ScopeName() {
 const std::string& ScopeName::path() { return scope_path; }
 
 bool recording(std::initializer_list<const Tensor*> inputs) {
-  if (!recorder) return false;
+  if (!Tape::current()) return false;
   for (const Tensor* t : inputs)
     if (t->defined() && t->requires_grad()) return true;
   return false;
@@ -77,7 +74,7 @@ class Recorder {
       differentiable = true;
       check(variable->leaf || variable->tape == tape.id_, op, ": input ", i, " ", inputs[i].shape,
             " was computed under another tape; detach() it, or compute it under this one",
-            tape.outer_ ? ", or make it an input of the checkpoint()" : "");
+            tape.nested_ ? ", or make it an input of the checkpoint()" : "");
     }
     entry.inputs = std::move(inputs);
     for (const Tensor& t : outputs) {
@@ -99,6 +96,7 @@ class Recorder {
 
 void record(std::string_view op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
             BackwardFunction backward, RecordOptions options) {
+  Tape* const recorder = Tape::current();
   if (DetectAnomaly* anomaly = DetectAnomaly::current();
       anomaly && (recorder || !DetectAnomaly::walking_back()))
     anomaly->check_outputs(op, inputs, outputs);
@@ -111,7 +109,7 @@ void record(std::string_view op, const std::vector<Tensor>& inputs, const std::v
 
 void record(std::string_view op, std::vector<TapeEntry::Slot> inputs, const std::vector<Tensor>& outputs,
             BackwardFunction backward, RecordOptions options) {
-  if (recorder)
+  if (Tape* recorder = Tape::current())
     Recorder::record(*recorder, op, std::move(inputs), outputs, std::move(backward), std::move(options));
 }
 

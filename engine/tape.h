@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "weft/engine/hooks.h"
+#include "weft/engine/in_force.h"
 #include "weft/engine/tensor.h"
 
 namespace weft {
@@ -123,7 +124,8 @@ class Tape {
   /// What a tape is for: to be walked back, or only to show what was computed (a sketch keeps no saved
   /// tensors).
   enum class Kind { full, sketch };
-  /// Starts recording on this thread. Tapes nest: an inner one records instead of the outer one.
+  /// Starts recording on this thread. Tapes nest: an inner one records instead of the outer one. They may end
+  /// in any order, each on the thread where it began.
   explicit Tape(Kind kind = Kind::full);
   /// Stops recording. Intermediate results of a tape that has ended can't be used under another one.
   ~Tape();
@@ -171,13 +173,15 @@ class Tape {
 
   uint64_t id_;
   Kind kind_;
-  Tape* outer_;
+  bool nested_;
   bool spent_ = false;
   std::vector<TapeEntry> entries_;
   HookList<std::pair<int64_t, TapeHook>> hooks_;
+  InForce<Tape> in_force_;
 };
 
-/// Makes `tape` the one that records on this thread, or none if null, while it lives.
+/// Makes `tape` the one that records on this thread, or none if null, while it lives. Where the tape ends
+/// before, none.
 class RecordOn {
  public:
   explicit RecordOn(Tape* tape);
@@ -186,7 +190,7 @@ class RecordOn {
   RecordOn& operator=(const RecordOn&) = delete;
 
  private:
-  Tape* before_;
+  InForce<Tape> in_force_;
 };
 
 /// Suspends recording on this thread while it lives.

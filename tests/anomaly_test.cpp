@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <limits>
+#include <memory>
 
 #include "support/errors.h"
 #include "weft/weft.h"
@@ -96,6 +97,18 @@ TEST_CASE("NaN alone, integers, every type, and nesting") {
   Tensor x = Tensor::full({3, 1000}, std::numeric_limits<float>::max());
   x.data<float>()[2345] = kNaN;
   CHECK_ERROR(relu(x), "at [2, 345], sample 2");
+}
+
+TEST_CASE("they may end in any order") {
+  auto a = std::make_unique<DetectAnomaly>(), b = std::make_unique<DetectAnomaly>();
+  a.reset();
+  CHECK(DetectAnomaly::current() == b.get());
+  {
+    const DetectAnomaly::Pause pause;
+    b.reset();
+    CHECK(DetectAnomaly::current() == nullptr);
+  }
+  CHECK(DetectAnomaly::current() == nullptr);
 }
 
 TEST_CASE("with a checkpoint, and with create_graph") {

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <chrono>
+#include <memory>
 #include <thread>
 
 #include "weft/engine/ops/activation.h"
@@ -127,6 +128,13 @@ TEST_CASE("profilers nest, and stay on their thread") {
   CHECK(Profiler::current() == &outer);
   CHECK(outer.events().empty());
   std::thread([] { CHECK(Profiler::current() == nullptr); }).join();
+  auto first = std::make_unique<Profiler>();
+  {
+    const Profiler second;
+    first.reset();
+    CHECK(Profiler::current() == &second);
+  }
+  CHECK(Profiler::current() == &outer);
 }
 
 TEST_CASE("total adds up by name and pass, in order of appearance") {

@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <memory>
+
 #include "support/errors.h"
 #include "weft/engine/anomaly.h"
 #include "weft/engine/ops/activation.h"
@@ -163,6 +165,36 @@ TEST_CASE("tapes nest: the inner one records, the outer one goes on after it") {
   CHECK(outer.entries().size() == 1);
   outer.backward(sum(y));
   CHECK(a.grad().item() == 3 + 4);
+}
+
+TEST_CASE("tapes may end in any order") {
+  auto a = std::make_unique<Tape>(), b = std::make_unique<Tape>();
+  a.reset();
+  CHECK(Tape::current() == b.get());
+  b.reset();
+  CHECK(Tape::current() == nullptr);
+  const Tape outer;
+  a = std::make_unique<Tape>();
+  {
+    const NoGrad quiet;
+    a.reset();
+    CHECK(Tape::current() == nullptr);
+  }
+  CHECK(Tape::current() == &outer);
+  a = std::make_unique<Tape>();
+  {
+    const RecordOn on(a.get());
+    const NoGrad quiet;
+    const RecordOn again(a.get());
+    a.reset();
+    CHECK(Tape::current() == nullptr);
+  }
+  CHECK(Tape::current() == &outer);
+  auto first = std::make_unique<RecordOn>(nullptr), second = std::make_unique<RecordOn>(nullptr);
+  first.reset();
+  CHECK(Tape::current() == nullptr);
+  second.reset();
+  CHECK(Tape::current() == &outer);
 }
 
 TEST_CASE("entries, listing and drawing") {
