@@ -70,6 +70,13 @@ TEST_CASE("convolution") {
   CHECK_ERROR(conv2d(f32({1, 8, 8, 3}), f32({4, 3, 3, 3}), f32({3})), "bias [3] does not fit");
   CHECK_ERROR(conv2d(f32({1, 8, 8, 3}), f32({4, 3, 3, 3}), {}, {.stride = 0}), "stride 0");
   CHECK_ERROR(conv2d(f32({1, 8, 8, 3}), f32({4, 3, 3, 3}), {}, {.padding = -1}), "padding -1");
+  const Tensor x5 = f32({1, 5, 5, 3}), w5 = f32({4, 5, 5, 3});
+  for (int64_t padding : {int64_t{1000000000}, int64_t{1} << 62, INT64_MAX}) {
+    CHECK_ERROR(conv2d(x5, w5, {}, {.padding = padding}), "conv2d: stride 1, padding ");
+    CHECK_ERROR(conv2d(x5, w5, {}, {.stride = padding, .padding = padding}),
+                "too large; choose smaller ones");
+    CHECK_ERROR(conv2d(x5, w5, {}, {.dilation = padding}), "smaller than the kernel 5x5 with dilation");
+  }
   CHECK_ERROR(conv2d(f64({1, 8, 8, 3}), f32({4, 3, 3, 3})), "operands are f64");
   CHECK_ERROR(conv2d(f32({0, 8, 8, 3}), f32({4, 3, 3, 3})), "empty input");
 }
@@ -80,6 +87,11 @@ TEST_CASE("pooling") {
     CHECK_ERROR(pool(f32({1, 2, 2, 3}), {.kernel = 3}), "smaller than the window 3");
     CHECK_ERROR(pool(f32({1, 8, 8, 3}), {.kernel = 3, .padding = 2}), "at most half of the kernel");
     CHECK_ERROR(pool(f32({1, 8, 8, 3}), {.kernel = 0}), "must be positive");
+    for (int64_t most : {int64_t{1} << 62, INT64_MAX}) {
+      CHECK_ERROR(pool(f32({1, 8, 8, 3}), {.stride = most, .ceil_mode = true}), "at most 1073741824");
+      CHECK_ERROR(pool(f32({1, 8, 8, 3}), {.kernel = most, .padding = most / 2}), "at most 1073741824");
+      CHECK_ERROR(pool(f32({1, 8, 8, 3}), {.padding = most}), "at most half of the kernel");
+    }
     CHECK_ERROR(pool(i64({1, 8, 8, 3}), {}), "dtype i64");
   }
   CHECK_ERROR(global_avg_pool(f32({8, 3})), "global_avg_pool: expected [N, H, W, C]");

@@ -183,6 +183,64 @@ TEST_CASE("conv_transpose2d in f32 is the input's gradient of conv2d") {
   CHECK(largest_difference(transposed, image.grad()) == 0);
 }
 
+namespace {
+
+/// The op's result and the gradients of its inputs.
+std::vector<Tensor> result_and_gradients(const std::function<Tensor(const Tensor&, const Tensor&)>& op,
+                                         const Tensor& x, const Tensor& w) {
+  Tape tape;
+  const Tensor x_leaf = x.clone().set_requires_grad(), w_leaf = w.clone().set_requires_grad();
+  const Tensor y = op(x_leaf, w_leaf);
+  tape.backward(y, y.detach());
+  return {y.detach(), x_leaf.grad(), w_leaf.grad()};
+}
+
+}  // namespace
+
+TEST_CASE("a stride beyond the image, where there is one output, is as good as any") {
+  const auto check_same = [](const auto& a, const auto& b) {
+    for (size_t i = 0; i < a.size(); ++i) CHECK(largest_difference(a[i], b[i]) == 0);
+  };
+  for (const DType dtype : {DType::f32, DType::f64})
+    for (const auto& [channels, groups] : {std::pair{3, 1}, {16, 1}, {4, 4}, {4, 2}}) {
+      CAPTURE(channels);
+      CAPTURE(groups);
+      const Tensor x = normal({2, 5, 5, channels}).to(dtype);
+      const Tensor w = normal({8, 3, 3, channels / groups}).to(dtype);
+      const auto conv = [&](int64_t stride) {
+        const Conv2dOptions o{.stride = stride, .padding = 1, .groups = groups};
+        return result_and_gradients([&](auto& a, auto& b) { return conv2d(a, b, {}, o); }, x, w);
+      };
+      for (int64_t stride : {int64_t{10000}, int64_t{1000000000}, INT64_MAX})
+        check_same(conv(stride), conv(7));
+      const Tensor point = normal({2, 1, 1, 8}).to(dtype);
+      const auto transposed = [&](int64_t stride) {
+        const ConvTransposeOptions o{.stride = stride, .output_padding = 1, .groups = groups};
+        return result_and_gradients([&](auto& a, auto& b) { return conv_transpose2d(a, b, {}, o); }, point,
+                                    w);
+      };
+      for (int64_t stride : {int64_t{10000}, INT64_MAX}) check_same(transposed(stride), transposed(3));
+    }
+  // A dilation of a single tap, and windows of pooling.
+  const Tensor x = normal({1, 5, 5, 4}), one = normal({4, 1, 1, 4});
+  CHECK(largest_difference(conv2d(x, one, {}, {.dilation = INT64_MAX}), conv2d(x, one)) == 0);
+  CHECK(largest_difference(max_pool2d(x, {.kernel = 3, .stride = 1000000000}),
+                           max_pool2d(x, {.kernel = 3, .stride = 5})) == 0);
+}
+
+TEST_CASE("a stride over padding alone costs no time that grows with it") {
+  for (const auto& [channels, groups] : {std::pair{3, 1}, {16, 1}, {4, 4}, {4, 2}}) {
+    const Conv2dOptions o{.stride = 3000, .padding = 3000, .groups = groups};
+    const auto conv = [&](const Tensor& x, const Tensor& w) { return conv2d(x, w, {}, o); };
+    const Tensor x = normal({1, 5, 5, channels}), w = normal({8, 3, 3, channels / groups});
+    const auto exact = result_and_gradients(conv, x, w);
+    const auto fast = result_and_gradients(conv, x.to(DType::f32), w.to(DType::f32));
+    CHECK(exact[0].shape() == Shape{1, 3, 3, 8});
+    for (size_t i = 0; i < exact.size(); ++i)
+      CHECK(largest_difference(exact[i], fast[i].to(DType::f64)) < 1e-3);
+  }
+}
+
 TEST_CASE("narrow, split, stack and pad") {
   check_both_gradients([](const Inputs& in) { return narrow(in[0], 1, 1, 2); }, {normal({2, 4, 3})});
   check_both_gradients([](const Inputs& in) { return narrow(in[0], -1, 2, 1); }, {normal({2, 3})});
@@ -319,6 +377,16 @@ TEST_CASE("errors name the op, what it was given and the mend") {
   CHECK_ERROR(conv_transpose1d(f32({1, 4, 4, 3}), f32({3, 3, 2})), "expected input and weight [N, L, C]");
   CHECK_ERROR(conv1d(f32({1, 4, 4, 3}), f32({3, 3, 2})), "conv1d: expected input [N, L, C]");
   CHECK_ERROR(conv1d(f32({1, 4, 3}), f32({3, 3, 3}), {}, {.padding = -1}), "-1");
+  CHECK_ERROR(conv1d(f32({1, 4, 3}), f32({3, 3, 3}), {}, {.padding = INT64_MAX}), "pad it by less");
+  for (const ConvTransposeOptions& o : {ConvTransposeOptions{.stride = INT64_MAX},
+                                        {.stride = INT64_MAX, .output_padding = INT64_MAX - 1},
+                                        {.dilation = INT64_MAX},
+                                        {.dilation = int64_t{1} << 62}}) {
+    CHECK_ERROR(conv_transpose2d(f32({1, 4, 4, 3}), f32({3, 3, 3, 2}), {}, o), "conv_transpose2d: stride");
+    CHECK_ERROR(conv_transpose1d(f32({1, 4, 3}), f32({3, 3, 2}), {}, o), "too large; choose smaller ones");
+  }
+  CHECK_ERROR(conv_transpose2d(f32({1, 4, 4, 3}), f32({3, 3, 3, 2}), {}, {.padding = INT64_MAX}),
+              "leaves nothing");
   CHECK_ERROR(narrow(f32({2, 3}), 1, 2, 2),
               "narrow: 2 elements from 2 on are not in dimension 1 of shape [2, 3]");
   CHECK_ERROR(narrow(f32({2, 3}), 2, 0, 1), "out of range");

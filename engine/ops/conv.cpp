@@ -1,5 +1,7 @@
 #include "weft/engine/ops/conv.h"
 
+#include <algorithm>
+
 #include "weft/engine/ops/conv_passes.h"
 #include "weft/engine/ops/helpers.h"
 
@@ -26,16 +28,17 @@ Conv2dParams geometry(const Tensor& x, const Tensor& w, const Tensor& bias, cons
   Conv2dParams p;
   p.batch = x.size(0), p.in_h = x.size(1), p.in_w = x.size(2), p.in_c = x.size(3);
   p.out_c = w.size(0), p.kernel_h = w.size(1), p.kernel_w = w.size(2);
-  p.stride_h = p.stride_w = o.stride, p.pad_h = p.pad_w = o.padding, p.dilation_h = p.dilation_w = o.dilation;
   p.groups = o.groups;
   check(x.numel() > 0 && w.numel() > 0, "conv2d: empty input ", x.shape(), " or weight ", w.shape());
-  const auto too_small = [](int64_t in, int64_t pad, int64_t dilation, int64_t kernel) {
-    return in + 2 * pad < dilation * (kernel - 1) + 1;
+  const double around = 2.0 * double(o.padding);
+  ops::set_steps("conv2d", double(p.in_h) + around, double(p.in_w) + around, o.stride, o.padding, o.dilation,
+                 p);
+  const auto fits = [&](int64_t in, int64_t kernel) {
+    return kernel == 1 || o.dilation <= (in + 2 * o.padding - 1) / (kernel - 1);
   };
-  check(!too_small(p.in_h, p.pad_h, p.dilation_h, p.kernel_h) &&
-            !too_small(p.in_w, p.pad_w, p.dilation_w, p.kernel_w),
-        "conv2d: the image ", p.in_h, "x", p.in_w, " with padding ", o.padding,
-        " is smaller than the kernel ", p.kernel_h, "x", p.kernel_w, " with dilation ", o.dilation);
+  check(fits(p.in_h, p.kernel_h) && fits(p.in_w, p.kernel_w), "conv2d: the image ", p.in_h, "x", p.in_w,
+        " with padding ", o.padding, " is smaller than the kernel ", p.kernel_h, "x", p.kernel_w,
+        " with dilation ", o.dilation);
   return p;
 }
 
@@ -62,6 +65,17 @@ bool add_backward_input(const Conv2dParams& p, const Tensor& dy, const Tensor& w
 }  // namespace
 
 namespace ops {
+
+void set_steps(const char* op, double padded_h, double padded_w, int64_t stride, int64_t padding,
+               int64_t dilation, Conv2dParams& p) {
+  check(padded_h * padded_w * double(p.batch) * double(p.in_c) <= 0x1p50, op, ": stride ", stride,
+        ", padding ", padding, " and dilation ", dilation, " make an image of ", padded_h, "x", padded_w,
+        " with ", p.in_c, " channels, which is too large; choose smaller ones");
+  const auto h = int64_t(padded_h), w = int64_t(padded_w);
+  p.stride_h = std::min(stride, h), p.stride_w = std::min(stride, w);
+  p.dilation_h = std::min(dilation, h), p.dilation_w = std::min(dilation, w);
+  p.pad_h = p.pad_w = padding;
+}
 
 Tensor conv2d_forward(const Conv2dParams& p, const Tensor& x, const Tensor& w) {
   Tensor y = ops::empty({p.batch, p.out_h(), p.out_w(), p.out_c}, x);

@@ -10,6 +10,11 @@
 
 namespace weft::ops {
 
+/// Sets p's strides, paddings and dilations. padded_h, padded_w: the size of the image with its padding. It
+/// must be one in which kernels can count; a step beyond it, which changes nothing, is made as long as it.
+void set_steps(const char* op, double padded_h, double padded_w, int64_t stride, int64_t padding,
+               int64_t dilation, kernels::Conv2dParams& p);
+
 /// Without bias.
 Tensor conv2d_forward(const kernels::Conv2dParams& p, const Tensor& x, const Tensor& w);
 /// `name`: what the tape calls it.

@@ -11,12 +11,18 @@ namespace {
 
 using kernels::Conv2dParams;
 
-/// The size of the output along one axis.
+/// The size of the output along one axis with its padding.
+double padded_size(int64_t in, int64_t kernel, const ConvTransposeOptions& o) {
+  return double(in - 1) * double(o.stride) + double(o.dilation) * double(kernel - 1) +
+         double(o.output_padding) + 1;
+}
+/// And without.
 int64_t output_size(const char* op, int64_t in, int64_t kernel, const ConvTransposeOptions& o) {
-  const int64_t out = (in - 1) * o.stride - 2 * o.padding + o.dilation * (kernel - 1) + o.output_padding + 1;
-  check(out >= 1, op, ": an input of size ", in, " with kernel ", kernel, ", stride ", o.stride,
-        ", dilation ", o.dilation, " and padding ", o.padding, " leaves nothing (size ", out, ")");
-  return out;
+  const auto padded = int64_t(padded_size(in, kernel, o));
+  check(o.padding <= (padded - 1) / 2, op, ": an input of size ", in, " with kernel ", kernel, ", stride ",
+        o.stride, ", dilation ", o.dilation, " and padding ", o.padding, " leaves nothing of a size of ",
+        padded);
+  return padded - 2 * o.padding;
 }
 
 /// x, weight: as for conv_transpose2d, or with a height of 1 for sequences.
@@ -67,9 +73,10 @@ Tensor conv_transpose2d(const Tensor& x, const Tensor& weight, const Tensor& bia
   Conv2dParams p;
   p.batch = x.size(0), p.in_c = weight.size(3) * o.groups, p.out_c = x.size(3), p.groups = o.groups;
   p.kernel_h = weight.size(1), p.kernel_w = weight.size(2);
+  ops::set_steps("conv_transpose2d", padded_size(x.size(1), p.kernel_h, o),
+                 padded_size(x.size(2), p.kernel_w, o), o.stride, o.padding, o.dilation, p);
   p.in_h = output_size("conv_transpose2d", x.size(1), p.kernel_h, o);
   p.in_w = output_size("conv_transpose2d", x.size(2), p.kernel_w, o);
-  p.stride_h = p.stride_w = o.stride, p.pad_h = p.pad_w = o.padding, p.dilation_h = p.dilation_w = o.dilation;
   return with_bias("conv_transpose2d", transposed("conv_transpose2d", p, x, weight), bias);
 }
 
@@ -79,8 +86,10 @@ Tensor conv_transpose1d(const Tensor& x, const Tensor& weight, const Tensor& bia
   Conv2dParams p;
   p.batch = x.size(0), p.in_c = weight.size(2) * o.groups, p.out_c = x.size(2), p.groups = o.groups;
   p.kernel_w = weight.size(1);
+  ops::set_steps("conv_transpose1d", 1, padded_size(x.size(1), p.kernel_w, o), o.stride, o.padding,
+                 o.dilation, p);
+  p.pad_h = 0;
   p.in_w = output_size("conv_transpose1d", x.size(1), p.kernel_w, o);
-  p.stride_w = o.stride, p.pad_w = o.padding, p.dilation_w = o.dilation;
   const Tensor y = transposed("conv_transpose1d", p, with_height(x), with_height(weight));
   return with_bias("conv_transpose1d", without_height(y), bias);
 }

@@ -25,9 +25,10 @@ int64_t output_size(int64_t in, const Pool2dOptions& o, int64_t stride) {
 
 Pool2dParams ops::pool_geometry(const char* op, const Tensor& x, const Pool2dOptions& o) {
   check(x.ndim() == 4 && x.numel() > 0, op, ": expected a non-empty input [N, H, W, C], got ", x.shape());
-  check(o.kernel >= 1 && o.stride >= 0, op, ": kernel ", o.kernel, " and stride ", o.stride,
-        " must be positive");
-  check(o.padding >= 0 && 2 * o.padding <= o.kernel, op, ": padding ", o.padding,
+  constexpr int64_t kMost = 1 << 30;  // kernels on a GPU count in 32 bits
+  check(o.kernel >= 1 && o.kernel <= kMost && o.stride >= 0 && o.stride <= kMost, op, ": kernel ", o.kernel,
+        " and stride ", o.stride, " must be positive and at most ", kMost);
+  check(o.padding >= 0 && o.padding <= o.kernel / 2, op, ": padding ", o.padding,
         " must be at most half of the kernel ", o.kernel);
   const int64_t stride = o.stride ? o.stride : o.kernel;
   const int64_t smallest = o.kernel - (o.ceil_mode ? stride - 1 : 0) - 2 * o.padding;

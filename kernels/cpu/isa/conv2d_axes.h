@@ -29,18 +29,20 @@ inline int64_t greatest_common_divisor(int64_t a, int64_t b) {
   return b == 0 ? a : greatest_common_divisor(b, a % b);
 }
 
-/// Input position i gets dy[o] * w[k] where o * stride - pad + k * dilation = i. For i = first + stride * j
-/// the k that divide evenly are an arithmetic progression and o = j + (first + pad - k * dilation) / stride.
+/// For first < in. Input position i gets dy[o] * w[k] where o * stride - pad + k * dilation = i. For i =
+/// first + stride * j the k that divide evenly are an arithmetic progression and o = j + (first + pad - k *
+/// dilation) / stride.
 inline ParityClass parity_class(int64_t first, int64_t in, int64_t out, int64_t kernel, int64_t stride,
                                 int64_t pad, int64_t dilation) {
   ParityClass c;
-  c.axis.count = in > first ? ceil_div(in - first, stride) : 0;
+  c.axis.count = ceil_div(in - first, stride);
   c.axis.source = out;
   c.axis.dst = in;
   c.axis.dst_step = stride;
   c.axis.dst_first = first;
-  c.tap_step = stride / greatest_common_divisor(stride, dilation);
-  c.axis.tap_step = -(c.tap_step * dilation / stride);
+  const int64_t common = greatest_common_divisor(stride, dilation);
+  c.tap_step = stride / common;
+  c.axis.tap_step = -(dilation / common);
   int64_t k = 0;
   while (k < smaller(kernel, c.tap_step) && (first + pad - k * dilation) % stride != 0) ++k;
   c.first_tap = k;

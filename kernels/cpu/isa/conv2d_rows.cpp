@@ -207,11 +207,10 @@ void backward_input(const Conv2dParams& p, const float* dy, const float* w, floa
   plan.groups = p.groups;
   plan.depth = p.out_c / p.groups;
   plan.width = p.in_c / p.groups;
-  for (int64_t a = 0; a < p.stride_h; ++a)
-    for (int64_t b = 0; b < p.stride_w; ++b) {
+  for (int64_t a = 0; a < smaller(p.stride_h, p.in_h); ++a)
+    for (int64_t b = 0; b < smaller(p.stride_w, p.in_w); ++b) {
       ParityClass h = parity_class(a, p.in_h, out_h(p), p.kernel_h, p.stride_h, p.pad_h, p.dilation_h);
       ParityClass v = parity_class(b, p.in_w, out_w(p), p.kernel_w, p.stride_w, p.pad_w, p.dilation_w);
-      if (h.axis.count == 0 || v.axis.count == 0) continue;
       if (h.axis.taps == 0 || v.axis.taps == 0) {
         // Positions that no tap reaches: empty sums.
         h.axis.taps = 0;
