@@ -221,7 +221,7 @@ struct KernelTable {
   // --------------------------------------------------------------------------------------------------
   /// x: [outer, reduce, inner] -> y: [outer, inner].
   void (*reduce)(Reduce op, int64_t outer, int64_t reduce, int64_t inner, const T* x, T* y);
-  /// y[r] = column of the maximum of row r (the first one), x: [rows, cols].
+  /// y[r] = column of the maximum of row r (the first one; a NaN wins, as in PyTorch), x: [rows, cols].
   void (*argmax)(int64_t rows, int64_t cols, const T* x, int64_t* y);
 
   // --- matrices

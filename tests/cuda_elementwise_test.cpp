@@ -510,7 +510,7 @@ TEST_CASE_TEMPLATE("reduce on random shapes", T, EACH_TYPE) {
   }
 }
 
-TEST_CASE_TEMPLATE("argmax takes the first maximum, as std::max_element does", T, EACH_TYPE) {
+TEST_CASE_TEMPLATE("argmax takes the first maximum, and the first NaN before it", T, EACH_TYPE) {
   for (int64_t cols : {0, 1, 3, 10, 32, 33, 1000, 5000})
     for (int64_t rows : {0, 1, 3, 20}) {
       CAPTURE(cols);

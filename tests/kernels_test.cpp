@@ -534,6 +534,16 @@ TEST_CASE("a NaN makes every reduction NaN") {
   }
 }
 
+TEST_CASE("argmax takes the first maximum, and the first NaN before it") {
+  const Floats x{1, kNaN, 3, 2, /**/ kNaN, 1, 3, 2, /**/ 1, 3, kNaN, kNaN, /**/ 2, 3, 3, 1, /**/ 0, 0, 0, 0};
+  for (const KernelTable<float>* table : kernels::all_cpu_tables()) {
+    CAPTURE(std::string(table->name));
+    std::vector<int64_t> y(5);
+    table->argmax(5, 4, x.data(), y.data());
+    CHECK(y == std::vector<int64_t>{1, 0, 2, 1, 0});
+  }
+}
+
 TEST_CASE("softmax and log-softmax, forward and backward") {
   const int64_t shapes[][2] = {{1, 1},    {3, 10},    {64, 10}, {5, 16},   {7, 33},
                                {2, 1000}, {200, 130}, {0, 5},   {1, 20000}};

@@ -13,7 +13,8 @@ Tensor mean(const Tensor& x, const std::vector<int>& dims = {}, bool keepdim = f
 /// Largest element; the gradient is shared evenly among equal ones, as PyTorch's amax and amin do.
 Tensor amax(const Tensor& x, const std::vector<int>& dims = {}, bool keepdim = false);
 Tensor amin(const Tensor& x, const std::vector<int>& dims = {}, bool keepdim = false);
-/// i64 index of the largest element of the last dimension (the first of equal ones); not differentiable.
+/// i64 index of the largest element of the last dimension (the first of equal ones; the first NaN, where
+/// there is one); not differentiable.
 Tensor argmax(const Tensor& x);
 
 }  // namespace weft

@@ -1,7 +1,5 @@
 #include "weft/kernels/cuda/metrics.h"
 
-#include <limits>
-
 #include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/reduction.h"
 
@@ -10,34 +8,13 @@ namespace {
 
 constexpr int kThreads = 256, kWarps = kThreads / kWarp;
 
-/// The largest value met so far, and where it was met first.
-struct Largest {
-  float value = 0;
-  long long index = std::numeric_limits<long long>::max();  // nothing met
-
-  __device__ void meet(float other, long long at) {
-    const bool none = index == std::numeric_limits<long long>::max();
-    if (none || other > value || (other == value && at < index)) {
-      value = other;
-      index = at;
-    }
-  }
-};
-
-/// The first maximum of a row, a warp's work. As std::max_element has it, a NaN is not the maximum, except in
-/// the first place.
+/// The first maximum of a row, a warp's work; NaN counts as the largest.
 template <class T>
 __device__ inline int64_t argmax(int64_t cols, const T* row) {
-  if (const float first = float(row[0]); first != first) return 0;
-  Largest largest;
-  for (int64_t c = threadIdx.x % kWarp; c < cols; c += kWarp)
-    if (const float v = float(row[c]); v == v) largest.meet(v, c);
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-    const float value = __shfl_xor_sync(kAllLanes, largest.value, distance);
-    const long long index = __shfl_xor_sync(kAllLanes, largest.index, distance);
-    if (index != std::numeric_limits<long long>::max()) largest.meet(value, index);
-  }
-  return largest.index;
+  Best best;
+  for (int64_t c = threadIdx.x % kWarp; c < cols; c += kWarp) best.meet(float(row[c]), c);
+  best.join_warp();
+  return best.at;
 }
 
 __device__ unsigned arrivals;  // one stream, so that no two kernels use it at once

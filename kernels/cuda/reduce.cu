@@ -2,9 +2,9 @@
 // second kernel adds up in their order: the same bits in every run and on every device.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "weft/kernels/cuda/families.h"
+#include "weft/kernels/cuda/reduction.h"
 #include "weft/kernels/cuda/strided.h"
 #include "weft/kernels/cuda/wide.h"
 
@@ -334,37 +334,21 @@ void reduce(Reduce op, int64_t outer, int64_t count, int64_t inner, const T* x, 
 
 // --- argmax ---
 
-/// The larger value wins, of equal ones the first; NaN is passed over.
-struct Best {
-  float value;
-  int64_t at;
-  __device__ void join(float v, int64_t i) {
-    if (v > value || (v == value && i < at)) {
-      value = v;
-      at = i;
-    }
-  }
-};
-
 /// `threads` of a block for each row: a warp or all.
 template <class T>
 __global__ void __launch_bounds__(kBlock)
     argmax_kernel(int64_t rows, int64_t cols, int threads, const T* x, int64_t* y) {
   __shared__ float values[kBlock / kWarp];
-  __shared__ int64_t places[kBlock / kWarp];
+  __shared__ long long places[kBlock / kWarp];
   const int thread = int(threadIdx.x), lane = thread & (threads - 1);
   const int64_t row = int64_t(blockIdx.x) * (kBlock / threads) + thread / threads;
   const T* p = x + row * cols;
-  Best best{-INFINITY, std::numeric_limits<int64_t>::max()};
+  Best best;
   if (row < rows) {
 #pragma unroll 4
-    for (int64_t i = lane; i < cols; i += threads) best.join(float(p[i]), i);
+    for (int64_t i = lane; i < cols; i += threads) best.meet(float(p[i]), i);
   }
-  for (int step = kWarp / 2; step > 0; step /= 2) {
-    const float value = __shfl_xor_sync(0xffffffffu, best.value, step);
-    const int64_t at = __shfl_xor_sync(0xffffffffu, best.at, step);
-    best.join(value, at);
-  }
+  best.join_warp();
   if (threads == kBlock) {
     if (thread % kWarp == 0) {
       values[thread / kWarp] = best.value;
@@ -372,12 +356,9 @@ __global__ void __launch_bounds__(kBlock)
     }
     __syncthreads();
     if (thread == 0)
-      for (int w = 1; w < kBlock / kWarp; ++w) best.join(values[w], places[w]);
+      for (int w = 1; w < kBlock / kWarp; ++w) best.meet(values[w], places[w]);
   }
-  if (row >= rows || lane != 0) return;
-  // Like std::max_element, which compares with the first element: nothing is larger than a NaN there.
-  const bool none = cols == 0 || float(p[0]) != float(p[0]) || best.at >= cols;
-  y[row] = none ? 0 : best.at;
+  if (row < rows && lane == 0) y[row] = cols == 0 ? 0 : best.at;
 }
 
 template <class T>

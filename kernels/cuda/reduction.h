@@ -2,6 +2,9 @@
 // always the same.
 #pragma once
 
+#include <cmath>
+#include <limits>
+
 #include "weft/kernels/cuda/device.h"
 
 namespace weft::kernels::cuda {
@@ -24,6 +27,24 @@ __device__ inline T warp_max(T v) {
   }
   return v;
 }
+
+/// The largest value met so far and its place: NaN counts as the largest, and of equal ones the first wins.
+struct Best {
+  float value = -INFINITY;
+  long long at = std::numeric_limits<long long>::max();  // nothing met
+
+  __device__ void meet(float v, long long i) {
+    const bool equal = v == value || (v != v && value != value);
+    if (equal ? i < at : v > value || v != v) value = v, at = i;
+  }
+  /// What the lanes of the warp have met, for all of them.
+  __device__ void join_warp() {
+    for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+      const float v = __shfl_xor_sync(kAllLanes, value, distance);
+      meet(v, __shfl_xor_sync(kAllLanes, at, distance));
+    }
+  }
+};
 
 /// Of the kernel's `count` blocks that call it with this counter: true in all threads of the last one, which
 /// then sees what the others wrote to global memory before. The counter is 0 before and after. Blocks are

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <limits>
 
 #include "weft/kernels/reference/families.h"
@@ -33,7 +32,12 @@ void reduce(Reduce op, int64_t outer, int64_t count, int64_t inner, const T* x, 
 
 template <class T>
 void argmax(int64_t rows, int64_t cols, const T* x, int64_t* y) {
-  for (int64_t r = 0; r < rows; ++r, x += cols) y[r] = std::max_element(x, x + cols) - x;
+  for (int64_t r = 0; r < rows; ++r, x += cols) {
+    int64_t best = 0;
+    for (int64_t c = 1; c < cols && x[best] == x[best]; ++c)
+      if (x[c] > x[best] || x[c] != x[c]) best = c;
+    y[r] = best;
+  }
 }
 
 }  // namespace
