@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numbers>
 
 #include "weft/engine/tape.h"
@@ -60,9 +61,11 @@ void convert_on_gpu(const Tensor& from, const Tensor& to) {
   });
 }
 
-/// Fills a floating tensor from a function of four random words per pair of elements.
+/// Fills a floating tensor from a function of four random words per pair of elements. What rounding takes to
+/// `high` becomes the next number below.
 template <class Pair>
-Tensor random_fill(const Shape& shape, Generator& generator, DType dtype, Pair pair) {
+Tensor random_fill(const Shape& shape, Generator& generator, DType dtype, Pair pair,
+                   double high = std::numeric_limits<double>::quiet_NaN()) {
   check(dtype == DType::f32 || dtype == DType::f64, "random: dtype ", dtype,
         " can't hold random reals; use f32 or f64");
   Tensor t = Tensor::empty(shape, dtype);
@@ -70,12 +73,18 @@ Tensor random_fill(const Shape& shape, Generator& generator, DType dtype, Pair p
   with_type("random", dtype, [&]<class T>(T*) {
     T* out = static_cast<T*>(t.raw());
     const int64_t n = t.numel();
+    const auto rounded = [&](double v) {
+      const T r = T(v);
+      if constexpr (std::is_floating_point_v<T>)
+        if (double(r) >= high) return std::nextafter(r, std::numeric_limits<T>::lowest());
+      return r;
+    };
     kernels::parallel_ranges((n + 1) / 2, kGrain / 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const auto w = kernels::philox(key, uint64_t(i));
         const auto [a, b] = pair(kernels::uniform_double(w[0], w[1]), kernels::uniform_double(w[2], w[3]));
-        out[2 * i] = T(a);
-        if (2 * i + 1 < n) out[2 * i + 1] = T(b);
+        out[2 * i] = rounded(a);
+        if (2 * i + 1 < n) out[2 * i + 1] = rounded(b);
       }
     });
   });
@@ -104,9 +113,11 @@ Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device
 }
 
 Tensor Tensor::uniform(const Shape& shape, double low, double high, Generator& generator, DType dtype) {
-  return random_fill(shape, generator, dtype, [=](double a, double b) {
+  const auto pair = [=](double a, double b) {
     return std::pair(low + (high - low) * a, low + (high - low) * b);
-  });
+  };
+  return low < high ? random_fill(shape, generator, dtype, pair, high)
+                    : random_fill(shape, generator, dtype, pair);
 }
 
 Tensor Tensor::normal(const Shape& shape, double mean, double std, Generator& generator, DType dtype) {

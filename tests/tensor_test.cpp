@@ -153,7 +153,21 @@ TEST_CASE("random numbers: same seed, same bits, on any number of threads; right
   CHECK(uvariance == doctest::Approx(16.0 / 12).epsilon(0.02));
   const auto values = uniform.to_vector<float>();
   CHECK(*std::min_element(values.begin(), values.end()) >= -1);
-  CHECK(*std::max_element(values.begin(), values.end()) <= 3);
+  CHECK(*std::max_element(values.begin(), values.end()) < 3);
+  // Between two numbers a few units in the last place apart, rounding would reach the upper one.
+  const auto check_two_values = [](double unit, DType dtype) {
+    Generator generator(5);
+    const Tensor few = Tensor::uniform({33}, 1, 1 + 2 * unit, generator, dtype);
+    int upper = 0;
+    for (int64_t i = 0; i < few.numel(); ++i) {
+      CHECK((few.at(i) == 1 || few.at(i) == 1 + unit));
+      upper += few.at(i) != 1;
+    }
+    CHECK(upper > 16);
+  };
+  check_two_values(0x1p-23, DType::f32);
+  check_two_values(0x1p-52, DType::f64);
+  CHECK(Tensor::uniform({1}, 2, 2).item() == 2);
   Generator a(1), b(2);
   CHECK(Tensor::normal({1}, 0, 1, a).at(0) != Tensor::normal({1}, 0, 1, b).at(0));
   CHECK(Tensor::normal({1}, 0, 1, a).at(0) != Tensor::normal({1}, 0, 1, a).at(0));
