@@ -1,6 +1,5 @@
 #include "weft/optim/grad_scaler.h"
 
-#include <algorithm>
 #include <atomic>
 #include <cmath>
 
@@ -36,14 +35,20 @@ Tensor GradScaler::scale(const Tensor& loss) const {
   return mul(loss, scale_.view(loss.shape()));
 }
 
+GradScaler::Stage& GradScaler::stage(const Optimizer& optimizer) {
+  for (auto& [known, stage] : stages_)
+    if (known == &optimizer) return stage;
+  return stages_.emplace_back(&optimizer, Stage::ready).second;
+}
+
 void GradScaler::unscale_(Optimizer& optimizer) {
-  check(std::find(unscaled_.begin(), unscaled_.end(), &optimizer) == unscaled_.end(),
-        "grad_scaler: the gradients of ", optimizer.name(),
+  Stage& stage = this->stage(optimizer);
+  check(stage == Stage::ready, "grad_scaler: the gradients of ", optimizer.name(),
         " are unscaled already; call update() after each step");
   const Gradients gradients("grad_scaler", optimizer.parameters());
   check(gradients.empty() || gradients.on_gpu() == (device_ == Device::cuda),
         "grad_scaler: the gradients are not on ", device_, ", the scaler's device");
-  unscaled_.push_back(&optimizer);
+  stage = Stage::unscaled;
   if (gradients.on_gpu()) {
     kernels::cuda::unscale_gradients(gradients.upload().launch, scale_.data<float>(), found_.data<float>());
     return;
@@ -60,23 +65,28 @@ void GradScaler::unscale_(Optimizer& optimizer) {
 }
 
 void GradScaler::step(Optimizer& optimizer) {
-  if (std::find(unscaled_.begin(), unscaled_.end(), &optimizer) == unscaled_.end()) unscale_(optimizer);
+  Stage& stage = this->stage(optimizer);
+  // The gradients of now may be scaled anew, and nobody would divide them.
+  check(stage != Stage::stepped, "grad_scaler: step() of ", optimizer.name(),
+        " was called already since the last update(); call update() after each step");
+  if (stage == Stage::ready) unscale_(optimizer);
   if (device_ == Device::cpu) {
     if (found_.item() == 0) optimizer.step();
-    return;
-  }
-  optimizer.set_skip(found_);
-  try {
-    optimizer.step();
-  } catch (...) {
+  } else {
+    optimizer.set_skip(found_);
+    try {
+      optimizer.step();
+    } catch (...) {
+      optimizer.set_skip({});
+      throw;
+    }
     optimizer.set_skip({});
-    throw;
   }
-  optimizer.set_skip({});
+  stage = Stage::stepped;
 }
 
 void GradScaler::update() {
-  unscaled_.clear();
+  stages_.clear();
   const updates::LossScaleRule rule{options_.growth_factor, options_.backoff_factor,
                                     options_.growth_interval};
   float *scale = scale_.data<float>(), *found = found_.data<float>();

@@ -1,6 +1,7 @@
 // GradScaler: the loss times a factor that keeps the gradients of f16 activations within its range.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "weft/engine/safetensors.h"
@@ -42,6 +43,7 @@ class GradScaler {
   /// Throws Error where that was done since the last update().
   void unscale_(Optimizer& optimizer);
   /// unscale_() unless that is done, then the optimizer's step unless a gradient was found not to be finite.
+  /// Throws Error on a second step of the optimizer since the last update().
   void step(Optimizer& optimizer);
   /// Changes the scale. To be called once, after the step.
   void update();
@@ -60,12 +62,15 @@ class GradScaler {
   void load_state_dict(const StateDict& dict);
 
  private:
+  enum class Stage { ready, unscaled, stepped };  // of an optimizer since the last update()
+  Stage& stage(const Optimizer& optimizer);
+
   Options options_;
   Device device_;
-  Tensor scale_, found_;                    // f32 scalars
-  Tensor tracker_, skipped_;                // i64 scalars
-  Tensor settled_;                          // i64 scalar on the CPU: how many of skipped_ are off the counts
-  std::vector<const Optimizer*> unscaled_;  // since the last update()
+  Tensor scale_, found_;      // f32 scalars
+  Tensor tracker_, skipped_;  // i64 scalars
+  Tensor settled_;            // i64 scalar on the CPU: how many of skipped_ are off the counts
+  std::vector<std::pair<const Optimizer*, Stage>> stages_;
 };
 
 }  // namespace weft::optim

@@ -147,6 +147,14 @@ TEST_CASE("misuse is refused") {
   s.p.set_grad(Tensor::ones({2}));
   s.scaler.unscale_(s.optimizer);
   CHECK_ERROR(s.scaler.unscale_(s.optimizer), "the gradients of sgd are unscaled already");
+  s.scaler.step(s.optimizer);
+  s.p.set_grad(Tensor::full({2}, 65536));
+  CHECK_ERROR(s.scaler.step(s.optimizer), "step() of sgd was called already since the last update()");
+  CHECK_ERROR(s.scaler.unscale_(s.optimizer), "the gradients of sgd are unscaled already");
+  CHECK(s.p.at(0) > -1);
+  s.scaler.update();
+  s.scaler.step(s.optimizer);
+  CHECK(s.p.at(0) < -1);
   CHECK_ERROR(s.scaler.scale(Tensor::zeros({2})), "the loss must be an f32 scalar on cpu; it is f32 [2]");
   CHECK_ERROR(GradScaler(Device::cpu, {.init_scale = 0}), "init_scale is 0");
   CHECK_ERROR(GradScaler(Device::cpu, {.growth_factor = 0.5}), "growth_factor is 0.5");
