@@ -111,6 +111,18 @@ TEST_CASE("they may end in any order") {
   CHECK(DetectAnomaly::current() == nullptr);
 }
 
+TEST_CASE("what an attention mask leaves out is no anomaly") {
+  const Tensor mask = Tensor::from<uint8_t>({0, 1, 0, 0}, {2, 2}),
+               keys = Tensor::from<uint8_t>({0, 1}, {1, 2});
+  const DetectAnomaly tracing;
+  Tensor x = Tensor::ones({1, 2, 2});
+  CHECK(masked_softmax(x, {.attn_mask = mask}).at(0) == 1);
+  CHECK(masked_softmax(x, {.key_padding_mask = keys}).at(2) == 1);
+  x.data<float>()[3] = kNaN;
+  CHECK_ERROR(masked_softmax(x, {.attn_mask = mask}),
+              "forward of masked_softmax: output 0 f32 [1, 2, 2] has");
+}
+
 TEST_CASE("with a checkpoint, and with create_graph") {
   Net net;
   net.recompute();

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "weft/engine/anomaly.h"
 #include "weft/engine/ops/dropout.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
@@ -28,6 +29,7 @@ Shape four_dimensions(const Shape& s) {
 /// All masks in one that is added: [., ., ., S], sizes 1 or x's. Undefined where there are none.
 Tensor joined(const AttentionMask& m, const Tensor& x, const Shape& shape) {
   const NoGrad quiet;
+  const DetectAnomaly::Pause pause;  // the -inf of what is left out is meant
   const DType wide = ops::wide_dtype(x.dtype());
   Tensor mask;
   if (m.attn_mask.defined()) {
