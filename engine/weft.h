@@ -4,6 +4,7 @@
 #include "weft/engine/batches.h"
 #include "weft/engine/checkpoint.h"
 #include "weft/engine/error.h"
+#include "weft/engine/eval_guard.h"
 #include "weft/engine/functional.h"
 #include "weft/engine/gradcheck.h"
 #include "weft/engine/hooks.h"

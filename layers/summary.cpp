@@ -4,31 +4,13 @@
 #include <array>
 #include <cstdio>
 #include <map>
-#include <utility>
 
+#include "weft/engine/eval_guard.h"
 #include "weft/engine/tape.h"
 #include "weft/layers/batch_norm.h"
 
 namespace weft {
 namespace {
-
-/// Evaluation mode while it lives; then every module is in the mode that it was in.
-class EvalGuard {
- public:
-  explicit EvalGuard(Module& model) {
-    model.visit([&](const std::string&, Module& m) { modes_.emplace_back(&m, m.training()); });
-    model.eval();
-  }
-  // Parents come first in the list, so that each module's own mode is set last.
-  ~EvalGuard() {
-    for (auto& [module, training] : modes_) module->train(training);
-  }
-  EvalGuard(const EvalGuard&) = delete;
-  EvalGuard& operator=(const EvalGuard&) = delete;
-
- private:
-  std::vector<std::pair<Module*, bool>> modes_;
-};
 
 bool is_within(std::string_view scope, std::string_view path) {
   if (path.empty()) return true;
@@ -55,7 +37,7 @@ std::string rounded(int64_t n) {
 ModelSummary summarize(Module& model, const Shape& input) {
   DType dtype = DType::f32;
   for (const Parameter& p : model.parameters()) dtype = p.tensor.dtype();
-  EvalGuard guard(model);
+  const EvalGuard guard(model);
   Tape tape;
   model.forward(Tensor::zeros(input, dtype));  // not model(...): paths start below the model itself
 

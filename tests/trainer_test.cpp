@@ -418,6 +418,28 @@ TEST_CASE("trace_nan names the op and the layer in which a step went wrong, and 
   CHECK_THROWS_AS(s.trainer({.precision = DType::f16, .trace_nan = true}), Error);
 }
 
+TEST_CASE("a part in evaluation mode stays so in evaluate() and fit(), a whole module is trained") {
+  Setup s;
+  s.net->dropout.eval();
+  training::evaluate(*s.net, *s.valid);
+  CHECK(s.net->training());
+  CHECK(s.net->hidden.training());
+  CHECK_FALSE(s.net->dropout.training());
+  s.trainer({.callbacks = {{.on_step =
+                                [&](Trainer&) {
+                                  CHECK(s.net->hidden.training());
+                                  CHECK_FALSE(s.net->dropout.training());
+                                }}}})
+      .fit(2);
+  CHECK_FALSE(s.net->dropout.training());
+  s.net->eval();
+  training::evaluate(*s.net, *s.valid);
+  CHECK_FALSE(s.net->hidden.training());
+  s.trainer().fit(1);
+  CHECK(s.net->training());
+  CHECK(s.net->dropout.training());
+}
+
 TEST_CASE("what cannot be trained is refused") {
   Setup s;
   const auto refused = [&](const training::TrainerOptions& options, const char* part) {

@@ -2,6 +2,7 @@
 
 #include <chrono>
 
+#include "weft/engine/eval_guard.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/loss.h"
 #include "weft/engine/ops/reduce.h"
@@ -11,19 +12,6 @@
 
 namespace weft::training {
 namespace {
-
-/// Evaluation mode while it lives, then training mode if that was on before.
-class EvalMode {
- public:
-  explicit EvalMode(Module& module) : module_(module), training_(module.training()) { module.eval(); }
-  ~EvalMode() { module_.train(training_); }
-  EvalMode(const EvalMode&) = delete;
-  EvalMode& operator=(const EvalMode&) = delete;
-
- private:
-  Module& module_;
-  bool training_;
-};
 
 /// An incomplete batch filled up with zeros: on a GPU each size of batch costs plans of its own.
 Tensor filled_up(const Tensor& x, int64_t batch_size) {
@@ -46,7 +34,7 @@ Metric accuracy() {
 
 bool for_each_prediction(Module& module, Batches& batches, DType dtype,
                          const std::function<bool(const Tensor&, const DeviceBatch&)>& each) {
-  const EvalMode mode(module);
+  const EvalGuard mode(module);
   const NoGrad no_grad;
   batches.begin_epoch(0);
   while (const auto batch = batches.next()) {

@@ -127,7 +127,7 @@ bool Trainer::train_epoch() {
   if (state_.batch == steps_per_epoch()) return true;  // stopped between training and validation
   const double before = state_.seconds;
   const Clock::time_point start = Clock::now();
-  module_.train();
+  if (!module_.training()) module_.train();  // parts of one that is in training mode may be frozen
   call(&Callbacks::on_epoch_begin);
   if (stop_) return false;
   train_.begin_epoch(state_.epoch - 1, state_.batch);
