@@ -19,6 +19,9 @@ using training::Trainer;
 
 namespace {
 
+Tensor cross_entropy_of(const Tensor& prediction, const Tensor& target) {
+  return cross_entropy(prediction, target);
+}
 Tensor squared_error(const Tensor& prediction, const Tensor& target) { return mse_loss(prediction, target); }
 
 namespace fs = std::filesystem;
@@ -438,6 +441,18 @@ TEST_CASE("a part in evaluation mode stays so in evaluate() and fit(), a whole m
   s.trainer().fit(1);
   CHECK(s.net->training());
   CHECK(s.net->dropout.training());
+}
+
+TEST_CASE("an error in a later part of a batch leaves nothing of the earlier ones") {
+  Setup s;
+  Tensor y = s.points.y.clone();
+  y.data<int64_t>()[40] = 7;
+  TensorBatches bad(s.points.x, y, {.batch_size = 50, .shuffle = false});
+  training::TrainStep step(*s.net, *s.optimizer, cross_entropy_of, {.accumulate = 2});
+  bad.begin_epoch(0);
+  CHECK_ERROR(step(bad), "label 7 of row 15");
+  for (const Parameter& p : s.net->parameters()) CHECK_FALSE(p.tensor.grad().defined());
+  CHECK(step.take_totals().samples == 0);
 }
 
 TEST_CASE("what cannot be trained is refused") {

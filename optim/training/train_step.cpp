@@ -98,7 +98,8 @@ bool TrainStep::add_gradients(const DeviceBatch& batch, double share) {
   return true;
 }
 
-void TrainStep::work(const DeviceBatch& batch) {
+/// What an error leaves behind of a step must not become a part of the next one.
+void TrainStep::work(const DeviceBatch& batch) try {
   check_batch(batch, device_);
   const int64_t n = batch.x.size(0), parts = std::min(options_.accumulate, n);
   for (int64_t part = 0; part < parts; ++part) {
@@ -124,6 +125,10 @@ void TrainStep::work(const DeviceBatch& batch) {
   }
   if (follow) follow->finish();
   optimizer_.zero_grad();
+} catch (...) {
+  optimizer_.zero_grad();
+  totals_.fill(0);
+  throw;
 }
 
 bool TrainStep::operator()(Batches& batches) {

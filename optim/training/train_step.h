@@ -46,8 +46,8 @@ class TrainStep {
   TrainStep& operator=(const TrainStep&) = delete;
 
   /// A step on the next batch, or false at the end of the epoch. The batches must be the same object each
-  /// time where steps are captured. On the CPU a loss that is not finite leaves the module as it was; on a
-  /// GPU nobody looks at it before take_totals().
+  /// time where steps are captured. An error leaves no gradients, and no totals. On the CPU a loss that is
+  /// not finite leaves the module as it was; on a GPU nobody looks at it before take_totals().
   bool operator()(Batches& batches);
 
   /// What the steps since the last call added up. On a GPU it waits for them.

@@ -94,7 +94,6 @@ void Trainer::take_step() {
   try {
     step_(train_);
   } catch (const AnomalyError& e) {
-    optimizer_.zero_grad();
     fail_diverged(e.what());
   }
 }
