@@ -59,8 +59,10 @@ void run_again(Kept& kept, BackwardContext& c) {
   Tape tape;
   BackwardWalk walk{.tape = tape, .restricted = outer.restricted, .wanted = outer.wanted};
   std::vector<Tensor> inputs;
+  std::vector<std::shared_ptr<Variable>> owners;
   for (size_t i = 0; i < kept.inputs.size(); ++i) {
     const Tensor& x = kept.inputs[i];
+    owners.push_back(x.variable());
     inputs.push_back(c.needs(int(i)) ? tape.input(x) : x.detach());
     if (!c.needs(int(i))) continue;
     // Goes on adding to what has arrived already, in the order of the plain computation.
@@ -68,12 +70,17 @@ void run_again(Kept& kept, BackwardContext& c) {
     walk.wanted.insert(inputs.back().variable().get());
   }
   if (!c.retain_graph()) kept.inputs.clear();
-  {
+  try {
     Tensor y = run_f(kept, inputs);
     const std::shared_ptr<Variable> variable = y.variable();
     y = {};  // its memory may be free now
     const NoGrad no_recording;
     walk.from(*variable, c.take_grad_output(), 0);
+  } catch (...) {  // what had arrived before stays
+    for (size_t i = 0; i < inputs.size(); ++i)
+      if (c.needs(int(i)) && inputs[i].variable()->grad.defined())
+        owners[i]->grad = std::move(inputs[i].variable()->grad);
+    throw;
   }
   for (size_t i = 0; i < inputs.size(); ++i)
     if (c.needs(int(i)) && inputs[i].variable()->grad.defined())

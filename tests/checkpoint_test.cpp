@@ -191,6 +191,22 @@ TEST_CASE("a module in evaluation is not recomputed") {
   for (const TapeEntry& e : tape.entries()) CHECK(e.op != "checkpoint");
 }
 
+TEST_CASE("an error in the second run leaves the gradients that were there") {
+  const Tensor x = Tensor::ones({2}).set_requires_grad();
+  x.set_grad(Tensor::full({2}, 5));
+  int runs = 0;
+  Tape tape;
+  const Tensor y = checkpoint(
+      [&](const Tensor& in) {
+        check(runs++ == 0, "no second run");
+        return in * in;
+      },
+      x);
+  CHECK_ERROR(tape.backward(sum(y)), "no second run");
+  REQUIRE(x.grad().defined());
+  CHECK(x.grad().at(1) == 5);
+}
+
 TEST_CASE("checkpoint: errors") {
   const Tensor a = Tensor::ones({2}).set_requires_grad();
   CHECK_ERROR(checkpoint([](const Tensor&) { return Tensor(); }, a), "returned an undefined tensor");
