@@ -197,6 +197,50 @@ TEST_CASE("losses over classes where some are impossible, certain or not a numbe
   CHECK(std::isnan(cross_entropy(rows, Tensor::from<int64_t>({7, 7}, {2}), {.ignore_index = 7}).item()));
 }
 
+TEST_CASE("the loss of an impossible label is infinite, and its gradient that of a possible one") {
+  const Tensor label = Tensor::from<int64_t>({0}, {1}), hot = Tensor::from<float>({1, 0, 0}, {1, 3});
+  using Loss = std::function<Tensor(const Tensor&)>;
+  const auto check = [](const Loss& loss, const Tensor& values, const std::vector<double>& slopes) {
+    for (const DType dtype : {DType::f32, DType::f64}) {
+      const Tensor x = values.clone().to(dtype);
+      x.set_requires_grad(true);
+      Tape tape;
+      const Tensor y = sum(loss(x));
+      CHECK(y.item() == double(kInf));
+      const Tensor dx = tape.grad(y, {x}, {.create_graph = true})[0];
+      tape.backward(y);
+      for (size_t i = 0; i < slopes.size(); ++i) {
+        CHECK(x.grad().at(int64_t(i)) == doctest::Approx(slopes[i]).epsilon(1e-4));
+        CHECK(dx.at(int64_t(i)) == doctest::Approx(slopes[i]).epsilon(1e-4));
+      }
+    }
+  };
+  const Tensor logits = Tensor::from<float>({-kInf, 1, 2}, {1, 3});
+  check([&](const Tensor& x) { return cross_entropy(x, label, {.reduction = Reduction::none}); }, logits,
+        {-1, 0.26894, 0.73106});
+  const Tensor log_p = Tensor::from<float>({-1, -2, -3, -3, -1, -kInf}, {2, 3});
+  check(
+      [](const Tensor& x) {
+        return nll_loss(x, Tensor::from<int64_t>({0, 2}, {2}));
+      },
+      log_p, {-0.5, 0, 0, 0, 0, -0.5});
+  check([&](const Tensor& x) { return kl_div(x, hot, {.reduction = Reduction::sum}); }, logits, {-1, 0, 0});
+  for (const double gamma : {0.0, 0.5, 1.0, 2.0, 3.3}) {
+    CAPTURE(gamma);
+    const Tensor x = logits.clone();
+    x.set_requires_grad(true);
+    Tape tape;
+    const Tensor loss = softmax_focal_loss(x, label, {.gamma = gamma});
+    CHECK(loss.item() == double(kInf));
+    tape.backward(loss);
+    CHECK(x.grad().at(0) == doctest::Approx(-1));
+    CHECK(x.grad().at(1) == doctest::Approx(0.26894).epsilon(1e-4));
+  }
+  // The smallest of weights is one.
+  const Tensor least = Tensor::from<float>({std::numeric_limits<float>::denorm_min(), 0, 1}, {1, 3});
+  CHECK(kl_div(logits, least).item() == double(kInf));
+}
+
 TEST_CASE("losses of distances at infinity and NaN") {
   const auto huber = [](const Tensor& x) { return huber_loss(x, Tensor::zeros({1}), 2); };
   CHECK(at(kInf, huber).loss == kInf);

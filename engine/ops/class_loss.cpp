@@ -39,7 +39,10 @@ Tensor softmax_focal_loss(const Tensor& logits, const Tensor& target, const Soft
                               {.label_smoothing = options.label_smoothing, .weight = options.weight});
   const Tensor log_p = log_softmax(x);
   Tensor terms = ops::weighted(aim.t, log_p);
-  if (options.gamma != 0) terms = mul(terms, ops::focal_factor(1 - exp(log_p), options.gamma));
+  // Through the factor goes p log p at most, which is 0 for p = 0; cut off there, it isn't 0 times inf.
+  const Tensor least = Tensor::full({}, std::log(std::numeric_limits<float>::min()), x.dtype(), x.device());
+  if (options.gamma != 0)
+    terms = mul(terms, ops::focal_factor(1 - exp(maximum(log_p, least)), options.gamma));
   return ops::reduced(neg(sum(terms, {1})), options.reduction);
 }
 

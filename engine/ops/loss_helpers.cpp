@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "weft/engine/anomaly.h"
 #include "weft/engine/ops/class_loss.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/reduce.h"
@@ -71,7 +72,18 @@ Tensor reduced(const Tensor& losses, Reduction reduction) {
 Tensor weighted(const Tensor& t, const Tensor& log_p) {
   const double lowest = log_p.dtype() == DType::f64 ? std::numeric_limits<double>::lowest()
                                                     : double(std::numeric_limits<float>::lowest());
-  return mul(t, maximum(log_p, constant(lowest, log_p)));
+  Tensor cut;
+  {
+    const NoGrad quiet;
+    const DetectAnomaly::Pause pause;
+    // The lowest number where t is 0, else -inf, for 1 - |t| times the largest number is 1 only there.
+    const Tensor floor = div(constant(lowest, t), maximum(affine(abs(t), lowest, 1), constant(0, t)));
+    cut = maximum(log_p, floor);
+  }
+  // Where something was cut off, the product's gradient is 0 already.
+  record("cut_off", {log_p}, {cut}, [](BackwardContext& c) { c.set(0, c.grad_output()); },
+         {.double_backward = true});
+  return mul(t, cut);
 }
 
 Tensor focal_factor(const Tensor& q, double gamma) {

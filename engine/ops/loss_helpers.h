@@ -14,8 +14,8 @@ Tensor widened(const Tensor& x);
 void check_same_shape(const char* op, const Tensor& x, const Tensor& target);
 Tensor reduced(const Tensor& losses, Reduction reduction);
 
-/// t log_p, where a class of weight 0 counts nothing even if it is impossible (log_p = -inf). For that, log_p
-/// is cut off at the lowest number of its type.
+/// t log_p, where a class of weight 0 counts nothing even if it is impossible (log_p = -inf): there log_p is
+/// cut off at the lowest number of its type.
 Tensor weighted(const Tensor& t, const Tensor& log_p);
 /// q^gamma for probabilities q, the factor of focal losses. Its gradient stays finite at q = 0.
 Tensor focal_factor(const Tensor& q, double gamma);
