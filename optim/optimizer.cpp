@@ -87,6 +87,7 @@ void Optimizer::append_group(const std::vector<Parameter>& parameters, std::vect
   if (device_ == Device::cuda) group.gpu_memory = MultiTensor::gpu_memory(group);
   group.initial_lr = initial_lr;
   groups_.push_back(std::move(group));
+  if (group_added_) group_added_();
 }
 
 void Optimizer::check_gradients() const {

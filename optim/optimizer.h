@@ -147,6 +147,8 @@ class Optimizer {
   Tensor skip_;                  // see set_skip()
   /// Called before each update of a parameter, with its group and its place there. For Lookahead.
   std::function<void(size_t group, size_t entry)> before_update_;
+  /// Called after each new group. For Lookahead.
+  std::function<void()> group_added_;
   Tensor steps_ = Tensor::zeros({}, DType::i64);
 };
 

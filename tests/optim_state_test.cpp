@@ -310,6 +310,42 @@ TEST_CASE("state that does not fit is refused whole") {
   CHECK(same_bits(before, optimizer.state_dict()));
 }
 
+TEST_CASE("a group is added to Ranger whole or not at all") {
+  const Tensor a = leaf(Tensor::zeros({2})), b = leaf(Tensor::zeros({2}));
+  Ranger ranger({{"a", a}});
+  CHECK_ERROR(ranger.add_group({{"b", b}}, {.k = 0}), "lookahead: k is 0");
+  CHECK(ranger.inner().num_groups() == 1);
+  ranger.add_group({{"b", b}}, {.lr = 1, .betas = {0, 0}, .k = 1, .alpha = 0});
+  CHECK(ranger.num_groups() == 2);
+  b.set_grad(Tensor::ones({2}));
+  ranger.step();
+  CHECK(b.at(0) == 0);  // with options of its own
+}
+
+TEST_CASE("Lookahead knows a group that is added to its inner optimizer at once") {
+  const auto make = [](const Tensor& a, const Tensor& b) {
+    auto lookahead = std::make_unique<Lookahead>(
+        std::make_unique<SGD>(std::vector<Parameter>{{"a", a}}, SGDOptions{.lr = 1}),
+        LookaheadOptions{.k = 2});
+    static_cast<SGD&>(lookahead->inner()).add_group({{"b", b}}, {.lr = 2});
+    return lookahead;
+  };
+  const Tensor a = leaf(Tensor::zeros({2})), b = leaf(Tensor::zeros({2}));
+  const auto first = make(a, b), second = make(leaf(Tensor::zeros({2})), leaf(Tensor::zeros({2})));
+  CHECK(second->num_groups() == 2);
+  CHECK(second->initial_lr(1) == 2);
+  a.set_grad(Tensor::ones({2}));
+  b.set_grad(Tensor::ones({2}));
+  first->step();
+  first->zero_grad();
+  CHECK_FALSE(b.grad().defined());
+  second->load_state_dict(first->state_dict());
+  CHECK(same_bits(first->state_dict(), second->state_dict()));
+  b.set_grad(Tensor::ones({2}));
+  make(a, b)->zero_grad();
+  CHECK_FALSE(b.grad().defined());
+}
+
 TEST_CASE("what cannot be trained or is out of range is refused with its name") {
   const Tensor p = leaf(Tensor::zeros({2})), q = leaf(Tensor::zeros({2}));
   CHECK_ERROR(SGD({{"p", p}, {"p", q}}), "sgd: two parameters are named 'p'");

@@ -13,13 +13,18 @@ Lookahead::Lookahead(std::unique_ptr<Optimizer> inner, const LookaheadOptions& o
         " steps already; wrap it before its first");
   steps_ = inner_->steps_;  // one counter for both
   inner_->before_update_ = [this](size_t group, size_t entry) { start(group, entry); };
+  inner_->group_added_ = [this, options] { adopt_groups(options_.empty() ? options : options_.back()); };
+  check_options(options);
   adopt_groups(options);
 }
 
-void Lookahead::adopt_groups(const LookaheadOptions& options) {
+void Lookahead::check_options(const LookaheadOptions& options) {
   check(options.k >= 1, "lookahead: k is ", options.k, "; it must be 1 or more");
   check(options.alpha >= 0 && options.alpha <= 1, "lookahead: alpha is ", options.alpha,
         "; it must be in [0, 1]");
+}
+
+void Lookahead::adopt_groups(const LookaheadOptions& options) {
   for (size_t g = num_groups(); g < inner_->num_groups(); ++g) {
     append_group(inner_->parameters(g), {{"slow_buffer"}}, inner_->initial_lr(g));
     options_.push_back(options);
@@ -27,8 +32,6 @@ void Lookahead::adopt_groups(const LookaheadOptions& options) {
 }
 
 void Lookahead::step() {
-  adopt_groups(options_.empty() ? LookaheadOptions{}
-                                : options_.back());  // groups added to the inner optimizer meanwhile
   inner_->step();
   for (size_t g = 0; g < groups_.size(); ++g)
     MultiTensor::run(

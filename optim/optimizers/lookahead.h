@@ -43,8 +43,8 @@ struct lookahead {
 ///
 ///   Lookahead opt(std::make_unique<Adam>(net.parameters(), AdamOptions{.lr = 3e-3}), {.k = 5});
 ///
-/// Groups, learning rates and momentum are those of the inner optimizer. Slot: "slow_buffer", beside the
-/// inner ones.
+/// Groups, learning rates and momentum are those of the inner optimizer; a group that is added to that one
+/// has the k and alpha of the group before. Slot: "slow_buffer", beside the inner ones.
 class Lookahead : public Optimizer {
  public:
   /// `inner` must not have stepped yet. The options hold for all of its groups.
@@ -69,10 +69,13 @@ class Lookahead : public Optimizer {
   void set_weight_decay(size_t group, double value) override { inner_->set_weight_decay(group, value); }
 
  protected:
-  /// Takes over the groups that `inner` has and this has not.
-  void adopt_groups(const LookaheadOptions& options);
+  static void check_options(const LookaheadOptions& options);
+  /// Those of the last group.
+  void set_last_options(const LookaheadOptions& options) { options_.back() = options; }
 
  private:
+  /// Takes over the groups that `inner` has and this has not.
+  void adopt_groups(const LookaheadOptions& options);
   // Where a step is left out the weights are synchronised all the same: they are as good as before.
   void set_skip(const Tensor& flag) override { inner_->set_skip(flag); }
   void uncount(int64_t steps) override { inner_->uncount(steps); }
@@ -94,8 +97,9 @@ class InLookahead : public Lookahead {
       : Lookahead(std::make_unique<Inner>(parameters, options), options) {}
   /// Adds a group with options of its own.
   void add_group(const std::vector<Parameter>& parameters, const Options& options = {}) {
+    check_options(options);
     static_cast<Inner&>(inner()).add_group(parameters, options);
-    adopt_groups(options);
+    set_last_options(options);
   }
 };
 
