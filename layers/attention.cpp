@@ -10,8 +10,8 @@ namespace {
 int64_t checked(std::string_view name, int64_t embed_dim, int64_t heads, const MultiheadAttentionOptions& o) {
   check(embed_dim > 0 && heads > 0 && embed_dim % heads == 0, "MultiheadAttention ", name, ": ", embed_dim,
         " channels can't be cut into ", heads, " heads");
-  check(o.dropout >= 0 && o.dropout < 1, "MultiheadAttention ", name, ": dropout ", o.dropout,
-        " must be at least 0 and below 1");
+  check(o.dropout >= 0 && o.dropout <= 1, "MultiheadAttention ", name, ": dropout ", o.dropout,
+        " is no probability; it must lie in [0, 1]");
   check(o.kdim >= 0 && o.vdim >= 0, "MultiheadAttention ", name, ": kdim ", o.kdim, " and vdim ", o.vdim,
         " must be above 0, or 0 for embed_dim");
   return embed_dim;

@@ -307,7 +307,7 @@ TEST_CASE("fused batch norm equals its parts") {
 }
 
 TEST_CASE("dropout") {
-  for (const double p : {0.0, 0.4, 0.9}) {
+  for (const double p : {0.0, 0.4, 0.9, 1.0}) {
     CAPTURE(p);
     check_gradients(
         [p](const Inputs& in) {

@@ -176,6 +176,15 @@ TEST_CASE("Dropout: zeroes and scales in training, nothing in evaluation") {
   CHECK(max_difference(y, drop(x)) > 1);  // another mask each time
   root.eval();
   CHECK(max_difference(x, drop(x)) == 0);
+  Dropout all{root, "all", 1, generator};
+  const Tensor leaf = Tensor::ones({3}).set_requires_grad();
+  Tape tape;
+  const Tensor nothing = all(leaf);
+  CHECK(max_difference(nothing, Tensor::zeros({3})) == 0);
+  tape.backward(sum(nothing));
+  CHECK(max_difference(leaf.grad(), Tensor::zeros({3})) == 0);
+  all.eval();
+  CHECK(max_difference(all(leaf), leaf) == 0);
 }
 
 TEST_CASE("activation layers are the ops") {

@@ -120,7 +120,8 @@ TEST_CASE("losses, dropout and shapes") {
   CHECK_ERROR(cross_entropy(f32({2}), i64({2})), "expected non-empty logits [N, C]");
   CHECK_ERROR(cross_entropy(f32({2, 3}), i64({2}), {.label_smoothing = 1.5}), "label_smoothing 1.5");
   CHECK_ERROR(mse_loss(f32({2}), f32({3})), "mse_loss: input [2] and target [3]");
-  CHECK_ERROR(dropout(f32({2}), 1.0), "dropout: p is 1");
+  CHECK_ERROR(dropout(f32({2}), 1.5), "dropout: p is 1.5");
+  CHECK_ERROR(dropout(f32({2}), -0.5, false), "dropout: p is -0.5");
   CHECK_ERROR(reshape(f32({2, 3}), {4, -1}), "reshape: shape [2, 3] has 6 elements");
   CHECK_ERROR(reshape(f32({2, 3}), {-1, -1}), "only one size may be -1");
   CHECK_ERROR(permute(f32({2, 3}), {0, 0}), "dimension 0 is given twice");

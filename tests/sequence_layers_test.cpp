@@ -224,6 +224,11 @@ TEST_CASE("MultiheadAttention: state, weights, causal order, dropout, gradients,
   CHECK(largest_difference(mha(x, x, x, {.key_padding_mask = all}), Tensor::full({2, 4, 6}, 0.25)) == 0);
   CHECK(mha(x, Tensor::ones({2, 7, 6}), Tensor::ones({2, 7, 6})).shape() == Shape{2, 4, 6});
 
+  MultiheadAttention none{root, "none", 6, 3, {.dropout = 1}, g};
+  CHECK(largest(none(x)) == 0);
+  none.eval();
+  CHECK(largest(none(x)) > 0);
+
   MultiheadAttention cross{root, "cross", 6, 3, {.bias = false, .vdim = 4}, g};
   CHECK(names_of(cross) == Names{"q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"});
   CHECK(cross.k_proj_weight.shape() == Shape{6, 6});
@@ -234,7 +239,7 @@ TEST_CASE("MultiheadAttention: state, weights, causal order, dropout, gradients,
   CHECK_ERROR(MultiheadAttention(root, "wrong", 6, 3, {.kdim = -1}), "kdim -1");
 
   CHECK_ERROR(MultiheadAttention(root, "wrong", 6, 4), "6 channels can't be cut into 4 heads");
-  CHECK_ERROR(MultiheadAttention(root, "wrong", 6, 3, {.dropout = 1}), "dropout 1");
+  CHECK_ERROR(MultiheadAttention(root, "wrong", 6, 3, {.dropout = 1.5}), "dropout 1.5");
   CHECK_ERROR(mha(Tensor::ones({4, 6})), "the query has shape [4, 6] but [N, L, E] with E = 6");
   CHECK_ERROR(mha(x, x, Tensor::ones({2, 5, 6})), "don't fit");
 

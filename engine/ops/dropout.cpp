@@ -1,5 +1,6 @@
 #include "weft/engine/ops/dropout.h"
 
+#include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
 #include "weft/engine/ops/random_key.h"
 
@@ -21,8 +22,9 @@ Tensor masked(const Tensor& x, double p, const Tensor& key) {
 }  // namespace
 
 Tensor dropout(const Tensor& x, double p, bool training, Generator& generator) {
-  check(p >= 0 && p < 1, "dropout: p is ", p, "; it must be at least 0 and below 1");
+  check(p >= 0 && p <= 1, "dropout: p is ", p, "; it must lie in [0, 1]");
   if (!training || p == 0) return x;
+  if (p == 1) return x * 0.0;  // nothing is left to be scaled by 1 / 0
   return masked(x, p, ops::random_key(generator, x.device()));
 }
 
