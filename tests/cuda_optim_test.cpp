@@ -676,6 +676,28 @@ TEST_CASE("captured steps with GradScaler and clipping are those done one by one
   }
 }
 
+TEST_CASE("captured steps follow options that need less state than there is") {
+  const auto run = [](Device device) {
+    const Tensor p = Tensor::zeros({5}, DType::f32, device).set_requires_grad(),
+                 q = Tensor::zeros({5}, DType::f32, device).set_requires_grad();
+    p.set_grad(Tensor::ones({5}, DType::f32, device));
+    q.set_grad(Tensor::ones({5}, DType::f32, device));
+    SGD sgd({{"p", p}}, {.lr = 0.1, .momentum = 0.9, .dampening = 0.5});
+    RMSprop rmsprop({{"q", q}}, {.centered = true});
+    const auto step = [&] { sgd.step(), rmsprop.step(); };
+    const auto graph = device == Device::cuda ? cuda::capture(step) : nullptr;
+    for (const bool less : {false, true, true, false}) {
+      sgd.set_momentum(0, less ? 0 : 0.9);
+      rmsprop.set_options(0, {.centered = !less});
+      graph ? graph->launch() : step();
+    }
+    return std::vector<double>{p.at(4), q.at(4)};
+  };
+  const std::vector<double> cpu = run(Device::cpu), gpu = run(Device::cuda);
+  CHECK(cpu[0] == doctest::Approx(-0.3 - 0.1 * (0.9 + 0.5)));
+  for (size_t i : {0, 1}) CHECK(gpu[i] == doctest::Approx(cpu[i]).epsilon(1e-6));
+}
+
 TEST_CASE("what does not fit on the GPU is refused with its name") {
   {
     Model gpu(Device::cuda);

@@ -230,6 +230,29 @@ TEST_CASE("a changed rate or momentum holds from the next step on") {
   CHECK(static_cast<RAdam&>(ranger.inner()).options().betas == std::array{0.85, 0.99});
 }
 
+TEST_CASE("state that new options need no more has no part in the step") {
+  const auto steps = [](Optimizer& o, const Tensor& p, int n) {
+    p.set_grad(Tensor::ones({2}, DType::f64));
+    for (int i = 0; i < n; ++i) o.step();
+    return p.at(1);
+  };
+  const auto zeros = [] { return leaf(Tensor::zeros({2}, DType::f64)); };
+  const Tensor p = zeros(), q = zeros(), r = zeros(), s = zeros();
+  RMSprop centered({{"p", p}}, {.centered = true}), plain({{"q", q}});
+  centered.set_options(0, {.centered = false});
+  CHECK(steps(centered, p, 3) == doctest::Approx(steps(plain, q, 3)).epsilon(1e-12));
+  // PyTorch's: with momentum 0 there is no dampening, and the buffer waits.
+  SGD damped({{"r", r}}, {.lr = 0.1, .momentum = 0.9, .dampening = 0.5});
+  CHECK(steps(damped, r, 2) == doctest::Approx(-0.1 - 0.14));
+  damped.set_momentum(0, 0);
+  CHECK(steps(damped, r, 3) == doctest::Approx(-0.24 - 0.3));
+  damped.set_momentum(0, 0.9);
+  CHECK(steps(damped, r, 1) == doctest::Approx(-0.54 - 0.1 * (0.9 * 1.4 + 0.5)));
+  SGD never({{"s", s}}, {.lr = 0.1, .momentum = 0.9, .dampening = 0.5});
+  never.set_momentum(0, 0);
+  CHECK(steps(never, s, 3) == doctest::Approx(-0.3));
+}
+
 TEST_CASE("clip_grad_norm_ scales all gradients by one factor, and returns their norm") {
   const Tensor a = leaf(Tensor::zeros({2})), b = leaf(Tensor::zeros({40000}, DType::f64)),
                no_gradient = Tensor::zeros({3});

@@ -46,12 +46,13 @@ template <class T>
 struct rmsprop_centered : rmsprop<T> {
   static constexpr const char* kName = "rmsprop_centered";
   static constexpr int kSlots = 3;
+  T centre;  // 1; 0 where this has been switched off
 
   WEFT_HD void operator()(T& p, T g, T& v, T& u, T& a) const {
     const T d = g + this->l2 * p;
     v = this->alpha * v + this->fresh * d * d;
     a = this->alpha * a + this->fresh * d;
-    const T variance = v - a * a;
+    const T variance = v - centre * a * a;
     u = this->mu * u + d / (kernels::math::sqrt(variance < 0 ? T(0) : variance) + this->eps);
     p -= this->lr * u;
   }
@@ -89,7 +90,7 @@ class RMSprop : public FormulaOptimizer<RMSprop, RMSpropOptions> {
       });
     else
       run([](const Options& o, int64_t, auto type) {
-        return updates::rmsprop_centered<decltype(type)>{scalars(o, type)};
+        return updates::rmsprop_centered<decltype(type)>{scalars(o, type), decltype(type)(o.centered)};
       });
   }
 

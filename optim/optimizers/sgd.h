@@ -80,6 +80,15 @@ class SGD : public FormulaOptimizer<SGD, SGDOptions> {
   }
   template <class T>
   static updates::sgd_momentum<T> with_momentum(const Options& o, int64_t t) {
+    // Momentum that has been set to 0: the buffer stays as it is, and nothing is damped.
+    if (o.momentum == 0)
+      return {.lr = T(o.lr),
+              .mu = 1,
+              .fresh = 0,
+              .ahead = 0,
+              .l2 = T(l2(o)),
+              .shrink = T(shrink(o)),
+              .nesterov = true};
     const bool first = t == 1;  // the first gradient replaces the zeroed buffer whole, whatever the dampening
     return {.lr = T(o.lr),
             .mu = T(first ? 0 : o.momentum),
