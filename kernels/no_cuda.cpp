@@ -74,7 +74,9 @@ void gradient_norm(const GradientLaunch&, double, ClipResult*) { absent(); }
 void scale_gradients(const GradientLaunch&, const ClipResult*) { absent(); }
 void clip_gradients(const GradientLaunch&, float) { absent(); }
 void unscale_gradients(const GradientLaunch&, const float*, float*) { absent(); }
-void update_loss_scale(const updates::LossScaleRule&, float*, float*, int64_t*, int64_t*) { absent(); }
+void update_loss_scale(const updates::LossScaleRule&, float*, float*, int64_t*, int64_t*, int64_t*) {
+  absent();
+}
 
 template <class From, class To>
 void convert_all(std::span<const Conversion<From, To>>) {

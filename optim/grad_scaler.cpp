@@ -14,7 +14,8 @@ GradScaler::GradScaler(Device device, const Options& options)
     : options_(options),
       device_(device),
       scale_(Tensor::full({}, options.init_scale, DType::f32, device)),
-      found_(Tensor::zeros({}, DType::f32, device)),
+      found_(Tensor::zeros({updates::kScaledOptimizers}, DType::f32, device)),
+      left_out_(Tensor::zeros({updates::kScaledOptimizers}, DType::i64, device)),
       tracker_(Tensor::zeros({}, DType::i64, device)),
       skipped_(Tensor::zeros({}, DType::i64, device)),
       settled_(Tensor::zeros({}, DType::i64)) {
@@ -35,22 +36,27 @@ Tensor GradScaler::scale(const Tensor& loss) const {
   return mul(loss, scale_.view(loss.shape()));
 }
 
-GradScaler::Stage& GradScaler::stage(const Optimizer& optimizer) {
-  for (auto& [known, stage] : stages_)
-    if (known == &optimizer) return stage;
-  return stages_.emplace_back(&optimizer, Stage::ready).second;
+GradScaler::Served& GradScaler::served(const Optimizer& optimizer) {
+  for (Served& s : served_)
+    if (s.optimizer == &optimizer) return s;
+  const auto place = int64_t(served_.size());
+  check(place < updates::kScaledOptimizers, "grad_scaler: ", optimizer.name(),
+        " is one optimizer more than the ", place, " that a scaler can serve; make another scaler for it");
+  served_.push_back({&optimizer, Stage::ready, found_.part(place, {}), left_out_.part(place, {})});
+  return served_.back();
 }
 
 void GradScaler::unscale_(Optimizer& optimizer) {
-  Stage& stage = this->stage(optimizer);
-  check(stage == Stage::ready, "grad_scaler: the gradients of ", optimizer.name(),
+  Served& own = served(optimizer);
+  check(own.stage == Stage::ready, "grad_scaler: the gradients of ", optimizer.name(),
         " are unscaled already; call update() after each step");
   const Gradients gradients("grad_scaler", optimizer.parameters());
   check(gradients.empty() || gradients.on_gpu() == (device_ == Device::cuda),
         "grad_scaler: the gradients are not on ", device_, ", the scaler's device");
-  stage = Stage::unscaled;
+  own.stage = Stage::unscaled;
   if (gradients.on_gpu()) {
-    kernels::cuda::unscale_gradients(gradients.upload().launch, scale_.data<float>(), found_.data<float>());
+    kernels::cuda::unscale_gradients(gradients.upload().launch, scale_.data<float>(),
+                                     own.found.data<float>());
     return;
   }
   const double inverse = 1 / scale_.item();
@@ -61,19 +67,19 @@ void GradScaler::unscale_(Optimizer& optimizer) {
     for (int64_t i = 0; i < n; ++i) finite = updates::unscale(g[i], T(float(inverse))) && finite;
     if (!finite) found = true;
   });
-  if (found) found_.fill(1);
+  if (found) own.found.fill(1);
 }
 
 void GradScaler::step(Optimizer& optimizer) {
-  Stage& stage = this->stage(optimizer);
+  Served& own = served(optimizer);
   // The gradients of now may be scaled anew, and nobody would divide them.
-  check(stage != Stage::stepped, "grad_scaler: step() of ", optimizer.name(),
+  check(own.stage != Stage::stepped, "grad_scaler: step() of ", optimizer.name(),
         " was called already since the last update(); call update() after each step");
-  if (stage == Stage::ready) unscale_(optimizer);
+  if (own.stage == Stage::ready) unscale_(optimizer);
   if (device_ == Device::cpu) {
-    if (found_.item() == 0) optimizer.step();
+    if (own.found.item() == 0) optimizer.step();
   } else {
-    optimizer.set_skip(found_);
+    optimizer.set_skip(own.found);
     try {
       optimizer.step();
     } catch (...) {
@@ -82,28 +88,30 @@ void GradScaler::step(Optimizer& optimizer) {
     }
     optimizer.set_skip({});
   }
-  stage = Stage::stepped;
+  own.stage = Stage::stepped;
 }
 
 void GradScaler::update() {
-  stages_.clear();
+  for (Served& s : served_) s.stage = Stage::ready;
   const updates::LossScaleRule rule{options_.growth_factor, options_.backoff_factor,
                                     options_.growth_interval};
   float *scale = scale_.data<float>(), *found = found_.data<float>();
-  int64_t *tracker = tracker_.data<int64_t>(), *skipped = skipped_.data<int64_t>();
+  int64_t *left_out = left_out_.data<int64_t>(), *tracker = tracker_.data<int64_t>(),
+          *skipped = skipped_.data<int64_t>();
   if (device_ == Device::cuda)
-    kernels::cuda::update_loss_scale(rule, scale, found, tracker, skipped);
+    kernels::cuda::update_loss_scale(rule, scale, found, left_out, tracker, skipped);
   else
-    rule.after_step(*scale, *found, *tracker, *skipped);
+    rule.after_step(*scale, found, left_out, *tracker, *skipped);
 }
 
 int64_t GradScaler::skipped() const { return *skipped_.to(Device::cpu).data<int64_t>(); }
 
 void GradScaler::settle(Optimizer& optimizer) {
-  const int64_t skipped = this->skipped();
-  int64_t& settled = *settled_.data<int64_t>();
-  if (device_ == Device::cuda) optimizer.uncount(skipped - settled);
-  settled = skipped;
+  const Tensor& left_out = served(optimizer).left_out;
+  const int64_t steps = *left_out.to(Device::cpu).data<int64_t>();
+  if (device_ == Device::cuda) optimizer.uncount(steps);
+  *settled_.data<int64_t>() += steps;
+  left_out.fill(0);
 }
 
 StateDict GradScaler::state_dict() const {
@@ -121,6 +129,9 @@ void GradScaler::load_state_dict(const StateDict& dict) {
           " scalar");
   }
   for (const auto& [name, tensor] : own) tensor.copy_from(find(dict, name));
+  // Whose the steps are that were not settled when the state was saved, it does not say.
+  left_out_.fill(0);
+  left_out_.part(0, {}).fill(double(skipped() - *settled_.data<int64_t>()));
 }
 
 }  // namespace weft::optim

@@ -1,7 +1,6 @@
 // GradScaler: the loss times a factor that keeps the gradients of f16 activations within its range.
 #pragma once
 
-#include <utility>
 #include <vector>
 
 #include "weft/engine/safetensors.h"
@@ -18,8 +17,8 @@ struct GradScalerOptions {
 };
 
 /// Dynamic loss scaling (Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740, section 3.2) as in
-/// torch.amp.GradScaler. A gradient that is infinite or NaN makes the step be left out and the scale shrink;
-/// after growth_interval steps without one it grows.
+/// torch.amp.GradScaler. A gradient that is infinite or NaN makes its optimizer's step be left out and the
+/// scale shrink; after growth_interval steps without one it grows. One scaler serves up to 16 optimizers.
 ///
 ///   GradScaler scaler(Device::cuda);
 ///   tape.backward(scaler.scale(loss));
@@ -42,18 +41,18 @@ class GradScaler {
   /// Divides the gradients of the optimizer's parameters by the scale and notes whether one is not finite.
   /// Throws Error where that was done since the last update().
   void unscale_(Optimizer& optimizer);
-  /// unscale_() unless that is done, then the optimizer's step unless a gradient was found not to be finite.
-  /// Throws Error on a second step of the optimizer since the last update().
+  /// unscale_() unless that is done, then the optimizer's step unless one of its gradients was found not to
+  /// be finite. Throws Error on a second step of the optimizer since the last update().
   void step(Optimizer& optimizer);
-  /// Changes the scale. To be called once, after the step.
+  /// Changes the scale. To be called once, after the steps of all optimizers.
   void update();
 
   /// The scale now. On the GPU it waits.
   double scale() const { return scale_.item(); }
-  /// Steps left out so far. On the GPU it waits.
+  /// Steps left out so far, of all optimizers. On the GPU it waits.
   int64_t skipped() const;
-  /// Takes the steps left out since the last call off the optimizer's counts, where they were counted: on the
-  /// GPU, for which it waits. Before the optimizer's state is saved, and now and then.
+  /// Takes the steps of the optimizer left out since its last call off the optimizer's counts, where they
+  /// were counted: on the GPU, for which it waits. Before the optimizer's state is saved, and now and then.
   void settle(Optimizer& optimizer);
 
   /// "scale", "growth_tracker", "skipped" and "settled". The tensors are shared.
@@ -63,14 +62,21 @@ class GradScaler {
 
  private:
   enum class Stage { ready, unscaled, stepped };  // of an optimizer since the last update()
-  Stage& stage(const Optimizer& optimizer);
+  struct Served {
+    const Optimizer* optimizer;
+    Stage stage;
+    // Its places in found_ and left_out_. They stay its own: a captured step goes on using them.
+    Tensor found, left_out;
+  };
+  Served& served(const Optimizer& optimizer);
 
   Options options_;
   Device device_;
-  Tensor scale_, found_;      // f32 scalars
+  Tensor scale_;              // f32 scalar
+  Tensor found_, left_out_;   // f32 and i64 [kScaledOptimizers]; steps left out that settle() has not seen
   Tensor tracker_, skipped_;  // i64 scalars
   Tensor settled_;            // i64 scalar on the CPU: how many of skipped_ are off the counts
-  std::vector<std::pair<const Optimizer*, Stage>> stages_;
+  std::vector<Served> served_;
 };
 
 }  // namespace weft::optim

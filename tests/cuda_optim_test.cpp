@@ -698,6 +698,41 @@ TEST_CASE("captured steps follow options that need less state than there is") {
   for (size_t i : {0, 1}) CHECK(gpu[i] == doctest::Approx(cpu[i]).epsilon(1e-6));
 }
 
+TEST_CASE("of two optimizers on one GradScaler only that with an infinite gradient leaves its step out") {
+  const auto run = [](Device device, bool capture) {
+    const Tensor p = Tensor::zeros({2}, DType::f32, device).set_requires_grad(),
+                 q = Tensor::zeros({3}, DType::f32, device).set_requires_grad();
+    p.set_grad(Tensor::zeros({2}, DType::f32, device));
+    q.set_grad(Tensor::zeros({3}, DType::f32, device));
+    Adam a({{"p", p}}, {.lr = 1}), b({{"q", q}}, {.lr = 1});
+    GradScaler scaler(device, kQuick);
+    const auto step = [&] {
+      scaler.unscale_(b);
+      scaler.step(a);
+      scaler.step(b);
+      scaler.update();
+    };
+    const auto graph = capture ? cuda::capture(step) : nullptr;
+    for (int t = 1; t <= 6; ++t) {
+      p.grad().fill(t == 2 ? NAN : scaler.scale());
+      q.grad().fill(t == 1 || t == 2 ? std::numeric_limits<double>::infinity() : scaler.scale());
+      capture ? graph->launch() : step();
+    }
+    scaler.settle(a), scaler.settle(b);
+    CHECK(scaler.skipped() == 3);
+    CHECK(scaler.scale() == 1024 / 4 * 2);
+    CHECK(a.steps() == 5);
+    CHECK(b.steps() == 4);
+    return std::vector<double>{p.at(0), q.at(2)};
+  };
+  const std::vector<double> cpu = run(Device::cpu, false), gpu = run(Device::cuda, false);
+  CHECK(run(Device::cuda, true) == gpu);
+  CHECK(cpu[0] == doctest::Approx(-5));
+  CHECK(cpu[1] == doctest::Approx(-4));
+  // The counts of b are too large there until they are settled: a smaller step.
+  CHECK(gpu[0] < gpu[1]);
+}
+
 TEST_CASE("what does not fit on the GPU is refused with its name") {
   {
     Model gpu(Device::cuda);

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "support/errors.h"
@@ -112,17 +113,30 @@ TEST_CASE("f64 gradients, parameters without one, and two optimizers") {
   p.set_grad(Tensor::full({2}, 1, DType::f64));
   q.set_grad(Tensor::full({1}, kInf));
   scaler.unscale_(b);
-  scaler.step(a);  // one that is not finite holds for both
+  scaler.step(a);  // what was found in b holds for b only
   scaler.step(b);
-  CHECK(p.at(0) == 0);
+  CHECK(p.at(0) == -0.25);
   CHECK(q.at(0) == 0);
   scaler.update();
+  CHECK(scaler.scale() == 2);
+  CHECK(scaler.skipped() == 1);
   p.set_grad(Tensor::full({2}, 1, DType::f64));
   q.set_grad(Tensor::full({1}, 1));
   scaler.step(a);
   scaler.step(b);
-  CHECK(p.at(1) == -0.5);
+  scaler.update();
+  CHECK(p.at(1) == -0.75);
   CHECK(q.at(0) == -0.5);
+  CHECK(scaler.scale() == 2);
+}
+
+TEST_CASE("more optimizers than a scaler has places for are refused") {
+  GradScaler scaler;
+  std::vector<std::unique_ptr<SGD>> all;
+  for (int i = 0; i < 17; ++i)
+    all.push_back(std::make_unique<SGD>(std::vector<Parameter>{{"p", leaf(Tensor::zeros({1}))}}));
+  for (int i = 0; i < 16; ++i) scaler.step(*all[size_t(i)]);
+  CHECK_ERROR(scaler.step(*all[16]), "sgd is one optimizer more than the 16 that a scaler can serve");
 }
 
 TEST_CASE("state is saved and loaded") {

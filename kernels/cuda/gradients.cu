@@ -59,9 +59,9 @@ __global__ void __launch_bounds__(kUpdateThreads)
   if (!finite) *found = 1;  // all who write, write the same
 }
 
-__global__ void loss_scale_kernel(updates::LossScaleRule rule, float* scale, float* found, int64_t* tracker,
-                                  int64_t* skipped) {
-  rule.after_step(*scale, *found, *tracker, *skipped);
+__global__ void loss_scale_kernel(updates::LossScaleRule rule, float* scale, float* found, int64_t* left_out,
+                                  int64_t* tracker, int64_t* skipped) {
+  rule.after_step(*scale, found, left_out, *tracker, *skipped);
 }
 
 }  // namespace
@@ -78,9 +78,9 @@ void clip_gradients(const GradientLaunch& l, float limit) {
 void unscale_gradients(const GradientLaunch& l, const float* scale, float* found) {
   if (l.chunks > 0) launch(unscale_kernel, unsigned(l.chunks), kUpdateThreads, l, scale, found);
 }
-void update_loss_scale(const updates::LossScaleRule& rule, float* scale, float* found, int64_t* tracker,
-                       int64_t* skipped) {
-  launch(loss_scale_kernel, 1, 1, rule, scale, found, tracker, skipped);
+void update_loss_scale(const updates::LossScaleRule& rule, float* scale, float* found, int64_t* left_out,
+                       int64_t* tracker, int64_t* skipped) {
+  launch(loss_scale_kernel, 1, 1, rule, scale, found, left_out, tracker, skipped);
 }
 
 }  // namespace weft::kernels::cuda

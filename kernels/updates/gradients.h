@@ -29,25 +29,31 @@ WEFT_HD bool unscale(T& g, T inverse) {
   return finite;
 }
 
+/// How many optimizers one loss scale can serve.
+constexpr int kScaledOptimizers = 16;
+
 /// How the scale follows what was found.
 struct LossScaleRule {
   double growth_factor = 2, backoff_factor = 0.5;
   int64_t growth_interval = 2000;
 
-  /// After a step. found: 1 where a gradient was not finite, which is taken back; tracker: the steps since it
-  /// was so or since the scale grew; skipped: all steps with `found`. As PyTorch's _amp_update_scale_: a
-  /// scale that would become infinite stays.
-  WEFT_HD void after_step(float& scale, float& found, int64_t& tracker, int64_t& skipped) const {
-    if (found != 0) {
+  /// After a step. found [kScaledOptimizers]: 1 where a gradient of that optimizer was not finite, which is
+  /// taken back; left_out, likewise: its steps with `found`; tracker: the steps since there was one or since
+  /// the scale grew; skipped: what was added to left_out. As PyTorch's _amp_update_scale_: a scale that would
+  /// become infinite stays.
+  WEFT_HD void after_step(float& scale, float* found, int64_t* left_out, int64_t& tracker,
+                          int64_t& skipped) const {
+    const int64_t before = skipped;
+    for (int i = 0; i < kScaledOptimizers; ++i)
+      if (found[i] != 0) found[i] = 0, ++left_out[i], ++skipped;
+    if (skipped != before) {
       scale = float(double(scale) * backoff_factor);
       tracker = 0;
-      ++skipped;
     } else if (++tracker >= growth_interval) {
       const float grown = float(double(scale) * growth_factor);
       if (is_finite(grown)) scale = grown;
       tracker = 0;
     }
-    found = 0;
   }
 };
 

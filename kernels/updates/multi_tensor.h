@@ -76,7 +76,7 @@ void clip_gradients(const GradientLaunch& gradients, float limit);
 /// Divides by *scale; sets *found to 1 where an element is not finite.
 void unscale_gradients(const GradientLaunch& gradients, const float* scale, float* found);
 /// rule.after_step().
-void update_loss_scale(const updates::LossScaleRule& rule, float* scale, float* found, int64_t* tracker,
-                       int64_t* skipped);
+void update_loss_scale(const updates::LossScaleRule& rule, float* scale, float* found, int64_t* left_out,
+                       int64_t* tracker, int64_t* skipped);
 
 }  // namespace weft::kernels::cuda
