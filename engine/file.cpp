@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "weft/engine/error.h"
+#include "weft/kernels/nesting.h"
 
 namespace weft {
 namespace {
@@ -92,6 +93,12 @@ std::string read_file(const std::string& path) {
   }
   content.resize(used);
   return content;
+}
+
+void check_nesting(const std::string& path, std::string_view json) {
+  const int levels = nesting(json);
+  check(levels <= kMaxNesting, path, ": its JSON nests ", levels, " levels deep, and at most ", kMaxNesting,
+        " are read; the file is damaged");
 }
 
 }  // namespace weft

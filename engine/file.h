@@ -14,4 +14,8 @@ void write_file(const std::string& path, const std::string_view* pieces, size_t 
 /// The whole file. Throws Error where it cannot be read.
 std::string read_file(const std::string& path);
 
+/// Throws Error naming `path` where the JSON text from that file nests deeper than a parser's stack can bear.
+/// To be called before each parse of what a file holds.
+void check_nesting(const std::string& path, std::string_view json);
+
 }  // namespace weft

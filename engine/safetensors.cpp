@@ -73,12 +73,13 @@ StateDict load_safetensors(const std::string& path, std::map<std::string, std::s
   check(length <= content.size() - sizeof length && length <= 100'000'000, path,
         ": not a safetensors file, or cut off (a header of ", length, " bytes in a file of ", content.size(),
         ")");
-  const std::string_view data = std::string_view(content).substr(sizeof length + length);
+  const std::string_view text = std::string_view(content).substr(sizeof length, length),
+                         data = std::string_view(content).substr(sizeof length + length);
+  check_nesting(path, text);
 
   StateDict dict;
   try {
-    const auto header = nlohmann::ordered_json::parse(
-        content.begin() + sizeof length, content.begin() + std::ptrdiff_t(sizeof length + length));
+    const auto header = nlohmann::ordered_json::parse(text);
     check(header.is_object(), path, ": not a safetensors file (its header is no JSON object)");
     std::unordered_set<std::string> names;
     for (const auto& [name, value] : header.items()) {

@@ -99,12 +99,25 @@ TEST_CASE("safetensors: hostile headers") {
       R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
       "");
   refused("[1]", "no JSON object");
+  // Parsing takes stack for each level.
+  const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
+  refused(R"({"a":{"dtype":"F32","shape":)" + deep + R"(,"data_offsets":[0,0]}})",
+          "bad.safetensors: its JSON nests 200002 levels deep");
   refused("not json", "not a safetensors file");
   write_file(path, std::string("\xff\xff\xff\xff\xff\xff\xff\x7f{}", 10));
   CHECK_ERROR(load_safetensors(path), "cut off");
   CHECK_ERROR(load_safetensors(folder / "absent"), "can't read");
   CHECK_ERROR(load_safetensors(folder.path.string()), "it is a folder");
   CHECK_ERROR(save_safetensors(path, {{"a", Tensor::ones({1})}, {"a", Tensor::ones({1})}}), "occurs twice");
+}
+
+TEST_CASE("nested JSON: brackets in strings are no levels") {
+  const std::string many(100, '[');
+  CHECK_ERROR(check_nesting("some.json", many), "some.json: its JSON nests 100 levels deep");
+  CHECK_ERROR(check_nesting("some.json", R"({"a\\":)" + many), "nests 101 levels");
+  check_nesting("some.json", R"({"a\"":")" + many + R"(", "b": [[]]})");
+  CHECK_NOTHROW(check_nesting("some.json", many.substr(36)));
+  CHECK_ERROR(check_nesting("some.json", many.substr(35)), "at most 64");
 }
 
 TEST_CASE("a file is replaced whole or left as it was") {

@@ -61,7 +61,9 @@ std::vector<ConvChoice> read_choices(const std::filesystem::path& file) {
   std::vector<ConvChoice> choices;
   if (!std::filesystem::exists(file)) return choices;
   try {
-    for (const json& j : json::parse(read_file(file.string()))) choices.push_back(from_json(j));
+    const std::string text = read_file(file.string());
+    check_nesting(file.string(), text);
+    for (const json& j : json::parse(text)) choices.push_back(from_json(j));
   } catch (const std::exception&) {
     choices.clear();
   }

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "weft/engine/file.h"
 #include "weft/engine/ops/activation.h"
 #include "weft/engine/safetensors.h"
 #include "weft/layers/models.h"
@@ -60,6 +61,7 @@ LoadedModel load_model(const std::string& path) {
   const StateDict weights = load_safetensors(file, &metadata);
   check(metadata["format"] == kFormat, file, ": not a model that weft train wrote (its format is \"",
         metadata["format"], "\", expected \"", kFormat, "\")");
+  check_nesting(file, metadata["info"]);
   LoadedModel loaded;
   try {
     loaded.info = info_from(json::parse(metadata["info"]));

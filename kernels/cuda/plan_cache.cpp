@@ -10,6 +10,8 @@
 #include <nlohmann/json.hpp>
 #include <system_error>
 
+#include "weft/kernels/nesting.h"
+
 namespace weft::kernels::cuda {
 namespace {
 
@@ -34,6 +36,7 @@ std::optional<std::string> read_plan(const std::string& folder, const std::strin
   std::ifstream file(plan_file(folder, key), std::ios::binary);
   if (!file) return {};
   const std::string text{std::istreambuf_iterator<char>(file), {}};
+  if (nesting(text) > kMaxNesting) return {};
   const auto json = nlohmann::json::parse(text, nullptr, false);
   const auto is = [&](const char* name, const nlohmann::json& value) {
     const auto found = json.find(name);

@@ -3,6 +3,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "weft/engine/file.h"
 #include "weft/engine/safetensors.h"
 
 namespace weft::training {
@@ -116,6 +117,7 @@ TrainingState load_checkpoint(const std::string& path, Module& module, optim::Op
   if (fits) fits(metadata);
   TrainingState state;
   std::string optimizer_name;
+  check_nesting(path, metadata["state"]);
   try {
     const json parsed = json::parse(metadata["state"]);
     state = state_from(parsed);
