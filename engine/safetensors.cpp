@@ -91,8 +91,14 @@ StateDict load_safetensors(const std::string& path, std::map<std::string, std::s
       const DType dtype = parse_type(path, name, value.at("dtype").get<std::string>());
       const auto sizes = value.at("shape").get<std::vector<int64_t>>();
       const auto offsets = value.at("data_offsets").get<std::vector<uint64_t>>();
-      const Shape shape{std::span<const int64_t>(sizes)};
-      const int64_t bytes = Shape{shape.numel(), size_of(dtype)}.numel();
+      Shape shape;
+      int64_t bytes = 0;
+      try {
+        shape = Shape(std::span<const int64_t>(sizes));
+        bytes = Shape{shape.numel(), size_of(dtype)}.numel();
+      } catch (const Error& e) {
+        fail(path, ": tensor ", name, ": ", e.what());
+      }
       check(offsets.size() == 2 && offsets[0] <= offsets[1] && offsets[1] - offsets[0] == uint64_t(bytes),
             path, ": tensor ", name, " of ", dtype, " ", shape,
             " does not fit its data offsets; the file is damaged");

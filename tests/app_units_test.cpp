@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "support/command.h"
 #include "weft/apps/weft/augmentation.h"
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/config.h"
@@ -14,11 +15,14 @@
 #include "weft/apps/weft/fetch.h"
 #include "weft/apps/weft/losses.h"
 #include "weft/apps/weft/memory.h"
+#include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/process.h"
 #include "weft/apps/weft/sha256.h"
+#include "weft/engine/data/image.h"
 #include "weft/engine/data/mixing.h"
 #include "weft/engine/file.h"
 #include "weft/engine/ops/conv.h"
+#include "weft/engine/safetensors.h"
 #include "weft/kernels/convolution.h"
 
 using namespace weft;
@@ -353,6 +357,65 @@ TEST_CASE("convolution tuning: kept in a file, read again, a damaged file is mea
     convolve(7);
   }
   CHECK(listed().size() == known + 2);
+}
+
+TEST_CASE("a model file whose description or weights were edited is refused by name") {
+  const TemporaryFolder folder;
+  const std::string file = (folder.path / "model.safetensors").string();
+  ModelInfo good;
+  good.model = "mlp", good.activation = "relu", good.size = 16, good.classes = {"a", "b"};
+  const auto model = build_model(good);
+  const auto error = [&](const std::function<void(nlohmann::json&)>& edit) {
+    save_model(file, *model, good);
+    std::map<std::string, std::string> metadata;
+    const StateDict weights = load_safetensors(file, &metadata);
+    nlohmann::json info = nlohmann::json::parse(metadata["info"]);
+    edit(info);
+    metadata["info"] = info.dump();
+    save_safetensors(file, weights, metadata);
+    std::string message;
+    try {
+      load_model(file);
+    } catch (const UsageError&) {
+      message = "an error of usage";
+    } catch (const Error& e) {
+      message = e.what();
+    }
+    return message.substr(message.rfind(file, 0) == 0 ? file.size() : 0);
+  };
+  const auto with = [&](const char* key, const nlohmann::json& value) {
+    return error([&](nlohmann::json& info) { info[key] = value; });
+  };
+  CHECK(error([](nlohmann::json&) {}) == "");
+  for (const int64_t size :
+       {int64_t{-8}, int64_t{0}, int64_t{4097}, int64_t{1} << 40, (int64_t{1} << 32) + 16})
+    CHECK(with("size", size).find(": damaged (its description makes no model: its size is ") == 0);
+  for (const int64_t resize : {int64_t{-1}, int64_t{15}, int64_t{8193}, (int64_t{1} << 32) + 16})
+    CHECK(with("valid_resize", resize).find("its valid_resize is ") != std::string::npos);
+  CHECK(with("std", {0, 1, 1}).find("mean and std of colour 0 are 0.485 and 0") != std::string::npos);
+  CHECK(with("std", {1, 1, -1}).find("of colour 2") != std::string::npos);
+  CHECK(with("mean", {1, 1e300, 1}).find("of colour 1") != std::string::npos);
+  CHECK(with("mean", {1, 1}).find("cannot be read") != std::string::npos);
+  CHECK(with("classes", nlohmann::json::array()).find("names no classes") != std::string::npos);
+  CHECK(with("classes", {"a", "a"}).find("names a class twice") != std::string::npos);
+  CHECK(with("model", "nope").find("no model \"nope\"") != std::string::npos);
+  CHECK(with("activation", "nope").find(": damaged") == 0);
+  CHECK(with("sa", true).find("no place for self-attention") != std::string::npos);
+
+  // A result that is not finite all the same, of a pixel divided by almost nothing.
+  const std::string set = (folder.path / "set").string(), image = set + "/val/a/1.png";
+  const std::vector<uint8_t> png = data::encode_png(data::Image(16, 16));
+  for (const char* name : {"train/a", "val/a"}) {
+    fs::create_directories(fs::path(set) / name);
+    write_file(set + "/" + name + "/1.png", {reinterpret_cast<const char*>(png.data()), png.size()});
+  }
+  CHECK(with("std", {1e-39, 1, 1}) == "");
+  test::check_error(test::weft_run({"predict", "--model", file, image}), 1, {image, "is not finite"});
+  test::check_error(test::weft_run({"eval", "--model", file, "--data", set, "--json"}), 1, {file, "loss is"});
+
+  const StateDict weights = model->state_dict();
+  weights.front().second.data<float>()[0] = std::nanf("");
+  CHECK(error([](nlohmann::json&) {}) == ": damaged (a weight is not finite)");
 }
 
 TEST_CASE("--exact and --tune exclude each other") {

@@ -90,9 +90,12 @@ TEST_CASE("safetensors: hostile headers") {
   };
   refused(R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,12]}})", "does not fit its data offsets");
   refused(R"({"a":{"dtype":"F32","shape":[8],"data_offsets":[0,32]}})", "cut off");
-  refused(R"({"a":{"dtype":"F32","shape":[-4],"data_offsets":[0,16]}})", "negative size");
+  refused(R"({"a":{"dtype":"F32","shape":[-4],"data_offsets":[0,16]}})",
+          "bad.safetensors: tensor a: shape: negative size");
   refused(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,16]}})",
-          "too many elements");
+          "bad.safetensors: tensor a: shape: [4611686018427387904, 4] has too many elements");
+  refused(R"({"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4]}})",
+          "bad.safetensors: tensor a: shape: 9 dimensions");
   refused(R"({"a":{"dtype":"F8","shape":[16],"data_offsets":[0,16]}})", "has dtype F8");
   refused(R"({"a":{"dtype":"F32","shape":[4]}})", "damaged");
   refused(

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -119,6 +120,8 @@ int eval(const EvalFlags& flags) {
     return true;
   });
   progress.clear();
+  check(std::isfinite(result->loss), flags.model, ": the model's loss is ", result->loss,
+        "; its weights or its mean and std are damaged, or too large for --precision ", flags.precision);
   if (flags.json_lines) {
     fmt::print("{}\n", to_json(*result, info.classes, int64_t(loader->skipped().size())).dump());
   } else {

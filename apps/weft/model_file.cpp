@@ -1,7 +1,10 @@
 #include "weft/apps/weft/model_file.h"
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "weft/engine/file.h"
 #include "weft/engine/ops/activation.h"
@@ -38,6 +41,31 @@ ModelInfo info_from(const json& in) {
   return info;
 }
 
+/// Throws Error where no run of weft train has such an `info`: the file may have been edited.
+void validate(const ModelInfo& info) {
+  const int64_t smallest = find_model(info.model).smallest_size;
+  check(info.size >= smallest && info.size <= 4096, "its size is ", info.size, ", but ", info.model,
+        " takes ", smallest, " to 4096");
+  check(info.valid_resize == 0 || (info.valid_resize >= info.size && info.valid_resize <= 8192),
+        "its valid_resize is ", info.valid_resize, ", expected 0 or ", info.size, " to 8192");
+  for (size_t c = 0; c < 3; ++c)
+    check(std::isfinite(info.normalize.mean[c]) && std::isfinite(info.normalize.std[c]) &&
+              info.normalize.std[c] > 0,
+          "mean and std of colour ", c, " are ", info.normalize.mean[c], " and ", info.normalize.std[c],
+          ", expected finite numbers, std above 0");
+  check(!info.classes.empty(), "it names no classes");
+  check(std::set(info.classes.begin(), info.classes.end()).size() == info.classes.size(),
+        "it names a class twice");
+}
+
+bool all_finite(const StateDict& weights) {
+  return std::all_of(weights.begin(), weights.end(), [](const auto& entry) {
+    const Tensor& t = entry.second;
+    return t.dtype() != DType::f32 || std::all_of(t.data<float>(), t.data<float>() + t.numel(),
+                                                  [](float v) { return std::isfinite(v); });
+  });
+}
+
 }  // namespace
 
 std::unique_ptr<Module> build_model(const ModelInfo& info) {
@@ -68,12 +96,18 @@ LoadedModel load_model(const std::string& path) {
   } catch (const json::exception&) {
     fail(file, ": damaged (its description of the model cannot be read)");
   }
-  loaded.module = build_model(loaded.info);
+  try {
+    validate(loaded.info);
+    loaded.module = build_model(loaded.info);
+  } catch (const Error& e) {
+    fail(file, ": damaged (its description makes no model: ", e.what(), ")");
+  }
   try {
     loaded.module->load_state_dict(weights);
   } catch (const Error& e) {
     fail(file, ": the weights do not fit ", loaded.info.model, ": ", e.what());
   }
+  check(all_finite(weights), file, ": damaged (a weight is not finite)");
   loaded.module->eval();
   return loaded;
 }

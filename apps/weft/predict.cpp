@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -54,6 +55,10 @@ std::vector<float> probabilities(LoadedModel& model, const Tensor& image, DType 
 void predict_one(LoadedModel& model, const std::string& file, const PredictFlags& flags) {
   const std::vector<float> p =
       probabilities(model, read_image(file, model.info), parse_precision(flags.precision));
+  check(std::all_of(p.begin(), p.end(), [](float v) { return std::isfinite(v); }), file,
+        ": the model's result is not finite; its weights or its mean and std are damaged, or too large for "
+        "--precision ",
+        flags.precision);
   std::vector<size_t> order(p.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });
