@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <future>
 #include <numeric>
 #include <set>
 
@@ -82,9 +83,16 @@ Split whole_split(const std::string& split, const SampleOptions& options, int si
 TEST_CASE("the sample on disk is the one in memory, in ImageWoof's layout") {
   const TempFolder temp;
   const SampleOptions options{.pixels = 32, .train_per_class = 3, .val_per_class = 2};
+  write_bytes(temp / "deep/sample.part/mine", text("x"));
   make_sample_dataset(temp / "deep/sample", options);
   CHECK(std::filesystem::is_regular_file(temp / "deep/sample/train/circle/circle_00000.JPEG"));
-  CHECK_FALSE(std::filesystem::exists(temp / "deep/sample.part"));
+  // Nothing of its own is left beside it, and what was there is untouched.
+  CHECK(std::filesystem::is_regular_file(temp / "deep/sample.part/mine"));
+  const std::filesystem::directory_iterator beside(temp / "deep");
+  CHECK(std::distance(begin(beside), end(beside)) == 2);
+  using std::filesystem::perms;
+  CHECK((std::filesystem::status(temp / "deep/sample").permissions() & perms::others_read) ==
+        (std::filesystem::status(temp / "deep/sample.part").permissions() & perms::others_read));
   const auto [train, val] = ImageDataset::open_splits(temp / "deep/sample");
   CHECK(train.classes() == sample_classes());
   CHECK(std::is_sorted(sample_classes().begin(), sample_classes().end()));
@@ -103,6 +111,21 @@ TEST_CASE("the sample on disk is the one in memory, in ImageWoof's layout") {
     }
     CHECK(int64_t(different.size()) == on_disk.size());
   }
+}
+
+TEST_CASE("two that make the same sample at once: one is refused and leaves nothing") {
+  const TempFolder temp;
+  const auto make = [&] {
+    return error_of([&] {
+      make_sample_dataset(temp / "sample", {.pixels = 16, .train_per_class = 2, .val_per_class = 1});
+    });
+  };
+  auto other = std::async(std::launch::async, make);
+  const bool here = make() == "(no error)", there = other.get() == "(no error)";
+  CHECK(here != there);
+  CHECK(ImageDataset::open(temp / "sample", "train").size() == 20);
+  const std::filesystem::directory_iterator left(temp.path());
+  CHECK(std::distance(begin(left), end(left)) == 1);
 }
 
 TEST_CASE("pictures depend on the seed, the split and the number alone") {

@@ -26,7 +26,11 @@ std::string cached_sample(Progress& progress) {
   fs::create_directories(folder.parent_path(), error);
   check(!error, "cannot make the folder ", folder.parent_path().string(), ": ", error.message(),
         "; set XDG_CACHE_HOME to one that can be written");
-  data::make_sample_dataset(folder.string());
+  try {
+    data::make_sample_dataset(folder.string());
+  } catch (const Error&) {
+    if (!fs::is_directory(folder)) throw;  // else another process was faster
+  }
   return folder.string();
 }
 

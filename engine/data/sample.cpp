@@ -1,5 +1,7 @@
 #include "weft/engine/data/sample.h"
 
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -47,6 +49,21 @@ void write_picture(const fs::path& path, const std::vector<uint8_t>& bytes) {
   check(bool(file), "sample: cannot write ", path.string(), ": ", std::strerror(errno));
 }
 
+/// A new folder beside `target`, gone with all that is in it on scope exit.
+struct PartFolder {
+  std::string path;
+  explicit PartFolder(const fs::path& target) : path(target.string() + ".partXXXXXX") {
+    if (target.has_parent_path()) fs::create_directories(target.parent_path());
+    check(mkdtemp(path.data()) != nullptr, "sample: cannot make a folder beside ", target.string(), ": ",
+          std::strerror(errno));
+  }
+  ~PartFolder() {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+  }
+  PartFolder(const PartFolder&) = delete;
+};
+
 }  // namespace
 
 const std::vector<std::string>& sample_classes() {
@@ -81,8 +98,9 @@ void make_sample_dataset(const std::string& path, const SampleOptions& options) 
     if (target.filename().empty()) target = target.parent_path();
     check(!target.empty(), "sample: the path is empty");
     check(!fs::exists(target), "sample: ", path, " exists already: remove it or choose another folder");
-    const fs::path part = target.string() + ".part";
-    fs::remove_all(part);
+    const PartFolder folder(target);
+    // One below, because mkdtemp makes a folder that nobody else may read.
+    const fs::path part = fs::path(folder.path) / target.filename();
     for (const std::string split : kSplits)
       for (int64_t label = 0; label < int64_t(sample_classes().size()); ++label) {
         fs::create_directories(part / split / sample_classes()[size_t(label)]);

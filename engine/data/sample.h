@@ -31,8 +31,8 @@ Image draw_sample(const std::string& split, int64_t label, int64_t number, const
 ImageDataset sample_dataset(const std::string& split, const SampleOptions& options = {});
 
 /// Writes the sample as folders `path`/train/CLASS/CLASS_NUMBER.JPEG and `path`/val/..., the same pictures as
-/// sample_dataset. They are drawn in `path`.part, which becomes `path` when all are there. Throws Error where
-/// `path` exists already or cannot be written.
+/// sample_dataset. They are drawn in a new folder beside `path`, and moved when all are there. Throws Error
+/// where `path` exists already or cannot be written.
 void make_sample_dataset(const std::string& path, const SampleOptions& options = {});
 
 }  // namespace weft::data
