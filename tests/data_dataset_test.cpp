@@ -93,6 +93,51 @@ TEST_CASE("names beyond ASCII come through an archive") {
   CHECK(set.classes() == std::vector<std::string>{"K\xc3\xa4se", "b"});
 }
 
+TEST_CASE("links in an archive: hard ones are files, symbolic ones are counted as ignored") {
+  const TempFolder temp;
+  const auto write = [&](const std::map<std::string, std::string>& hard) {
+    archive* out = archive_write_new();
+    archive_write_set_format_pax_restricted(out);
+    REQUIRE(archive_write_open_filename(out, (temp / "set.tar").c_str()) == ARCHIVE_OK);
+    const auto add = [&](const std::string& name, const auto& set, const Content& content) {
+      archive_entry* entry = archive_entry_new();
+      archive_entry_set_pathname(entry, name.c_str());
+      archive_entry_set_size(entry, int64_t(content.size()));
+      archive_entry_set_perm(entry, 0644);
+      set(entry);
+      REQUIRE(archive_write_header(out, entry) == ARCHIVE_OK);
+      if (!content.empty())
+        REQUIRE(archive_write_data(out, content.data(), content.size()) == la_ssize_t(content.size()));
+      archive_entry_free(entry);
+    };
+    for (const char* name : {"./train/a/1.png", "./train/a/notes.txt"})
+      add(
+          name, [](archive_entry* e) { archive_entry_set_filetype(e, AE_IFREG); }, png(7));
+    for (const auto& link : hard)
+      add(link.first, [&](archive_entry* e) { archive_entry_set_hardlink(e, link.second.c_str()); }, {});
+    for (const char* name : {"./train/a/s.png", "./train/none/s.png", "./train/a/s.txt"})
+      add(name,
+          [](archive_entry* e) {
+            archive_entry_set_filetype(e, AE_IFLNK);
+            archive_entry_set_symlink(e, "1.png");
+          },
+          {});
+    REQUIRE(archive_write_close(out) == ARCHIVE_OK);
+    archive_write_free(out);
+  };
+  write({{"./train/b/2.png", "./train/a/1.png"}, {"./train/b/other.txt", "./train/a/notes.txt"}});
+  const auto set = ImageDataset::open(temp / "set.tar", "train");
+  CHECK(set.classes() == std::vector<std::string>{"a", "b"});
+  REQUIRE(set.size() == 2);
+  CHECK(set.name(1) == "train/b/2.png");
+  CHECK(*set.encoded(1) == png(7));
+  CHECK(set.encoded(1) == set.encoded(0));
+  CHECK(set.ignored() == 4);  // two texts, two symbolic links with the names of pictures
+  write({{"./train/b/2.png", "./train/a/notes.txt"}});
+  CHECK_ERROR(ImageDataset::open(temp / "set.tar", "train"),
+              "./train/b/2.png is a hard link to ./train/a/notes.txt, of which nothing was read before");
+}
+
 TEST_CASE("wrong paths and layouts are errors with the mend") {
   const TempFolder temp;
   CHECK_ERROR(ImageDataset::open(temp / "nothing", "train"),

@@ -5,6 +5,7 @@
 #include <zlib.h>
 
 #include <cerrno>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -43,6 +44,9 @@ la_ssize_t read_block(archive* reader, void* user, const void** block) {
   return n;
 }
 
+/// The form in UTF-8 where there is one.
+std::string text_of(const char* utf8, const char* as_it_is) { return utf8 ? utf8 : as_it_is ? as_it_is : ""; }
+
 }  // namespace
 
 std::vector<FileEntry> read_archive(const std::string& path) {
@@ -62,16 +66,27 @@ std::vector<FileEntry> read_archive(const std::string& path) {
   if (archive_read_open(reader.get(), &source, nullptr, read_block, nullptr) != ARCHIVE_OK) bad();
 
   std::vector<FileEntry> entries;
+  std::map<std::string, Bytes> contents;  // that hard links may name
   archive_entry* header = nullptr;
   for (int result; (result = archive_read_next_header(reader.get(), &header)) != ARCHIVE_EOF;) {
     // A warning is about a name outside the C locale; the UTF-8 form below is still whole.
     if (result != ARCHIVE_OK && result != ARCHIVE_WARN) bad();
-    if (archive_entry_filetype(header) != AE_IFREG) continue;
-    const char* utf8 = archive_entry_pathname_utf8(header);
-    const char* name = utf8 ? utf8 : archive_entry_pathname(header);
-    if (!name) bad();
-    FileEntry entry{name, nullptr, {}};
-    if (named_as_picture(entry.path) || ends_with_any_case(entry.path, ".csv") || in_packed_set(entry.path)) {
+    const std::string linked = text_of(archive_entry_hardlink_utf8(header), archive_entry_hardlink(header));
+    const auto type = archive_entry_filetype(header);
+    if (type != AE_IFREG && type != AE_IFLNK && linked.empty()) continue;
+    FileEntry entry{
+        text_of(archive_entry_pathname_utf8(header), archive_entry_pathname(header)), nullptr, {}};
+    if (entry.path.empty()) bad();
+    const bool picture = named_as_picture(entry.path);
+    const bool wanted = picture || ends_with_any_case(entry.path, ".csv") || in_packed_set(entry.path);
+    if (wanted && !linked.empty()) {
+      const auto before = contents.find(linked);
+      check(before != contents.end(), "data: ", path, ": ", entry.path, " is a hard link to ", linked,
+            ", of which nothing was read before; unpack the archive and name the folder");
+      entry.bytes = before->second;
+    } else if (type == AE_IFLNK) {
+      if (!picture) continue;
+    } else if (wanted) {
       const int64_t size = archive_entry_size(header);
       check(size >= 0 && size <= kMaxFile, "data: ", path, ": ", entry.path, " claims ", size, " bytes");
       std::vector<uint8_t> bytes;
@@ -83,6 +98,7 @@ std::vector<FileEntry> read_archive(const std::string& path) {
       }
       bytes.shrink_to_fit();
       entry.bytes = std::make_shared<const std::vector<uint8_t>>(std::move(bytes));
+      contents[entry.path] = entry.bytes;
     }
     entries.push_back(std::move(entry));
   }

@@ -21,7 +21,7 @@ std::string class_of(const std::string& path, const std::string& split) {
 std::set<std::string> classes_of(const std::vector<FileEntry>& tree, const std::string& split) {
   std::set<std::string> classes;
   for (const FileEntry& e : tree)
-    if (named_as_picture(e.path))
+    if (named_as_picture(e.path) && e.has_content())
       if (std::string c = class_of(e.path, split); !c.empty()) classes.insert(std::move(c));
   return classes;
 }
@@ -55,7 +55,7 @@ ImageDataset ImageDataset::from_tree(const std::string& path, const std::vector<
     if (!e.path.starts_with(split + "/")) continue;
     split_exists = true;
     const std::string name = class_of(e.path, split);
-    if (name.empty() || !named_as_picture(e.path)) {
+    if (name.empty() || !named_as_picture(e.path) || !e.has_content()) {
       loose_pictures |= name.empty() && named_as_picture(e.path);
       ++set.ignored_;
       continue;

@@ -53,7 +53,7 @@ class ImageDataset {
   /// The encoded picture. Throws Error where its file cannot be read.
   Bytes encoded(int64_t i) const { return at(i).file.load(); }
   /// Files that were passed over because their names are not those of pictures, or because they lie outside a
-  /// class folder.
+  /// class folder, or because they are symbolic links in an archive.
   int64_t ignored() const { return ignored_; }
 
   /// Replaces the labels by a column of a CSV table, as of noisy_imagewoof.csv: `csv_and_column` is

@@ -19,6 +19,8 @@ struct FileEntry {
 
   /// The content, read now if it lies on disk. Throws Error where it cannot be read.
   Bytes load() const;
+  /// Not so for a symbolic link in an archive, and for what is not wanted there.
+  bool has_content() const { return bytes || !on_disk.empty(); }
 };
 
 /// All that lies under train/ and val/, and the .csv files beside them, sorted by path; or else the files of
@@ -29,7 +31,8 @@ struct FileEntry {
 std::vector<FileEntry> read_file_tree(const std::string& path);
 
 /// All regular files of a tar archive, plain or gzipped, with the content of pictures, .csv files and packed
-/// sets.
+/// sets; a hard link shares that of the file before it that it names. And symbolic links with the names of
+/// pictures, without content.
 std::vector<FileEntry> read_archive(const std::string& path);
 
 /// True for names that end in .jpg, .jpeg or .png, in capital or small letters.
