@@ -205,9 +205,11 @@ TEST_CASE("files of MNIST's form that are not what they should be") {
   CHECK(mentions(mnist_error(pixels, images(2, 4, 5)), "2 pictures, but"));
   CHECK(mentions(mnist_error(classes, labels({7, 0, 10})), "label 10, but there are 10 classes"));
   CHECK(mentions(mnist_error(pixels, big_endian({0x803, 0, 4, 5})), "has no elements"));
-  CHECK(mentions(mnist_error(pixels, big_endian({0x803, 3, 0, 5})), "5 x 0 pixels"));
+  CHECK(mentions(mnist_error(pixels, big_endian({0x803, 3, 0, 5})),
+                 "data: train-images-idx3-ubyte: a picture of 5 x 0 pixels"));
   for (const uint32_t huge : {0xffffffffu, 0x10000u, 0x7fffffffu}) {
     CHECK(mentions(mnist_error(pixels, big_endian({0x803, huge, 4000, 5000})), "the limit is"));
+    CHECK(mentions(mnist_error(pixels, big_endian({0x803, 1, huge, huge})), "train-images-idx3-ubyte: "));
     CHECK(mentions(mnist_error(pixels, big_endian({0x803, 1, huge, huge})), "the limit of"));
     CHECK(
         mentions(mnist_error(classes, big_endian({0x801, huge})), huge == 0x10000u ? "truncated" : "limit"));
@@ -238,6 +240,28 @@ TEST_CASE("files of MNIST's form that are not what they should be") {
     write_files(here.path(), files);
     CHECK_ERROR(ImageDataset::open(here.path(), "train"), part);
   }
+}
+
+TEST_CASE("a gzipped file of several members is all of them") {
+  const Content whole = images(3, 4, 5);
+  Content file;
+  for (const auto& [from, to] : {std::pair{0, 10}, {10, 10}, {10, 50}, {50, 76}}) {
+    const Content member = gzipped({whole.begin() + from, whole.begin() + to});
+    file.insert(file.end(), member.begin(), member.end());
+  }
+  Files files = mnist();
+  files["train-images-idx3-ubyte"] = file;
+  const TempFolder temp;
+  write_files(temp.path(), files);
+  check_mnist(temp.path());
+  file.pop_back();
+  CHECK(mentions(mnist_error("train-images-idx3-ubyte", file), "truncated"));
+  file.back() ^= 1;
+  file.insert(file.end(), 3, 0);
+  CHECK(mentions(mnist_error("train-images-idx3-ubyte", file), "corrupt"));
+  file = gzipped(whole);
+  file.insert(file.end(), 512, 0);  // as of a tape
+  CHECK(mnist_error("train-images-idx3-ubyte", file) == "(no error)");
 }
 
 TEST_CASE("gzipped files that are cut, damaged, or larger than they say") {

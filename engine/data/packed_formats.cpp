@@ -38,7 +38,7 @@ Idx read(const FileEntry& file, uint32_t magic) {
   idx.start = header;
   idx.count = number_at(head, 4);
   if (magic == kImages) idx.rows = number_at(head, 8), idx.columns = number_at(head, 12);
-  check_size("data: idx", idx.rows, idx.columns, 64 << 20);
+  check_size(concat("data: ", file.path).c_str(), idx.rows, idx.columns, 64 << 20);
   check(idx.count > 0, "data: ", file.path, " has no elements");
   const uint64_t each = idx.rows * idx.columns;
   check(idx.count <= kMostBytes / each, "data: ", file.path, " promises ", idx.count, " x ", idx.rows, " x ",
@@ -85,7 +85,12 @@ std::vector<uint8_t> unpacked(const std::string& name, std::span<const uint8_t> 
     s.avail_out = uInt(std::min<uint64_t>(sizeof block, limit - out.size()));
     const int result = inflate(&s, Z_NO_FLUSH);
     out.insert(out.end(), block, s.next_out);
-    if (result == Z_STREAM_END) break;
+    if (result == Z_STREAM_END) {
+      // Another member may follow; anything else behind the end is passed over, as gzip does.
+      if (s.avail_in < 2 || s.next_in[0] != 0x1f || s.next_in[1] != 0x8b) break;
+      check(inflateReset(&s) == Z_OK, "data: cannot set up zlib");
+      continue;
+    }
     check(result != Z_BUF_ERROR && !(result == Z_OK && s.avail_in == 0 && s.avail_out > 0), "data: ", name,
           " is truncated: the compressed data ends too early");
     check(result == Z_OK, "data: ", name, " is corrupt: ", s.msg ? s.msg : "zlib cannot unpack it");
