@@ -4,7 +4,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <utility>
@@ -45,6 +48,7 @@ void write_file(const std::string& path, const std::string_view* pieces, size_t 
                                          : std::filesystem::path(path);
   const std::string target = real.empty() ? path : real.string();
   const std::string beside = target + ".tmp" + std::to_string(::getpid());
+  remove_leftovers(target);
 
   OpenFile file;
   file.fd = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -80,6 +84,8 @@ std::string read_file(const std::string& path) {
   struct stat info {};
   if (::fstat(file.fd, &info) != 0) fail_errno("can't read", path);
   check(!S_ISDIR(info.st_mode), "can't read ", path, ": it is a folder");
+  check(S_ISREG(info.st_mode) || S_ISFIFO(info.st_mode), "can't read ", path,
+        ": it is neither a file nor a pipe");
   std::string content;
   content.resize(size_t(info.st_size));
   size_t used = 0;
@@ -93,6 +99,28 @@ std::string read_file(const std::string& path) {
   }
   content.resize(used);
   return content;
+}
+
+void remove_leftovers(const std::string& path) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::path(path).parent_path();
+  const std::string start = fs::path(path).filename().string() + ".tmp";
+  if (start == ".tmp") return;
+  const auto old = fs::file_time_type::clock::now() - std::chrono::minutes(1);
+  std::error_code error;
+  fs::directory_iterator at(folder.empty() ? "." : folder, error);
+  for (; !error && at != fs::directory_iterator(); at.increment(error)) {
+    const std::string name = at->path().filename().string();
+    if (!name.starts_with(start)) continue;
+    const std::string number = name.substr(start.size());
+    if (number.empty() || number.size() > 9 ||
+        !std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; }))
+      continue;
+    const bool gone = ::kill(pid_t(std::stol(number)), 0) != 0 && errno == ESRCH;
+    std::error_code ignored;
+    if (gone && at->is_regular_file(ignored) && at->last_write_time(ignored) < old && !ignored)
+      fs::remove(at->path(), ignored);
+  }
 }
 
 void check_nesting(const std::string& path, std::string_view json) {

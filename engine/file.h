@@ -6,13 +6,19 @@
 
 namespace weft {
 
-/// Replaces the file `path` atomically: writes beside it, syncs, renames. Throws Error naming the path and
-/// the cause.
+/// Replaces the file `path` atomically: writes beside it (`path`.tmp and the number of the process), syncs,
+/// renames. Calls remove_leftovers first. Throws Error naming the path and the cause.
 void write_file(const std::string& path, std::string_view content);
 /// The same from several pieces, one after the other.
 void write_file(const std::string& path, const std::string_view* pieces, size_t count);
-/// The whole file. Throws Error where it cannot be read.
+/// The whole file, which may be a pipe. Throws Error where it cannot be read, or is neither (/dev/zero has no
+/// end).
 std::string read_file(const std::string& path);
+
+/// Removes what writers of `path` left beside it that were killed: files `path`.tmpNUMBER whose process is no
+/// more and that nobody has written to for a minute (it may be a process of another machine, or in another
+/// container). Passes over errors.
+void remove_leftovers(const std::string& path);
 
 /// Throws Error naming `path` where the JSON text from that file nests deeper than a parser's stack can bear.
 /// To be called before each parse of what a file holds.

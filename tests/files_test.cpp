@@ -1,11 +1,15 @@
 #include <doctest/doctest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 
 #include "support/errors.h"
 #include "weft/engine/file.h"
@@ -154,4 +158,42 @@ TEST_CASE("a file is replaced whole or left as it was") {
   // Nothing is left beside it.
   for (const auto& entry : fs::directory_iterator(folder.path))
     CHECK(entry.path().filename().string().find(".tmp") == std::string::npos);
+}
+
+TEST_CASE("what a killed writer left goes with the next write") {
+  const Folder folder;
+  const std::string path = folder / "file";
+  const pid_t gone = ::fork();
+  if (gone == 0) ::_exit(0);
+  REQUIRE(::waitpid(gone, nullptr, 0) == gone);
+  const std::string left = std::to_string(gone);
+  const auto put = [&](const std::string& name, std::chrono::seconds age) {
+    write_file(folder / name.c_str(), "x");
+    fs::last_write_time(folder.path / name, fs::file_time_type::clock::now() - age);
+    return folder / name.c_str();
+  };
+  using std::chrono::hours;
+  const std::vector<std::string> kept = {put("file.tmp" + std::to_string(::getppid()), hours(2)),
+                                         put("file.tmp" + left + "x", hours(2)), put("file.tmp", hours(2)),
+                                         put("other.tmp" + left, hours(2)),
+                                         put("file.tmp0" + left, std::chrono::seconds(0))};
+  const std::string old = put("file.tmp" + left, hours(2));
+  write_file(path, "new");
+  CHECK_FALSE(fs::exists(old));
+  for (const std::string& name : kept) CHECK_MESSAGE(fs::exists(name), name);
+  remove_leftovers(folder / "absent/file");
+}
+
+TEST_CASE("read_file reads files and pipes, and refuses what has no end") {
+  const Folder folder;
+  CHECK_ERROR(read_file("/dev/zero"), "can't read /dev/zero: it is neither a file nor a pipe");
+  const std::string pipe = folder / "pipe", content(200'000, 'p');
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  std::thread writer([&] {
+    std::FILE* out = std::fopen(pipe.c_str(), "wb");
+    std::fwrite(content.data(), 1, content.size(), out);
+    std::fclose(out);
+  });
+  CHECK(read_file(pipe) == content);
+  writer.join();
 }
