@@ -130,6 +130,10 @@ TEST_CASE("wrong usage ends with 2 and names what is known") {
   check_error(weft_run({"train", "--schedule", "linear"}), 2, {"linear", "flat-cosine", "one-cycle"});
   check_error(weft_run({"train", "--noisy-labels", "table.csv"}), 2, {"CSV:COLUMN"});
   check_error(weft_run({"bench", "step", "--model", "vgg"}), 2, {"vgg", "mxresnet50"});
+  for (const char* seconds : {"0", "-1", "nan", "1e300"})
+    check_error(weft_run({"bench", "gemm", "--seconds", seconds}), 2, {"--seconds", "at most 86400"});
+  check_error(weft_run({"data", "sample", "--out", at("x"), "--train-per-class", "100001"}), 2,
+              {"--train-per-class", "1 to 100000"});
   check_error(weft_run({"data", "fetch", "imagenet"}), 2, {"imagenet", "imagewoof2-160"});
   check_error(weft_run({"predict", "--model", at("nothing")}), 2, {"images"});
   check_error(weft_run({"train", "--resume", at("a"), "--out", at("b")}), 2, {"--out"});

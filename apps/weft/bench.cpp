@@ -107,7 +107,13 @@ void add_steps(CLI::App& command, BenchFlags& flags) {
 
 void add_seconds(CLI::App& command, BenchFlags& flags) {
   command.add_option("--seconds", flags.seconds, "time spent on each line")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Validator(
+          [](const std::string& text) {
+            double seconds = 0;
+            const bool fits = CLI::detail::lexical_cast(text, seconds) && seconds > 0 && seconds <= 86400;
+            return fits ? std::string() : text + " is not above 0 and at most 86400, a day";
+          },
+          "POSITIVE"))
       ->capture_default_str();
 }
 

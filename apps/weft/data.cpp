@@ -49,10 +49,10 @@ void add_sample(CLI::App& data, Action& action) {
       ->check(CLI::Range(16, 1024))
       ->capture_default_str();
   command->add_option("--train-per-class", flags->options.train_per_class, "training images of each class")
-      ->check(CLI::Range(1, 1000000))
+      ->check(CLI::Range(1, data::kMaxSamplePictures))
       ->capture_default_str();
   command->add_option("--val-per-class", flags->options.val_per_class, "validation images of each class")
-      ->check(CLI::Range(1, 1000000))
+      ->check(CLI::Range(1, data::kMaxSamplePictures))
       ->capture_default_str();
   command->add_option("--seed", flags->options.seed, "other seeds draw other pictures")
       ->capture_default_str();

@@ -27,7 +27,8 @@ int per_class(const SampleOptions& options, const std::string& split) {
 void check_options(const SampleOptions& o) {
   check(o.pixels >= 16 && o.pixels <= 1024, "sample: pixels is ", o.pixels, ", but must be 16 to 1024");
   for (int n : {o.train_per_class, o.val_per_class})
-    check(n >= 1 && n <= 100000, "sample: ", n, " pictures per class, but 1 to 100000 are possible");
+    check(n >= 1 && n <= kMaxSamplePictures, "sample: ", n, " pictures per class, but 1 to ",
+          kMaxSamplePictures, " are possible");
 }
 
 std::string file_name(const std::string& split, int64_t label, int64_t number) {

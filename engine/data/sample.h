@@ -10,10 +10,13 @@
 
 namespace weft::data {
 
+/// The most pictures of a class: their numbers in the names of the files have five digits.
+inline constexpr int kMaxSamplePictures = 100000;
+
 struct SampleOptions {
   int pixels = 64;            ///< side of the square pictures, 16 to 1024
-  int train_per_class = 200;  ///< training pictures of each class
-  int val_per_class = 50;     ///< validation pictures of each class
+  int train_per_class = 200;  ///< training pictures of each class, 1 to kMaxSamplePictures
+  int val_per_class = 50;     ///< validation pictures of each class, likewise
   uint64_t seed = 1;          ///< other seeds draw other pictures
 };
 
