@@ -17,6 +17,7 @@
 #include "weft/apps/weft/memory.h"
 #include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/process.h"
+#include "weft/apps/weft/progress.h"
 #include "weft/apps/weft/sha256.h"
 #include "weft/engine/data/image.h"
 #include "weft/engine/data/mixing.h"
@@ -416,6 +417,16 @@ TEST_CASE("a model file whose description or weights were edited is refused by n
   const StateDict weights = model->state_dict();
   weights.front().second.data<float>()[0] = std::nanf("");
   CHECK(error([](nlohmann::json&) {}) == ": damaged (a weight is not finite)");
+}
+
+TEST_CASE("text that is not UTF-8 is written with a sign in its place") {
+  const TemporaryFolder folder;
+  const std::string file = (folder.path / "model.safetensors").string();
+  ModelInfo info;
+  info.model = "mlp", info.activation = "relu", info.size = 16, info.classes = {"a\xff", "b"};
+  save_model(file, *build_model(info), info);
+  CHECK(load_model(file).info.classes[0] == "a\xef\xbf\xbd");
+  CHECK_NOTHROW(Progress(Output::json).event({{"data", "\xff"}}));
 }
 
 TEST_CASE("--exact and --tune exclude each other") {

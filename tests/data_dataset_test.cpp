@@ -1,6 +1,8 @@
 // Data sets from folders and archives, and what can be wrong with them.
 #include <doctest/doctest.h>
 
+#include <cstring>
+
 #include "support/data_files.h"
 #include "support/errors.h"
 #include "weft/engine/data/dataset.h"
@@ -91,6 +93,27 @@ TEST_CASE("names beyond ASCII come through an archive") {
                 {{"train/K\xc3\xa4se/\xe7\x8a\xac.png", png(1)}, {"train/b/1.png", png(2)}});
   const auto set = ImageDataset::open(temp / "set.tgz", "train");
   CHECK(set.classes() == std::vector<std::string>{"K\xc3\xa4se", "b"});
+}
+
+TEST_CASE("a class whose name is not UTF-8 is refused") {
+  const TempFolder temp;
+  const auto error = [&](const std::string& name) {
+    write_files(temp / "set", {{"train/a/1.png", png(1)}, {"train/" + name + "/1.png", png(2)}});
+    const std::string message = error_of([&] { ImageDataset::open(temp / "set", "train"); });
+    std::filesystem::remove_all(temp / "set");
+    return message;
+  };
+  CHECK(mentions(error("b\xff\xfe"),
+                 "class 'b?"
+                 "?' in "));
+  CHECK(mentions(error("b\xff\xfe"), "is not UTF-8: rename its folder"));
+  // Cut off, too long a form, half of a pair of UTF-16, above U+10FFFF.
+  for (const char* name :
+       {"\xc3", "\xe7\x8a", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80"})
+    CHECK(mentions(error(name), "class '" + std::string(std::strlen(name), '?') + "' in "));
+  for (const char* name :
+       {"K\xc3\xa4se", "\xe7\x8a\xac", "\xed\x9f\xbf", "\xf0\x9f\x90\x95", "\xf4\x8f\xbf\xbf"})
+    CHECK(error(name) == "(no error)");
 }
 
 TEST_CASE("links in an archive: hard ones are files, symbolic ones are counted as ignored") {

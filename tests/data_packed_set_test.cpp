@@ -232,8 +232,11 @@ TEST_CASE("files of MNIST's form that are not what they should be") {
   files["test_batch.bin"] = cifar(1, 0);
   write_files(temp / "b", files);
   CHECK_ERROR(ImageDataset::open(temp / "b", "train"), "into folders of their own");
-  for (const auto& [content, part] : std::map<std::string, std::string>{
-           {"", "names no class"}, {"x\ny\nx\n", "twice"}, {std::string("a\0b", 3), "is not a text"}}) {
+  for (const auto& [content, part] :
+       std::map<std::string, std::string>{{"", "names no class"},
+                                          {"x\ny\nx\n", "twice"},
+                                          {std::string("a\0b", 3), "is not a text"},
+                                          {"a\xff\n", "class 'a?' in classes.txt is not UTF-8"}}) {
     files = mnist();
     files["classes.txt"] = text(content);
     const TempFolder here;

@@ -123,7 +123,8 @@ int eval(const EvalFlags& flags) {
   check(std::isfinite(result->loss), flags.model, ": the model's loss is ", result->loss,
         "; its weights or its mean and std are damaged, or too large for --precision ", flags.precision);
   if (flags.json_lines) {
-    fmt::print("{}\n", to_json(*result, info.classes, int64_t(loader->skipped().size())).dump());
+    fmt::print("{}\n", to_json(*result, info.classes, int64_t(loader->skipped().size()))
+                           .dump(-1, ' ', false, json::error_handler_t::replace));
   } else {
     fmt::print("accuracy {:.2f} %  loss {:.4f}  ({} images)\n", 100 * result->accuracy, result->loss,
                result->images);

@@ -78,7 +78,8 @@ std::unique_ptr<Module> build_model(const ModelInfo& info) {
 }
 
 void save_model(const std::string& path, const Module& model, const ModelInfo& info) {
-  save_safetensors(path, model.state_dict(), {{"format", kFormat}, {"info", to_json(info).dump()}});
+  const std::string text = to_json(info).dump(-1, ' ', false, json::error_handler_t::replace);
+  save_safetensors(path, model.state_dict(), {{"format", kFormat}, {"info", text}});
 }
 
 LoadedModel load_model(const std::string& path) {

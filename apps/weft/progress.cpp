@@ -86,7 +86,7 @@ void Progress::line(const std::string& text) {
 
 void Progress::event(const nlohmann::json& event) {
   if (output_ != Output::json) return;
-  put(event.dump() + "\n");
+  put(event.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace weft::app

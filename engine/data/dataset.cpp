@@ -48,6 +48,7 @@ ImageDataset ImageDataset::from_tree(const std::string& path, const std::vector<
   const auto in_train = classes_of(tree, "train"), here = classes_of(tree, split);
   const auto& known = in_train.empty() ? here : in_train;
   set.classes_.assign(known.begin(), known.end());
+  check_class_names(path, set.classes_);
 
   bool split_exists = false, loose_pictures = false;
   for (const FileEntry& e : tree) {

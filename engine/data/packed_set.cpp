@@ -64,6 +64,7 @@ std::vector<std::string> read_names(const FileEntry& file) {
   for (const std::string& name : names)
     check(std::none_of(name.begin(), name.end(), [](char c) { return std::iscntrl((unsigned char)c); }),
           "data: ", file.path, " is not a text with the name of a class in each line");
+  check_class_names(file.path, names);
   return names;
 }
 
