@@ -48,7 +48,6 @@ void write_file(const std::string& path, const std::string_view* pieces, size_t 
                                          : std::filesystem::path(path);
   const std::string target = real.empty() ? path : real.string();
   const std::string beside = target + ".tmp" + std::to_string(::getpid());
-  remove_leftovers(target);
 
   OpenFile file;
   file.fd = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);

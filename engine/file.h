@@ -7,7 +7,7 @@
 namespace weft {
 
 /// Replaces the file `path` atomically: writes beside it (`path`.tmp and the number of the process), syncs,
-/// renames. Calls remove_leftovers first. Throws Error naming the path and the cause.
+/// renames. Throws Error naming the path and the cause.
 void write_file(const std::string& path, std::string_view content);
 /// The same from several pieces, one after the other.
 void write_file(const std::string& path, const std::string_view* pieces, size_t count);

@@ -251,6 +251,7 @@ TEST_CASE("a run stopped anywhere goes on bit for bit") {
     json state = json::parse(metadata["state"]);
     state["epoch"] = 3;
     metadata["state"] = state.dump();
+    fs::remove(at("foreign/checkpoint.safetensors"));  // a link
     weft::save_safetensors(at("foreign/checkpoint.safetensors"), tensors, metadata);
     check_error(weft_run({"train", "--resume", at("foreign"), "--quiet"}), 1,
                 {"foreign/checkpoint.safetensors", "damaged"});

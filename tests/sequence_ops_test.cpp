@@ -26,7 +26,9 @@ double largest_difference(const Tensor& a, const Tensor& b) {
 }  // namespace
 
 TEST_CASE("layer, group and instance norm: gradients") {
-  for (const auto& [shape, normalized] : {std::pair{Shape{3, 5}, 1}, {Shape{2, 3, 4}, 2}, {Shape{7, 1}, 1}}) {
+  for (const auto& c : {std::pair{Shape{3, 5}, 1}, {Shape{2, 3, 4}, 2}, {Shape{7, 1}, 1}}) {
+    const Shape& shape = c.first;
+    const int normalized = c.second;
     CAPTURE(shape.to_string());
     std::vector<int64_t> last;
     for (int i = shape.ndim() - normalized; i < shape.ndim(); ++i) last.push_back(shape[i]);
@@ -38,8 +40,10 @@ TEST_CASE("layer, group and instance norm: gradients") {
                                  Inputs{normal(shape), normal(size), normal(size)}})
       check_both_gradients(f, inputs);
   }
-  for (const auto& [shape, groups] :
+  for (const auto& c :
        {std::pair{Shape{2, 3, 2, 6}, 3}, {Shape{2, 5, 4}, 1}, {Shape{3, 7, 3}, 3}, {Shape{4, 6}, 2}}) {
+    const Shape& shape = c.first;
+    const int groups = c.second;
     CAPTURE(shape.to_string());
     const Shape channels{shape[-1]};
     const Function f = [&](const Inputs& in) {
@@ -202,7 +206,8 @@ TEST_CASE("a stride beyond the image, where there is one output, is as good as a
     for (size_t i = 0; i < a.size(); ++i) CHECK(largest_difference(a[i], b[i]) == 0);
   };
   for (const DType dtype : {DType::f32, DType::f64})
-    for (const auto& [channels, groups] : {std::pair{3, 1}, {16, 1}, {4, 4}, {4, 2}}) {
+    for (const auto& c : {std::pair{3, 1}, {16, 1}, {4, 4}, {4, 2}}) {
+      const int channels = c.first, groups = c.second;
       CAPTURE(channels);
       CAPTURE(groups);
       const Tensor x = normal({2, 5, 5, channels}).to(dtype);

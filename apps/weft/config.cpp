@@ -62,9 +62,11 @@ void from_json(const json& in, const std::string& path, TrainConfig& config) {
 void read_config(const std::string& path, TrainConfig& config) {
   const std::string file =
       std::filesystem::is_directory(path) ? (std::filesystem::path(path) / "config.json").string() : path;
+  const std::string text = read_file(file);
+  check_nesting(file, text);
   json parsed;
   try {
-    parsed = json::parse(read_file(file));
+    parsed = json::parse(text);
   } catch (const json::exception&) {
     fail(file, ": not a JSON file");
   }

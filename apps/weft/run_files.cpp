@@ -36,11 +36,19 @@ bool holds_run(const RunFolder& folder, int64_t runs) {
   return false;
 }
 
+namespace {
+
+std::vector<std::string> files_of(const RunFolder& f) {
+  return {f.config(), f.metrics(), f.summary(), f.model(), f.checkpoint()};
+}
+
+}  // namespace
+
 void remove_run(const RunFolder& folder) {
   std::vector<RunFolder> all = {folder};
   for (int64_t k = 1; fs::exists(folder.run(k).path); ++k) all.push_back(folder.run(k));
   for (const RunFolder& f : all)
-    for (const std::string& name : {f.config(), f.metrics(), f.summary(), f.model(), f.checkpoint()}) {
+    for (const std::string& name : files_of(f)) {
       std::error_code error;
       fs::remove(name, error);
       check(!error, "cannot remove ", name, ": ", error.message());
@@ -62,9 +70,11 @@ RunFolder make_default_run_folder() {
 }
 
 RunLock::RunLock(const RunFolder& folder) : descriptor_(open(folder.path.c_str(), O_RDONLY | O_CLOEXEC)) {
-  if (descriptor_ < 0 || flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
-  close(descriptor_);
-  fail("another weft is training in ", folder.path.string(), "; wait for its end, or give another --out");
+  if (descriptor_ >= 0 && flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    close(descriptor_);
+    fail("another weft is training in ", folder.path.string(), "; wait for its end, or give another --out");
+  }
+  for (const std::string& name : files_of(folder)) remove_leftovers(name);
 }
 
 RunLock::~RunLock() {
@@ -90,9 +100,11 @@ void write_summary(const RunFolder& folder, const nlohmann::json& summary) {
 }
 
 nlohmann::json read_summary(const RunFolder& folder) {
+  const std::string text = read_file(folder.summary());
+  check_nesting(folder.summary(), text);
   nlohmann::json summary;
   try {
-    summary = nlohmann::json::parse(read_file(folder.summary()));
+    summary = nlohmann::json::parse(text);
   } catch (const nlohmann::json::exception&) {
     fail(folder.summary(), ": not a JSON file; remove it, and --resume writes it anew");
   }

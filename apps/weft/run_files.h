@@ -36,7 +36,8 @@ void remove_run(const RunFolder& folder);
 RunFolder make_default_run_folder();
 
 /// While it lives no other process can have one for this folder: two runs would mix their files. Throws Error
-/// where another one has. On file systems that know no such locks it does nothing.
+/// where another one has. On file systems that know no such locks it locks nothing. Removes what killed runs
+/// have left (remove_leftovers()).
 class RunLock {
  public:
   explicit RunLock(const RunFolder& folder);

@@ -12,6 +12,7 @@
 #include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/names.h"
 #include "weft/apps/weft/version.h"
+#include "weft/engine/file.h"
 #include "weft/engine/ops/loss.h"
 #include "weft/engine/random.h"
 #include "weft/kernels/cuda.h"
@@ -102,6 +103,7 @@ void check_same_run(const std::string& path, const training::Metadata& metadata,
     const auto found = metadata.find(key);
     return found == metadata.end() ? std::string() : found->second;
   };
+  for (const char* key : {"config", "classes"}) check_nesting(path, text(key));
   try {
     TrainConfig saved;
     from_json(json::parse(text("config")), path, saved);
