@@ -377,8 +377,8 @@ TEST_CASE("damaged and foreign files of plans are as good as none") {
     CHECK(!read_plan(f, "a"));
   }
   for (const char* other :
-       {"[]", "1", "null", "{\"format\": 1, \"key\": \"a\"}", "{\"format\": 1, \"key\": \"a\", \"plan\": 7}",
-        "{\"format\": 2, \"key\": \"a\", \"plan\": \"p\"}", "\xff\xfe"}) {
+       {"[]", "1", "null", "{\"format\": 2, \"key\": \"a\"}", "{\"format\": 2, \"key\": \"a\", \"plan\": 7}",
+        "{\"format\": 1, \"key\": \"a\", \"plan\": \"p\"}", "\xff\xfe"}) {
     write(path, other);
     CHECK(!read_plan(f, "a"));
   }
