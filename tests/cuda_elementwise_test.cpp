@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "support/device_arrays.h"
+#include "support/light.h"
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/strided.h"
 #include "weft/kernels/philox.h"
@@ -83,7 +84,7 @@ class Array {
 };
 
 /// Sizes around those of packs and tiles.
-std::vector<int64_t> sizes() { return {0, 1, 3, 8, 24, 255, 1000, 4096, 4099, 8192 + pick(1, 300)}; }
+std::vector<int64_t> sizes() { return some({0, 1, 3, 8, 24, 255, 1000, 4096, 4099, 8192 + pick(1, 300)}); }
 
 #define EACH_TYPE float, bf16, f16
 
@@ -201,8 +202,8 @@ TEST_CASE_TEMPLATE("binary ops, same shape and broadcast", T, EACH_TYPE) {
     const auto o = Binary(op);
     for (int64_t shift : {0, 1}) {
       for (int64_t n : {0, 1, 3, 4100}) check_binary<T>(o, {n}, {true}, {true}, shift);
-      for (int64_t channels : {1, 3, 8, 24, 64, 1000})
-        for (int64_t rows : {1, 3, 50}) {
+      for (int64_t channels : some({1, 3, 8, 24, 64, 1000}))
+        for (int64_t rows : some({1, 3, 50})) {
           check_binary<T>(o, {rows, channels}, {true, true}, {false, true}, shift);  // bias
           check_binary<T>(o, {rows, channels}, {false, true}, {true, true}, shift);
           check_binary<T>(o, {rows, channels}, {true, true}, {true, false}, shift);  // one number per row
@@ -218,7 +219,7 @@ TEST_CASE_TEMPLATE("binary ops, same shape and broadcast", T, EACH_TYPE) {
 }
 
 TEST_CASE_TEMPLATE("binary ops on random shapes", T, EACH_TYPE) {
-  for (int trial = 0; trial < 100; ++trial) {
+  for (int trial = 0; trial < (light() ? 25 : 100); ++trial) {
     std::vector<int64_t> size;
     std::vector<bool> in_a, in_b;
     int64_t n = 1;
@@ -302,7 +303,7 @@ TEST_CASE_TEMPLATE("choose_backward", T, EACH_TYPE) {
 
 TEST_CASE_TEMPLATE("every activation and its slope", T, EACH_TYPE) {
   const auto& k = cuda::table<T>();
-  for (int i = 0; i < kActivationCount; ++i) {
+  for (int i = 0; i < kActivationCount; i += light() ? 3 : 1) {
     const auto act = Activation(i);
     CAPTURE(std::string(activation_name(act)));
     const double param = activation_default_param(act);
@@ -343,7 +344,7 @@ TEST_CASE_TEMPLATE("every activation and its slope", T, EACH_TYPE) {
 
 TEST_CASE_TEMPLATE("every activation of a sum and its slope", T, EACH_TYPE) {
   const auto& k = cuda::table<T>();
-  for (int i = 0; i < kActivationCount; ++i) {
+  for (int i = 0; i < kActivationCount; i += light() ? 3 : 1) {
     const auto act = Activation(i);
     CAPTURE(std::string(activation_name(act)));
     const double param = activation_default_param(act);
@@ -378,7 +379,7 @@ TEST_CASE_TEMPLATE("every activation of a sum and its slope", T, EACH_TYPE) {
 
 TEST_CASE_TEMPLATE("the second derivative of every activation", T, EACH_TYPE) {
   const auto& k = cuda::table<T>();
-  for (int i = 0; i < kActivationCount; ++i) {
+  for (int i = 0; i < kActivationCount; i += light() ? 3 : 1) {
     const auto act = Activation(i);
     CAPTURE(std::string(activation_name(act)));
     const double param = activation_default_param(act);
@@ -470,7 +471,7 @@ void check_reduce(int64_t outer, int64_t count, int64_t inner, int64_t shift = 0
 }  // namespace
 
 TEST_CASE_TEMPLATE("reduce along rows", T, EACH_TYPE) {
-  for (int64_t cols : {0, 1, 2, 3, 8, 10, 24, 33, 64, 100, 513, 1000, 1024})
+  for (int64_t cols : some({0, 1, 2, 3, 8, 10, 24, 33, 64, 100, 513, 1000, 1024}))
     for (int64_t rows : {1, 3, 70})
       for (int64_t shift : {0, 1}) check_reduce<T>(rows, cols, 1, shift);
   // Rows that a block or several share.
@@ -487,8 +488,8 @@ TEST_CASE_TEMPLATE("reduce along rows", T, EACH_TYPE) {
 }
 
 TEST_CASE_TEMPLATE("reduce across rows", T, EACH_TYPE) {
-  for (int64_t inner : {2, 3, 8, 10, 24, 64, 100, 512})
-    for (int64_t count : {0, 1, 2, 5, 33, 300})
+  for (int64_t inner : some({2, 3, 8, 10, 24, 64, 100, 512}))
+    for (int64_t count : some({0, 1, 2, 5, 33, 300}))
       for (int64_t outer : {1, 3}) check_reduce<T>(outer, count, inner, pick(0, 3) == 0);
   check_reduce<T>(1, 20000, 8);  // bias gradients
   check_reduce<T>(1, 9000, 24);
@@ -504,7 +505,7 @@ TEST_CASE_TEMPLATE("reduce across rows", T, EACH_TYPE) {
 }
 
 TEST_CASE_TEMPLATE("reduce on random shapes", T, EACH_TYPE) {
-  for (int trial = 0; trial < 60; ++trial) {
+  for (int trial = 0; trial < (light() ? 15 : 60); ++trial) {
     const int64_t outer = pick(1, 40), count = pick(1, 1 + 20000 / outer / 8), inner = pick(1, 24);
     check_reduce<T>(outer, count, pick(0, 1) ? inner : 1, pick(0, 1));
   }

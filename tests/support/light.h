@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 namespace weft::test {
 
@@ -10,6 +12,15 @@ namespace weft::test {
 inline bool light() {
   const char* given = std::getenv("WEFT_TEST_LIGHT");
   return given && std::strcmp(given, "1") == 0;
+}
+
+/// All of them; light: every third, and the last.
+inline std::vector<int64_t> some(std::vector<int64_t> all) {
+  if (!light()) return all;
+  std::vector<int64_t> few;
+  for (size_t i = 0; i < all.size(); ++i)
+    if (i % 3 == 0 || i + 1 == all.size()) few.push_back(all[i]);
+  return few;
 }
 
 }  // namespace weft::test
