@@ -7,6 +7,8 @@
 #include <csignal>
 #include <cstdio>
 #include <new>
+#include <string>
+#include <vector>
 
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/version.h"
@@ -20,15 +22,19 @@ int report(int code, const char* message) {
   return code;
 }
 
-/// The subcommand that was typed, for the hint after a usage error: "weft bench step".
+/// The subcommands that were typed, from the outermost on.
+std::vector<const CLI::App*> typed(const CLI::App& app) {
+  std::vector<const CLI::App*> all = {&app};
+  for (auto chosen = app.get_subcommands(); !chosen.empty(); chosen = all.back()->get_subcommands())
+    all.push_back(chosen.front());
+  return all;
+}
+
+/// Their names, for the hint after a usage error: "weft bench step".
 std::string typed_command(const CLI::App& app) {
-  std::string name = "weft";
-  const CLI::App* at = &app;
-  for (auto chosen = at->get_subcommands(); !chosen.empty(); chosen = at->get_subcommands()) {
-    at = chosen.front();
-    name += " " + at->get_name();
-  }
-  return name;
+  std::string names;
+  for (const CLI::App* command : typed(app)) names += (names.empty() ? "" : " ") + command->get_name();
+  return names;
 }
 
 /// What is wrong with the first argument that nobody wanted.
@@ -42,11 +48,8 @@ std::string unexpected(const CLI::App& app) {
 
 /// What is wrong where a command is wanted: an unknown word, or none.
 std::string wanted_command(const CLI::App& app) {
-  const CLI::App* at = &app;
-  for (auto chosen = at->get_subcommands(); !chosen.empty(); chosen = at->get_subcommands())
-    at = chosen.front();
   std::string known;
-  for (const CLI::App* command : at->get_subcommands([](const CLI::App*) { return true; }))
+  for (const CLI::App* command : typed(app).back()->get_subcommands([](const CLI::App*) { return true; }))
     known += (known.empty() ? "" : ", ") + command->get_name();
   const std::vector<std::string> rest = app.remaining(/*recurse=*/true);
   return (rest.empty() ? "a command is missing" : "unknown command " + rest.front()) + "; there are " + known;
@@ -65,6 +68,9 @@ int run(int argc, char** argv) {
   add_bench(app, action);
   add_lab(app, action);
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage. `weft COMMAND --help` describes a command.");
+  const auto wrong_usage = [&](const std::string& what) {
+    return report(kWrongUsage, fmt::format("{} (see {} --help)", what, typed_command(app)).c_str());
+  };
   try {
     app.parse(argc, argv);
     const int code = action();
@@ -72,16 +78,13 @@ int run(int argc, char** argv) {
     if (std::ferror(stdout)) return report(kFailed, "cannot write to standard output");
     return code;
   } catch (const CLI::ExtrasError&) {
-    return report(kWrongUsage,
-                  fmt::format("{} (see {} --help)", unexpected(app), typed_command(app)).c_str());
+    return wrong_usage(unexpected(app));
   } catch (const CLI::RequiredError& e) {
     const bool command = std::string(e.what()).find("subcommand") != std::string::npos;
-    return report(kWrongUsage, fmt::format("{} (see {} --help)", command ? wanted_command(app) : e.what(),
-                                           typed_command(app))
-                                   .c_str());
+    return wrong_usage(command ? wanted_command(app) : e.what());
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    return report(kWrongUsage, fmt::format("{} (see {} --help)", e.what(), typed_command(app)).c_str());
+    return wrong_usage(e.what());
   } catch (const UsageError& e) {
     return report(kWrongUsage, e.what());
   } catch (const std::bad_alloc&) {
