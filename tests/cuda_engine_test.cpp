@@ -505,10 +505,7 @@ TEST_CASE("what can't be done on a GPU is an error") {
 
 TEST_CASE("a checkpoint adds to a gradient that is under way beside") {
 #if WEFT_EMULATED
-  struct Deferred {  // work is done when somebody waits for it
-    Deferred() { weft_emulator::set_deferred(true); }
-    ~Deferred() { weft_emulator::set_deferred(false); }
-  } const deferred;
+  const weft_emulator::Deferred deferred;
 #endif
   Generator generator(3);
   const Tensor x = Tensor::uniform({2, 5, 5, 8}, -1, 1, generator).to(Device::cuda),

@@ -869,10 +869,9 @@ TEST_CASE("Muon's large and small matrices get the same bits, whoever comes firs
   };
   const StateDict expected = steps(false);
   CHECK(different(steps(true), expected) == "");
-  weft_emulator::set_deferred(true);
+  const weft_emulator::Deferred deferred;
   CHECK(different(steps(false), expected) == "");
   CHECK(different(steps(true), expected) == "");
-  weft_emulator::set_deferred(false);
 }
 
 TEST_CASE("a step is one launch for each group, two with norms, many with products, and waits for nothing") {

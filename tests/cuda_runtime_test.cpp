@@ -49,10 +49,7 @@ TEST_CASE("uploads of all sizes arrive, one after the other and each step") {
 
 TEST_CASE("work beside begins after what came before, and is waited for where that is asked") {
 #if WEFT_EMULATED
-  struct Deferred {  // work is done when somebody waits for it
-    Deferred() { weft_emulator::set_deferred(true); }
-    ~Deferred() { weft_emulator::set_deferred(false); }
-  } const deferred;
+  const weft_emulator::Deferred deferred;
 #endif
   const int64_t n = 1 << 20;
   const Tensor x = Tensor::full({n}, 1.0, DType::f32, Device::cuda),

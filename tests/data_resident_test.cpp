@@ -161,7 +161,7 @@ TEST_CASE("an epoch can be left in the middle") {
 
 TEST_CASE("batches stay what they are while others are made") {
 #if WEFT_EMULATED
-  weft_emulator::set_deferred(true);  // work is done as late as it may be
+  const weft_emulator::Deferred deferred;
 #endif
   const ImageDataset set = pictures(61);
   const LoaderOptions options{.size = 8, .batch_size = 5};
@@ -185,9 +185,6 @@ TEST_CASE("batches stay what they are while others are made") {
       CHECK(!cpu.next());
     }
   }
-#if WEFT_EMULATED
-  weft_emulator::set_deferred(false);
-#endif
 }
 
 TEST_CASE("16-bit images, and more channels") {

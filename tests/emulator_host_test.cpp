@@ -61,11 +61,6 @@ struct Pinned {
   float* data = nullptr;
 };
 
-struct Deferred {
-  Deferred() { weft_emulator::set_deferred(true); }
-  ~Deferred() { weft_emulator::set_deferred(false); }
-};
-
 TEST_CASE("the device describes itself") {
   int count = 0, value = 0;
   CHECK(cudaGetDeviceCount(&count) == cudaSuccess);
@@ -476,7 +471,7 @@ TEST_CASE("deferred work is done when somebody waits for it") {
   Pinned host(8);
   Stream stream;
   host[7] = -1;
-  const Deferred deferred;
+  const weft_emulator::Deferred deferred;
   REQUIRE(launch_in(stream, add_to, 1, 8, x.data(), 5.0f, 8) == cudaSuccess);
   REQUIRE(cudaMemcpyAsync(host.data, x.data(), 32, cudaMemcpyDeviceToHost, stream) == cudaSuccess);
   CHECK(host[7] == -1);
@@ -506,7 +501,7 @@ TEST_CASE("deferred streams wait for each other by events only") {
   Array<float> x(std::vector<float>(8)), y(std::vector<float>(8)), z(std::vector<float>(8));
   Stream first, second, third;
   Event done;
-  const Deferred deferred;
+  const weft_emulator::Deferred deferred;
   REQUIRE(launch_in(first, add_to, 1, 8, x.data(), 3.0f, 8) == cudaSuccess);
   REQUIRE(cudaEventRecord(done, first) == cudaSuccess);
   REQUIRE(launch_in(first, add_to, 1, 8, x.data(), 4.0f, 8) == cudaSuccess);
@@ -541,7 +536,7 @@ TEST_CASE("host functions and events keep their place in a stream") {
   Stream stream;
   Event start, end;
   std::string order;
-  const Deferred deferred;
+  const weft_emulator::Deferred deferred;
   const auto append = [](void* text) { *static_cast<std::string*>(text) += 'f'; };
   float milliseconds = -1;
   REQUIRE(cudaEventRecord(start, stream) == cudaSuccess);

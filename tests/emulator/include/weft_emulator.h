@@ -54,6 +54,13 @@ void set_seed(uint64_t seed);
 /// done at once. So a missing wait for an event or for the host shows. An event query gives cudaErrorNotReady
 /// and does one piece of work.
 void set_deferred(bool deferred);
+/// On while it lives.
+struct Deferred {
+  Deferred() { set_deferred(true); }
+  ~Deferred() { set_deferred(false); }
+  Deferred(const Deferred&) = delete;
+  Deferred& operator=(const Deferred&) = delete;
+};
 
 /// Keeps the host's code from device memory: touching it outside a kernel or a copy ends the program, under
 /// AddressSanitizer (where this is on from the start) with its report, else by SIGSEGV. Also by
