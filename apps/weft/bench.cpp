@@ -11,6 +11,7 @@
 
 #include "weft/apps/weft/bench_op.h"
 #include "weft/apps/weft/command.h"
+#include "weft/apps/weft/config.h"
 #include "weft/apps/weft/conv_tuning.h"
 #include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/names.h"
@@ -64,7 +65,7 @@ void add_sweep(CLI::App& command, BenchFlags& flags) {
   command.add_option("--activation", s.activations, kActivationHelp)->delimiter(',');
   command.add_option("--size", s.sizes, "height and width of the images [128]")
       ->delimiter(',')
-      ->check(CLI::Range(8, 4096));
+      ->check(CLI::Range(int64_t{8}, kMostSize));
   command.add_option("--batch-size", s.batch_sizes, "images in a step [32]")
       ->delimiter(',')
       ->check(CLI::Range(1, 65536));
@@ -89,7 +90,7 @@ void add_choice(CLI::App& command, BenchFlags& flags) {
 
 void add_size(CLI::App& command, BenchFlags& flags) {
   command.add_option("--size", flags.size, "height and width of the images")
-      ->check(CLI::Range(8, 4096))
+      ->check(CLI::Range(int64_t{8}, kMostSize))
       ->capture_default_str();
 }
 

@@ -8,10 +8,11 @@
 
 #include "weft/apps/weft/augmentation.h"
 #include "weft/apps/weft/command.h"
+#include "weft/apps/weft/json_file.h"
 #include "weft/apps/weft/losses.h"
 #include "weft/apps/weft/names.h"
+#include "weft/engine/data/file_tree.h"
 #include "weft/engine/device.h"
-#include "weft/engine/file.h"
 
 namespace weft::app {
 
@@ -62,15 +63,7 @@ void from_json(const json& in, const std::string& path, TrainConfig& config) {
 void read_config(const std::string& path, TrainConfig& config) {
   const std::string file =
       std::filesystem::is_directory(path) ? (std::filesystem::path(path) / "config.json").string() : path;
-  const std::string text = read_file(file);
-  check_nesting(file, text);
-  json parsed;
-  try {
-    parsed = json::parse(text);
-  } catch (const json::exception&) {
-    fail(file, ": not a JSON file");
-  }
-  from_json(parsed, file, config);
+  from_json(read_json(file), file, config);
 }
 
 std::vector<std::string> differing_flags(const TrainConfig& a, const TrainConfig& b) {
@@ -104,11 +97,9 @@ void require_precision(const std::string& precision, const std::string& device) 
 
 void validate(const TrainConfig& c) {
   visit_settings(c, [](const char* key, const auto& value, const char*) {
-    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(value)>, std::string>) try {
-        json(value).dump();
-      } catch (const json::exception&) {
+    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(value)>, std::string>)
+      if (data::as_utf8(value) != value)
         usage_error(flag_of(key), ": its value is not UTF-8; rename what it names");
-      }
   });
   require_known("--model", c.model, model_names());
   require_known("--activation", c.activation, activation_names());
@@ -120,9 +111,9 @@ void validate(const TrainConfig& c) {
   const auto finite = [](double v, double low, double high) {
     return std::isfinite(v) && v >= low && v <= high;
   };
-  require(c.size >= 8 && c.size <= 4096, "size", c.size, "8 to 4096");
+  require(c.size >= 8 && c.size <= kMostSize, "size", c.size, "8 to 4096");
   require_fitting(c.model, c.sa || c.sym, c.size);
-  require(c.valid_resize == 0 || (c.valid_resize >= c.size && c.valid_resize <= 8192), "valid_resize",
+  require(c.valid_resize == 0 || (c.valid_resize >= c.size && c.valid_resize <= kMostResize), "valid_resize",
           c.valid_resize, "0 or from --size to 8192");
   require(c.epochs >= 1 && c.epochs <= 1'000'000, "epochs", c.epochs, "1 to 1000000");
   require(c.batch_size >= 1 && c.batch_size <= 65536, "batch_size", c.batch_size, "1 to 65536");

@@ -12,6 +12,9 @@ namespace weft::app {
 /// The value of `data` that means: the sample set that weft draws itself.
 constexpr const char* kSampleData = "built-in sample";
 
+/// The longest side of what a model gets, and of the picture that it is cut out of; in pixels.
+constexpr int64_t kMostSize = 4096, kMostResize = 8192;
+
 struct TrainConfig {
   std::string data = kSampleData;
   std::string model = "mxresnet18";

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "weft/apps/weft/cache.h"
+#include "weft/apps/weft/json_file.h"
 #include "weft/engine/error.h"
 #include "weft/engine/file.h"
 #include "weft/kernels/convolution.h"
@@ -61,9 +62,7 @@ std::vector<ConvChoice> read_choices(const std::filesystem::path& file) {
   std::vector<ConvChoice> choices;
   if (!std::filesystem::exists(file)) return choices;
   try {
-    const std::string text = read_file(file.string());
-    check_nesting(file.string(), text);
-    for (const json& j : json::parse(text)) choices.push_back(from_json(j));
+    for (const json& j : read_json(file.string())) choices.push_back(from_json(j));
   } catch (const std::exception&) {
     choices.clear();
   }

@@ -11,6 +11,7 @@
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/data_source.h"
 #include "weft/apps/weft/fetch.h"
+#include "weft/apps/weft/json_file.h"
 #include "weft/engine/data/dataset.h"
 #include "weft/engine/data/image.h"
 #include "weft/engine/data/sample.h"
@@ -139,11 +140,10 @@ int verify(const VerifyFlags& flags) {
     }
   }
   if (flags.json_lines) {
-    fmt::print("{}\n", json{{"images", images},
-                            {"bad", bad},
-                            {"classes", good},
-                            {"ignored_files", train.ignored() + val.ignored()}}
-                           .dump(-1, ' ', false, json::error_handler_t::replace));
+    fmt::print("{}\n", one_line({{"images", images},
+                                 {"bad", bad},
+                                 {"classes", good},
+                                 {"ignored_files", train.ignored() + val.ignored()}}));
   } else {
     fmt::print("{:<24} {:>8} {:>8}\n", "class", "train", "val");
     for (auto& [name, counts] : good)

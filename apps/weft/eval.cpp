@@ -9,8 +9,10 @@
 #include <nlohmann/json.hpp>
 
 #include "weft/apps/weft/command.h"
+#include "weft/apps/weft/config.h"
 #include "weft/apps/weft/data_source.h"
 #include "weft/apps/weft/evaluation.h"
+#include "weft/apps/weft/json_file.h"
 #include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/names.h"
 #include "weft/kernels/parallel.h"
@@ -123,8 +125,7 @@ int eval(const EvalFlags& flags) {
   check(std::isfinite(result->loss), flags.model, ": the model's loss is ", result->loss,
         "; its weights or its mean and std are damaged, or too large for --precision ", flags.precision);
   if (flags.json_lines) {
-    fmt::print("{}\n", to_json(*result, info.classes, int64_t(loader->skipped().size()))
-                           .dump(-1, ' ', false, json::error_handler_t::replace));
+    fmt::print("{}\n", one_line(to_json(*result, info.classes, int64_t(loader->skipped().size()))));
   } else {
     fmt::print("accuracy {:.2f} %  loss {:.4f}  ({} images)\n", 100 * result->accuracy, result->loss,
                result->images);
@@ -146,11 +147,11 @@ void add_eval(CLI::App& weft, Action& action) {
       ->check(CLI::IsMember({"val", "train"}))
       ->capture_default_str();
   command->add_option("--size", flags->size, "height and width of the images [as trained]")
-      ->check(CLI::Range(8, 4096));
+      ->check(CLI::Range(int64_t{8}, kMostSize));
   command
       ->add_option("--valid-resize", flags->valid_resize,
                    "resize the short side to this, then crop the centre [as trained]")
-      ->check(CLI::Range(8, 8192));
+      ->check(CLI::Range(int64_t{8}, kMostResize));
   command->add_option("--batch-size", flags->batch_size, "images at a time")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();

@@ -1,12 +1,14 @@
 #include "weft/apps/weft/model_file.h"
 
-#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "weft/apps/weft/config.h"
+#include "weft/apps/weft/json_file.h"
 #include "weft/engine/file.h"
+#include "weft/engine/finite.h"
 #include "weft/engine/ops/activation.h"
 #include "weft/engine/safetensors.h"
 #include "weft/layers/models.h"
@@ -44,10 +46,10 @@ ModelInfo info_from(const json& in) {
 /// Throws Error where no run of weft train has such an `info`: the file may have been edited.
 void validate(const ModelInfo& info) {
   const int64_t smallest = find_model(info.model).smallest_size;
-  check(info.size >= smallest && info.size <= 4096, "its size is ", info.size, ", but ", info.model,
-        " takes ", smallest, " to 4096");
-  check(info.valid_resize == 0 || (info.valid_resize >= info.size && info.valid_resize <= 8192),
-        "its valid_resize is ", info.valid_resize, ", expected 0 or ", info.size, " to 8192");
+  check(info.size >= smallest && info.size <= kMostSize, "its size is ", info.size, ", but ", info.model,
+        " takes ", smallest, " to ", kMostSize);
+  check(info.valid_resize == 0 || (info.valid_resize >= info.size && info.valid_resize <= kMostResize),
+        "its valid_resize is ", info.valid_resize, ", expected 0 or ", info.size, " to ", kMostResize);
   for (size_t c = 0; c < 3; ++c)
     check(std::isfinite(info.normalize.mean[c]) && std::isfinite(info.normalize.std[c]) &&
               info.normalize.std[c] > 0,
@@ -56,14 +58,6 @@ void validate(const ModelInfo& info) {
   check(!info.classes.empty(), "it names no classes");
   check(std::set(info.classes.begin(), info.classes.end()).size() == info.classes.size(),
         "it names a class twice");
-}
-
-bool all_finite(const StateDict& weights) {
-  return std::all_of(weights.begin(), weights.end(), [](const auto& entry) {
-    const Tensor& t = entry.second;
-    return t.dtype() != DType::f32 || std::all_of(t.data<float>(), t.data<float>() + t.numel(),
-                                                  [](float v) { return std::isfinite(v); });
-  });
 }
 
 }  // namespace
@@ -78,8 +72,7 @@ std::unique_ptr<Module> build_model(const ModelInfo& info) {
 }
 
 void save_model(const std::string& path, const Module& model, const ModelInfo& info) {
-  const std::string text = to_json(info).dump(-1, ' ', false, json::error_handler_t::replace);
-  save_safetensors(path, model.state_dict(), {{"format", kFormat}, {"info", text}});
+  save_safetensors(path, model.state_dict(), {{"format", kFormat}, {"info", one_line(to_json(info))}});
 }
 
 LoadedModel load_model(const std::string& path) {
@@ -108,7 +101,8 @@ LoadedModel load_model(const std::string& path) {
   } catch (const Error& e) {
     fail(file, ": the weights do not fit ", loaded.info.model, ": ", e.what());
   }
-  check(all_finite(weights), file, ": damaged (a weight is not finite)");
+  for (const auto& [name, weight] : weights)
+    check(all_finite(weight), file, ": damaged (a weight is not finite)");
   loaded.module->eval();
   return loaded;
 }

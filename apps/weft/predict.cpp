@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "weft/apps/weft/command.h"
+#include "weft/apps/weft/json_file.h"
 #include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/names.h"
 #include "weft/engine/data/image.h"
@@ -69,9 +70,7 @@ void predict_one(LoadedModel& model, const std::string& file, const PredictFlags
     top.push_back({{"class", model.info.classes[c]}, {"probability", p[c]}});
     if (!flags.json_lines) fmt::print("  {:6.2f} %  {}\n", 100 * p[c], model.info.classes[c]);
   }
-  if (flags.json_lines)
-    fmt::print("{}\n",
-               json{{"file", file}, {"top", top}}.dump(-1, ' ', false, json::error_handler_t::replace));
+  if (flags.json_lines) fmt::print("{}\n", one_line({{"file", file}, {"top", top}}));
 }
 
 int predict(const PredictFlags& flags) {

@@ -9,6 +9,8 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "weft/apps/weft/json_file.h"
+
 namespace weft::app {
 namespace {
 
@@ -86,7 +88,7 @@ void Progress::line(const std::string& text) {
 
 void Progress::event(const nlohmann::json& event) {
   if (output_ != Output::json) return;
-  put(event.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  put(one_line(event) + "\n");
 }
 
 }  // namespace weft::app

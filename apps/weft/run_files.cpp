@@ -11,6 +11,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "weft/apps/weft/json_file.h"
 #include "weft/apps/weft/version.h"
 #include "weft/engine/error.h"
 #include "weft/engine/file.h"
@@ -18,6 +19,14 @@
 namespace weft::app {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+std::vector<std::string> files_of(const RunFolder& f) {
+  return {f.config(), f.metrics(), f.summary(), f.model(), f.checkpoint()};
+}
+
+}  // namespace
 
 void make_run_folder(const RunFolder& folder) {
   std::error_code error;
@@ -35,14 +44,6 @@ bool holds_run(const RunFolder& folder, int64_t runs) {
     if (holds_run(folder.run(k))) return true;
   return false;
 }
-
-namespace {
-
-std::vector<std::string> files_of(const RunFolder& f) {
-  return {f.config(), f.metrics(), f.summary(), f.model(), f.checkpoint()};
-}
-
-}  // namespace
 
 void remove_run(const RunFolder& folder) {
   std::vector<RunFolder> all = {folder};
@@ -100,18 +101,12 @@ void write_summary(const RunFolder& folder, const nlohmann::json& summary) {
 }
 
 nlohmann::json read_summary(const RunFolder& folder) {
-  const std::string text = read_file(folder.summary());
-  check_nesting(folder.summary(), text);
-  nlohmann::json summary;
-  try {
-    summary = nlohmann::json::parse(text);
-  } catch (const nlohmann::json::exception&) {
-    fail(folder.summary(), ": not a JSON file; remove it, and --resume writes it anew");
-  }
+  const std::string mend = "; remove it, and --resume writes it anew";
+  const nlohmann::json summary = read_json(folder.summary(), mend);
   for (const char* key :
        {"final_val_accuracy", "best_val_accuracy", "seconds", "images_per_second", "peak_memory_bytes"})
     check(summary.is_object() && summary.contains(key) && summary[key].is_number(), folder.summary(),
-          ": not the summary of a run (\"", key, "\" is missing); remove it, and --resume writes it anew");
+          ": not the summary of a run (\"", key, "\" is missing)", mend);
   return summary;
 }
 

@@ -16,6 +16,7 @@
 #include "weft/engine/ops/loss.h"
 #include "weft/engine/random.h"
 #include "weft/kernels/cuda.h"
+#include "weft/kernels/fnv.h"
 #include "weft/kernels/kernels.h"
 #include "weft/kernels/parallel.h"
 #include "weft/optim/registry.h"
@@ -83,14 +84,12 @@ int64_t gpu_memory_in_use() {
   return kernels::cuda::device_info().memory_bytes - kernels::cuda::free_memory();
 }
 
-/// Numbers of pictures, and a hash of their names and labels: FNV-1a, 64 bits.
+/// Numbers of pictures, and a hash of their names and labels.
 std::string describe(const DataSource& data) {
-  uint64_t hash = 0xcbf29ce484222325u;
-  const auto add = [&](const std::string& text) {
-    for (const char c : text) hash = (hash ^ uint8_t(c)) * 0x100000001b3u;
-  };
+  uint64_t hash = fnv1a("");
   for (const data::ImageDataset* set : {&data.train, &data.val})
-    for (int64_t i = 0; i < set->size(); ++i) add(set->name(i) + '\n' + std::to_string(set->label(i)) + '\n');
+    for (int64_t i = 0; i < set->size(); ++i)
+      hash = fnv1a(set->name(i) + '\n' + std::to_string(set->label(i)) + '\n', hash);
   return fmt::format("{} training and {} validation images ({:016x})", data.train.size(), data.val.size(),
                      hash);
 }

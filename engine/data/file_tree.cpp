@@ -126,28 +126,6 @@ std::vector<FileEntry> read_packed(const std::string& path) {
   return entries;
 }
 
-/// The text with "?" for each byte that is not UTF-8.
-std::string as_utf8(const std::string& text) {
-  std::string out;
-  for (size_t i = 0; i < text.size();) {
-    const auto byte = [&](size_t k) { return i + k < text.size() ? uint8_t(text[i + k]) : uint8_t{0}; };
-    const uint8_t first = byte(0);
-    const size_t length = first < 0x80   ? 1
-                          : first < 0xc2 ? 0
-                          : first < 0xe0 ? 2
-                          : first < 0xf0 ? 3
-                          : first < 0xf5 ? 4
-                                         : 0;
-    // Neither longer than need be, nor half of a pair of UTF-16, nor above U+10FFFF (RFC 3629).
-    bool good = length > 0 && !(first == 0xe0 && byte(1) < 0xa0) && !(first == 0xed && byte(1) > 0x9f) &&
-                !(first == 0xf0 && byte(1) < 0x90) && !(first == 0xf4 && byte(1) > 0x8f);
-    for (size_t k = 1; k < length; ++k) good = good && (byte(k) & 0xc0) == 0x80;
-    out += good ? text.substr(i, length) : "?";
-    i += good ? length : 1;
-  }
-  return out;
-}
-
 }  // namespace
 
 Bytes FileEntry::load() const {
@@ -200,6 +178,27 @@ std::vector<std::string> path_parts(const std::string& path) {
     from = to + 1;
   }
   return parts;
+}
+
+std::string as_utf8(const std::string& text) {
+  std::string out;
+  for (size_t i = 0; i < text.size();) {
+    const auto byte = [&](size_t k) { return i + k < text.size() ? uint8_t(text[i + k]) : uint8_t{0}; };
+    const uint8_t first = byte(0);
+    const size_t length = first < 0x80   ? 1
+                          : first < 0xc2 ? 0
+                          : first < 0xe0 ? 2
+                          : first < 0xf0 ? 3
+                          : first < 0xf5 ? 4
+                                         : 0;
+    // Neither longer than need be, nor half of a pair of UTF-16, nor above U+10FFFF (RFC 3629).
+    bool good = length > 0 && !(first == 0xe0 && byte(1) < 0xa0) && !(first == 0xed && byte(1) > 0x9f) &&
+                !(first == 0xf0 && byte(1) < 0x90) && !(first == 0xf4 && byte(1) > 0x8f);
+    for (size_t k = 1; k < length; ++k) good = good && (byte(k) & 0xc0) == 0x80;
+    out += good ? text.substr(i, length) : "?";
+    i += good ? length : 1;
+  }
+  return out;
 }
 
 void check_class_names(const std::string& where, const std::vector<std::string>& classes) {

@@ -42,6 +42,8 @@ bool ends_with_any_case(const std::string& path, const std::string& suffix);
 /// The parts between the slashes; empty ones and "." are left out.
 std::vector<std::string> path_parts(const std::string& path);
 
+/// The text with "?" for each byte that is not UTF-8; so where all is, the text itself.
+std::string as_utf8(const std::string& text);
 /// Throws Error naming the first of `classes` that is not UTF-8, which JSON, in files and output, cannot
 /// hold.
 void check_class_names(const std::string& where, const std::vector<std::string>& classes);

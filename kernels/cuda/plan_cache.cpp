@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <system_error>
 
+#include "weft/kernels/fnv.h"
 #include "weft/kernels/nesting.h"
 
 namespace weft::kernels::cuda {
@@ -17,18 +18,11 @@ namespace {
 
 constexpr int kFormat = 2;  // 1: sums that were hardly checked
 
-/// FNV-1a, 64 bits: http://www.isthe.com/chongo/tech/comp/fnv/
-uint64_t hash(const std::string& text) {
-  uint64_t h = 0xcbf29ce484222325u;
-  for (const char c : text) h = (h ^ uint8_t(c)) * 0x100000001b3u;
-  return h;
-}
-
 }  // namespace
 
 std::string plan_file(const std::string& folder, const std::string& key) {
   char name[32];
-  std::snprintf(name, sizeof name, "plan-%016llx.json", static_cast<unsigned long long>(hash(key)));
+  std::snprintf(name, sizeof name, "plan-%016llx.json", static_cast<unsigned long long>(fnv1a(key)));
   return (std::filesystem::path(folder) / name).string();
 }
 

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "weft/engine/anomaly.h"
+#include "weft/engine/finite.h"
 #include "weft/engine/ops/loss.h"
 #include "weft/engine/random.h"
 #include "weft/optim/training/rows.h"
@@ -25,17 +26,6 @@ Loss loss_of(const TrainerOptions& options) {
   return [smoothing = options.label_smoothing](const Tensor& prediction, const Tensor& target) {
     return cross_entropy(prediction, target, {.label_smoothing = smoothing});
   };
-}
-
-bool all_finite(const Module& module) {
-  const auto finite = [](const auto& values) {
-    return std::all_of(values.begin(), values.end(), [](auto v) { return std::isfinite(v); });
-  };
-  for (const Parameter& p : module.parameters())
-    if (!(p.tensor.dtype() == DType::f64 ? finite(p.tensor.to_vector<double>())
-                                         : finite(p.tensor.to_vector<float>())))
-      return false;
-  return true;
 }
 
 }  // namespace
@@ -228,7 +218,8 @@ void Trainer::save() {
 void Trainer::save_checkpoint(const std::string& path) {
   take_totals();
   // A checkpoint that cannot be trained on must not take the place of one that can.
-  if (!all_finite(module_)) fail_not_finite("a weight", kNaN);
+  for (const Parameter& p : module_.parameters())
+    if (!all_finite(p.tensor)) fail_not_finite("a weight", kNaN);
   state_.random_seed = default_generator().seed();
   state_.random_count = default_generator().count();
   state_.total_seconds = total_seconds();
