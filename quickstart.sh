@@ -18,7 +18,7 @@ say "Building the weft command (build/apps/weft)"
 # CUDA kernels take minutes to compile: only where there is a GPU, and for that one.
 cuda=(-DWEFT_CUDA=OFF)
 if nvidia-smi -L > /dev/null 2>&1; then cuda=(-DWEFT_CUDA=AUTO -DCMAKE_CUDA_ARCHITECTURES=native); fi
-configure build -DCMAKE_BUILD_TYPE=Release -DWEFT_TESTS=OFF "${cuda[@]}"
+configure build -DCMAKE_BUILD_TYPE=Release -DCMAKE_UNITY_BUILD=ON -DWEFT_TESTS=OFF "${cuda[@]}"
 cmake --build build --target weft_command
 
 say "Training MXResNet18 on the built-in sample pictures"

@@ -4,17 +4,25 @@ set -euo pipefail
 cd "$(dirname "$0")"
 source cmake/packages.sh
 
-usage="usage: ./test.sh [--fast]
+usage="usage: ./test.sh [--fast | --full]
   formatting     clang-format 14 finds nothing to change (left out where that version is not there)
   build-test/    everything, Release, warnings as errors; all tests, among them an outside project that uses weft. With the CUDA
                  toolkit and cuDNN the CUDA kernels too, whose tests on a device are skipped where there is none
   build-asan/    AddressSanitizer and UndefinedBehaviorSanitizer: all tests but the slow ones
   build-tsan/    ThreadSanitizer: the tests of the thread pool and of the data loader
---fast leaves the two sanitizer builds out."
-fast=no
+--fast leaves the two sanitizer builds out. --full, for a release, takes twice as long: each source compiled by itself (else
+several at a time), kernels for all GPUs (else for sm_90), and AVX-512 with AddressSanitizer too (else AVX2)."
+how=
+quick=(-DCMAKE_UNITY_BUILD=ON -DCMAKE_CUDA_ARCHITECTURES=90)
+quick_asan=(-DCMAKE_UNITY_BUILD=ON -DWEFT_ISAS=avx2)
+quick_tsan=(-DCMAKE_UNITY_BUILD=ON)
 for argument in "$@"; do
   case $argument in
-    --fast) fast=yes ;;
+    --fast) how=fast ;;
+    --full)
+      how=full quick=(-DCMAKE_UNITY_BUILD=OFF -UCMAKE_CUDA_ARCHITECTURES)
+      quick_asan=(-DCMAKE_UNITY_BUILD=OFF -UWEFT_ISAS) quick_tsan=(-DCMAKE_UNITY_BUILD=OFF)
+      ;;
     -h | --help) echo "$usage" && exit 0 ;;
     *) echo "$usage" >&2 && exit 2 ;;
   esac
@@ -35,11 +43,11 @@ else
 fi
 
 say "All tests, Release, warnings as errors (build-test/)"
-configure build-test -DCMAKE_BUILD_TYPE=Release -DWEFT_WERROR=ON
+configure build-test -DCMAKE_BUILD_TYPE=Release -DWEFT_WERROR=ON "${quick[@]}"
 cmake --build build-test
 ctest --test-dir build-test -j "$jobs" --output-on-failure
 
-if [[ $fast == yes ]]; then
+if [[ $how == fast ]]; then
   say "All tests passed; the sanitizers were left out (--fast)"
   exit 0
 fi
@@ -51,12 +59,12 @@ setarch "$(uname -m)" -R true 2> /dev/null && fixed=(setarch "$(uname -m)" -R)
 export ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=second_deadlock_stack=1
 
 say "AddressSanitizer and UndefinedBehaviorSanitizer (build-asan/)"
-cmake --preset asan --log-level=WARNING
+cmake --preset asan --log-level=WARNING "${quick_asan[@]}"
 cmake --build build-asan
 WEFT_TEST_LIGHT=1 "${fixed[@]}" ctest --test-dir build-asan -j "$jobs" --output-on-failure -LE slow
 
 say "ThreadSanitizer: thread pool and loader (build-tsan/)"
-cmake --preset tsan --log-level=WARNING
+cmake --preset tsan --log-level=WARNING "${quick_tsan[@]}"
 cmake --build build-tsan --target thread_tests
 "${fixed[@]}" ctest --test-dir build-tsan -j "$jobs" --output-on-failure -L threads
 

@@ -1,12 +1,12 @@
 # Lists optim/optimizers/*.h: their includes, the formulas in them (every `template <class T> struct`), and the names
 # that make_optimizer() knows. A name is what a doc comment starts with, "/// NAME: "; the comment describes it, and
-# make_NAME() in the same file makes it ('-' written '_'). The steps of each file's classes get a source of their own.
+# make_NAME() in the same file makes it ('-' written '_'). The steps of all their classes get a source of their own.
 file(GLOB optimizer_files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/optim/optimizers/*.h)
 list(SORT optimizer_files)
 set(includes "")
 set(formulas "")
 set(entries "")
-set(optimizer_sources "")
+set(steps "")
 foreach(file IN LISTS optimizer_files)
   get_filename_component(stem ${file} NAME_WE)
   string(APPEND includes "#include \"weft/optim/optimizers/${stem}.h\"\n")
@@ -17,22 +17,11 @@ foreach(file IN LISTS optimizer_files)
     set(rest "${CMAKE_MATCH_2}")
     string(APPEND formulas " X(${CMAKE_MATCH_1})")
   endwhile()
-  set(steps "")
   set(rest "${text}")
   while(rest MATCHES "\nclass ([A-Za-z0-9_]+) : public FormulaOptimizer<(.*)")
     set(rest "${CMAKE_MATCH_2}")
     string(APPEND steps "template void weft::optim::run_formula(weft::optim::${CMAKE_MATCH_1}&, size_t);\n")
   endwhile()
-  if(steps)
-    set(source ${CMAKE_CURRENT_BINARY_DIR}/optimizers/${stem}.cpp)
-    file(CONFIGURE OUTPUT ${source} @ONLY CONTENT "// Generated from optim/optimizers/${stem}.h.
-#include \"weft/optim/optimizers/${stem}.h\"
-
-#include \"weft/optim/formula_step.h\"
-
-${steps}")
-    list(APPEND optimizer_sources ${source})
-  endif()
   set(rest "${text}")
   set(named FALSE)
   while(rest MATCHES "\n/// ([a-z][a-z0-9-]*): ([^\n]*(\n///[^\n]*)*)(.*)")
@@ -55,5 +44,11 @@ endforeach()
 set(head "// Generated from optim/optimizers/.\n#pragma once\n")
 file(CONFIGURE OUTPUT ${WEFT_GENERATED}/weft/optim/optimizer_list.h CONTENT
   "${head}${includes}#define WEFT_FOR_EACH_FORMULA(X)${formulas}\n" @ONLY)
+set(optimizer_steps ${CMAKE_CURRENT_BINARY_DIR}/optimizer_steps.cpp)
+file(CONFIGURE OUTPUT ${optimizer_steps} CONTENT "// Generated from optim/optimizers/.
+#include \"weft/optim/formula_step.h\"
+#include \"weft/optim/optimizer_list.h\"
+
+${steps}" @ONLY)
 file(CONFIGURE OUTPUT ${WEFT_GENERATED}/weft/optim/optimizer_entries.h CONTENT
   "${head}#define WEFT_OPTIMIZER_ENTRIES${entries}\n" @ONLY)

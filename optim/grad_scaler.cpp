@@ -8,14 +8,12 @@
 
 namespace weft::optim {
 
-namespace updates = kernels::updates;
-
 GradScaler::GradScaler(Device device, const Options& options)
     : options_(options),
       device_(device),
       scale_(Tensor::full({}, options.init_scale, DType::f32, device)),
-      found_(Tensor::zeros({updates::kScaledOptimizers}, DType::f32, device)),
-      left_out_(Tensor::zeros({updates::kScaledOptimizers}, DType::i64, device)),
+      found_(Tensor::zeros({kernels::updates::kScaledOptimizers}, DType::f32, device)),
+      left_out_(Tensor::zeros({kernels::updates::kScaledOptimizers}, DType::i64, device)),
       tracker_(Tensor::zeros({}, DType::i64, device)),
       skipped_(Tensor::zeros({}, DType::i64, device)),
       settled_(Tensor::zeros({}, DType::i64)) {
@@ -40,7 +38,7 @@ GradScaler::Served& GradScaler::served(const Optimizer& optimizer) {
   for (Served& s : served_)
     if (s.optimizer == &optimizer) return s;
   const auto place = int64_t(served_.size());
-  check(place < updates::kScaledOptimizers, "grad_scaler: ", optimizer.name(),
+  check(place < kernels::updates::kScaledOptimizers, "grad_scaler: ", optimizer.name(),
         " is one optimizer more than the ", place, " that a scaler can serve; make another scaler for it");
   served_.push_back({&optimizer, Stage::ready, found_.part(place, {}), left_out_.part(place, {})});
   return served_.back();
@@ -64,7 +62,7 @@ void GradScaler::unscale_(Optimizer& optimizer) {
   gradients.for_each([&](size_t, int64_t n, auto* g) {
     using T = std::remove_reference_t<decltype(*g)>;
     bool finite = true;
-    for (int64_t i = 0; i < n; ++i) finite = updates::unscale(g[i], T(float(inverse))) && finite;
+    for (int64_t i = 0; i < n; ++i) finite = kernels::updates::unscale(g[i], T(float(inverse))) && finite;
     if (!finite) found = true;
   });
   if (found) own.found.fill(1);
@@ -93,8 +91,8 @@ void GradScaler::step(Optimizer& optimizer) {
 
 void GradScaler::update() {
   for (Served& s : served_) s.stage = Stage::ready;
-  const updates::LossScaleRule rule{options_.growth_factor, options_.backoff_factor,
-                                    options_.growth_interval};
+  const kernels::updates::LossScaleRule rule{options_.growth_factor, options_.backoff_factor,
+                                             options_.growth_interval};
   float *scale = scale_.data<float>(), *found = found_.data<float>();
   int64_t *left_out = left_out_.data<int64_t>(), *tracker = tracker_.data<int64_t>(),
           *skipped = skipped_.data<int64_t>();

@@ -67,10 +67,9 @@ TEST_CASE("training in f32 is the CPU's, to rounding") {
 }
 
 TEST_CASE("a graph of captured steps gives the bits of single launches") {
-  for (const char* precision : {"fp32", "bf16", "fp16"}) {
-    CAPTURE(precision);
-    const Arguments on = {"--device",        "cuda",    "--precision", precision,
-                          "--deterministic", "--model", "mxresnet18",  "--sa"};
+  const auto same = [](const Arguments& more) {
+    Arguments on = {"--device", "cuda", "--deterministic"};
+    on.insert(on.end(), more.begin(), more.end());
     Arguments eager = on;
     eager.push_back("--eager");
     const json graph = train("graph", on);
@@ -79,6 +78,11 @@ TEST_CASE("a graph of captured steps gives the bits of single launches") {
     CHECK(std::isfinite(graph.at("final_train_loss").get<double>()));
     train("again", on);
     CHECK(model_of("graph") == model_of("again"));
+  };
+  same({"--precision", "bf16", "--model", "mxresnet18", "--sa", "--epochs", "1"});
+  for (const char* precision : {"fp32", "fp16"}) {
+    CAPTURE(precision);
+    same({"--precision", precision});
   }
 }
 
@@ -192,8 +196,9 @@ std::vector<json> bench(const std::string& name, const std::string& precision, c
 }  // namespace
 
 TEST_CASE("bench step trains on the GPU, captured or not") {
-  const auto captured = bench(
-      "step", "bf16", {"--size", "16", "--batch-size", "2", "--activation", "mish,relu", "--steps", "2"});
+  const auto captured = bench("step", "bf16",
+                              {"--model", "resnet20", "--size", "16", "--batch-size", "2", "--activation",
+                               "mish,relu", "--steps", "2"});
   REQUIRE(captured.size() == 2);
   CHECK(captured[1].at("activation") == "relu");
   for (const json& row : captured) {
@@ -210,7 +215,9 @@ TEST_CASE("bench step trains on the GPU, captured or not") {
     CHECK(row.at("peak_memory_bytes").get<int64_t>() > row.at("parameters").get<int64_t>() * 16);
     CHECK(row.at("peak_memory_bytes").get<int64_t>() < row.at("parameters").get<int64_t>() * 32);
   }
-  const auto eager = bench("step", "fp16", {"--size", "16", "--batch-size", "3", "--steps", "1", "--eager"});
+  const auto eager =
+      bench("step", "fp16",
+            {"--model", "resnet20", "--size", "16", "--batch-size", "3", "--steps", "1", "--eager"});
   REQUIRE(eager.size() == 1);
   CHECK(eager[0].at("batch_size") == 3);
   CHECK(eager[0].at("graph_nodes") == 0);
@@ -218,7 +225,8 @@ TEST_CASE("bench step trains on the GPU, captured or not") {
   double shares = 0;
   bool forward = false, backward = false;
   for (const json& row :
-       bench("step", "bf16", {"--size", "16", "--batch-size", "3", "--steps", "1", "--breakdown"})) {
+       bench("step", "bf16",
+             {"--model", "resnet20", "--size", "16", "--batch-size", "3", "--steps", "1", "--breakdown"})) {
     if (row.at("name") != "all" || row.at("pass") == "other") shares += row.at("share_of_step").get<double>();
     forward = forward || (row.at("name") == "conv2d" && row.at("pass") == "forward");
     backward = backward || (row.at("name") == "conv2d" && row.at("pass") == "backward");
@@ -261,7 +269,7 @@ TEST_CASE("bench op measures every family on the GPU") {
   std::map<std::string, int> families;
   for (const char* filter : {"mish 2x", "relu 2x", "pool", "cross_entropy 2x", "bmm", "Attention", "add",
                              "sum", "dropout", "crop", "ranger"})
-    for (const json& row : op("fp16", {"--only",
+    for (const json& row : op("fp16", {"--model", "resnet20", "--only",
                                        "activation,pool,loss,matmul,attention,elementwise,reduce,"
                                        "dropout,augment,optimizer",
                                        "--filter", filter})) {
@@ -277,7 +285,8 @@ TEST_CASE("bench op measures every family on the GPU") {
 
 TEST_CASE("bench optimizer, gemm and loader measure on the GPU") {
   for (const char* way : {"--json", "--eager"}) {
-    const auto steps = bench("optimizer", "bf16", {"--optimizer", "ranger,lars", "--seconds", "1e-9", way});
+    const auto steps = bench("optimizer", "bf16",
+                             {"--model", "resnet20", "--optimizer", "ranger,lars", "--seconds", "1e-9", way});
     REQUIRE(steps.size() == 2);
     CHECK(steps[0].at("optimizer") == "ranger");
     CHECK(steps[0].at("megabytes").get<double>() * 1e6 ==

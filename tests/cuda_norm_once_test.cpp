@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "support/batch_norm_problem.h"
-#include "support/emulated_multiprocessors.h"
 #include "support/light.h"
+#include "support/test_device.h"
 #include "weft/kernels/cuda.h"
 
 using namespace weft;

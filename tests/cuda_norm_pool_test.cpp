@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "support/batch_norm_problem.h"
-#include "support/emulated_multiprocessors.h"
+#include "support/test_device.h"
 #include "weft/kernels/cuda.h"
 #include "weft/weft.h"
 

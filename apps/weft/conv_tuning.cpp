@@ -37,10 +37,10 @@ constexpr std::pair<const char*, int64_t Conv2dParams::*> kFields[] = {
     {"dilation_h", &Conv2dParams::dilation_h},
     {"dilation_w", &Conv2dParams::dilation_w},
     {"groups", &Conv2dParams::groups}};
-constexpr const char* kPasses[] = {"forward", "backward_input", "backward_weight"};
+constexpr const char* kPassNames[] = {"forward", "backward_input", "backward_weight"};
 
 json to_json(const ConvChoice& choice) {
-  json j = {{"pass", kPasses[int(choice.pass)]}, {"algorithm", conv_algorithm_name(choice.algorithm)}};
+  json j = {{"pass", kPassNames[int(choice.pass)]}, {"algorithm", conv_algorithm_name(choice.algorithm)}};
   for (const auto& [name, field] : kFields) j[name] = choice.params.*field;
   return j;
 }
@@ -52,7 +52,7 @@ ConvChoice from_json(const json& j) {
   for (const auto& [name, field] : kFields) choice.params.*field = j.at(name).get<int64_t>();
   const std::string pass = j.at("pass"), algorithm = j.at("algorithm");
   for (int i = 0; i < 3; ++i)
-    if (pass == kPasses[i]) choice.pass = ConvPass(i);
+    if (pass == kPassNames[i]) choice.pass = ConvPass(i);
   choice.algorithm = parse_conv_algorithm(algorithm).value_or(ConvAlgorithm::automatic);
   return choice;
 }

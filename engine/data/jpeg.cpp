@@ -48,12 +48,12 @@ void limit_scans(j_common_ptr info) {
   }
 }
 
-struct Decoder {
+struct JpegDecoder {
   ErrorManager errors;
   jpeg_decompress_struct info{};
   jpeg_progress_mgr progress{};
 
-  explicit Decoder(std::span<const uint8_t> encoded) {
+  explicit JpegDecoder(std::span<const uint8_t> encoded) {
     set_up(errors);
     info.err = &errors.base;
     if (!open(encoded)) {
@@ -61,8 +61,8 @@ struct Decoder {
       raise();
     }
   }
-  ~Decoder() { jpeg_destroy_decompress(&info); }
-  Decoder(const Decoder&) = delete;
+  ~JpegDecoder() { jpeg_destroy_decompress(&info); }
+  JpegDecoder(const JpegDecoder&) = delete;
 
   [[noreturn]] void raise() const { fail("jpeg: corrupt or truncated: ", errors.message); }
 
@@ -142,12 +142,12 @@ struct Encoder {
 }  // namespace
 
 ImageSize jpeg_size(std::span<const uint8_t> encoded) {
-  const Decoder decoder(encoded);
+  const JpegDecoder decoder(encoded);
   return {int(decoder.info.image_height), int(decoder.info.image_width)};
 }
 
 Image decode_jpeg(std::span<const uint8_t> encoded, const DecodeOptions& options) {
-  Decoder decoder(encoded);
+  JpegDecoder decoder(encoded);
   check_size("jpeg", decoder.info.image_height, decoder.info.image_width, options.max_pixels);
   if (!decoder.start(options.reduce)) decoder.raise();
   Image image(int(decoder.info.output_height), int(decoder.info.output_width));

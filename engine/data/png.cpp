@@ -12,13 +12,13 @@ namespace weft::data {
 
 namespace {
 
-struct Decoder {
+struct PngDecoder {
   std::span<const uint8_t> rest;
   char message[128] = "";
   png_structp png = nullptr;
   png_infop info = nullptr;
 
-  explicit Decoder(std::span<const uint8_t> encoded) : rest(encoded) {
+  explicit PngDecoder(std::span<const uint8_t> encoded) : rest(encoded) {
     png = png_create_read_struct(PNG_LIBPNG_VER_STRING, this, on_error, [](png_structp, png_const_charp) {});
     info = png ? png_create_info_struct(png) : nullptr;
     if (!info || !open()) {
@@ -26,19 +26,19 @@ struct Decoder {
       raise();
     }
   }
-  ~Decoder() { png_destroy_read_struct(&png, &info, nullptr); }
-  Decoder(const Decoder&) = delete;
+  ~PngDecoder() { png_destroy_read_struct(&png, &info, nullptr); }
+  PngDecoder(const PngDecoder&) = delete;
 
   [[noreturn]] void raise() const { fail("png: corrupt or truncated: ", message); }
 
   static void on_error(png_structp png, png_const_charp text) {
-    auto* self = static_cast<Decoder*>(png_get_error_ptr(png));
+    auto* self = static_cast<PngDecoder*>(png_get_error_ptr(png));
     std::snprintf(self->message, sizeof self->message, "%s", text);
     png_longjmp(png, 1);
   }
 
   static void take(png_structp png, png_bytep out, size_t count) {
-    auto* self = static_cast<Decoder*>(png_get_io_ptr(png));
+    auto* self = static_cast<PngDecoder*>(png_get_io_ptr(png));
     if (count > self->rest.size()) png_error(png, "the data ends too early");
     std::memcpy(out, self->rest.data(), count);
     self->rest = self->rest.subspan(count);
@@ -78,13 +78,13 @@ struct Decoder {
 }  // namespace
 
 ImageSize png_size(std::span<const uint8_t> encoded) {
-  const Decoder decoder(encoded);
+  const PngDecoder decoder(encoded);
   return {int(png_get_image_height(decoder.png, decoder.info)),
           int(png_get_image_width(decoder.png, decoder.info))};
 }
 
 Image decode_png(std::span<const uint8_t> encoded, const DecodeOptions& options) {
-  Decoder decoder(encoded);
+  PngDecoder decoder(encoded);
   const size_t height = png_get_image_height(decoder.png, decoder.info);
   const size_t width = png_get_image_width(decoder.png, decoder.info);
   check_size("png", height, width, options.max_pixels);

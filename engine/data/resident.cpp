@@ -35,9 +35,9 @@ struct Place {
 };
 
 // What a step uploads for a batch of n: descriptors, indices of pictures, how they are mixed and retouched.
-struct Layout {
+struct StepLayout {
   int64_t index, mix, retouch, bytes;
-  explicit Layout(int64_t n)
+  explicit StepLayout(int64_t n)
       : index(n * int64_t(sizeof(cuda::PictureView))),
         mix(index + n * int64_t(sizeof(int64_t))),
         retouch(mix + n * int64_t(sizeof(cuda::MixView))),
@@ -143,7 +143,7 @@ struct ResidentLoader::State {
     std::vector<int64_t> all;
     for (int64_t i = 0; i < dataset.size(); ++i) all.push_back(dataset.label(i));
     labels = Tensor::from(all, {dataset.size()}).to(Device::cuda);
-    const Layout layout(options.batch_size);
+    const StepLayout layout(options.batch_size);
     descriptors = Tensor::empty({layout.bytes}, DType::u8, Device::cuda);
     if (retouches(options) || gpu.cutmix)
       stage = Tensor::empty({options.batch_size, options.size, options.size, 3}, DType::f32, Device::cuda);
@@ -191,7 +191,7 @@ struct ResidentLoader::State {
     const std::vector<int64_t> list = next_pictures();
     check(int64_t(list.size()) == n, "loader: the next batch has ", list.size(), " pictures, but a step for ",
           n, " was launched; ask next_size()");
-    const Layout layout(n);
+    const StepLayout layout(n);
     char* to = static_cast<char*>(staging);
     for (int64_t k = 0; k < n; ++k) {
       const int64_t i = list[size_t(k)];
@@ -245,7 +245,7 @@ struct ResidentLoader::State {
 
   // Starts, or records, the work that makes the next batch.
   static void make(const std::shared_ptr<State>& s, int64_t n, const DeviceBatch& batch) {
-    const Layout layout(n);
+    const StepLayout layout(n);
     uint8_t* base = s->descriptors.data<uint8_t>();
     cuda::upload_each_step(base, layout.bytes, [s, n](void* staging) { s->describe_next(staging, n); });
     const auto* views = reinterpret_cast<const cuda::PictureView*>(base);

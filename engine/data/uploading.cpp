@@ -16,9 +16,9 @@ namespace cuda = kernels::cuda;
 namespace {
 
 // What is uploaded for a batch of up to n pictures of `pixels` pixels.
-struct Layout {
+struct BatchLayout {
   int64_t mix, images, bytes;
-  Layout(int64_t n, int64_t pixels)
+  BatchLayout(int64_t n, int64_t pixels)
       : mix(n * int64_t(sizeof(int64_t))),
         images((mix + n * int64_t(sizeof(cuda::MixView)) + 255) / 256 * 256),
         bytes(images + n * pixels * 3 * int64_t(sizeof(float))) {}
@@ -29,7 +29,7 @@ struct Layout {
 struct UploadingLoader::State {
   ImageLoader loader;
   BatchOptions gpu;
-  Layout layout;
+  BatchLayout layout;
   cuda::Uploader uploader;
   DeviceBatch fixed;
 

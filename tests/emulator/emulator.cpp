@@ -104,7 +104,8 @@ Device::Device() : properties{} {
   properties.totalConstMem = 64 << 10;
   properties.major = 9;
   // Few multiprocessors: grids sized by their number then loop over their work also where tests are small.
-  properties.multiProcessorCount = 4;
+  const char* const count = std::getenv("WEFT_EMULATOR_MULTIPROCESSORS");
+  properties.multiProcessorCount = count ? std::atoi(count) : 4;
   properties.asyncEngineCount = 1;
   properties.unifiedAddressing = 1;
   properties.memoryBusWidth = 256;
