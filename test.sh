@@ -8,7 +8,7 @@ usage="usage: ./test.sh [--fast | --full]
   formatting     clang-format 14 finds nothing to change (left out where that version is not there)
   build-test/    everything, Release, warnings as errors; all tests, among them an outside project that uses weft. With the CUDA
                  toolkit and cuDNN the CUDA kernels too, whose tests on a device are skipped where there is none
-  build-asan/    AddressSanitizer and UndefinedBehaviorSanitizer: all tests but the slow ones
+  build-asan/    AddressSanitizer and UndefinedBehaviorSanitizer: all tests but the slow ones and those of stored numbers
   build-tsan/    ThreadSanitizer: the tests of the thread pool and of the data loader
 --fast leaves the two sanitizer builds out. --full, for a release, takes twice as long: each source compiled by itself (else
 several at a time), kernels for all GPUs (else for sm_90), and AVX-512 with AddressSanitizer too (else AVX2)."
@@ -61,7 +61,7 @@ export ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
 say "AddressSanitizer and UndefinedBehaviorSanitizer (build-asan/)"
 cmake --preset asan --log-level=WARNING "${quick_asan[@]}"
 cmake --build build-asan
-WEFT_TEST_LIGHT=1 "${fixed[@]}" ctest --test-dir build-asan -j "$jobs" --output-on-failure -LE slow
+WEFT_TEST_LIGHT=1 "${fixed[@]}" ctest --test-dir build-asan -j "$jobs" --output-on-failure
 
 say "ThreadSanitizer: thread pool and loader (build-tsan/)"
 cmake --preset tsan --log-level=WARNING "${quick_tsan[@]}"

@@ -88,7 +88,8 @@ stage_build() {
   nvcc=$(find_tool nvcc) || { echo "There is no nvcc here." && return 1; }
   arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -n 1 | tr -d .)
   # Of the CPU's kernels the baseline is enough here.
-  flags=(-DCMAKE_BUILD_TYPE=Release -DWEFT_CUDA=ON -DWEFT_INSTALL=OFF -DWEFT_ISAS= -DCMAKE_CUDA_ARCHITECTURES="${arch:-90}"
+  flags=(-DCMAKE_BUILD_TYPE=Release -DCMAKE_UNITY_BUILD=ON -DWEFT_CUDA=ON -DWEFT_INSTALL=OFF -DWEFT_ISAS=
+    -DCMAKE_CUDA_ARCHITECTURES="${arch:-90}"
     -DCMAKE_CUDA_COMPILER="$nvcc" -DPython3_EXECUTABLE="$(command -v "$python")")
   # Old-fashioned run paths hold for libraries of libraries too.
   [[ -d $packages ]] && flags+=(-DCMAKE_PREFIX_PATH="$packages" "-DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags")
