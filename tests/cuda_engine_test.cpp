@@ -537,16 +537,16 @@ TEST_CASE("a captured step gives the bits of the eager one, and its memory stays
   const test::SameBits same_bits;
   const auto train = [](bool captured) {
     manual_seed(5);
-    XResNet net(18, {.classes = 4});
-    net.to(Device::cuda);
-    optim::Ranger optimizer(net.parameters(), {.lr = 1e-2});
+    const auto net = make_model("resnet20", {.classes = 4});
+    net->to(Device::cuda);
+    optim::Ranger optimizer(net->parameters(), {.lr = 1e-2});
     Generator generator(1);
     const Tensor x = Tensor::uniform({4, 16, 16, 3}, -1, 1, generator).to(Device::cuda),
                  labels = Tensor::from<int64_t>({0, 1, 2, 3}, {4}).to(Device::cuda);
     const MemoryPool pool(Device::cuda);
     const auto step = [&] {
       Tape tape;
-      tape.backward(cross_entropy(net(x), labels));
+      tape.backward(cross_entropy((*net)(x), labels));
       optimizer.step();
       optimizer.zero_grad();
     };
@@ -568,7 +568,7 @@ TEST_CASE("a captured step gives the bits of the eager one, and its memory stays
     }
     if (graph) CHECK(graph->nodes() > 100);
     std::vector<float> all;
-    for (const Parameter& p : net.parameters())
+    for (const Parameter& p : net->parameters())
       for (float v : p.tensor.to_vector<float>()) all.push_back(v);
     return all;
   };
