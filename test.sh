@@ -10,19 +10,14 @@ usage="usage: ./test.sh [--fast | --full]
                  toolkit and cuDNN the CUDA kernels too, whose tests on a device are skipped where there is none
   build-asan/    AddressSanitizer and UndefinedBehaviorSanitizer: all tests but the slow ones and those of stored numbers
   build-tsan/    ThreadSanitizer: the tests of the thread pool and of the data loader
---fast leaves the two sanitizer builds out. --full, for a release, takes twice as long: each source compiled by itself (else
-several at a time), kernels for all GPUs (else for sm_90), and AVX-512 with AddressSanitizer too (else AVX2)."
-how=
-quick=(-DCMAKE_UNITY_BUILD=ON -DCMAKE_CUDA_ARCHITECTURES=90)
-quick_asan=(-DCMAKE_UNITY_BUILD=ON -DWEFT_ISAS=avx2)
-quick_tsan=(-DCMAKE_UNITY_BUILD=ON)
+--fast leaves the two sanitizer builds out. --full, for a release, compiles each source and header by itself (else several
+at a time), kernels for all GPUs (else for sm_90), and AVX-512 with AddressSanitizer too (else AVX2)."
+fast=no
+unity=-DCMAKE_UNITY_BUILD=ON gpus=-DCMAKE_CUDA_ARCHITECTURES=90 asan_isas=-DWEFT_ISAS=avx2
 for argument in "$@"; do
   case $argument in
-    --fast) how=fast ;;
-    --full)
-      how=full quick=(-DCMAKE_UNITY_BUILD=OFF -UCMAKE_CUDA_ARCHITECTURES)
-      quick_asan=(-DCMAKE_UNITY_BUILD=OFF -UWEFT_ISAS) quick_tsan=(-DCMAKE_UNITY_BUILD=OFF)
-      ;;
+    --fast) fast=yes ;;
+    --full) unity=-DCMAKE_UNITY_BUILD=OFF gpus=-UCMAKE_CUDA_ARCHITECTURES asan_isas=-UWEFT_ISAS ;;
     -h | --help) echo "$usage" && exit 0 ;;
     *) echo "$usage" >&2 && exit 2 ;;
   esac
@@ -43,11 +38,11 @@ else
 fi
 
 say "All tests, Release, warnings as errors (build-test/)"
-configure build-test -DCMAKE_BUILD_TYPE=Release -DWEFT_WERROR=ON "${quick[@]}"
+configure build-test -DCMAKE_BUILD_TYPE=Release -DWEFT_WERROR=ON "$unity" "$gpus"
 cmake --build build-test
 ctest --test-dir build-test -j "$jobs" --output-on-failure
 
-if [[ $how == fast ]]; then
+if [[ $fast == yes ]]; then
   say "All tests passed; the sanitizers were left out (--fast)"
   exit 0
 fi
@@ -59,12 +54,12 @@ setarch "$(uname -m)" -R true 2> /dev/null && fixed=(setarch "$(uname -m)" -R)
 export ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=second_deadlock_stack=1
 
 say "AddressSanitizer and UndefinedBehaviorSanitizer (build-asan/)"
-cmake --preset asan --log-level=WARNING "${quick_asan[@]}"
+cmake --preset asan --log-level=WARNING "$unity" "$asan_isas"
 cmake --build build-asan
 WEFT_TEST_LIGHT=1 "${fixed[@]}" ctest --test-dir build-asan -j "$jobs" --output-on-failure
 
 say "ThreadSanitizer: thread pool and loader (build-tsan/)"
-cmake --preset tsan --log-level=WARNING "${quick_tsan[@]}"
+cmake --preset tsan --log-level=WARNING "$unity"
 cmake --build build-tsan --target thread_tests
 "${fixed[@]}" ctest --test-dir build-tsan -j "$jobs" --output-on-failure -L threads
 
