@@ -7,7 +7,7 @@ source cmake/packages.sh
 
 if (($# > 0)); then
   echo "usage: ./quickstart.sh"
-  echo "Installs missing packages, builds weft and trains MXResNet18 on ten classes of drawn pictures (under five minutes)."
+  echo "Installs missing packages, builds weft and trains MXResNet18 on ten classes of drawn pictures (minutes, on two cores)."
   [[ $1 == -h || $1 == --help ]] && exit 0 || exit 2
 fi
 
