@@ -1,6 +1,9 @@
 // The weft command as scripts meet it: flags, files, exit codes, one clear line for every error, exact
 // resume.
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -353,6 +356,13 @@ TEST_CASE("a run that cannot start leaves what the folder holds") {
   check_error(weft_run(quick_run("kept") + Arguments{"--quiet", "--overwrite"}), 1, {"another weft", "kept"});
   run.signal(SIGINT);
   CHECK(run.wait().code == 1);
+  // The other one is between removing the old files and writing the first of its own.
+  fs::create_directories(at("taken"));
+  const int taken = open(at("taken").c_str(), O_RDONLY);
+  REQUIRE(flock(taken, LOCK_EX | LOCK_NB) == 0);
+  check_error(weft_run({"train", "--resume", at("taken"), "--quiet"}), 1, {"another weft", "taken"});
+  close(taken);
+  check_error(weft_run({"train", "--resume", at("taken"), "--quiet"}), 1, {"taken", "no config.json"});
 
   // What resume finds damaged, and what it makes anew.
   REQUIRE(weft_run(quick_run("kept") + Arguments{"--quiet", "--overwrite"}).code == 0);
@@ -362,7 +372,7 @@ TEST_CASE("a run that cannot start leaves what the folder holds") {
   CHECK(weft_run({"train", "--resume", at("kept"), "--quiet"}).code == 0);
   CHECK(read_file(at("kept/model.safetensors")) == model);
   CHECK(json_file(at("kept/summary.json")).contains("final_val_accuracy"));
-  for (const char* name : {"kept", "parent"}) fs::remove_all(at(name));
+  for (const char* name : {"kept", "parent", "taken"}) fs::remove_all(at(name));
 }
 
 TEST_CASE("a diverging run stops, names the step and keeps the last good checkpoint") {

@@ -194,6 +194,9 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
 
 int train(const TrainFlags& flags) {
   if (flags.list_models) return list_models(flags.json_lines);
+  // Locked before its settings are read: a weft that replaces the run has removed them for a moment.
+  std::optional<RunLock> lock;
+  if (!flags.resume.empty()) lock.emplace(RunFolder{flags.resume});
   const TrainConfig config = settings_of(flags);
   use_threads(flags.threads);
   if (config.exact) set_exact(true);
@@ -206,7 +209,7 @@ int train(const TrainFlags& flags) {
   Progress progress(flags.json_lines ? Output::json : flags.quiet ? Output::quiet : Output::human);
   const DataSource data = open_training_data(config, progress);
   const RunFolder folder = prepare_folder(flags);
-  const RunLock lock(folder);
+  if (!lock) lock.emplace(folder);
   check_free(flags, folder, config.runs);
   return config.runs == 1 ? train_once(flags, config, data, folder, progress)
                           : train_several(flags, config, data, folder, progress);
