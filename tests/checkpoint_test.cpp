@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "support/errors.h"
+#include "support/light.h"
 #include "weft/weft.h"
 
 using namespace weft;
@@ -84,6 +85,7 @@ TEST_CASE("MXResNet18 recomputed gives the same bits, with attention and without
   const int threads = num_threads();
   const Tensor x = images({3, 33, 32, 3});
   for (bool attention : {false, true}) {
+    if (test::light() && !attention) continue;
     CAPTURE(attention);
     const auto model = [&](bool recompute) {
       return train<Module>(
@@ -120,6 +122,7 @@ TEST_CASE("recomputation lowers what the forward pass keeps, and the peak of mem
   const Use plain18 = use("mxresnet18", false), again18 = use("mxresnet18", true);
   CHECK(again18.kept < 0.4 * plain18.kept);
   CHECK(again18.peak < 0.8 * plain18.peak);
+  if (test::light()) return;
   const Use plain50 = use("mxresnet50", false), again50 = use("mxresnet50", true);
   CHECK(again50.kept < 0.35 * plain50.kept);
   CHECK(again50.peak < 0.7 * plain50.peak);
