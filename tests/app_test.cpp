@@ -1,9 +1,6 @@
 // The weft command as scripts meet it: flags, files, exit codes, one clear line for every error, exact
 // resume.
 #include <doctest/doctest.h>
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -15,6 +12,7 @@
 #include <sstream>
 
 #include "support/command.h"
+#include "weft/apps/weft/run_files.h"
 #include "weft/engine/file.h"
 #include "weft/engine/safetensors.h"
 #include "weft/kernels/activation.h"
@@ -358,10 +356,10 @@ TEST_CASE("a run that cannot start leaves what the folder holds") {
   CHECK(run.wait().code == 1);
   // The other one is between removing the old files and writing the first of its own.
   fs::create_directories(at("taken"));
-  const int taken = open(at("taken").c_str(), O_RDONLY);
-  REQUIRE(flock(taken, LOCK_EX | LOCK_NB) == 0);
-  check_error(weft_run({"train", "--resume", at("taken"), "--quiet"}), 1, {"another weft", "taken"});
-  close(taken);
+  {
+    const weft::app::RunLock other({at("taken")});
+    check_error(weft_run({"train", "--resume", at("taken"), "--quiet"}), 1, {"another weft", "taken"});
+  }
   check_error(weft_run({"train", "--resume", at("taken"), "--quiet"}), 1, {"taken", "no config.json"});
 
   // What resume finds damaged, and what it makes anew.
