@@ -20,9 +20,10 @@ const std::string& sample() {
 }
 
 Arguments training(const std::string& name, const std::string& activation, const Arguments& more) {
-  Arguments all = {"train",        "--data",   sample(),      "--out", at(name),       "--size", "16",
-                   "--epochs",     "3",        "--lr",        "2e-3",  "--batch-size", "10",     "--sa",
-                   "--activation", activation, "--min-scale", "0.7",   "--overwrite",  "--quiet"};
+  Arguments all = {"train",    "--data",       sample(), "--out",        at(name),   "--model",
+                   "resnet20", "--size",       "16",     "--epochs",     "3",        "--lr",
+                   "2e-3",     "--batch-size", "10",     "--activation", activation, "--min-scale",
+                   "0.7",      "--overwrite",  "--quiet"};
   all.insert(all.end(), more.begin(), more.end());
   return all;
 }

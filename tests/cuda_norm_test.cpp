@@ -14,7 +14,6 @@ using namespace weft::test;
 
 namespace {
 
-using Shape = RowsAndChannels;
 template <class T>
 using Problem = BatchNormProblem<T>;
 const std::vector<Activation> kActivations =
@@ -28,14 +27,14 @@ struct Stats {
   std::vector<float> mean, var;
 };
 template <class T>
-Stats<T> stats(Shape shape, const std::vector<T>& x, int64_t skip = 0) {
+Stats<T> stats(RowsAndChannels shape, const std::vector<T>& x, int64_t skip = 0) {
   DeviceArray<T> x_d(x, skip);
   DeviceArray<float> mean(shape.channels), var(shape.channels);
   cuda::table<T>().batch_norm_stats(shape.rows, shape.channels, x_d.data(), mean.data(), var.data());
   return {mean.host(), var.host()};
 }
 template <class T>
-void expect_stats(Shape shape, const std::vector<T>& x, int64_t skip = 0) {
+void expect_stats(RowsAndChannels shape, const std::vector<T>& x, int64_t skip = 0) {
   const Stats<T> actual = stats(shape, x, skip);
   std::vector<double> mean(size_t(shape.channels)), var(size_t(shape.channels));
   reference<double>().batch_norm_stats(shape.rows, shape.channels, to_double(x).data(), mean.data(),
@@ -49,7 +48,7 @@ void expect_stats(Shape shape, const std::vector<T>& x, int64_t skip = 0) {
 TEST_CASE_TEMPLATE("statistics of the channels", T, float, bf16, f16) {
   Random random;
   CAPTURE(random.seed());
-  for_batch_norm_shapes([&](Shape shape, int64_t skip) {
+  for_batch_norm_shapes([&](RowsAndChannels shape, int64_t skip) {
     const std::vector<T> x = random.normal<T>(shape.rows * shape.channels, 0.5, 2);
     expect_stats(shape, x, skip);
     const Stats<T> once = stats(shape, x), again = stats(shape, x);
@@ -61,7 +60,7 @@ TEST_CASE_TEMPLATE("statistics of the channels", T, float, bf16, f16) {
 TEST_CASE("statistics far from zero, and with a first row far from the others") {
   Random random;
   CAPTURE(random.seed());
-  const Shape shape{3000, 8};
+  const RowsAndChannels shape{3000, 8};
   std::vector<float> x = random.normal<float>(shape.rows * shape.channels, 1000, 0.5);
   expect_stats(shape, x);
   for (int c = 0; c < shape.channels; ++c) x[size_t(c)] = -1e5f;
@@ -73,7 +72,7 @@ TEST_CASE_TEMPLATE("statistics of what is not finite", T, float, bf16, f16) {
   Random random;
   CAPTURE(random.seed());
   const double inf = std::numeric_limits<double>::infinity();
-  for (const Shape shape : {Shape{500, 8}, Shape{500, 3}}) {
+  for (const RowsAndChannels shape : {RowsAndChannels{500, 8}, RowsAndChannels{500, 3}}) {
     std::vector<T> x = random.normal<T>(shape.rows * shape.channels);
     x[0] = T(inf);
     x[size_t(77 * shape.channels + 1)] = T(-inf);
@@ -113,7 +112,7 @@ TEST_CASE("running values follow") {
 TEST_CASE_TEMPLATE("forward", T, float, bf16, f16) {
   Random random;
   CAPTURE(random.seed());
-  for_batch_norm_shapes([&](Shape shape, int64_t skip) {
+  for_batch_norm_shapes([&](RowsAndChannels shape, int64_t skip) {
     Problem<T> p(random, shape, skip);
     for (const Activation act : kActivations)
       for (const bool residual : {false, true}) {
@@ -135,7 +134,7 @@ TEST_CASE_TEMPLATE("forward", T, float, bf16, f16) {
 TEST_CASE_TEMPLATE("backward, the reduction", T, float, bf16, f16) {
   Random random;
   CAPTURE(random.seed());
-  for_batch_norm_shapes([&](Shape shape, int64_t skip) {
+  for_batch_norm_shapes([&](RowsAndChannels shape, int64_t skip) {
     Problem<T> p(random, shape, skip);
     for (const Activation act : kActivations)
       for (const bool residual : {false, true})
@@ -172,7 +171,7 @@ TEST_CASE_TEMPLATE("backward, the reduction", T, float, bf16, f16) {
 TEST_CASE_TEMPLATE("backward, the input's gradient", T, float, bf16, f16) {
   Random random;
   CAPTURE(random.seed());
-  for_batch_norm_shapes([&](Shape shape, int64_t skip) {
+  for_batch_norm_shapes([&](RowsAndChannels shape, int64_t skip) {
     Problem<T> p(random, shape, skip);
     const std::vector<float> dweight = random.normal<float>(p.channels, 0, double(p.rows)),
                              dbias = random.normal<float>(p.channels, 0, double(p.rows));

@@ -13,22 +13,23 @@ using namespace weft::test;
 
 namespace {
 
-struct Shape {
+struct RowsAndColumns {
   int64_t rows, cols;
   int64_t size() const { return rows * cols; }
 };
 // Few columns and many, more rows than one walk takes, rows that a whole block makes, wide or not.
-const std::vector<Shape> kShapes = {{1, 1},   {3, 3},    {1, 10},   {37, 10},  {5, 24},   {9, 8},
-                                    {70, 33}, {3, 1000}, {2, 4096}, {3, 5001}, {700, 10}, {70, 4096}};
+const std::vector<RowsAndColumns> kShapes = {{1, 1},    {3, 3},    {1, 10},   {37, 10},
+                                             {5, 24},   {9, 8},    {70, 33},  {3, 1000},
+                                             {2, 4096}, {3, 5001}, {700, 10}, {70, 4096}};
 
 template <class F>
 void for_shapes(F&& f) {
-  for (const Shape& shape : kShapes) {
+  for (const RowsAndColumns& shape : kShapes) {
     CAPTURE(shape.rows);
     CAPTURE(shape.cols);
     f(shape, 0);
   }
-  f(Shape{5, 16}, 1);
+  f(RowsAndColumns{5, 16}, 1);
 }
 
 template <class T>
@@ -38,8 +39,8 @@ using RowwiseBackward = void (*)(int64_t, int64_t, const T*, const T*, T*);
 
 /// `scale` brings the results near 1.
 template <class T>
-void expect_forward(Rowwise<T> op, Rowwise<double> oracle, Shape shape, const std::vector<T>& x, int64_t skip,
-                    double scale) {
+void expect_forward(Rowwise<T> op, Rowwise<double> oracle, RowsAndColumns shape, const std::vector<T>& x,
+                    int64_t skip, double scale) {
   std::vector<double> expected(x.size());
   oracle(shape.rows, shape.cols, to_double(x).data(), expected.data());
   DeviceArray<T> x_d(x, skip), y(shape.size(), skip);
@@ -53,7 +54,7 @@ void expect_forward(Rowwise<T> op, Rowwise<double> oracle, Shape shape, const st
 }
 
 template <class T>
-void expect_backward(RowwiseBackward<T> op, RowwiseBackward<double> oracle, Shape shape,
+void expect_backward(RowwiseBackward<T> op, RowwiseBackward<double> oracle, RowsAndColumns shape,
                      const std::vector<T>& y, const std::vector<T>& dy, int64_t skip) {
   std::vector<double> expected(y.size());
   oracle(shape.rows, shape.cols, to_double(y).data(), to_double(dy).data(), expected.data());
@@ -65,7 +66,7 @@ void expect_backward(RowwiseBackward<T> op, RowwiseBackward<double> oracle, Shap
 }
 
 /// Labels of all kinds of classes.
-std::vector<int64_t> random_labels(Random& random, Shape shape) {
+std::vector<int64_t> random_labels(Random& random, RowsAndColumns shape) {
   std::vector<int64_t> labels;
   for (int64_t row = 0; row < shape.rows; ++row) labels.push_back(random.below(shape.cols));
   return labels;
@@ -74,7 +75,7 @@ std::vector<int64_t> random_labels(Random& random, Shape shape) {
 /// Logits, and what they are held against.
 template <class T>
 struct Problem {
-  Shape shape;
+  RowsAndColumns shape;
   std::vector<T> logits, probabilities;
   std::vector<int64_t> labels;
   double smoothing = 0;
@@ -123,7 +124,7 @@ void expect_cross_entropy(const Problem<T>& p, int64_t skip = 0) {
 
 /// Random probabilities, some of them 0, that need not add up to 1.
 template <class T>
-Problem<T> random_problem(Random& random, Shape shape) {
+Problem<T> random_problem(Random& random, RowsAndColumns shape) {
   Problem<T> p{shape, random.normal<T>(shape.size(), 0, 3), random.uniform<T>(shape.size(), 0, 1),
                random_labels(random, shape)};
   for (T& t : p.probabilities)
@@ -138,7 +139,7 @@ TEST_CASE_TEMPLATE("softmax and log_softmax", T, float, bf16, f16) {
   CAPTURE(random.seed());
   const auto& table = cuda::table<T>();
   const auto& oracle = reference<double>();
-  for_shapes([&](Shape shape, int64_t skip) {
+  for_shapes([&](RowsAndColumns shape, int64_t skip) {
     std::vector<T> x = random.normal<T>(shape.size(), 0, 3);
     expect_forward(table.softmax, oracle.softmax, shape, x, skip, std::sqrt(double(shape.cols)));
     expect_forward(table.log_softmax, oracle.log_softmax, shape, x, skip, 1);
@@ -158,7 +159,7 @@ TEST_CASE_TEMPLATE("softmax and log_softmax", T, float, bf16, f16) {
 TEST_CASE_TEMPLATE("softmax and log_softmax, backward", T, float, bf16, f16) {
   Random random;
   CAPTURE(random.seed());
-  for_shapes([&](Shape shape, int64_t skip) {
+  for_shapes([&](RowsAndColumns shape, int64_t skip) {
     std::vector<double> y(size_t(shape.size()));
     const std::vector<double> x = random.normal<double>(shape.size());
     reference<double>().softmax(shape.rows, shape.cols, x.data(), y.data());
@@ -177,7 +178,7 @@ TEST_CASE_TEMPLATE("softmax and log_softmax, backward", T, float, bf16, f16) {
 TEST_CASE_TEMPLATE("cross entropy", T, float, bf16, f16) {
   Random random;
   CAPTURE(random.seed());
-  for_shapes([&](Shape shape, int64_t skip) {
+  for_shapes([&](RowsAndColumns shape, int64_t skip) {
     Problem<T> p = random_problem<T>(random, shape);
     for (const double smoothing : {0.0, 0.1, 1.0}) {
       CAPTURE(smoothing);
@@ -192,7 +193,7 @@ TEST_CASE_TEMPLATE("cross entropy", T, float, bf16, f16) {
 TEST_CASE_TEMPLATE("cross entropy at its edges", T, float, bf16, f16) {
   Random random;
   CAPTURE(random.seed());
-  const Shape shape{20, 8};
+  const RowsAndColumns shape{20, 8};
   for (const int64_t label : {int64_t{-1}, shape.cols}) {
     Problem<T> p = random_problem<T>(random, shape);
     p.labels[13] = label;
@@ -211,7 +212,7 @@ TEST_CASE_TEMPLATE("cross entropy at its edges", T, float, bf16, f16) {
 TEST_CASE_TEMPLATE("metrics add up", T, float, bf16, f16) {
   Random random;
   CAPTURE(random.seed());
-  for (const Shape& shape : kShapes) {
+  for (const RowsAndColumns& shape : kShapes) {
     CAPTURE(shape.rows);
     CAPTURE(shape.cols);
     DeviceArray<double> totals(std::vector<double>{1, 2, 3, 4});

@@ -46,7 +46,7 @@ elseif(MODE STREQUAL "subdirectory")
   set(build ${WORK}/subdirectory)
   run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR} -B ${build} ${common} -DWEFT_SOURCE=${WEFT_SOURCE}
     -DBUILD_SHARED_LIBS=ON -DWEFT_INSTALL=ON -DWEFT_CUDA=OFF -DWEFT_ISAS= -DCMAKE_CXX_FLAGS_RELEASE=-O0
-    -DWEFT_OPTIMISE_KERNELS=-O0)  # to be quick
+    -DWEFT_OPTIMISE_KERNELS=-O0 -DCMAKE_UNITY_BUILD=ON)  # to be quick
   run(${CMAKE_COMMAND} --build ${build})
   run(${CMAKE_COMMAND} -E chdir ${build} ./embed)
 elseif(MODE STREQUAL "shared_package")
