@@ -1,17 +1,12 @@
-// Errors: one exception type, one way to raise it.
+// One way to raise an Error.
 #pragma once
 
 #include <sstream>
-#include <stdexcept>
 #include <string>
 
-namespace weft {
+#include "weft/kernels/error.h"
 
-/// Every error that weft raises: names the op or file, what was expected, what came, and the mend.
-class Error : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
+namespace weft {
 
 /// Memory could not be had; the engine stays usable.
 class OutOfMemoryError : public Error {

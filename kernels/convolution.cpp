@@ -5,8 +5,9 @@
 #include <chrono>
 #include <cstdlib>
 #include <mutex>
-#include <stdexcept>
 #include <string>
+
+#include "weft/kernels/error.h"
 
 namespace weft {
 namespace {
@@ -19,7 +20,7 @@ ConvAlgorithm from_environment() {
   if (const auto algorithm = parse_conv_algorithm(text)) return *algorithm;
   std::string names;
   for (const char* name : kNames) names += std::string(names.empty() ? "" : ", ") + name;
-  throw std::runtime_error(std::string("WEFT_CONV: '") + text + "' is unknown; choose one of " + names);
+  throw Error(std::string("WEFT_CONV: '") + text + "' is unknown; choose one of " + names);
 }
 
 std::atomic<ConvAlgorithm>& forced() {

@@ -9,18 +9,18 @@
 #include <functional>
 #include <memory>
 #include <span>
-#include <stdexcept>
 #include <string>
 
+#include "weft/kernels/error.h"
 #include "weft/kernels/half.h"
 #include "weft/kernels/kernels.h"
 
 namespace weft::kernels::cuda {
 
 /// A call to CUDA or one of its libraries failed: names the call and what CUDA said.
-class Error : public std::runtime_error {
+class Error : public weft::Error {
  public:
-  using std::runtime_error::runtime_error;
+  using weft::Error::Error;
 };
 
 /// The kernels for T = float, bf16 or f16. See KernelTable; sums are in a fixed order here too.

@@ -8,11 +8,12 @@
 #include <cstring>
 #include <exception>
 #include <mutex>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "weft/kernels/error.h"
 
 #ifdef __linux__
 #include <sched.h>
@@ -53,7 +54,7 @@ int default_threads() {
     const char* end = text + std::strlen(text);
     const auto result = std::from_chars(text, end, n);
     if (result.ec != std::errc() || result.ptr != end || n < 1)
-      throw std::runtime_error(std::string("WEFT_THREADS: '") + text +
+      throw Error(std::string("WEFT_THREADS: '") + text +
                                "' is not a number of threads (1 or more)");
     return n;
   }
@@ -206,7 +207,7 @@ int num_threads() { return kernels::Pool::instance().threads(); }
 
 void set_num_threads(int n) {
   if (n < 1)
-    throw std::invalid_argument("set_num_threads: " + std::to_string(n) + " threads; at least 1 is needed");
+    throw Error("set_num_threads: " + std::to_string(n) + " threads; at least 1 is needed");
   kernels::Pool::instance().resize(n);
 }
 

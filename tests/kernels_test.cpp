@@ -128,7 +128,7 @@ TEST_CASE("the exception of the lowest failing task reaches the caller, and the 
     }
   }
   set_num_threads(before);
-  CHECK_THROWS_AS(set_num_threads(0), std::invalid_argument);
+  CHECK_THROWS_AS(set_num_threads(0), Error);
 }
 
 TEST_CASE("threads of the user may open regions at the same time") {

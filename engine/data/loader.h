@@ -21,7 +21,7 @@ struct LoaderOptions {
   int batch_size = 64;         ///< pictures in a batch; the last one of an epoch may have fewer
   bool train = true;           ///< shuffle, random crop and flip; else in order, resize and centre crop
   double min_scale = 0.35;     ///< training: the least share of a picture's area in a crop
-  bool flip = true;            ///< training: mirror every other picture
+  bool flip = true;            ///< training: mirror a picture with probability 1/2
   PadAndCrop pad = {};         ///< training: crops at random places after padding in the place of `min_scale`
   ColorJitter jitter = {};     ///< training: random changes of the colours
   RandomErasing erasing = {};  ///< training: random boxes without a picture

@@ -1,9 +1,9 @@
 // Chooses the instruction set at run time. The table functions below only return the address of a constant;
 // nothing of an instruction set runs before it has been found to be supported.
 #include <cstdlib>
-#include <stdexcept>
 #include <string>
 
+#include "weft/kernels/error.h"
 #include "weft/kernels/kernels.h"
 
 namespace weft::kernels {
@@ -60,7 +60,7 @@ const KernelTable<float>& choose_table() {
     if (std::string(table->name) == wanted) return *table;
     names += std::string(names.empty() ? "" : ", ") + table->name;
   }
-  throw std::runtime_error(std::string("WEFT_ISA: '") + wanted +
+  throw Error(std::string("WEFT_ISA: '") + wanted +
                            "' is unknown or not supported here; choose one of " + names);
 }
 

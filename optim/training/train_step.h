@@ -47,7 +47,8 @@ class TrainStep {
 
   /// A step on the next batch, or false at the end of the epoch. The batches must be the same object each
   /// time where steps are captured. An error leaves no gradients, and no totals. On the CPU a loss that is
-  /// not finite leaves the module as it was; on a GPU nobody looks at it before take_totals().
+  /// not finite leaves the parameters as they were, though not the running statistics of batch norm, which
+  /// forward has changed by then; on a GPU nobody looks at it before take_totals().
   bool operator()(Batches& batches);
 
   /// What the steps since the last call added up. On a GPU it waits for them.

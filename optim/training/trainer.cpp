@@ -67,8 +67,7 @@ Trainer::Trainer(Module& module, optim::Optimizer& optimizer, Batches& train, Ba
 double Trainer::total_seconds() const { return earlier_seconds_ + seconds_since(session_); }
 
 void Trainer::fail_not_finite(const char* what, double value) const {
-  fail_diverged(concat(what, " is ", value, " at step ", state_.step + 1, " (epoch ", state_.epoch,
-                       ", batch ", state_.batch + 1, " of ", steps_per_epoch(), ")"));
+  fail_diverged(concat(what, " is ", value, " after step ", state_.step, " (epoch ", state_.epoch, ")"));
 }
 
 void Trainer::fail_diverged(const std::string& where) const {
@@ -106,7 +105,9 @@ bool Trainer::train_batch() {
 
 void Trainer::take_totals() {
   const StepTotals totals = step_.take_totals();
-  if (!totals.finite) fail_not_finite("the loss", kNaN);
+  if (!totals.finite)
+    fail_diverged(concat("the loss is ", kNaN, " at step ", state_.step + 1, " (epoch ", state_.epoch,
+                         ", batch ", state_.batch + 1, " of ", steps_per_epoch(), ")"));
   state_.loss_sum += totals.loss;
   if (!std::isnan(totals.correct)) state_.correct += int64_t(totals.correct);
   state_.samples += int64_t(totals.samples);

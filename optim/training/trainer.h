@@ -82,7 +82,8 @@ class DivergedError : public Error {
 ///     trainer.fit(5);
 ///
 /// Each step follows from the seeds, the step's number and what the checkpoint holds: training that was
-/// stopped anywhere and goes on from its checkpoint ends with the same bits, for any number of threads.
+/// stopped anywhere and goes on from its checkpoint ends with the same bits, for any number of threads (on
+/// a GPU where kernels::cuda::deterministic()).
 /// Module, optimizer and batches must outlive the Trainer, and be on one device; a step on a GPU is captured
 /// where the batches have fixed buffers.
 class Trainer {

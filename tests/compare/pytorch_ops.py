@@ -16,7 +16,7 @@ import report
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weft", default="build/apps/weft/weft", help="the weft command")
+    parser.add_argument("--weft", default="build/apps/weft", help="the weft command")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=10, help="calls of each op in a round")

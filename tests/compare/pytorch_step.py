@@ -21,7 +21,7 @@ MODES = ["channels_last", "nchw", "compiled"]
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weft", default="build/apps/weft/weft", help="the weft command")
+    parser.add_argument("--weft", default="build/apps/weft", help="the weft command")
     parser.add_argument("--model", default="mxresnet18")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=32)
