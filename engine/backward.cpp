@@ -61,7 +61,8 @@ void add_to_recorded(Tensor& slot, Tensor grad, bool leaf, uint64_t tape) {
     slot = leaf && !grad.unique() ? affine(grad, 1) : std::move(grad);
     return;
   }
-  if (const Variable* v = slot.variable().get(); v && v->tape != tape) slot = slot.detach();
+  // A leaf (what the walk began with) belongs to every tape; a history on another tape has ended.
+  if (const Variable* v = slot.variable().get(); v && !v->leaf && v->tape != tape) slot = slot.detach();
   if (leaf && is_half(slot.dtype())) slot = slot.to(grad.dtype());  // left narrow by an earlier walk
   slot = add(slot, grad);
 }
@@ -223,6 +224,7 @@ void BackwardWalk::pass(size_t i) {
         ": has no second derivative, its backward is not made of recorded ops (create_graph; see "
         "RecordOptions::double_backward)");
   if (!tape.hooks_.empty()) {
+    join();  // they may look at gradients
     const NoGrad only_look;
     tape.hooks_.each([&](const auto& hook) {
       if (hook.first < 0 || hook.first == int64_t(i)) hook.second(*entry, context.grad_outputs_);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "weft/engine/backward_walk.h"
 #include "weft/engine/checkpoint.h"
 #include "weft/engine/tape.h"
 
@@ -46,6 +47,7 @@ Tensor watched(const Tensor& x, std::function<Tensor(const Tensor& grad)> pass) 
   const Tensor y = x.detach();
   record("backward_hook", {x}, {y},
          [pass = std::move(pass)](BackwardContext& c) {
+           c.walk().join();  // it may look at gradients
            const Tensor other = pass(c.grad_output());
            c.set(0, other.defined() ? other : c.grad_output());
          },

@@ -1,16 +1,44 @@
 #include "weft/engine/safetensors.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
 #include "weft/engine/file.h"
 
 namespace weft {
 namespace {
 
+using nlohmann::json;
+
 static_assert(std::endian::native == std::endian::little, "safetensors data are little-endian");
+
+/// The names in the outermost object, in their order and with those that occur twice; a parsed object has
+/// neither.
+struct OuterNames : nlohmann::json_sax<json> {
+  std::vector<std::string> names;
+  int depth = 0;
+  bool key(std::string& name) override {
+    if (depth == 1) names.push_back(name);
+    return true;
+  }
+  bool start_object(size_t) override { return ++depth > 0; }
+  bool end_object() override { return --depth >= 0; }
+  bool start_array(size_t) override { return ++depth > 0; }
+  bool end_array() override { return --depth >= 0; }
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(json::number_integer_t) override { return true; }
+  bool number_unsigned(json::number_unsigned_t) override { return true; }
+  bool number_float(json::number_float_t, const std::string&) override { return true; }
+  bool string(std::string&) override { return true; }
+  bool binary(json::binary_t&) override { return true; }
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
+};
 
 struct NamedType {
   DType dtype;
@@ -77,13 +105,22 @@ StateDict load_safetensors(const std::string& path, std::map<std::string, std::s
                          data = std::string_view(content).substr(sizeof length + length);
   check_nesting(path, text);
 
-  StateDict dict;
+  struct Entry {
+    std::string name;
+    DType dtype;
+    Shape shape;
+    uint64_t begin, end;
+  };
+  std::vector<Entry> entries;
   try {
-    const auto header = nlohmann::ordered_json::parse(text);
+    const json header = json::parse(text);
     check(header.is_object(), path, ": not a safetensors file (its header is no JSON object)");
-    std::unordered_set<std::string> names;
-    for (const auto& [name, value] : header.items()) {
-      check(names.insert(name).second, path, ": tensor ", name, " occurs twice");
+    OuterNames outer;
+    json::sax_parse(text, &outer);
+    std::unordered_set<std::string> known;
+    for (const std::string& name : outer.names) {
+      check(known.insert(name).second, path, ": tensor ", name, " occurs twice");
+      const json& value = header.at(name);
       if (name == "__metadata__") {
         if (metadata) *metadata = value.get<std::map<std::string, std::string>>();
         continue;
@@ -104,12 +141,31 @@ StateDict load_safetensors(const std::string& path, std::map<std::string, std::s
             " does not fit its data offsets; the file is damaged");
       check(offsets[1] <= data.size(), path, ": cut off (tensor ", name, " ends at byte ", offsets[1],
             " of the data, but there are ", data.size(), ")");
-      Tensor t = Tensor::empty(shape, dtype);
-      std::memcpy(t.raw(), data.data() + offsets[0], size_t(bytes));
-      dict.emplace_back(name, std::move(t));
+      entries.push_back({name, dtype, shape, offsets[0], offsets[1]});
     }
-  } catch (const nlohmann::json::exception& e) {
+  } catch (const json::exception& e) {
     fail(path, ": not a safetensors file, or damaged (", e.what(), ")");
+  }
+  // Each byte belongs to one tensor, so that no file takes more memory than it has bytes.
+  std::vector<const Entry*> in_order;
+  for (const Entry& e : entries) in_order.push_back(&e);
+  std::sort(in_order.begin(), in_order.end(), [](const Entry* a, const Entry* b) {
+    return std::pair(a->begin, a->end) < std::pair(b->begin, b->end);
+  });
+  uint64_t end = 0;
+  for (const Entry* e : in_order) {
+    check(e->begin == end, path, ": damaged (tensor ", e->name, " begins at byte ", e->begin,
+          " of the data, not where the one before it ends, at ", end, ")");
+    end = e->end;
+  }
+  check(end == data.size(), path, ": damaged (", data.size() - end,
+        " bytes of the data belong to no tensor)");
+
+  StateDict dict;
+  for (const Entry& e : entries) {
+    Tensor t = Tensor::empty(e.shape, e.dtype);
+    std::memcpy(t.raw(), data.data() + e.begin, size_t(e.end - e.begin));
+    dict.emplace_back(e.name, std::move(t));
   }
   return dict;
 }

@@ -210,10 +210,10 @@ struct RecordOptions {
 
 /// True where an op on these inputs must be recorded: a tape records and an input requires a gradient.
 bool recording(std::initializer_list<const Tensor*> inputs);
-/// Records an op while a tape is alive, with its backward if recording(inputs). Undefined inputs (an absent bias) are skipped but keep their number.
-/// `backward` captures only what it needs: capturing a tensor keeps its memory until the entry is passed. Ops
-/// without inputs that require a gradient have none, and are there so that the tape shows the whole
-/// computation. Also how a user adds an op of their own.
+/// Records an op while a tape is alive, with its backward if recording(inputs). Undefined inputs (an absent
+/// bias) are skipped but keep their number. `backward` captures only what it needs: capturing a tensor keeps
+/// its memory until the entry is passed. Ops without inputs that require a gradient have none, and are there
+/// so that the tape shows the whole computation. Also how a user adds an op of their own.
 void record(std::string_view op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
             BackwardFunction backward, RecordOptions options = {});
 /// The same with the inputs described instead of given.

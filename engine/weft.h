@@ -1,4 +1,5 @@
-// The engine in one include, but for the image readers (weft/engine/data/data.h). <weft/weft.h> has layers and optimizers too.
+// The engine in one include, but for the image readers (weft/engine/data/data.h). <weft/weft.h> has layers
+// and optimizers too.
 #pragma once
 #include "weft/engine/anomaly.h"
 #include "weft/engine/batches.h"

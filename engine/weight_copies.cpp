@@ -43,7 +43,9 @@ void WeightCopies::refresh() const { convert(weights_, copies_); }
 Tensor WeightCopies::find(const Tensor& weight, DType dtype) {
   if (!in_use || in_use->dtype_ != dtype) return {};
   const auto found = in_use->place_.find(weight.raw());
-  return found == in_use->place_.end() ? Tensor() : in_use->copies_[found->second];
+  if (found == in_use->place_.end()) return {};
+  const Tensor& copy = in_use->copies_[found->second];
+  return copy.numel() == weight.numel() ? copy : Tensor();  // a part has its beginning in common
 }
 
 Tensor WeightCopies::follow(const Tensor& weight) {

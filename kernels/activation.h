@@ -10,9 +10,10 @@
 //   static constexpr double param;                      default of its one parameter (0 where it has none)
 //   template <class V> WEFT_HD static V forward(V x, V p);      value
 //   template <class V> WEFT_HD static V derivative(V x, V p);   slope
-// (WEFT_HD: for the GPU too) with no `if` on values: exp, bounded_exp, expm1, log1p, tanh, erf, normal_cdf, normal_density, sin, cos, sqrt, abs, max, min,
-// clamp, reciprocal, select(cond, a, b) of kernels/math.h, so that a vector type can take the place of V, and
-// a dual number (kernels/dual.h) on the way to the second derivative.
+// (WEFT_HD: for the GPU too) with no `if` on values: exp, bounded_exp, expm1, log1p, tanh, erf, normal_cdf,
+// normal_density, sin, cos, sqrt, abs, max, min, clamp, reciprocal, select(cond, a, b) of kernels/math.h, so
+// that a vector type can take the place of V, and a dual number (kernels/dual.h) on the way to the second
+// derivative.
 //
 // A learned one, with N <= kMostLearnedParameters parameters p for each channel, declares instead
 //   static constexpr const char* names[N];               names of the parameters in a state dict

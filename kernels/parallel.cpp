@@ -54,8 +54,7 @@ int default_threads() {
     const char* end = text + std::strlen(text);
     const auto result = std::from_chars(text, end, n);
     if (result.ec != std::errc() || result.ptr != end || n < 1)
-      throw Error(std::string("WEFT_THREADS: '") + text +
-                               "' is not a number of threads (1 or more)");
+      throw Error(std::string("WEFT_THREADS: '") + text + "' is not a number of threads (1 or more)");
     return n;
   }
 #ifdef __linux__
@@ -206,8 +205,7 @@ void parallel_for(int64_t count, TaskRef task) {
 int num_threads() { return kernels::Pool::instance().threads(); }
 
 void set_num_threads(int n) {
-  if (n < 1)
-    throw Error("set_num_threads: " + std::to_string(n) + " threads; at least 1 is needed");
+  if (n < 1) throw Error("set_num_threads: " + std::to_string(n) + " threads; at least 1 is needed");
   kernels::Pool::instance().resize(n);
 }
 

@@ -9,9 +9,10 @@ namespace weft {
 /// The sinusoidal encoding of Vaswani et al., 2017, section 3.5: row p of [length, width] is
 ///   sin(p / 10000^(2 i / width)) in column 2 i, cos of the same in column 2 i + 1.
 Tensor sinusoidal_positions(int64_t length, int64_t width);
-/// The same for places of an image, [height width, channels], channels a multiple of 4 and at least 8: its quarters are
-/// sin and cos of the column, then of the row, times 1 / 10000^(i / (channels / 4 - 1)). Source: Beyer, Zhai and
-/// Kolesnikov, 2022, "Better plain ViT baselines for ImageNet-1k" (arXiv 2205.01580), posemb_sincos_2d.
+/// The same for places of an image, [height width, channels], channels a multiple of 4 and at least 8: its
+/// quarters are sin and cos of the column, then of the row, times 1 / 10000^(i / (channels / 4 - 1)). Source:
+/// Beyer, Zhai and Kolesnikov, 2022, "Better plain ViT baselines for ImageNet-1k" (arXiv 2205.01580),
+/// posemb_sincos_2d.
 Tensor sinusoidal_positions_2d(int64_t height, int64_t width, int64_t channels);
 
 /// Adds sinusoidal_positions(): x [N, L, E] for any L. Has no state.

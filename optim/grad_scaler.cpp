@@ -52,6 +52,7 @@ void GradScaler::unscale_(Optimizer& optimizer) {
   check(gradients.empty() || gradients.on_gpu() == (device_ == Device::cuda),
         "grad_scaler: the gradients are not on ", device_, ", the scaler's device");
   own.stage = Stage::unscaled;
+  if (gradients.empty()) return;
   if (gradients.on_gpu()) {
     kernels::cuda::unscale_gradients(gradients.upload().launch, scale_.data<float>(),
                                      own.found.data<float>());

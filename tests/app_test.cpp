@@ -135,6 +135,13 @@ TEST_CASE("wrong usage ends with 2 and names what is known") {
     check_error(weft_run({"bench", "gemm", "--seconds", seconds}), 2, {"--seconds", "at most 86400"});
   check_error(weft_run({"data", "sample", "--out", at("x"), "--train-per-class", "100001"}), 2,
               {"--train-per-class", "1 to 100000"});
+  check_error(weft_run({"data", "sample", "--out", at("x"), "--seed", "-1"}), 2, {"--seed", "-1"});
+  for (const char* device : {"gpu", "cuda:x", "cuda:"})
+    for (const Arguments& command :
+         {Arguments{"train"}, Arguments{"eval", "--model", at("nothing")},
+          Arguments{"predict", "--model", at("nothing"), "x.png"}, Arguments{"bench", "gemm"}})
+      check_error(weft_run(command + Arguments{"--device", device}), 2,
+                  {"--device must be cpu or cuda[:i]", device});
   check_error(weft_run({"data", "fetch", "imagenet"}), 2, {"imagenet", "imagewoof2-160"});
   check_error(weft_run({"predict", "--model", at("nothing")}), 2, {"images"});
   check_error(weft_run({"train", "--resume", at("a"), "--out", at("b")}), 2, {"--out"});
@@ -145,7 +152,11 @@ TEST_CASE("what this build lacks is said plainly") {
     check_error(weft_run({"train", "--device", "cuda"}), 1, {"device \"cuda\" can't be used: "});
     check_error(weft_run({"train", "--device", "cuda:1"}), 1, {"device \"cuda:1\" can't be used: "});
   }
-  check_error(weft_run({"train", "--precision", "bf16"}), 1, {"bf16"});
+  for (const Arguments& command :
+       {Arguments{"train"}, Arguments{"eval", "--model", at("nothing")},
+        Arguments{"predict", "--model", at("nothing"), "x.png"}, Arguments{"bench", "gemm"}})
+    check_error(weft_run(command + Arguments{"--precision", "bf16"}), 1,
+                {"--precision bf16", "--device cuda"});
 }
 
 TEST_CASE("a run writes its files") {
@@ -320,6 +331,13 @@ TEST_CASE("several runs, and one of them again from its config.json") {
     const json config = json_file(at("again/config.json"));
     CHECK(config["lr"] == 0.5);
     CHECK(config["seed"] == 8);
+  }
+  SUBCASE("--overwrite leaves none of them where one is missing") {
+    fs::remove_all(at("several/run-1"));
+    CHECK(weft_run(quick_run("several") + Arguments{"--model", "resnet20", "--runs", "2", "--overwrite",
+                                                    "--stop-after-steps", "1", "--quiet"})
+              .code == 1);  // stopped, as told
+    CHECK(!fs::exists(at("several/run-2/summary.json")));
   }
   SUBCASE("a config that is none") {
     write_file(at("bad.json"), "{\"lr\": \"fast\"}");
@@ -713,8 +731,23 @@ TEST_CASE("bench op measures every family") {
   check_error(weft_run({"bench", "op", "--filter", "xyzzy"}), 2, {"xyzzy"});
 }
 
+TEST_CASE("an error or a warning that nobody reads changes neither the exit code nor the run") {
+  for (const char* closed : {"exec 2> /dev/full", "exec 2>&-"}) {
+    CHECK(weft_limited(closed, {"nonsense"}).code == 2);
+    CHECK(weft_limited(closed, {"eval", "--model", at("nothing")}).code == 1);
+  }
+  Arguments broken = quick_run("unwarned");
+  broken[2] = broken_sample();
+  CHECK(
+      weft_limited("exec 2> /dev/full", broken + Arguments{"--model", "resnet20", "--epochs", "2", "--quiet"})
+          .code == 0);
+  CHECK(json_file(at("unwarned/summary.json"))["skipped_images"] == 1);
+}
+
 TEST_CASE("output that nobody takes is an error, but not for a run") {
   check_error(weft_limited("exec > /dev/full", {"data", "verify", sample()}), 1, {"standard output"});
+  for (const char* flag : {"--help", "--version"})
+    check_error(weft_limited("exec > /dev/full", {flag}), 1, {"standard output"});
   check_error(weft_limited("exec > /dev/full", quick_run("unheard")), 1, {"standard output"});
   CHECK(fs::exists(at("unheard/summary.json")));
 }

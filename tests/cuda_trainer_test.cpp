@@ -291,6 +291,78 @@ TEST_CASE("weights that the step itself changes, and not by the optimizer") {
   }
 }
 
+TEST_CASE("what changes of the module or the optimizer is captured anew") {
+  const Features data(80, 3);
+  const auto train = [&](bool capture) {
+    manual_seed(8);
+    Net net;
+    net.to(Device::cuda);
+    const auto of = [&](const char* layer) {
+      std::vector<Parameter> some;
+      for (const Parameter& p : net.parameters())
+        if (p.name.rfind(layer, 0) == 0) some.push_back(p);
+      return some;
+    };
+    optim::AdamW optimizer(of("hidden"), {.lr = 1e-2});
+    TensorBatches batches(data.x, data.y, {.batch_size = 4, .device = Device::cuda});
+    training::TrainStep step(net, optimizer,
+                             [](const Tensor& x, const Tensor& y) { return cross_entropy(x, y); },
+                             {.capture = capture});
+    batches.begin_epoch(0, 0);
+    int calls = 0;
+    RemovableHandle handle;
+    const std::vector<std::function<void()>> changes = {
+        [] {}, [&] { net.bn.eval(); }, [&] { net.hidden.parameters()[1].tensor.set_requires_grad(false); },
+        [&] { optimizer.add_group(of("head")); },
+        [&] {
+          handle = net.head.register_forward_hook([&](Module&, const Tensor&, const Tensor&) {
+            ++calls;
+            return Tensor();
+          });
+        }};
+    for (const auto& change : changes) {
+      change();
+      for (int i = 0; i < 4; ++i) step(batches);
+      CHECK(step.captured() == capture);
+    }
+    CHECK(calls == 4);
+    std::vector<float> weights;
+    for (const auto& [name, t] : net.state_dict())
+      if (t.dtype() == DType::f32)
+        for (float v : t.to_vector<float>()) weights.push_back(v);
+    return weights;
+  };
+  CHECK(train(true) == train(false));
+}
+
+TEST_CASE("a result without rows, and labels that are on the other device") {
+  struct Scalar : Module {
+    Linear head{*this, "head", 6, 1};
+    Tensor forward(const Tensor& x) override { return mean(head(x)); }
+  };
+  Scalar net;
+  net.to(Device::cuda);
+  optim::SGD optimizer(net.parameters(), {.lr = 0.1});
+  training::TrainStep step(net, optimizer, [](const Tensor& x, const Tensor&) { return x; }, {});
+  const Features data(8, 3);
+  TensorBatches batches(data.x, data.y, {.batch_size = 4, .device = Device::cuda});
+  batches.begin_epoch(0, 0);
+  CHECK(step(batches));  // its result has no rows
+  CHECK(step.take_totals().samples == 4);
+  struct Mixed : TensorBatches {
+    using TensorBatches::TensorBatches;
+    std::optional<DeviceBatch> next() override {
+      auto batch = TensorBatches::next();
+      if (batch) batch->y = batch->y.to(Device::cpu);
+      return batch;
+    }
+    bool fixed_buffers() const override { return false; }
+  };
+  Mixed mixed(data.x, data.y, {.batch_size = 4, .device = Device::cuda});
+  mixed.begin_epoch(0, 0);
+  CHECK_THROWS_WITH_AS(step(mixed), doctest::Contains("the batch is on cpu"), Error);
+}
+
 TEST_CASE("stopped after a step it goes on to the same bits") {
   for (const DType dtype : {DType::f32, DType::f16}) {
     const Result through = trained(Device::cuda, {.precision = dtype});

@@ -161,6 +161,27 @@ TEST_CASE("links in an archive: hard ones are files, symbolic ones are counted a
               "./train/b/2.png is a hard link to ./train/a/notes.txt, of which nothing was read before");
 }
 
+TEST_CASE("a file with holes in an archive is refused: few bytes stand for any number") {
+  const TempFolder temp;
+  archive* out = archive_write_new();
+  archive_write_set_format_pax(out);
+  REQUIRE(archive_write_open_filename(out, (temp / "set.tar").c_str()) == ARCHIVE_OK);
+  archive_entry* entry = archive_entry_new();
+  archive_entry_set_pathname(entry, "train/a/1.png");
+  archive_entry_set_filetype(entry, AE_IFREG);
+  archive_entry_set_perm(entry, 0644);
+  archive_entry_set_size(entry, 300 << 20);
+  archive_entry_sparse_add_entry(entry, (300 << 20) - 4, 4);
+  REQUIRE(archive_write_header(out, entry) == ARCHIVE_OK);
+  const std::vector<char> zeros(1 << 20);
+  for (int i = 0; i < 300; ++i) REQUIRE(archive_write_data(out, zeros.data(), zeros.size()) >= 0);
+  archive_entry_free(entry);
+  REQUIRE(archive_write_close(out) == ARCHIVE_OK);
+  archive_write_free(out);
+  REQUIRE(std::filesystem::file_size(temp / "set.tar") < 100'000);
+  CHECK_ERROR(ImageDataset::open(temp / "set.tar", "train"), "train/a/1.png has holes");
+}
+
 TEST_CASE("wrong paths and layouts are errors with the mend") {
   const TempFolder temp;
   CHECK_ERROR(ImageDataset::open(temp / "nothing", "train"),

@@ -214,6 +214,7 @@ TEST_CASE("files of MNIST's form that are not what they should be") {
     CHECK(
         mentions(mnist_error(classes, big_endian({0x801, huge})), huge == 0x10000u ? "truncated" : "limit"));
   }
+  CHECK(mentions(mnist_error(pixels, big_endian({0x803, 5'000'000, 1, 1})), "the limit is"));
   Content cut = images(3, 4, 5);
   cut.pop_back();
   CHECK(mentions(mnist_error(pixels, cut), "truncated: its header promises 76 bytes, but 75"));

@@ -104,7 +104,20 @@ TEST_CASE("safetensors: hostile headers") {
   refused(R"({"a":{"dtype":"F32","shape":[4]}})", "damaged");
   refused(
       R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
-      "");
+      "tensor a occurs twice");
+  const auto two = [](const char* a, const char* b) {
+    return R"({"a":{"dtype":"U8","shape":[8],"data_offsets":)" + std::string(a) +
+           R"(},"b":{"dtype":"U8","shape":[8],"data_offsets":)" + b + "}}";
+  };
+  write_file(path, file_of(two("[8,16]", "[0,8]"), std::string(16, 'x')));
+  CHECK(load_safetensors(path).front().first == "a");
+  refused(two("[0,8]", "[0,8]"),
+          "tensor b begins at byte 0 of the data, not where the one before it ends, at 8");
+  refused(two("[0,8]", "[4,12]"), "tensor b begins at byte 4");
+  refused(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[12,16]}})", "tensor a begins at byte 12");
+  refused(R"({"a":{"dtype":"U8","shape":[12],"data_offsets":[0,12]}})",
+          "4 bytes of the data belong to no tensor");
+  refused("{}", "16 bytes of the data belong to no tensor");
   refused("[1]", "no JSON object");
   // Parsing takes stack for each level.
   const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
@@ -116,6 +129,18 @@ TEST_CASE("safetensors: hostile headers") {
   CHECK_ERROR(load_safetensors(folder / "absent"), "can't read");
   CHECK_ERROR(load_safetensors(folder.path.string()), "it is a folder");
   CHECK_ERROR(save_safetensors(path, {{"a", Tensor::ones({1})}, {"a", Tensor::ones({1})}}), "occurs twice");
+}
+
+TEST_CASE("safetensors: the time for a header is that of its length") {
+  const Folder folder;
+  std::string header = "{";
+  for (int i = 0; i < 200'000; ++i)
+    header += (i ? ",\"" : "\"") + std::to_string(i) + R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
+  write_file(folder / "many", file_of(header + "}", ""));
+  const StateDict many =
+      load_safetensors(folder / "many");  // two minutes where each name is compared with all
+  REQUIRE(many.size() == 200'000);
+  CHECK(many[100].first == "100");
 }
 
 TEST_CASE("nested JSON: brackets in strings are no levels") {

@@ -117,6 +117,17 @@ TEST_CASE("jacobian, hessian, jvp and vjp of a function with known ones") {
     CHECK(jv.at(i) == doctest::Approx(j.at(3 * i) + 2 * j.at(3 * i + 1) - j.at(3 * i + 2)));
   for (int64_t i = 0; i < 3; ++i) CHECK(vj.at(i) == doctest::Approx(3 * j.at(i) - 2 * j.at(3 + i)));
 
+  // Where an op hands its gradient on as it is, to a tensor that others use too.
+  const auto reused = [](const Tensor& t) {
+    const Tensor h = exp(t);
+    return h + h * h;
+  };
+  const Tensor through = jvp(reused, x, v);
+  for (int64_t i = 0; i < 3; ++i) {
+    const double h = std::exp(x.at(i));
+    CHECK(through.at(i) == doctest::Approx((1 + 2 * h) * h * v.at(i)));
+  }
+
   // Rosenbrock's function at (a, b).
   const auto rosenbrock = [](const Tensor& t) {
     const Tensor a = narrow(t, 0, 0, 1), b = narrow(t, 0, 1, 1);

@@ -20,10 +20,9 @@ namespace weft::app {
 namespace {
 
 /// What --device, --precision and --eager say.
-BenchPlace place_of(const BenchFlags& flags) {
-  const BenchPlace place{parse_device(flags.device), parse_precision(flags.precision), !flags.eager};
-  check(place.gpu() || place.dtype == DType::f32, "--precision ", flags.precision,
-        ": the CPU computes in fp32 only; use --device cuda");
+BenchPlace bench_place(const BenchFlags& flags) {
+  const auto [device, dtype] = place_of(flags.device, flags.precision);
+  const BenchPlace place{device, dtype, !flags.eager};
   if (place.gpu()) keep_gpu_plans();
   return place;
 }
@@ -38,7 +37,7 @@ CLI::App* add_one(CLI::App& bench, Action& action, const char* name, const char*
   command->final_callback([flags, run, &action] {
     action = [flags, run] {
       use_threads(flags->threads);
-      flags->place = place_of(*flags);
+      flags->place = bench_place(*flags);
       return run(*flags);
     };
   });

@@ -1,10 +1,23 @@
 #include "weft/apps/weft/command.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
 
+#include "weft/apps/weft/names.h"
 #include "weft/kernels/parallel.h"
 
 namespace weft::app {
+
+void complain(const std::string& text) { std::fputs(("weft: " + text + "\n").c_str(), stderr); }
+
+std::string fits_64_bits(const std::string& value) {
+  uint64_t number = 0;
+  const char* const end = value.data() + value.size();
+  const auto [stop, error] = std::from_chars(value.data(), end, number);
+  return stop == end && error == std::errc() ? "" : value + " is no whole number from 0 to 2^64 - 1";
+}
 
 void add_device(CLI::App& command, std::string& device, std::string& precision) {
   command.add_option("--device", device, "cpu, or cuda[:i] for the NVIDIA GPU of that number")
@@ -12,6 +25,18 @@ void add_device(CLI::App& command, std::string& device, std::string& precision) 
   command.add_option("--precision", precision, "fp32; on a GPU also bf16 or fp16")
       ->check(CLI::IsMember({"fp32", "bf16", "fp16"}))
       ->capture_default_str();
+}
+
+std::pair<Device, DType> place_of(const std::string& device, const std::string& precision) {
+  const DType dtype = parse_precision(precision);
+  const bool numbered =
+      device.size() > 5 && device.rfind("cuda:", 0) == 0 &&
+      std::all_of(device.begin() + 5, device.end(), [](char c) { return c >= '0' && c <= '9'; });
+  if (device != "cpu" && device != "cuda" && !numbered)
+    usage_error("--device must be cpu or cuda[:i], got ", device);
+  if (device == "cpu" && dtype != DType::f32)
+    fail("--precision ", precision, ": the CPU computes in fp32 only; use --device cuda");
+  return {parse_device(device), dtype};
 }
 
 void add_threads(CLI::App& command, int& threads) {

@@ -3,7 +3,10 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 
+#include "weft/engine/device.h"
+#include "weft/engine/dtype.h"
 #include "weft/engine/error.h"
 
 namespace CLI {
@@ -26,6 +29,9 @@ template <class... Parts>
 /// Exit codes, part of the contract with scripts.
 constexpr int kDone = 0, kFailed = 1, kWrongUsage = 2;
 
+/// Writes "weft: TEXT" to stderr. Nothing fails where nobody can read it: a run must not end for that.
+void complain(const std::string& text);
+
 /// What the parsed command line asks for; set by the callback of the chosen subcommand, run when all parsing
 /// is over.
 using Action = std::function<int()>;
@@ -38,8 +44,16 @@ void add_data(CLI::App& weft, Action& action);
 void add_bench(CLI::App& weft, Action& action);
 void add_lab(CLI::App& weft, Action& action);
 
+/// What is wrong with the value of a flag for 64 bits without a sign, for CLI11, which takes -1; empty:
+/// nothing.
+std::string fits_64_bits(const std::string& value);
+
 /// Adds --device [cpu] and --precision [fp32].
 void add_device(CLI::App& command, std::string& device, std::string& precision);
+
+/// What --device and --precision say, so that a wrong word is wrong usage. Throws UsageError for unknown
+/// names, Error for a device that is not there and for a precision that it does not compute in.
+std::pair<Device, DType> place_of(const std::string& device, const std::string& precision);
 
 /// Adds --threads [the cores that the process may use]; `threads` is 0 where it is not given.
 void add_threads(CLI::App& command, int& threads);

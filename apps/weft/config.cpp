@@ -81,18 +81,6 @@ void require(bool ok, const char* key, const T& value, const char* expected) {
   if (!ok) usage_error(flag_of(key), " must be ", expected, ", got ", value);
 }
 
-void require_device(const std::string& device) {
-  if (device != "cpu" && device != "cuda" && device.rfind("cuda:", 0) != 0)
-    usage_error("--device must be cpu or cuda[:i], got ", device);
-  parse_device(device);
-}
-
-void require_precision(const std::string& precision, const std::string& device) {
-  const DType dtype = parse_precision(precision);
-  if (is_half(dtype) && device == "cpu")
-    fail("--precision ", precision, ": the CPU trains in fp32 only; use --device cuda");
-}
-
 }  // namespace
 
 void validate(const TrainConfig& c) {
@@ -106,8 +94,7 @@ void validate(const TrainConfig& c) {
   require_known("--optimizer", c.optimizer, optimizer_names());
   require_known("--loss", c.loss, loss_names());
   require_known("--schedule", c.schedule, schedule_names());
-  require_device(c.device);
-  require_precision(c.precision, c.device);
+  place_of(c.device, c.precision);
   const auto finite = [](double v, double low, double high) {
     return std::isfinite(v) && v >= low && v <= high;
   };

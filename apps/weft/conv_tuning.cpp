@@ -83,6 +83,10 @@ ConvTuning::ConvTuning(std::filesystem::path file) : file_(std::move(file)) {
 
 ConvTuning::~ConvTuning() {
   set_conv_tuning(false);
+  keep();
+}
+
+void ConvTuning::keep() {
   try {
     json all = json::array();
     for (const ConvChoice& choice : conv_choices())
@@ -90,8 +94,9 @@ ConvTuning::~ConvTuning() {
     if (all.size() == known_) return;
     std::filesystem::create_directories(file_.parent_path());
     write_file(file_.string(), all.dump(1));
+    known_ = all.size();
   } catch (const std::exception& e) {
-    fmt::print(stderr, "weft: warning: the choices of --tune are not kept: {}\n", e.what());
+    complain(std::string("warning: the choices of --tune are not kept: ") + e.what());
   }
 }
 

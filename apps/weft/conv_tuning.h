@@ -5,16 +5,19 @@
 namespace weft::app {
 
 /// While it lives, convolutions measure which algorithm is the fastest for each of their shapes
-/// (weft::set_conv_tuning), beginning with what was found earlier on this machine; at its end what is new is
-/// written beside it. The file belongs to one set of kernels and one number of threads: conv2d-avx512-2.json
-/// in the cache folder. A file that cannot be understood is measured anew; one that cannot be written is a
-/// warning on the standard error stream.
+/// (weft::set_conv_tuning), beginning with what was found earlier on this machine; keep(), and its end,
+/// write what is new beside it. The file belongs to one set of kernels and one number of threads:
+/// conv2d-avx512-2.json in the cache folder. A file that cannot be understood is measured anew; one that
+/// cannot be written is a warning on the standard error stream.
 class ConvTuning {
  public:
   explicit ConvTuning(std::filesystem::path file = default_file());
   ~ConvTuning();
   ConvTuning(const ConvTuning&) = delete;
   ConvTuning& operator=(const ConvTuning&) = delete;
+
+  /// Throws nothing.
+  void keep();
 
   static std::filesystem::path default_file();
 

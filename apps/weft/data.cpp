@@ -56,6 +56,7 @@ void add_sample(CLI::App& data, Action& action) {
       ->check(CLI::Range(1, data::kMaxSamplePictures))
       ->capture_default_str();
   command->add_option("--seed", flags->options.seed, "other seeds draw other pictures")
+      ->check(fits_64_bits)
       ->capture_default_str();
   command->final_callback([flags, &action] { action = [flags] { return make_sample(*flags); }; });
 }

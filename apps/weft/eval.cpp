@@ -87,6 +87,7 @@ json to_json(const Evaluation& e, const std::vector<std::string>& classes, int64
 
 int eval(const EvalFlags& flags) {
   use_threads(flags.threads);
+  const auto [device, dtype] = place_of(flags.device, flags.precision);
   LoadedModel loaded = load_model(flags.model);
   const ModelInfo& info = loaded.info;
   Progress progress(flags.json_lines ? Output::json : Output::human);
@@ -109,11 +110,10 @@ int eval(const EvalFlags& flags) {
   o.normalize = info.normalize;
   o.warn = [&progress](const std::string& text) {
     progress.clear();
-    fmt::print(stderr, "weft: {}\n", text);
+    complain(text);
   };
-  const Device device = parse_device(flags.device);
   data::BatchOptions gpu;
-  gpu.dtype = parse_precision(flags.precision);
+  gpu.dtype = dtype;
   const auto loader = data::make_batches(data::ImageDataset::open(path, flags.split), o, device, gpu);
   loaded.module->to(device);
   const std::vector<int64_t> map = map_classes(loader->dataset().classes(), info.classes);

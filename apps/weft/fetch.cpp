@@ -76,9 +76,9 @@ fs::path fetch(const KnownSet& set, const fs::path& folder, bool quiet) {
   const fs::path target = folder / set.file_name(), part = folder / (set.file_name() + ".part");
   if (fs::exists(target)) {
     if (whole(set, target)) return target;
-    fmt::print(stderr,
-               "weft: {} is another file than the published one (its SHA-256 is not {}); fetching that one\n",
-               target.string(), set.sha256);
+    complain(
+        fmt::format("{} is another file than the published one (its SHA-256 is not {}); fetching that one",
+                    target.string(), set.sha256));
   }
   if (!whole(set, part)) {
     download(set, part, target, quiet);

@@ -1,11 +1,13 @@
 // weft: the command. Parses the command line, runs the chosen subcommand and turns errors into one line and
 // an exit code.
+#include <fcntl.h>
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <iostream>
 #include <new>
 #include <string>
 #include <vector>
@@ -16,10 +18,17 @@
 namespace weft::app {
 namespace {
 
-int report(int code, const char* message) {
+int report(int code, const std::string& message) {
   std::fflush(stdout);
-  fmt::print(stderr, "weft: {}\n", message);
+  complain(message);
   return code;
+}
+
+/// `code`, if what was printed has been written.
+int after_output(int code) {
+  std::cout.flush();
+  std::fflush(stdout);
+  return std::ferror(stdout) || !std::cout ? report(kFailed, "cannot write to standard output") : code;
 }
 
 /// The subcommands that were typed, from the outermost on.
@@ -69,21 +78,18 @@ int run(int argc, char** argv) {
   add_lab(app, action);
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage. `weft COMMAND --help` describes a command.");
   const auto wrong_usage = [&](const std::string& what) {
-    return report(kWrongUsage, fmt::format("{} (see {} --help)", what, typed_command(app)).c_str());
+    return report(kWrongUsage, fmt::format("{} (see {} --help)", what, typed_command(app)));
   };
   try {
     app.parse(argc, argv);
-    const int code = action();
-    std::fflush(stdout);
-    if (std::ferror(stdout)) return report(kFailed, "cannot write to standard output");
-    return code;
+    return after_output(action());
   } catch (const CLI::ExtrasError&) {
     return wrong_usage(unexpected(app));
   } catch (const CLI::RequiredError& e) {
     const bool command = std::string(e.what()).find("subcommand") != std::string::npos;
     return wrong_usage(command ? wanted_command(app) : e.what());
   } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    if (e.get_exit_code() == 0) return after_output(app.exit(e));  // --help, --version
     return wrong_usage(e.what());
   } catch (const UsageError& e) {
     return report(kWrongUsage, e.what());
@@ -98,6 +104,10 @@ int run(int argc, char** argv) {
 }  // namespace weft::app
 
 int main(int argc, char** argv) {
+  // Where a stream is closed no file of ours shall take its number, and with it what is meant for it. Not to
+  // be written to, so that this is an error still.
+  for (int stream = 0; stream <= 2; ++stream)
+    if (fcntl(stream, F_GETFD) == -1 && open("/dev/null", O_RDONLY) == -1) return weft::app::kFailed;
   std::signal(SIGPIPE, SIG_IGN);  // a reader that went away is a failed write, not a killed run
   std::signal(SIGXFSZ, SIG_IGN);  // likewise a file that reached the size limit
   return weft::app::run(argc, argv);

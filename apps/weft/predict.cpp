@@ -34,22 +34,20 @@ struct PredictFlags {
 /// One file as the model saw its validation images: f32 [1, size, size, 3].
 Tensor read_image(const std::string& file, const ModelInfo& info) {
   const std::string bytes = read_file(file);
-  data::Image image;
-  try {
-    image = data::decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
-  } catch (const Error& e) {
-    fail(file, ": cannot be decoded: ", e.what());
-  }
   const Tensor x = Tensor::empty({1, info.size, info.size, 3});
-  data::resize_center_crop(image, int(info.size), int(std::max(info.valid_resize, info.size)), info.normalize,
-                           x.data<float>());
+  try {
+    const data::Image image =
+        data::decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+    data::resize_center_crop(image, int(info.size), int(std::max(info.valid_resize, info.size)),
+                             info.normalize, x.data<float>());
+  } catch (const Error& e) {
+    fail(file, ": cannot be used: ", e.what());
+  }
   return x;
 }
 
 std::vector<float> probabilities(LoadedModel& model, const Tensor& image, DType dtype) {
   const Device device = model.module->parameters().front().tensor.device();
-  check(device != Device::cpu || dtype == DType::f32,
-        "--precision: the CPU computes in fp32 only; use --device cuda");
   return softmax(cast((*model.module)(image.to(device).to(dtype)), DType::f32)).to_vector<float>();
 }
 
@@ -75,15 +73,16 @@ void predict_one(LoadedModel& model, const std::string& file, const PredictFlags
 
 int predict(const PredictFlags& flags) {
   use_threads(flags.threads);
+  const Device device = place_of(flags.device, flags.precision).first;
   LoadedModel model = load_model(flags.model);
-  model.module->to(parse_device(flags.device));
+  model.module->to(device);
   int code = kDone;
   for (const std::string& file : flags.images) {
     try {
       predict_one(model, file, flags);
     } catch (const Error& e) {  // the other files are still wanted
       std::fflush(stdout);
-      fmt::print(stderr, "weft: {}\n", e.what());
+      complain(e.what());
       code = kFailed;
     }
   }

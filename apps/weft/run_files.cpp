@@ -47,7 +47,9 @@ bool holds_run(const RunFolder& folder, int64_t runs) {
 
 void remove_run(const RunFolder& folder) {
   std::vector<RunFolder> all = {folder};
-  for (int64_t k = 1; fs::exists(folder.run(k).path); ++k) all.push_back(folder.run(k));
+  std::error_code none;                                                // no such folder
+  for (const auto& entry : fs::directory_iterator(folder.path, none))  // of several runs, some may be missing
+    if (entry.path().filename().string().rfind("run-", 0) == 0) all.push_back({entry.path()});
   for (const RunFolder& f : all)
     for (const std::string& name : files_of(f)) {
       std::error_code error;

@@ -192,7 +192,7 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
   return kDone;
 }
 
-int train(const TrainFlags& flags) {
+int train(TrainFlags flags) {
   if (flags.list_models) return list_models(flags.json_lines);
   // Locked before its settings are read: a weft that replaces the run has removed them for a moment.
   std::optional<RunLock> lock;
@@ -204,7 +204,10 @@ int train(const TrainFlags& flags) {
   kernels::cuda::set_deterministic(config.deterministic);
   if (config.device != "cpu") keep_gpu_plans();
   std::optional<ConvTuning> tuning;
-  if (config.tune) tuning.emplace();
+  if (config.tune) {
+    tuning.emplace();
+    flags.trainer.after_checkpoint = [&] { tuning->keep(); };  // a run that goes on makes the same choices
+  }
   const InterruptGuard guard;
   Progress progress(flags.json_lines ? Output::json : flags.quiet ? Output::quiet : Output::human);
   const DataSource data = open_training_data(config, progress);
@@ -218,12 +221,6 @@ int train(const TrainFlags& flags) {
 /// What is wrong with the value of a flag, for CLI11; empty: nothing.
 std::string is_given(const std::string& value) {
   return value.empty() ? "it is empty; name something, or leave the flag out" : "";
-}
-std::string fits_64_bits(const std::string& value) {
-  uint64_t number = 0;
-  const char* const end = value.data() + value.size();
-  const auto [stop, error] = std::from_chars(value.data(), end, number);
-  return stop == end && error == std::errc() ? "" : value + " is no whole number from 0 to 2^64 - 1";
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ data::LoaderOptions loader_options(const TrainConfig& c, bool train, int64_t cac
   o.cache_bytes = cache_bytes;
   o.warn = [&progress](const std::string& text) {
     progress.clear();
-    fmt::print(stderr, "weft: {}\n", text);
+    complain(text);
   };
   return o;
 }
@@ -307,6 +307,7 @@ void Run::after_epoch(const training::EpochResult& row) {
 }
 
 void Run::after_checkpoint() {
+  if (options_.after_checkpoint) options_.after_checkpoint();
   if (trainer_.state().batch != 0) return;  // in the middle of an epoch
   save_model(folder_.model(), *model_, info_);
   model_written_ = true;

@@ -18,7 +18,8 @@ struct TrainerOptions {
   bool eager = false;      ///< on a GPU: start each piece of work by itself instead of whole captured steps
   bool trace_nan = false;  ///< name the op where the first value of a step that is not finite appears
   std::function<void()>
-      before_files;              ///< called once a first step was done, before the first file is written
+      before_files;  ///< called once a first step was done, before the first file is written
+  std::function<void()> after_checkpoint;  ///< called when one was written
   int64_t stop_after_steps = 0;  ///< behave as if interrupted when so many steps are done in all; 0: never
 };
 

@@ -2,6 +2,7 @@
 // the end.
 #include <archive.h>
 #include <archive_entry.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include <cerrno>
@@ -18,6 +19,9 @@ namespace weft::data {
 namespace {
 
 constexpr int64_t kMaxFile = int64_t{1} << 30;
+
+/// What this machine has; a few bytes of an archive may stand for any number.
+int64_t memory_bytes() { return int64_t(sysconf(_SC_PHYS_PAGES)) * int64_t(sysconf(_SC_PAGESIZE)); }
 
 struct Unzip {
   gzFile file;
@@ -65,6 +69,8 @@ std::vector<FileEntry> read_archive(const std::string& path) {
   archive_read_support_format_empty(reader.get());
   if (archive_read_open(reader.get(), &source, nullptr, read_block, nullptr) != ARCHIVE_OK) bad();
 
+  const int64_t limit = memory_bytes();
+  int64_t kept = 0;
   std::vector<FileEntry> entries;
   std::map<std::string, Bytes> contents;  // that hard links may name
   archive_entry* header = nullptr;
@@ -89,12 +95,17 @@ std::vector<FileEntry> read_archive(const std::string& path) {
     } else if (wanted) {
       const int64_t size = archive_entry_size(header);
       check(size >= 0 && size <= kMaxFile, "data: ", path, ": ", entry.path, " claims ", size, " bytes");
+      check(archive_entry_sparse_count(header) == 0, "data: ", path, ": ", entry.path,
+            " has holes (a sparse file); pictures have none");
       std::vector<uint8_t> bytes;
       uint8_t block[1 << 14];
       // In blocks, so that a false size in the header takes no memory.
       for (la_ssize_t n; (n = archive_read_data(reader.get(), block, sizeof block)) != 0;) {
         if (n < 0) bad();
         bytes.insert(bytes.end(), block, block + n);
+        kept += n;
+        check(kept <= limit, "data: ", path, " holds more than fits into memory (", limit,
+              " bytes); unpack it and name the folder");
       }
       bytes.shrink_to_fit();
       entry.bytes = std::make_shared<const std::vector<uint8_t>>(std::move(bytes));

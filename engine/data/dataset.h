@@ -37,8 +37,8 @@ class ImageDataset {
   ///   t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (the latter two are val); pictures become grey RGB;
   ///   CIFAR-10, binary version: data_batch_1.bin and on, test_batch.bin (val), batches.meta.txt.
   /// The classes are the lines of classes.txt beside them; without it those of batches.meta.txt, CIFAR-10's
-  /// own, the clothes of Fashion-MNIST where "fashion" is in the path, or the digits. The pictures keep their order, and
-  /// their name() is SPLIT/CLASS/NUMBER. Throws Error for files that are not what their names say.
+  /// own, the clothes of Fashion-MNIST where "fashion" is in the path, or the digits. The pictures keep their
+  /// order, and their name() is SPLIT/CLASS/NUMBER. Throws Error for files that are not what their names say.
   static ImageDataset open(const std::string& path, const std::string& split);
   /// Both splits, {train, val}, reading an archive only once.
   static std::pair<ImageDataset, ImageDataset> open_splits(const std::string& path);

@@ -36,7 +36,7 @@ inline Tensor compute_copy(const char* op, const Tensor& parameter, const Tensor
   if (is_half(x.dtype()) && parameter.dtype() == DType::f32) {
     check_same_device(op, x, parameter);
     const Tensor copy = WeightCopies::find(parameter, x.dtype());
-    return copy.defined() ? copy : parameter.to(x.dtype());
+    return copy.defined() ? copy.view(parameter.shape()) : parameter.to(x.dtype());  // it may be a view
   }
   check_same_dtype(op, x, parameter);
   return parameter;

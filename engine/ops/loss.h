@@ -21,8 +21,8 @@ struct CrossEntropyOptions {
 };
 
 /// Mean over the rows of -sum_c weight_c target_c log softmax(logits)_c. logits: [N, C]; target: i64 labels
-/// [N], or probabilities [N, C] of the logits' dtype, f32 for 16-bit ones (smoothed alike, treated as a constant). With labels a
-/// weighted mean divides by the sum of the labels' weights.
+/// [N], or probabilities [N, C] of the logits' dtype, f32 for 16-bit ones (smoothed alike, treated as a
+/// constant). With labels a weighted mean divides by the sum of the labels' weights.
 Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options = {});
 /// (x - target)^2.
 Tensor mse_loss(const Tensor& x, const Tensor& target, Reduction reduction = Reduction::mean);

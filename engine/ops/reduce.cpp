@@ -140,7 +140,9 @@ Tensor sum(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
 
 // y = sum x / n: dx = dy / n, stretched.
 Tensor mean(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
-  const Tensor total = reduce_keepdim("mean", Reduce::sum, x, dims);
+  // In f16 a sum may overflow where the mean does not.
+  const bool narrow = x.dtype() == DType::f16 && x.device() == Device::cuda;
+  const Tensor total = reduce_keepdim("mean", Reduce::sum, narrow ? x.detach().to(DType::f32) : x, dims);
   const double scale = double(total.numel()) / double(std::max<int64_t>(x.numel(), 1));
   check(x.numel() > 0, "mean: shape ", x.shape(), " has no elements");
   dispatch("mean", total, [&](const auto& k) {
@@ -148,7 +150,7 @@ Tensor mean(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
     using W = wide_type<decltype(k)>;
     k.affine(total.numel(), W(scale), W(0), total.data<T>(), total.data<T>());
   });
-  const Tensor y = total.view(without(x.shape(), "mean", dims, keepdim));
+  const Tensor y = total.to(x.dtype()).view(without(x.shape(), "mean", dims, keepdim));
   record("mean", {x}, {y},
          [=, shape = x.shape(), kept = total.shape()](BackwardContext& c) {
            c.set(0, ops::stretch("mean", c.grad_output(), kept, shape, scale));

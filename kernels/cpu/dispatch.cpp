@@ -60,8 +60,8 @@ const KernelTable<float>& choose_table() {
     if (std::string(table->name) == wanted) return *table;
     names += std::string(names.empty() ? "" : ", ") + table->name;
   }
-  throw Error(std::string("WEFT_ISA: '") + wanted +
-                           "' is unknown or not supported here; choose one of " + names);
+  throw Error(std::string("WEFT_ISA: '") + wanted + "' is unknown or not supported here; choose one of " +
+              names);
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ template <class Merge, int V, class Read, class Write>
 __device__ void finish(const Tiling& t, const Place<V>& at, float (&a)[V], float (&b)[V], float n,
                        float* partial, Read&& read, Write&& write) {
   // Of each warp; then of each group of threads that add up what the blocks have.
-  __shared__ union {
+  alignas(16) __shared__ union {
     WarpRoom<kReduceThreads> warps;
     double groups[2][kReduceThreads];
   } room;

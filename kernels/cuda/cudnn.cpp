@@ -124,13 +124,6 @@ Descriptor device_from_json(const std::string& json) {
   return device;
 }
 
-std::string device_json(cudnnHandle_t handle) {
-  Descriptor device(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
-  device.set(CUDNN_ATTR_DEVICEPROP_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
-  device.finalize();
-  return device.get_text(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION);
-}
-
 // --- graphs ---
 
 TensorSpec channels_last(int64_t id, cudnnDataType_t type, int64_t n, int64_t h, int64_t w, int64_t c,
@@ -211,7 +204,6 @@ void OpGraph::finalize(const Target& target) {
 EngineConfig::EngineConfig(Descriptor config) : config_(std::move(config)) {
   Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
   config_.get(CUDNN_ATTR_ENGINECFG_ENGINE, engine);
-  engine_ = engine.get_int(CUDNN_ATTR_ENGINE_GLOBAL_INDEX);
   std::array<cudnnBackendNumericalNote_t, CUDNN_NUMERICAL_NOTE_TYPE_COUNT> notes{};
   const int64_t count = engine.get(CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
                                    int64_t(notes.size()), notes.data());

@@ -83,8 +83,6 @@ struct Target {
 };
 /// A device from what a device-properties descriptor gives as JSON.
 Descriptor device_from_json(const std::string& json);
-/// The properties of the device of that handle, for device_from_json().
-std::string device_json(cudnnHandle_t handle);
 
 /// A tensor of a graph. Its id names it when its memory is given; a virtual one has no memory.
 struct TensorSpec {
@@ -121,12 +119,10 @@ class EngineConfig {
   explicit EngineConfig(Descriptor config);
   bool has(cudnnBackendNumericalNote_t note) const { return numerical_ >> note & 1u; }
   bool has(cudnnBackendBehaviorNote_t note) const { return behavior_ >> note & 1u; }
-  int64_t engine() const { return engine_; }
   const Descriptor& descriptor() const { return config_; }
 
  private:
   Descriptor config_;
-  int64_t engine_ = -1;
   uint32_t numerical_ = 0, behavior_ = 0;
 };
 /// The configs that cuDNN proposes, best first; none where it knows no way.

@@ -38,7 +38,8 @@ class Staging {
       check(cudaEventSynchronize(part.done), "cudaEventSynchronize");
     }
     if (part.bytes < bytes) {
-      if (part.own) check(cudaFreeHost(std::exchange(part.memory, nullptr)), "cudaFreeHost");
+      void* const before = std::exchange(part.memory, nullptr);
+      if (part.own) check(cudaFreeHost(before), "cudaFreeHost");
       part.bytes = 0;
       part.own = true;
       check(cudaMallocHost(&part.memory, size_t(bytes)), "cudaMallocHost");
@@ -217,7 +218,15 @@ FirstLane::~FirstLane() { runtime().lane = before_; }
 int multiprocessors() { return runtime().multiprocessors; }
 bool can_launch_early() { return runtime().early; }
 bool can_launch_together() { return runtime().together; }
+/// Before CUDA is asked, which would end the capture with an error of its own.
+static void refuse_in_capture() {
+  if (runtime().recording)
+    throw Error(
+        "a captured step can't wait for the GPU: the CPU may read nothing in it (item(), to_vector(), to the "
+        "CPU)");
+}
 void synchronize() {
+  refuse_in_capture();
   await_beside(runtime().started);
   check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
 }
@@ -313,6 +322,8 @@ void upload(void* to, const void* from, int64_t bytes) {
 }
 
 void download(void* to, const void* from, int64_t bytes) {
+  refuse_in_capture();
+  await_beside(runtime().started);  // it may be writing what is read
   check(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyDeviceToHost, stream()), "cudaMemcpyAsync");
   synchronize();
 }

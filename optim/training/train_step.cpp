@@ -20,8 +20,10 @@ constexpr int64_t kEagerSteps = 2;
 void check_batch(const DeviceBatch& batch, Device device) {
   check(batch.x.size(0) == batch.y.size(0), "trainer: a batch has x ", batch.x.shape(), " but y ",
         batch.y.shape(), "; both must have the same number of samples");
-  check(batch.x.device() == device, "trainer: the batch is on ", batch.x.device(), " and the module on ",
-        device);
+  for (const Tensor& t : {batch.x, batch.y, batch.targets})
+    if (t.defined())
+      check(t.device() == device, "trainer: the batch is on ", t.device(), " and the module on ", device,
+            "; batches have an option .device");
 }
 
 }  // namespace
@@ -51,9 +53,8 @@ void TrainStep::add_totals(const Tensor& prediction, const Tensor& y, const Tens
   labels_ = are_labels(prediction, y);
   if (device_ == Device::cuda) {
     // It counts right answers too: for what has no labels they mean nothing.
-    const Tensor logits = labels_ ? prediction : prediction.view({n, prediction.numel() / n});
     const Tensor labels = labels_ ? y : Tensor::zeros({n}, DType::i64, device_);
-    kernels::cuda::accumulate_metrics(logits.size(0), logits.size(1), logits.data<float>(),
+    kernels::cuda::accumulate_metrics(n, labels_ ? prediction.size(1) : 0, prediction.data<float>(),
                                       labels.data<int64_t>(), loss.data<float>(), totals_.data<double>());
     return;
   }
@@ -90,6 +91,7 @@ bool TrainStep::add_gradients(const DeviceBatch& batch, double share) {
   if (is_half(prediction.dtype())) prediction = cast(prediction, DType::f32);
   Tensor loss = loss_(prediction, batch.targets.defined() ? batch.targets : batch.y);
   check(loss.defined() && loss.numel() == 1, "trainer: the loss must be one number, the mean over the batch");
+  check(loss.device() == device_, "trainer: the loss is on ", loss.device(), " and the module on ", device_);
   add_totals(prediction.detach(), batch.y, loss);
   if (device_ == Device::cpu && !std::isfinite(loss.item())) return false;
   if (share != 1) loss = affine(loss, share);
@@ -127,28 +129,49 @@ void TrainStep::work(const DeviceBatch& batch) try {
   optimizer_.zero_grad();
 } catch (...) {
   optimizer_.zero_grad();
-  totals_.fill(0);
+  if (!kernels::cuda::capturing()) totals_.fill(0);  // what is captured has not run
   throw;
 }
 
+/// What a captured step does not see change: modes, frozen parameters, memory of parameters, groups. Nothing
+/// where hooks are to be called.
+std::optional<std::vector<uintptr_t>> TrainStep::form() const {
+  std::vector<uintptr_t> form = {optimizer_.num_groups()};
+  bool hooked = false;
+  module_.visit([&](const std::string&, Module& m) {
+    form.push_back(m.training());
+    hooked |= m.has_hooks();
+  });
+  if (hooked) return {};
+  for (const Parameter& p : module_.parameters()) {
+    form.push_back(reinterpret_cast<uintptr_t>(p.tensor.raw()));
+    form.push_back(p.tensor.requires_grad());
+  }
+  return form;
+}
+
 bool TrainStep::operator()(Batches& batches) {
-  const bool capture = options_.capture && device_ == Device::cuda && batches.fixed_buffers();
-  if (!capture || batches.next_size() != batches.batch_size()) {
+  const bool capture = options_.capture && device_ == Device::cuda && batches.fixed_buffers() &&
+                       batches.next_size() == batches.batch_size();
+  const auto now = capture ? form() : std::nullopt;
+  if (!now) {
     const auto batch = batches.next();
     if (batch) work(*batch);
     return batch.has_value();
   }
+  if (graph_ && *now != form_) graph_.reset(), eager_steps_ = 0;
   if (!graph_) {
     const MemoryPool::Use use(pool_);  // and never again, for now the graph's work may be in all of it
     if (eager_steps_ < kEagerSteps) {
-      ++eager_steps_;
       work(*batches.next());
+      ++eager_steps_;
       return true;
     }
     graph_ = kernels::cuda::capture([&] {
       follows_ = follows();
       work(*batches.next());
     });
+    form_ = *now;
   }
   // What the graph's own update has written is good as long as nobody has done anything else on the GPU.
   if (follows_ && kernels::cuda::work_count() != work_count_) copies_->refresh();

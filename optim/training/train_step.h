@@ -1,9 +1,11 @@
 // One training step: forward, loss, backward, optimizer; on a GPU captured once and launched as a whole.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "weft/engine/allocator.h"
 #include "weft/engine/batches.h"
@@ -25,7 +27,9 @@ struct TrainStepOptions {
   /// Works through each batch in so many parts whose gradients add up: less memory, the same mean gradient
   /// (batch norm sees the parts). A mean over samples is assumed of the loss.
   int64_t accumulate = 1;
-  bool capture = true;  ///< on a GPU: as a graph, from the third full batch on
+  /// On a GPU: as a graph, from the third full batch on, and anew after a change of modes, frozen parameters,
+  /// their memory or the optimizer's groups. Not where the module has hooks.
+  bool capture = true;
 };
 
 /// Sums over the steps since they were last taken.
@@ -70,6 +74,7 @@ class TrainStep {
   void work(const DeviceBatch& batch);
   std::vector<Tensor> narrow() const;
   bool follows() const;
+  std::optional<std::vector<uintptr_t>> form() const;
   bool add_gradients(const DeviceBatch& batch, double share);
   void add_totals(const Tensor& prediction, const Tensor& y, const Tensor& loss);
 
@@ -83,7 +88,8 @@ class TrainStep {
   Tensor totals_;       // f64 [4], see kernels/cuda/metrics.h
   bool labels_ = true;  // whether y was class labels
   MemoryPool pool_;
-  int64_t eager_steps_ = 0;  // on full batches
+  int64_t eager_steps_ = 0;      // on full batches
+  std::vector<uintptr_t> form_;  // of what graph_ has been captured
   std::unique_ptr<kernels::cuda::Graph> graph_;
   bool follows_ = false;     // the graph: its update writes copies_
   int64_t work_count_ = -1;  // of the GPU, after the graph's last launch

@@ -218,6 +218,7 @@ void Trainer::save() {
 
 void Trainer::save_checkpoint(const std::string& path) {
   take_totals();
+  state_.skipped = std::max(state_.skipped, int64_t(train_.skipped().size()));
   // A checkpoint that cannot be trained on must not take the place of one that can.
   for (const Parameter& p : module_.parameters())
     if (!all_finite(p.tensor)) fail_not_finite("a weight", kNaN);
