@@ -19,6 +19,7 @@
 #include "support/light.h"
 #include "weft/kernels/convolution.h"
 #include "weft/kernels/cpu/peak.h"
+#include "weft/kernels/error.h"
 #include "weft/kernels/kernels.h"
 #include "weft/kernels/parallel.h"
 #include "weft/kernels/philox.h"

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "weft/apps/weft/cache.h"
+#include "weft/apps/weft/command.h"
 #include "weft/apps/weft/json_file.h"
 #include "weft/engine/error.h"
 #include "weft/engine/file.h"

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include "weft/apps/weft/command.h"
 #include "weft/apps/weft/process.h"
 #include "weft/apps/weft/sha256.h"
 #include "weft/engine/error.h"

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "weft/apps/weft/augmentation.h"
+#include "weft/apps/weft/command.h"
 #include "weft/apps/weft/interrupt.h"
 #include "weft/apps/weft/losses.h"
 #include "weft/apps/weft/memory.h"
