@@ -47,8 +47,9 @@ bool holds_run(const RunFolder& folder, int64_t runs) {
 
 void remove_run(const RunFolder& folder) {
   std::vector<RunFolder> all = {folder};
-  std::error_code none;                                                // no such folder
-  for (const auto& entry : fs::directory_iterator(folder.path, none))  // of several runs, some may be missing
+  // All there are: of several runs some may be missing.
+  std::error_code no_folder;
+  for (const auto& entry : fs::directory_iterator(folder.path, no_folder))
     if (entry.path().filename().string().rfind("run-", 0) == 0) all.push_back({entry.path()});
   for (const RunFolder& f : all)
     for (const std::string& name : files_of(f)) {

@@ -17,9 +17,10 @@ struct TrainerOptions {
   int64_t cache_bytes = -1;      ///< for decoded pictures; negative: default_cache_bytes()
   bool eager = false;      ///< on a GPU: start each piece of work by itself instead of whole captured steps
   bool trace_nan = false;  ///< name the op where the first value of a step that is not finite appears
-  std::function<void()>
-      before_files;  ///< called once a first step was done, before the first file is written
-  std::function<void()> after_checkpoint;  ///< called when one was written
+  /// Called once a first step was done, before the first file is written.
+  std::function<void()> before_files;
+  /// Called when a checkpoint was written.
+  std::function<void()> after_checkpoint;
   int64_t stop_after_steps = 0;  ///< behave as if interrupted when so many steps are done in all; 0: never
 };
 

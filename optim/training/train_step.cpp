@@ -134,7 +134,7 @@ void TrainStep::work(const DeviceBatch& batch) try {
 }
 
 /// What a captured step does not see change: modes, frozen parameters, memory of parameters, groups. Nothing
-/// where hooks are to be called.
+/// where hooks are to be called. For MXResNet50 40 microseconds of the CPU, while the GPU has work.
 std::optional<std::vector<uintptr_t>> TrainStep::form() const {
   std::vector<uintptr_t> form = {optimizer_.num_groups()};
   bool hooked = false;
