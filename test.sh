@@ -8,13 +8,14 @@ usage="usage: ./test.sh [--fast | --full]
   formatting     clang-format 14 finds nothing to change (left out where that version is not there)
   build-test/    everything, Release, warnings as errors; all tests, among them an outside project that uses weft. With the CUDA
                  toolkit and cuDNN the CUDA kernels too, whose tests on a device are skipped where there is none
-  build-asan/    AddressSanitizer and UndefinedBehaviorSanitizer: all tests but the slow ones and those of stored numbers
+  build-asan/    AddressSanitizer and UndefinedBehaviorSanitizer: all tests but the slow ones, those of stored numbers, and
+                 those of the CUDA kernels, whose emulated device has guards of its own
   build-tsan/    ThreadSanitizer: the tests of the thread pool and of the data loader
 --fast leaves the two sanitizer builds out. --full, for a release, compiles each source and header by itself (else several
-at a time), kernels for all GPUs (else for sm_90), and with sanitizers AVX-512 too (else AVX2), with the checks of pointers
-and of variables' scopes that are left out else."
+at a time), kernels for all GPUs (else for sm_90), and with sanitizers AVX-512 too (else AVX2) and the CUDA kernels,
+with the checks of pointers and of variables' scopes that are left out else."
 fast=no
-unity=-DCMAKE_UNITY_BUILD=ON gpus=-DCMAKE_CUDA_ARCHITECTURES=90 asan_isas=-DWEFT_ISAS=avx2
+unity=-DCMAKE_UNITY_BUILD=ON gpus=-DCMAKE_CUDA_ARCHITECTURES=90 asan_parts=(-DWEFT_ISAS=avx2 -DWEFT_EMULATED=OFF)
 # Without the uses of variables after their scope: a third of the build's time. And all of "undefined" but what looks at
 # pointers before they are used (null, object-size, pointer-overflow, vptr): a tenth, and most of it AddressSanitizer finds
 # at the use.
@@ -24,7 +25,10 @@ checks+=,nonnull-attribute,returns-nonnull-attribute
 for argument in "$@"; do
   case $argument in
     --fast) fast=yes ;;
-    --full) unity=-DCMAKE_UNITY_BUILD=OFF gpus=-UCMAKE_CUDA_ARCHITECTURES asan_isas=-UWEFT_ISAS asan_flags= checks=undefined ;;
+    --full)
+      unity=-DCMAKE_UNITY_BUILD=OFF gpus=-UCMAKE_CUDA_ARCHITECTURES
+      asan_parts=(-UWEFT_ISAS -UWEFT_EMULATED) asan_flags= checks=undefined
+      ;;
     -h | --help) echo "$usage" && exit 0 ;;
     *) echo "$usage" >&2 && exit 2 ;;
   esac
@@ -61,7 +65,7 @@ setarch "$(uname -m)" -R true 2> /dev/null && fixed=(setarch "$(uname -m)" -R)
 export ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=second_deadlock_stack=1
 
 say "AddressSanitizer and UndefinedBehaviorSanitizer (build-asan/)"
-cmake --preset asan --log-level=WARNING "$unity" "$asan_isas" "-DWEFT_SANITIZE=address,$checks" \
+cmake --preset asan --log-level=WARNING "$unity" "${asan_parts[@]}" "-DWEFT_SANITIZE=address,$checks" \
   "-DCMAKE_CXX_FLAGS=$asan_flags"
 cmake --build build-asan
 WEFT_TEST_LIGHT=1 "${fixed[@]}" ctest --test-dir build-asan -j "$jobs" --output-on-failure

@@ -71,8 +71,9 @@ class Heap {
       if (size > bytes) put(block + bytes, size - bytes);
       return block;
     }
-    for (Segment& s : segments_)
-      if (char* block = extend(s, bytes)) return block;
+    if (segment_)  // else all of them are handed out, and there may be very many
+      for (Segment& s : segments_)
+        if (char* block = extend(s, bytes)) return block;
     return add_segment(bytes > segment_ ? bytes : segment_) || add_segment(bytes)
                ? extend(segments_.back(), bytes)
                : nullptr;

@@ -39,9 +39,9 @@ const std::string& digits() {
 }
 
 Result train(const std::string& out, Arguments more) {
-  Arguments all = {"train",     "--data",   digits(), "--size",    "12",   "--batch-size",
-                   "10",        "--epochs", "2",      "--no-flip", "--lr", "0.001",
-                   "--threads", "2",        "--out",  at(out)};
+  Arguments all = {"train",     "--data",   digits(),  "--size",    "12",    "--batch-size",
+                   "10",        "--epochs", "2",       "--no-flip", "--lr",  "0.001",
+                   "--threads", "2",        "--model", "resnet20",  "--out", at(out)};
   all.insert(all.end(), more.begin(), more.end());
   return weft_run(all);
 }
