@@ -172,7 +172,7 @@ void Tensor::copy_from(const Tensor& source) const {
   if (dtype() == source.dtype()) {
     if (raw() == source.raw() || bytes() == 0) return;
     if (here && there)
-      std::memcpy(raw(), source.raw(), size_t(bytes()));
+      std::memmove(raw(), source.raw(), size_t(bytes()));  // parts of one tensor may overlap
     else if (here)
       kernels::cuda::download(raw(), source.raw(), bytes());
     else if (there)

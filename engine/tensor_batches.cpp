@@ -95,7 +95,7 @@ TensorBatches::TensorBatches(const Tensor& x, const Tensor& y, const Options& op
   check(options.batch_size >= 1, "batches: batch_size is ", options.batch_size, "; it must be 1 or more");
   State& s = *state_;
   s.x = x.detach(), s.y = y.detach(), s.options = options;
-  s.batches = (x.size(0) + (options.drop_last ? 0 : options.batch_size - 1)) / options.batch_size;
+  s.batches = options.drop_last ? x.size(0) / options.batch_size : 1 + (x.size(0) - 1) / options.batch_size;
   check(s.batches > 0, "batches: ", x.size(0), " rows make no batch of ", options.batch_size,
         "; take a smaller batch_size, or keep the last one (drop_last = false)");
   s.order.resize(size_t(x.size(0)));

@@ -840,6 +840,14 @@ TEST_CASE("convolution: several tiles in an image row") {
   }
 }
 
+TEST_CASE("convolution: few rows, wide ones") {
+  for (const int64_t channels : {16, 20}) {
+    Conv2dParams p = square(2, 1, channels, 24, 1, 1);
+    p.in_w = 2000, p.kernel_w = 3;
+    check_conv(p);
+  }
+}
+
 TEST_CASE("convolution: one tap, several blocks of pixels and of channels") {
   check_conv(square(2, 20, 128, 256, 1, 1));
   check_conv(square(1, 11, 512, 192, 1, 1));   // rows of an even number of cache lines

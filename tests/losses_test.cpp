@@ -194,7 +194,19 @@ TEST_CASE("losses over classes where some are impossible, certain or not a numbe
   for (const Reduction r : {Reduction::mean, Reduction::sum})
     CHECK(cross_entropy(rows, labels, {.weight = Tensor::ones({2}), .reduction = r}).item() ==
           doctest::Approx(std::log(2.0) / (r == Reduction::mean ? 2 : 1)));
-  CHECK(std::isnan(cross_entropy(rows, Tensor::from<int64_t>({7, 7}, {2}), {.ignore_index = 7}).item()));
+  // Nothing is left of the batch: no number, but no gradient either, as in PyTorch.
+  const Tensor ignored = Tensor::from<int64_t>({7, 7}, {2}), logits = rows.clone();
+  logits.set_requires_grad();
+  for (const bool plain : {true, false}) {
+    CAPTURE(plain);
+    logits.zero_grad();
+    Tape tape;
+    const Tensor loss = plain ? cross_entropy(logits, ignored, {.ignore_index = 7})
+                              : nll_loss(log_softmax(logits), ignored, {.ignore_index = 7});
+    CHECK(std::isnan(loss.item()));
+    tape.backward(loss);
+    for (const float g : logits.grad().to_vector<float>()) CHECK(g == 0);
+  }
 }
 
 TEST_CASE("the loss of an impossible label is infinite, and its gradient that of a possible one") {

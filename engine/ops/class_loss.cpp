@@ -16,7 +16,7 @@ Tensor nll_loss(const Tensor& x, const Tensor& labels, const NllLossOptions& opt
   const ops::ClassTargets aim("nll_loss", log_p, labels,
                               {.weight = options.weight, .ignore_index = options.ignore_index});
   const Tensor loss = neg(sum(ops::weighted(aim.t, log_p), {1}));
-  return options.reduction == Reduction::mean ? div(sum(loss), aim.total)
+  return options.reduction == Reduction::mean ? aim.mean_of(sum(loss))
                                               : ops::reduced(loss, options.reduction);
 }
 

@@ -185,6 +185,7 @@ Tensor cast(const Tensor& x, DType dtype) {
   if (x.dtype() == dtype) return x;
   const Tensor copy = is_half(dtype) ? WeightCopies::find(x, dtype) : Tensor();
   const Tensor y = copy.defined() ? copy.view(x.shape()) : x.to(dtype);
+  if (!is_floating(dtype)) return y;  // has no gradient
   record("cast", {x}, {y}, [from = x.dtype()](BackwardContext& c) { c.set(0, cast(c.grad_output(), from)); },
          {.detail = Tape::current() ? concat(x.dtype(), " to ", dtype) : "", .double_backward = true});
   return y;

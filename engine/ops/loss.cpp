@@ -105,7 +105,7 @@ static Tensor weighted_cross_entropy(const Tensor& logits, const Tensor& target,
   const Tensor loss = cross_entropy(logits, aim.t);
   const double rows = double(logits.size(0));
   if (o.reduction == Reduction::sum) return affine(loss, rows);
-  return o.reduction == Reduction::mean ? mul(loss, rows / aim.total) : loss;
+  return o.reduction == Reduction::mean ? aim.mean_of(affine(loss, rows)) : loss;
 }
 
 // loss = -1/N sum_rc t_rc log p_rc: dx = 1/N (e^log_p sum_c t - t).

@@ -135,5 +135,17 @@ ClassTargets::ClassTargets(const char* op, const Tensor& x, const Tensor& target
   if (weight.defined()) t = mul(t, weight);
 }
 
+Tensor ClassTargets::mean_of(const Tensor& sum) const {
+  Tensor divisor, plus;
+  {
+    const NoGrad quiet;
+    const Tensor some =
+        minimum(affine(abs(total), 1e38), constant(1, total));  // 0 where the total is 0, else 1
+    divisor = add(total, affine(some, -1, 1));
+    plus = affine(div(total, total), 1, -1);  // NaN or 0
+  }
+  return add(div(sum, divisor), plus);
+}
+
 }  // namespace ops
 }  // namespace weft

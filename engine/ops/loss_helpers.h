@@ -34,6 +34,9 @@ struct ClassTargets {
   /// For log_p or logits x [N, C], f32 or f64, and labels i64 [N] or probabilities [N, C] of any floating
   /// dtype.
   ClassTargets(const char* op, const Tensor& x, const Tensor& target, const ClassTargetOptions& options);
+
+  /// sum / total. Where nothing is left that counts, NaN with a gradient of 0, as in PyTorch.
+  Tensor mean_of(const Tensor& sum) const;
 };
 
 }  // namespace weft::ops

@@ -12,6 +12,7 @@ namespace {
 /// Rows of `width` bytes between two buffers whose rows lie from_step and to_step bytes apart.
 void copy_rows(Device device, const char* from, int64_t from_step, char* to, int64_t to_step, int64_t width,
                int64_t rows) {
+  if (width == 0) return;  // rows without elements can be very many
   if (device == Device::cuda) return kernels::cuda::copy_rows(from, from_step, to, to_step, width, rows);
   for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * to_step, from + r * from_step, size_t(width));
 }

@@ -53,6 +53,8 @@ Tensor spectral_norm(const Tensor& weight, const Tensor& u, const Tensor& v, con
     });
     return now;
   };
+  check(o.n_power_iterations >= 0, "spectral_norm: n_power_iterations is ", o.n_power_iterations,
+        ", not 0 or more");
   bool done = false;
   const auto [left, right] = once([&] {
     done = true;

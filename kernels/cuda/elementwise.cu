@@ -129,9 +129,9 @@ struct ChooseBackward {
   __device__ void operator()(int64_t, const float (&in)[4][N], float (&out)[2][N]) const {
     WEFT_EACH(j) {
       const float a = in[0][j], b = in[1][j], y = in[2][j], dy = in[3][j];
-      const bool tie = a == b, first = y == a;
-      out[0][j] = tie ? dy / 2 : first ? dy : 0.0f;
-      out[1][j] = tie ? dy / 2 : first ? 0.0f : dy;
+      const bool tie = a == b, none = y != y;  // a NaN: both get all
+      out[0][j] = tie ? dy / 2 : none || y == a ? dy : 0.0f;
+      out[1][j] = tie ? dy / 2 : none || y == b ? dy : 0.0f;
     }
   }
 };

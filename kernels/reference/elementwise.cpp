@@ -137,9 +137,9 @@ void rrelu(int64_t n, double lower, double upper, const uint64_t* key, const T* 
 template <class T>
 void choose_backward(int64_t n, const T* a, const T* b, const T* y, const T* dy, T* da, T* db) {
   for (int64_t i = 0; i < n; ++i) {
-    const bool tie = a[i] == b[i], first = y[i] == a[i];
-    da[i] = tie ? dy[i] / 2 : first ? dy[i] : T(0);
-    db[i] = tie ? dy[i] / 2 : first ? T(0) : dy[i];
+    const bool tie = a[i] == b[i], none = y[i] != y[i];  // a NaN: both get all, as in PyTorch
+    da[i] = tie ? dy[i] / 2 : none || y[i] == a[i] ? dy[i] : T(0);
+    db[i] = tie ? dy[i] / 2 : none || y[i] == b[i] ? dy[i] : T(0);
   }
 }
 

@@ -72,7 +72,8 @@ void StatsParts::add(int64_t part, const float* x, int64_t rows, int64_t pitch, 
       const Vec block_squares = at.load(sum_squares + c) - off * at.load(sum + c);
       const Vec m = at.load(mean + c), d = block_mean - m;
       at.store(fma(d, share, m), mean + c);
-      at.store(at.load(squares + c) + fma(d * d, weight, block_squares), squares + c);
+      // d * weight first: in the first block, where it is 0, d can be too large to be squared.
+      at.store(at.load(squares + c) + fma(d * weight, d, block_squares), squares + c);
       at.store(rows_now, count + c);
     });
   }

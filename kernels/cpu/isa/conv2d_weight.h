@@ -52,7 +52,7 @@ struct WeightPlan {
     oc_blocks = ceil_div(out_c, oc_block);
     ic_blocks = gather ? 1 : ceil_div(in_c, ic_block);
     const int64_t tasks = p.groups * oc_blocks * ic_blocks;
-    parts = smaller(ceil_div(kEnoughTasks, tasks), rows * out_w / kLeastPixels);
+    parts = smaller(smaller(ceil_div(kEnoughTasks, tasks), rows * out_w / kLeastPixels), rows);
     parts = larger(1, smaller(parts, kMaxPartialFloats / larger(1, sums())));
   }
   int64_t sums() const { return p.out_c * row_c; }

@@ -38,7 +38,7 @@ void gather_row(const WeightPlan& plan, const float* x, int64_t q, float* out) {
   if (p.dilation_w == 1 && p.groups == 1 && p.kernel_h <= kMaxFilterRows) {
     const int64_t first = row * p.stride_h - p.pad_h, last = first + (p.kernel_h - 1) * p.dilation_h;
     int64_t columns = p.in_w;  // that may be read
-    if (n == p.batch - 1 && (p.in_h - 1 - last) * p.in_w * p.in_c < kWidth)
+    if (((p.batch - 1 - n) * p.in_h + p.in_h - 1 - last) * p.in_w * p.in_c < kWidth)
       columns -= ceil_div(kWidth, p.in_c);
     begin = smaller(plan.out_w, ceil_div(p.pad_w, p.stride_w));
     end = columns + p.pad_w < p.kernel_w ? 0 : (columns + p.pad_w - p.kernel_w) / p.stride_w + 1;

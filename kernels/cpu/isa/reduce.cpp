@@ -75,13 +75,12 @@ WEFT_INLINE void reduce_columns(const float* x, int64_t count, int64_t inner, fl
   for (int v = 0; v < kVecs; ++v) at.store(total[v], y + c + v * kWidth);
 }
 
-/// y[0..inner) = reduction of `count` rows.
+/// y[c..end) = reduction of `count` rows of `inner` columns.
 template <class Op>
-void reduce_rows(const float* x, int64_t count, int64_t inner, float* y) {
-  int64_t c = 0;
-  for (; c + 4 * kWidth <= inner; c += 4 * kWidth) reduce_columns<Op, 4>(x, count, inner, y, Whole{}, c);
-  for (; c + kWidth <= inner; c += kWidth) reduce_columns<Op, 1>(x, count, inner, y, Whole{}, c);
-  if (c < inner) reduce_columns<Op, 1>(x, count, inner, y, Few{inner - c}, c);
+void reduce_rows(const float* x, int64_t count, int64_t inner, float* y, int64_t c, int64_t end) {
+  for (; c + 4 * kWidth <= end; c += 4 * kWidth) reduce_columns<Op, 4>(x, count, inner, y, Whole{}, c);
+  for (; c + kWidth <= end; c += kWidth) reduce_columns<Op, 1>(x, count, inner, y, Whole{}, c);
+  if (c < end) reduce_columns<Op, 1>(x, count, inner, y, Few{end - c}, c);
 }
 
 template <class Op>
@@ -91,10 +90,19 @@ void run(int64_t outer, int64_t count, int64_t inner, const float* x, float* y) 
     if (inner == 1)
       *to = reduce_stretch<Op>(from, n);
     else
-      reduce_rows<Op>(from, n, inner, to);
+      reduce_rows<Op>(from, n, inner, to, 0, inner);
   };
   // Stretches: a task each where `outer` alone gives too few tasks.
   const int64_t part = larger(1, 4 * kGrain / inner), parts = ceil_div(count, part);
+  if (part == 1 && parts > 1) {  // stretches of one row would be a copy of x: a task has columns
+    const int64_t width = round_up(smaller(inner, larger(1024, 4 * kGrain / count)), 4 * kWidth),
+                  tasks = ceil_div(inner, width);
+    return parallel_for(outer * tasks, [&](int64_t task) {
+      const int64_t o = task / tasks, first = (task - o * tasks) * width;
+      reduce_rows<Op>(x + o * count * inner, count, inner, y + o * inner, first,
+                      smaller(first + width, inner));
+    });
+  }
   if (parts <= 1) {
     parallel_ranges(outer, rows_per_task(count * inner), [&](int64_t begin, int64_t end) {
       for (int64_t o = begin; o < end; ++o) part_of(x + o * count * inner, count, y + o * inner);

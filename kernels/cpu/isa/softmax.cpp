@@ -23,19 +23,25 @@ float row_max(const float* x, int64_t n) {
   return fold_lanes(best, [](Vec a, Vec b) { return max(a, b); });
 }
 
-/// Sum over the row of f(i, access), the lanes past the end left out.
+/// Sum over the row of f(i, access), the lanes past the end left out. A lane's rounding errors grow with what
+/// it holds: so many vectors are summed before they join the total.
 template <class F>
 float row_sum(int64_t n, F f) {
-  Vec sum(0.0f);
+  constexpr int64_t kGroup = 512;
+  double total = 0;
   int64_t i = 0;
-  for (; i + kWidth <= n; i += kWidth) sum += f(Whole{}, i);
-  float total = lane_sum(sum);
+  while (i + kWidth <= n) {
+    Vec sum(0.0f);
+    for (const int64_t end = smaller(n, i + kGroup * kWidth); i + kWidth <= end; i += kWidth)
+      sum += f(Whole{}, i);
+    total += lane_sum(sum);
+  }
   if (i < n) {
     float lanes[kWidth];
     f(Few{n - i}, i).store(lanes);
     for (int64_t k = 0; k < n - i; ++k) total += lanes[k];
   }
-  return total;
+  return float(total);
 }
 
 float log_of(float x) {
