@@ -16,7 +16,8 @@ need_packages() {
   fi
   local name missing=()
   for name in "$@"; do
-    [[ "$(dpkg-query -W -f='${db:Status-Status}' "$name" 2> /dev/null)" == installed ]] || missing+=("$name")
+    # A line for each architecture that has it.
+    dpkg-query -W -f='${db:Status-Status}\n' "$name" 2> /dev/null | grep -qx installed || missing+=("$name")
   done
   if ((${#missing[@]} == 0)); then
     echo "All needed packages are there."

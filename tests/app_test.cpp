@@ -118,6 +118,11 @@ TEST_CASE("wrong usage ends with 2 and names what is known") {
   check_error(weft_run({"lab", "depth"}), 2, {"unknown command depth", "activations"});
   check_error(weft_run({"train", "--seed", "-1"}), 2, {"--seed", "-1"});
   check_error(weft_run({"train", "--seed", "18446744073709551616"}), 2, {"--seed"});
+  check_error(weft_run({"train", "--seed", "010"}), 2, {"--seed", "010"});  // not 8
+  check_error(weft_run({"bench", "step", "--batch-size", "8,064"}), 2, {"--batch-size", "064"});
+  check_error(weft_run({"train", "--sym", "--no-sa"}), 2, {"--sym", "--no-sa"});
+  check_error(weft_run({"train", "--quiet", "--json"}), 2, {"--quiet", "--json"});
+  check_error(weft_run({"train", "--trace-nan", "--precision", "fp16"}), 2, {"--trace-nan", "fp16"});
   for (const char* flag : {"--resume", "--config", "--out"})
     check_error(weft_run({"train", flag, ""}), 2, {flag, "empty"});
   check_error(weft_run({"train", "--resume", at("a"), "--overwrite"}), 2, {"--overwrite"});
@@ -348,6 +353,25 @@ TEST_CASE("several runs, and one of them again from its config.json") {
   for (const char* run : {"several", "again"}) fs::remove_all(at(run));
 }
 
+TEST_CASE("a run leaves other runs alone that lie in its folder") {
+  REQUIRE(weft_run(quick_run("nest/run-1") + Arguments{"--quiet", "--stop-after-steps", "1"}).code == 1);
+  const std::string config = read_file(at("nest/run-1/config.json"));
+  write_file(at("nest/run-2"), "a log");
+  CHECK(weft_run(quick_run("nest") + Arguments{"--quiet", "--stop-after-steps", "1"}).code == 1);
+  CHECK(weft_run(quick_run("nest") + Arguments{"--quiet", "--stop-after-steps", "1", "--overwrite"}).code ==
+        1);
+  CHECK(fs::exists(at("nest/checkpoint.safetensors")));
+  CHECK(read_file(at("nest/run-1/config.json")) == config);
+  CHECK(fs::exists(at("nest/run-1/checkpoint.safetensors")));
+  CHECK(read_file(at("nest/run-2")) == "a log");
+  // Results of something else are not replaced either.
+  fs::create_directories(at("alone"));
+  write_file(at("alone/metrics.csv"), "mine");
+  check_error(weft_run(quick_run("alone")), 1, {"alone", "holds a run"});
+  CHECK(read_file(at("alone/metrics.csv")) == "mine");
+  for (const char* name : {"nest", "alone"}) fs::remove_all(at(name));
+}
+
 TEST_CASE("a run that cannot start leaves what the folder holds") {
   REQUIRE(weft_run(quick_run("kept") + Arguments{"--quiet"}).code == 0);
   const std::string model = read_file(at("kept/model.safetensors"));
@@ -388,6 +412,10 @@ TEST_CASE("a run that cannot start leaves what the folder holds") {
   CHECK(weft_run({"train", "--resume", at("kept"), "--quiet"}).code == 0);
   CHECK(read_file(at("kept/model.safetensors")) == model);
   CHECK(json_file(at("kept/summary.json")).contains("final_val_accuracy"));
+  fs::remove(at("kept/checkpoint.safetensors"));
+  check_error(weft_run({"train", "--resume", at("kept"), "--quiet"}), 1,
+              {"kept/checkpoint.safetensors is missing", "--overwrite"});
+  CHECK(read_file(at("kept/model.safetensors")) == model);
   for (const char* name : {"kept", "parent", "taken"}) fs::remove_all(at(name));
 }
 
@@ -404,7 +432,7 @@ TEST_CASE("a diverging run stops, names the step and keeps the last good checkpo
       for (float v : tensor.to_vector<float>()) CHECK(std::isfinite(v));
   check_error(weft_run({"train", "--resume", at("diverged"), "--quiet"}), 1, {"step 2"});
   check_error(weft_run({"train", "--resume", at("diverged"), "--quiet", "--trace-nan"}), 1,
-              {"step 2: forward of ", " in stem.0.", ", sample ", "--lr"});
+              {"step 2: forward of ", " in stem.", ", sample ", "--lr"});
 }
 
 TEST_CASE("a disk or folder that cannot be written to") {
@@ -486,6 +514,8 @@ TEST_CASE("eval and predict need nothing but the model") {
       weft_run({"eval", "--model", at("reference/model.safetensors"), "--valid-resize", "40"});
   CHECK(table.code == 0);
   CHECK(has(table.out, "confusion"));
+  const Result same = weft_run({"eval", "--model", at("reference"), "--size", "32", "--json"});
+  CHECK(json::parse(same.out)["loss"] == result["loss"]);  // --valid-resize is as trained
   check_error(weft_run({"eval", "--model", at("reference/checkpoint.safetensors"), "--data", sample()}), 1,
               {"checkpoint.safetensors"});
   check_error(weft_run({"eval", "--model", at("there-is-none")}), 1, {"there-is-none"});

@@ -61,6 +61,8 @@ TEST_CASE("folders and archives of the same files are the same data set") {
   write_files(temp / "plain", files);
   check_small_set(temp / "plain");
   check_small_set((temp / "plain") + "/");
+  std::filesystem::create_symlink("nowhere", temp / "plain/train/a/link.jpg");
+  CHECK(ImageDataset::open(temp / "plain", "train").ignored() == 3);
   write_files(temp / "outer/inner", files);
   write_bytes(temp / "outer/README", text("beside it"));
   check_small_set(temp / "outer");

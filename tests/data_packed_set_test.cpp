@@ -2,6 +2,8 @@
 // are not what they should be.
 #include <doctest/doctest.h>
 
+#include <filesystem>
+
 #include "support/data_files.h"
 #include "support/errors.h"
 #include "weft/engine/data/dataset.h"
@@ -147,6 +149,12 @@ TEST_CASE("MNIST from plain and gzipped files, with other spellings, and from ar
   write_files(temp / "fashion-dotted", dotted);
   check_mnist(temp / "fashion-dotted");
   CHECK(ImageDataset::open(temp / "fashion-dotted", "val").classes()[9] == "Ankle boot");
+  {
+    const auto here = std::filesystem::current_path();
+    std::filesystem::current_path(temp / "fashion-dotted");
+    CHECK(ImageDataset::open(".", "val").classes()[9] == "Ankle boot");  // however it is spelt
+    std::filesystem::current_path(here);
+  }
   CHECK(ImageDataset::open(temp / "plain", "val").classes()[9] == "9");
   write_bytes(temp / "plain/classes.txt", text("o\nI\nZ\nE\nA\r\nS\nb\nL\nB\ng\nX"));
   CHECK(ImageDataset::open(temp / "plain", "val").classes().size() == 11);

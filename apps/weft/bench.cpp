@@ -13,6 +13,7 @@
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/config.h"
 #include "weft/apps/weft/conv_tuning.h"
+#include "weft/apps/weft/json_file.h"
 #include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/names.h"
 
@@ -194,7 +195,7 @@ double median(std::vector<double> values) {
 
 void Rows::print(const nlohmann::json& row) {
   if (json_) {
-    fmt::print("{}\n", row.dump());
+    fmt::print("{}\n", one_line(row));
   } else {
     if (!header_printed_) {
       for (const Column& c : columns_) fmt::print("{:>{}} ", c.title, c.width);

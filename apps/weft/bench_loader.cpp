@@ -9,6 +9,7 @@
 #include "weft/apps/weft/bench.h"
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/data_source.h"
+#include "weft/apps/weft/json_file.h"
 #include "weft/apps/weft/memory.h"
 #include "weft/engine/data/loader.h"
 #include "weft/kernels/parallel.h"
@@ -86,7 +87,7 @@ int bench_loader(const BenchFlags& flags) {
   data::LoaderOptions o;
   o.size = int(flags.size);
   o.batch_size = int(flags.batch_size);
-  o.threads = num_threads();
+  o.threads = std::min(num_threads(), 256);
   o.drop_last = true;
   data::ImageLoader loader(set, o);
   const Rate decoded = measure_batches(loader, flags.steps);
@@ -98,20 +99,19 @@ int bench_loader(const BenchFlags& flags) {
   const Rate cached = measure_batches(caching, flags.steps);
   const Stages stages = measure_stages(set, o);
   if (flags.json)
-    fmt::print("{}\n", nlohmann::json{{"bench", "loader"},
-                                      {"data", path},
-                                      {"size", flags.size},
-                                      {"batch_size", flags.batch_size},
-                                      {"threads", num_threads()},
-                                      {"images", decoded.images},
-                                      {"seconds", decoded.seconds},
-                                      {"images_per_second", decoded.per_second()},
-                                      {"cached_images_per_second", cached.per_second()},
-                                      {"cache_bytes", o.cache_bytes},
-                                      {"read_ms", stages.read},
-                                      {"decode_ms", stages.decode},
-                                      {"resize_ms", stages.resize}}
-                           .dump());
+    fmt::print("{}\n", one_line({{"bench", "loader"},
+                                 {"data", path},
+                                 {"size", flags.size},
+                                 {"batch_size", flags.batch_size},
+                                 {"threads", num_threads()},
+                                 {"images", decoded.images},
+                                 {"seconds", decoded.seconds},
+                                 {"images_per_second", decoded.per_second()},
+                                 {"cached_images_per_second", cached.per_second()},
+                                 {"cache_bytes", o.cache_bytes},
+                                 {"read_ms", stages.read},
+                                 {"decode_ms", stages.decode},
+                                 {"resize_ms", stages.resize}}));
   else
     fmt::print(
         "{} training images of {} at {} px on {} threads: {:.0f} images/s, {:.0f} images/s from the cache of "

@@ -2,11 +2,13 @@
 // that lie in the GPU's memory, and made by the CPU and uploaded.
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "weft/apps/weft/bench_gpu.h"
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/data_source.h"
+#include "weft/apps/weft/json_file.h"
 #include "weft/apps/weft/memory.h"
 #include "weft/engine/data/resident.h"
 #include "weft/engine/data/uploading.h"
@@ -59,7 +61,7 @@ int bench_loader_gpu(const BenchFlags& flags) {
   data::LoaderOptions o;
   o.size = int(flags.size);
   o.batch_size = int(flags.batch_size);
-  o.threads = num_threads();
+  o.threads = std::min(num_threads(), 256);
   o.drop_last = true;
   data::BatchOptions gpu;
   gpu.dtype = flags.place.dtype;
@@ -101,7 +103,7 @@ int bench_loader_gpu(const BenchFlags& flags) {
   row["uploading_images_per_second"] = uploaded;
   row["cache_bytes"] = o.cache_bytes;
   if (flags.json)
-    fmt::print("{}\n", row.dump());
+    fmt::print("{}\n", one_line(row));
   else
     fmt::print(
         "{} training images of {} at {} px, {} on {}\n{}\n{:.0f} images/s uploaded, from the cache of "

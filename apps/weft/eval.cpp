@@ -99,8 +99,8 @@ int eval(const EvalFlags& flags) {
     usage_error("--size ", o.size, ": ", info.model, " takes images of the size that it was trained on, ",
                 info.size);
   o.resize = int(flags.valid_resize > 0 ? flags.valid_resize
-                 : flags.size > 0       ? flags.size
-                                        : info.valid_resize);
+                 : o.size == info.size  ? info.valid_resize
+                                        : o.size);
   if (o.resize != 0 && o.resize < o.size)
     usage_error("--valid-resize ", o.resize, " must not be below --size ", o.size);
   o.batch_size = int(flags.batch_size);

@@ -9,6 +9,7 @@
 
 #include "weft/apps/weft/certify.h"
 #include "weft/apps/weft/interrupt.h"
+#include "weft/apps/weft/json_file.h"
 #include "weft/apps/weft/lab.h"
 #include "weft/apps/weft/names.h"
 #include "weft/apps/weft/plot.h"
@@ -166,7 +167,7 @@ int plot(const Flags& flags) {
   const std::vector<Activation> activations = chosen_activations(flags.names);
   write_file(flags.plot, plot_activations(activations, low, high).encode(flags.plot));
   if (flags.json_lines)
-    fmt::print("{}\n", nlohmann::json{{"file", flags.plot}, {"activations", activations.size()}}.dump());
+    fmt::print("{}\n", one_line({{"file", flags.plot}, {"activations", activations.size()}}));
   else
     fmt::print("drew {} activation{} into {}\n", activations.size(), activations.size() == 1 ? "" : "s",
                flags.plot);

@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <csignal>
 #include <cstdio>
 #include <iostream>
@@ -64,6 +65,18 @@ std::string wanted_command(const CLI::App& app) {
   return (rest.empty() ? "a command is missing" : "unknown command " + rest.front()) + "; there are " + known;
 }
 
+/// CLI11 reads 010 as 8.
+void refuse_octal(CLI::App& app) {
+  for (CLI::Option* option : app.get_options())
+    if (const std::string type = option->get_type_name();
+        type.rfind("INT", 0) == 0 || type.rfind("UINT", 0) == 0)
+      option->check([](const std::string& value) {
+        const bool zero = value.size() > 1 && value[0] == '0' && std::isdigit((unsigned char)value[1]);
+        return zero ? value + ": leave out the zero that it begins with" : std::string();
+      });
+  for (CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) refuse_octal(*command);
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Trains image classifiers with the weft engine.", "weft");
   app.set_version_flag("--version", std::string("weft ") + kVersion);
@@ -76,6 +89,7 @@ int run(int argc, char** argv) {
   add_data(app, action);
   add_bench(app, action);
   add_lab(app, action);
+  refuse_octal(app);
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage. `weft COMMAND --help` describes a command.");
   const auto wrong_usage = [&](const std::string& what) {
     return report(kWrongUsage, fmt::format("{} (see {} --help)", what, typed_command(app)));

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -26,6 +27,30 @@ std::vector<std::string> files_of(const RunFolder& f) {
   return {f.config(), f.metrics(), f.summary(), f.model(), f.checkpoint()};
 }
 
+/// How many runs the folder's config.json speaks of; 1 where there is none, or it is damaged.
+int64_t runs_of(const RunFolder& folder) {
+  TrainConfig config;
+  try {
+    read_config(folder.config(), config);
+  } catch (const Error&) {  // damaged
+  }
+  return std::min<int64_t>(config.runs, 10'000);
+}
+
+/// Those of the folder's own files that are there, and, of several runs, of its run-1 to run-N. Other runs
+/// may lie in it, too.
+std::vector<std::string> present_files(const RunFolder& folder, int64_t runs) {
+  std::vector<std::string> names = files_of(folder);
+  for (int64_t k = 1; runs > 1 && k <= runs; ++k)
+    for (const std::string& name : files_of(folder.run(k))) names.push_back(name);
+  std::erase_if(names, [](const std::string& name) {
+    std::error_code error;
+    const fs::file_type type = fs::symlink_status(name, error).type();
+    return type != fs::file_type::regular && type != fs::file_type::symlink;
+  });
+  return names;
+}
+
 }  // namespace
 
 void make_run_folder(const RunFolder& folder) {
@@ -37,26 +62,14 @@ void make_run_folder(const RunFolder& folder) {
         std::strerror(errno), "; give another folder with --out");
 }
 
-bool holds_run(const RunFolder& folder, int64_t runs) {
-  if (fs::exists(folder.config()) || fs::exists(folder.checkpoint()) || fs::exists(folder.model()))
-    return true;
-  for (int64_t k = 1; runs > 1 && k <= runs; ++k)
-    if (holds_run(folder.run(k))) return true;
-  return false;
-}
+bool holds_run(const RunFolder& folder, int64_t runs) { return !present_files(folder, runs).empty(); }
 
-void remove_run(const RunFolder& folder) {
-  std::vector<RunFolder> all = {folder};
-  // All there are: of several runs some may be missing.
-  std::error_code no_folder;
-  for (const auto& entry : fs::directory_iterator(folder.path, no_folder))
-    if (entry.path().filename().string().rfind("run-", 0) == 0) all.push_back({entry.path()});
-  for (const RunFolder& f : all)
-    for (const std::string& name : files_of(f)) {
-      std::error_code error;
-      fs::remove(name, error);
-      check(!error, "cannot remove ", name, ": ", error.message());
-    }
+void remove_run(const RunFolder& folder, int64_t runs) {
+  for (const std::string& name : present_files(folder, std::max(runs, runs_of(folder)))) {
+    std::error_code error;
+    fs::remove(name, error);
+    check(!error, "cannot remove ", name, ": ", error.message());
+  }
 }
 
 RunFolder make_default_run_folder() {

@@ -28,10 +28,11 @@ struct RunFolder {
 
 /// Makes the folder. Throws Error naming it where it cannot be made or written to.
 void make_run_folder(const RunFolder& folder);
-/// True where the folder holds a run already, or one of run-1 to run-N in it.
+/// True where the folder holds files of a run already; of several `runs`, also those of run-1 to run-N in it.
 bool holds_run(const RunFolder& folder, int64_t runs = 1);
-/// Removes a run's own files, nothing else.
-void remove_run(const RunFolder& folder);
+/// Removes the files of the folder's run, nothing else: of several runs, which its config.json or `runs`
+/// speaks of, those of run-1 to run-N, too.
+void remove_run(const RunFolder& folder, int64_t runs = 1);
 /// Makes "runs/20261123-182700", with -2, -3, ... where that is taken.
 RunFolder make_default_run_folder();
 

@@ -39,22 +39,25 @@ struct TrainFlags {
   TrainerOptions trainer;
 };
 
+/// From the root, so that config.json holds in any folder; short where no link stands in the way.
+std::string absolute(const std::string& path) {
+  const fs::path whole = fs::absolute(path), brief = whole.lexically_normal();
+  std::error_code none;
+  return (fs::equivalent(whole, brief, none) ? brief : whole).string();
+}
+
 /// The settings that were typed, and no others.
 json typed_settings(const TrainFlags& flags) {
-  const json all = to_json(flags.config);
+  TrainConfig config = flags.config;
+  // A file that is not here lies beside train/ in the data. Of one that is not typed, this has been decided.
+  const size_t colon = config.noisy_labels.rfind(':');
+  if (colon != std::string::npos && fs::is_regular_file(config.noisy_labels.substr(0, colon)))
+    config.noisy_labels = absolute(config.noisy_labels.substr(0, colon)) + config.noisy_labels.substr(colon);
+  const json all = to_json(config);
   json typed = json::object();
   for (const auto& [key, option] : flags.options)
     if (option->count() > 0) typed[key] = all[key];
   return typed;
-}
-
-/// Paths go into config.json so that they hold in any folder.
-void make_paths_absolute(TrainConfig& c) {
-  if (c.data != kSampleData && fs::exists(c.data)) c.data = fs::absolute(c.data).lexically_normal().string();
-  // A file that is not here lies beside train/ in the data.
-  const size_t colon = c.noisy_labels.rfind(':');
-  if (colon != std::string::npos && fs::is_regular_file(c.noisy_labels.substr(0, colon)))
-    c.noisy_labels = fs::absolute(c.noisy_labels).lexically_normal().string();
 }
 
 TrainConfig settings_of(const TrainFlags& flags) {
@@ -71,10 +74,16 @@ TrainConfig settings_of(const TrainFlags& flags) {
     read_config(flags.resume, base);
   }
   TrainConfig config = base;
-  from_json(typed_settings(flags), "the command line", config);
-  make_paths_absolute(config);
+  const json typed = typed_settings(flags);
+  from_json(typed, "the command line", config);
+  if (config.data != kSampleData && fs::exists(config.data)) config.data = absolute(config.data);
+  if (config.sym && typed.contains("sa") && !config.sa)
+    usage_error("--sym is a form of self-attention; --no-sa leaves it out: give --no-sym, too");
   config.sa = config.sa || config.sym;
   if (config.activation.empty()) config.activation = default_activation(config.model);
+  if (flags.trainer.trace_nan && config.precision == "fp16")
+    usage_error(
+        "--trace-nan does not go with --precision fp16, where steps that overflow are left out; use bf16");
   validate(config);
   if (!flags.resume.empty()) {
     TrainConfig same_data = config;
@@ -117,7 +126,8 @@ int train_once(const TrainFlags& flags, const TrainConfig& config, const DataSou
                const RunFolder& folder, Progress& progress) {
   TrainerOptions options = flags.trainer;
   options.resume = !flags.resume.empty();
-  if (!options.resume) options.before_files = [&] { remove_run(folder); };
+  options.replaces = flags.overwrite && holds_run(folder);
+  if (options.replaces) options.before_files = [&] { remove_run(folder); };
   const auto summary = train_run(config, data, folder, options, progress);
   if (!summary) return tell_interrupted(folder, progress);
   progress.line(fmt::format("validation accuracy {:.2f} % (best {:.2f} %) in {}",
@@ -172,9 +182,10 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
     progress.line(fmt::format("run {}/{}, seed {}", k, config.runs, own.seed));
     TrainerOptions options = flags.trainer;
     options.resume = !flags.resume.empty() && fs::exists(sub.config());
+    options.replaces = k == 1 && flags.overwrite && holds_run(folder, config.runs);
     if (k == 1 && flags.resume.empty())
       options.before_files = [&] {
-        remove_run(folder);
+        if (flags.overwrite) remove_run(folder, config.runs);
         write_config(folder, config);
       };
     const auto summary = train_run(own, data, sub, options, progress);
@@ -194,6 +205,8 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
 
 int train(TrainFlags flags) {
   if (flags.list_models) return list_models(flags.json_lines);
+  if (flags.quiet && flags.json_lines)
+    usage_error("--quiet prints nothing, and --json a line for each event");
   // Locked before its settings are read: a weft that replaces the run has removed them for a moment.
   std::optional<RunLock> lock;
   if (!flags.resume.empty()) lock.emplace(RunFolder{flags.resume});

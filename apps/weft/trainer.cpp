@@ -231,6 +231,10 @@ void Run::start() {
       check(row.metrics.size() == 1, folder_.checkpoint(), ": the checkpoint is of a run with other metrics");
     write_metrics(folder_, trainer_.history());
     files_begun_ = true;
+  } else if (options_.resume) {
+    for (const std::string& result : {folder_.model(), folder_.summary()})
+      check(!std::filesystem::exists(result), folder_.checkpoint(),
+            " is missing, and to start anew would replace ", result, "; --out with --overwrite does that");
   }
   const int64_t step = trainer_.state().step, classes = int64_t(info_.classes.size());
   const json about = {{"event", "start"},
@@ -268,6 +272,8 @@ void Run::begin_files() {
 }
 
 void Run::after_step() {
+  if (interrupted() != 0 && options_.replaces && !files_begun_)
+    fail("interrupted in its first step; the run in ", folder_.path.string(), " is as it was");
   begin_files();
   const training::TrainingState& state = trainer_.state();
   if (state.samples > 0) show_step();

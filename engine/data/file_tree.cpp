@@ -73,6 +73,8 @@ void walk(const fs::path& folder, const std::string& prefix, int depth, std::vec
       walk(e.path(), prefix + name + "/", depth + 1, out);
     else if (e.is_regular_file())
       out.push_back({prefix + name, nullptr, e.path().string()});
+    else if (e.is_symlink())  // to nothing: counted as ignored, like links in archives
+      out.push_back({prefix + name, nullptr, {}});
   }
 }
 

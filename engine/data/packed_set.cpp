@@ -76,7 +76,9 @@ bool speaks_of_fashion(std::string path) {
 std::vector<std::string> class_names(const std::string& path, const std::vector<FileEntry>& files,
                                      bool cifar) {
   if (const FileEntry* f = find(files, kClassFile)) return read_names(*f);
-  if (!cifar) return speaks_of_fashion(path + files[0].on_disk) ? kClothes : kDigits;
+  if (!cifar)
+    return speaks_of_fashion(std::filesystem::absolute(path).string() + files[0].on_disk) ? kClothes
+                                                                                          : kDigits;
   const FileEntry* f = find(files, kCifarClasses);
   return f ? read_names(*f) : kCifarNames;
 }

@@ -129,9 +129,10 @@ ResizePlan center_crop_plan(ImageSize image, int size, int resize) {
   check(image.height > 0 && image.width > 0, "center crop: the picture is empty");
   const int64_t short_side = std::min(image.height, image.width),
                 long_side = std::max(image.height, image.width);
-  check(resize * long_side / short_side < (1 << 30), "center crop: a picture of ", image.width, " x ",
-        image.height, " pixels is too thin to be resized to ", resize);
-  const int height = int(resize * image.height / short_side), width = int(resize * image.width / short_side);
+  check(int64_t{resize} * long_side / short_side < (1 << 30), "center crop: a picture of ", image.width,
+        " x ", image.height, " pixels is too thin to be resized to ", resize);
+  const int height = int(int64_t{resize} * image.height / short_side),
+            width = int(int64_t{resize} * image.width / short_side);
   // torchvision rounds half to even.
   const int top = int(std::nearbyint((height - size) / 2.0)),
             left = int(std::nearbyint((width - size) / 2.0));

@@ -20,6 +20,7 @@
 # Leaves a line for each recipe in build-gpu/logs/imagewoof.json, from which run.sh takes it into its table, and a copy in $OUT
 # where that is set.
 set -euo pipefail
+export LC_ALL=C  # a decimal point in $EPOCHREALTIME
 script=$(realpath "$0")
 here=$(cd "$(dirname "$0")/../.." && pwd)
 
@@ -35,9 +36,11 @@ wrong() { echo "imagewoof.sh: $*" >&2 && exit 2; }
 data="" seeds=5 names="ranger default best" weft=$here/build-gpu/weft/apps/weft more=()
 while (($# > 0)); do
   case $1 in
-    --seeds) seeds=${2:-} && shift 2 ;;
-    --recipe) names=${2:-} && shift 2 ;;
-    --weft) weft=${2:-} && shift 2 ;;
+    --seeds | --recipe | --weft)
+      (($# > 1)) || wrong "$1 takes a value, see --help"
+      case $1 in --seeds) seeds=$2 ;; --recipe) names=$2 ;; *) weft=$2 ;; esac
+      shift 2
+      ;;
     --) shift && more=("$@") && break ;;
     -h | --help) usage && exit 0 ;;
     -*) wrong "unknown flag $1, see --help" ;;
@@ -59,7 +62,7 @@ if [[ ! -e $data ]]; then
   parts=("$data".[a-z0-9][a-z0-9])
   ((${#parts[@]} > 0)) || wrong "there is no $data, and no parts $data.aa, ..."
   joined=$work/$(basename "$data")
-  [[ -s $joined ]] || cat "${parts[@]}" > "$joined"
+  [[ -s $joined ]] || { cat "${parts[@]}" > "$joined.part" && mv "$joined.part" "$joined"; }
   data=$joined
 fi
 
