@@ -169,7 +169,10 @@ using CachePointer = std::shared_ptr<MemoryPool::Cache>;
 // Never destroyed: tensors with static lifetime may outlive every other static object.
 const CachePointer& default_cache(Device device) {
   static const CachePointer* cpu = new CachePointer(std::make_shared<MemoryPool::Cache>(Device::cpu));
-  static const CachePointer* cuda = new CachePointer(std::make_shared<MemoryPool::Cache>(Device::cuda));
+  static const CachePointer* cuda = [] {
+    kernels::cuda::set_reclaim([] { empty_cache(Device::cuda); });
+    return new CachePointer(std::make_shared<MemoryPool::Cache>(Device::cuda));
+  }();
   return device == Device::cuda ? *cuda : *cpu;
 }
 

@@ -8,12 +8,6 @@
 
 namespace weft {
 
-/// Memory could not be had; the engine stays usable.
-class OutOfMemoryError : public Error {
- public:
-  using Error::Error;
-};
-
 /// What operator<< writes to a stream.
 template <class T>
 concept Printable = requires(std::ostream& out, const T& value) {

@@ -91,6 +91,9 @@ void set_plan_cache_folder(std::string path);
 /// Memory of the device, 256-byte aligned; null where it can't be had.
 void* allocate(int64_t bytes);
 void release(void* memory) noexcept;
+/// What gives back memory that was allocated and is in no use. Called outside of captures, where memory for
+/// the kernels' own purposes (scratch, the libraries' workspaces) could not be had; then that is tried again.
+void set_reclaim(void (*reclaim)());
 
 /// What of the device's memory nobody has taken.
 int64_t free_memory();

@@ -45,6 +45,7 @@ int64_t run_beside(const std::function<void()>&) { absent(); }
 void await_beside(int64_t) {}
 void* allocate(int64_t) { absent(); }
 void release(void*) noexcept {}
+void set_reclaim(void (*)()) {}
 void upload(void*, const void*, int64_t) { absent(); }
 void download(void*, const void*, int64_t) { absent(); }
 void copy(void*, const void*, int64_t) { absent(); }

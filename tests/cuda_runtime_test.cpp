@@ -198,6 +198,17 @@ TEST_CASE("a pool takes memory that is kept for others") {
   CHECK_NOTHROW(bytes_of_gpu(2 * kMegabyte + kMegabyte / 2));
 }
 
+TEST_CASE("scratch memory takes what is kept for tensors") {
+  const Short memory(250 * kMegabyte);
+  bytes_of_gpu(200 * kMegabyte);
+  CHECK_NOTHROW(cuda::scratch(200 * kMegabyte));
+  CHECK(memory_stats(Device::cuda).cached == 0);
+  const Tensor kept = bytes_of_gpu(40 * kMegabyte);
+  CHECK_THROWS_AS(cuda::scratch(210 * kMegabyte), OutOfMemoryError);
+  kept.fill(1);  // and all goes on
+  cuda::synchronize();
+}
+
 TEST_CASE("a pool out of which nothing was captured gives back what is of the wrong size") {
   const MemoryPool pool(Device::cuda);
   const MemoryPool::Use use(pool);

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <regex>
 #include <string>
 #include <vector>
 
@@ -68,6 +69,23 @@ const std::map<std::string, std::vector<std::string>> kMayUse = {
 };
 
 }  // namespace
+
+TEST_CASE("kernels that are launched early say of no memory that nothing writes it") {
+  int checked = 0;
+  for (const char* folder : {"kernels/cuda", "optim"})
+    for (const auto& entry : fs::directory_iterator(kRoot / folder)) {
+      const std::string name = entry.path().string();
+      if (entry.path().extension() != ".cu" && entry.path().extension() != ".h") continue;
+      std::ifstream in(name);
+      const std::string text{std::istreambuf_iterator<char>(in), {}};
+      if (text.find("launch_early(") == std::string::npos || entry.path().filename() == "device.h") continue;
+      ++checked;
+      static const std::regex promise("const [A-Za-z0-9_:<>]+\\* __restrict__");
+      CHECK_MESSAGE(!std::regex_search(text, promise), name,
+                    ": see wait_for_earlier() in kernels/cuda/device.h");
+    }
+  CHECK(checked > 10);
+}
 
 TEST_CASE("includes only go down") {
   int checked = 0;

@@ -75,7 +75,7 @@ __device__ void finish(const Tiling& t, const Place<V>& at, float (&a)[V], float
 /// mean is from 0, or a value from the others, little is lost.
 template <class T, int V>
 __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
-    stats_kernel(Tiling t, const T* __restrict__ x, float* partial, float* mean, float* var, Update update) {
+    stats_kernel(Tiling t, const T* x, float* partial, float* mean, float* var, Update update) {
   wait_for_earlier();
   const Place<V> at(t);
   float shift[V] = {}, sum[V] = {}, squares[V] = {};

@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kApplyThreads, kForwardBlocks)
 template <class T, int V, class A>
 __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
     avg_pool_reduce_kernel(A act, Tiling t, BatchNormArgs<T> a, unsigned in_row, const T* dy,
-                           const T* __restrict__ dpooled, T* g, float* partial) {
+                           const T* dpooled, T* g, float* partial) {
   wait_for_earlier();
   const Windows<V> windows(t, in_row);
   float sums[2][V] = {};  // of g (x - mean), of g

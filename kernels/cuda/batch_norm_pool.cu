@@ -296,8 +296,8 @@ __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
 /// (i + 1, j + 1), of which the later ones reach only the later pixels.
 template <class T, int V>
 __global__ void __launch_bounds__(kThreads, kPoolBlocks)
-    pool_input_kernel(Geometry g, BatchNormArgs<T> a, const T* __restrict__ gradients,
-                      const uint8_t* __restrict__ at, BatchNormGradients<T> d, float per_row) {
+    pool_input_kernel(Geometry g, BatchNormArgs<T> a, const T* gradients, const uint8_t* at,
+                      BatchNormGradients<T> d, float per_row) {
   wait_for_earlier();
   const Column column((g.in_w + 1) / 2, g.groups);
   if (!column.there) return;

@@ -30,7 +30,7 @@ struct Geometry : RowGeometry {
 
 /// A thread makes the same 8 elements of the patches of pixels one below the other.
 __global__ void __launch_bounds__(kBlock)
-    patches_kernel(const Geometry g, const uint16_t* __restrict__ x, uint16_t* __restrict__ patches) {
+    patches_kernel(const Geometry g, const uint16_t* x, uint16_t* __restrict__ patches) {
   wait_for_earlier();
   __shared__ int downs[kMost], alongs[kMost];  // of an element of a patch: rows, and elements of a row
   const int length = g.packs * kPack;
@@ -72,8 +72,7 @@ __global__ void __launch_bounds__(kBlock)
 
 /// wide [rows, length] = w [rows, weights] and zeros.
 __global__ void __launch_bounds__(kBlock)
-    widen_kernel(int64_t rows, int weights, int length, const uint16_t* __restrict__ w,
-                 uint16_t* __restrict__ wide) {
+    widen_kernel(int64_t rows, int weights, int length, const uint16_t* w, uint16_t* __restrict__ wide) {
   wait_for_earlier();
   const int64_t i = int64_t(blockIdx.x) * kBlock + threadIdx.x, row = i / length, k = i - row * length;
   if (row < rows) wide[i] = k < weights ? w[row * weights + k] : uint16_t{0};

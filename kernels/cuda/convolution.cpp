@@ -188,7 +188,7 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
     return bytes;
   };
   // Memory of its own: scratch() would keep the size of the hungriest candidate.
-  Memory own(need() > kSmallWorkspace ? allocate(need()) : nullptr);
+  Memory own(need() > kSmallWorkspace ? allocate_own(need()) : nullptr);
   size_t dropped = 0;
   if (!own)
     dropped = std::erase_if(candidates, [](const Choice& c) { return c.workspace() > kSmallWorkspace; });
@@ -343,7 +343,7 @@ void convolution(ConvPass pass, const Conv2dParams& p, const T* x, const T* w, c
 /// The same on memory of its own, as each run of a candidate changes dx; `apart` where that can't be had.
 template <class T>
 Choice fastest_add(const State& s, const ConvKey& key, Buffers b) {
-  const Memory dx(allocate(size_of_x(key.params) * int64_t(sizeof(T))));
+  const Memory dx(allocate_own(size_of_x(key.params) * int64_t(sizeof(T))));
   if (!dx) return {Choice::Kind::apart, nullptr, true, /*lasting=*/false};
   b.x = dx.get();
   return fastest<T>(s, key, b);

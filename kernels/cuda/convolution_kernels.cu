@@ -10,7 +10,7 @@ constexpr int kBlock = 256;
 
 template <class T>
 __global__ void __launch_bounds__(kBlock)
-    add_bias_kernel(int64_t n, int64_t channels, const T* __restrict__ bias, T* __restrict__ y) {
+    add_bias_kernel(int64_t n, int64_t channels, const T* bias, T* __restrict__ y) {
   const int64_t step = int64_t(gridDim.x) * kBlock;
   int64_t i = int64_t(blockIdx.x) * kBlock + threadIdx.x;
   // The channel goes along with i, without a division for each element.
@@ -27,7 +27,7 @@ constexpr int kRows = 4;  // of a thread: so many loads are under way
 
 /// Neighbouring threads have neighbouring rows, and write them in one piece.
 __global__ void __launch_bounds__(kBlock)
-    pad_kernel(int64_t rows, int channels, const uint16_t* __restrict__ x, uint16_t* __restrict__ padded) {
+    pad_kernel(int64_t rows, int channels, const uint16_t* x, uint16_t* __restrict__ padded) {
   wait_for_earlier();
   const int64_t first = int64_t(blockIdx.x) * (kBlock * kRows) + threadIdx.x;
   Pack<uint16_t, 8> row[kRows];
@@ -45,8 +45,7 @@ __global__ void __launch_bounds__(kBlock)
 }
 
 __global__ void __launch_bounds__(kBlock)
-    cut_kernel(int64_t rows, int channels, int width, const uint16_t* __restrict__ padded,
-               uint16_t* __restrict__ y) {
+    cut_kernel(int64_t rows, int channels, int width, const uint16_t* padded, uint16_t* __restrict__ y) {
   wait_for_earlier();
   const int64_t i = int64_t(blockIdx.x) * kBlock + threadIdx.x;
   if (i < rows * channels) y[i] = padded[i / channels * width + i % channels];
@@ -79,8 +78,7 @@ Shape shape_of(const Conv2dParams& p) {
 }
 
 template <class T>
-__global__ void __launch_bounds__(kBlock)
-    forward_kernel(Shape s, const T* __restrict__ x, const T* __restrict__ w, T* __restrict__ y) {
+__global__ void __launch_bounds__(kBlock) forward_kernel(Shape s, const T* x, const T* w, T* __restrict__ y) {
   const int64_t n = s.N * s.OH * s.OW * s.OC;
   for (int64_t i = int64_t(blockIdx.x) * kBlock + threadIdx.x; i < n; i += int64_t(gridDim.x) * kBlock) {
     const int64_t oc = i % s.OC, pixel = i / s.OC, ow = pixel % s.OW, row = pixel / s.OW;
@@ -103,7 +101,7 @@ __global__ void __launch_bounds__(kBlock)
 
 template <class T>
 __global__ void __launch_bounds__(kBlock)
-    backward_input_kernel(Shape s, const T* __restrict__ dy, const T* __restrict__ w, T* __restrict__ dx) {
+    backward_input_kernel(Shape s, const T* dy, const T* w, T* __restrict__ dx) {
   const int64_t n = s.N * s.H * s.W * s.C;
   for (int64_t i = int64_t(blockIdx.x) * kBlock + threadIdx.x; i < n; i += int64_t(gridDim.x) * kBlock) {
     const int64_t c = i % s.C, pixel = i / s.C, iw = pixel % s.W, row = pixel / s.W;
@@ -128,7 +126,7 @@ __global__ void __launch_bounds__(kBlock)
 /// One weight a block; its threads share the pixels.
 template <class T>
 __global__ void __launch_bounds__(kBlock)
-    backward_weight_kernel(Shape s, const T* __restrict__ x, const T* __restrict__ dy, T* __restrict__ dw) {
+    backward_weight_kernel(Shape s, const T* x, const T* dy, T* __restrict__ dw) {
   __shared__ float partial[kBlock];
   const int64_t n = s.OC * s.kh * s.kw * s.IC, pixels = s.N * s.OH * s.OW;
   for (int64_t i = blockIdx.x; i < n; i += gridDim.x) {

@@ -35,6 +35,9 @@ class FirstLane {
 void check(cudaError_t status, const char* name);
 /// Multiprocessors of the device: a grid of a few times as many blocks fills it.
 int multiprocessors();
+/// allocate() for the kernels' own purposes: where there is no memory, what the engine keeps for later is
+/// given back to the device first. Null where even so there is none.
+void* allocate_own(int64_t bytes);
 /// Scratch memory of the stream, at least `bytes`, valid until the next call of scratch() (work that was
 /// started earlier may still use it: the stream keeps the order). For partial sums of reductions.
 void* scratch(int64_t bytes);
@@ -91,7 +94,9 @@ void launch_early_with(size_t shared, void (*kernel)(Params...), dim3 grid, dim3
 /// Whether wait_for_earlier() is there in the code that the device runs: PTX for older ones has none.
 bool waits_for_earlier();
 /// What comes after it sees the results of all earlier work; before it nothing may be read or written but
-/// parameters.
+/// parameters. No kernel that is launched early takes `const T* __restrict__`: that says of the memory that
+/// nothing writes it while the kernel runs, which it does while the work before it still writes, and lets the
+/// compiler read it before the wait.
 __device__ inline void wait_for_earlier() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");

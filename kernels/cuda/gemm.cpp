@@ -98,8 +98,8 @@ Library& library() {
     check(cublasLtCreate(&l->handle), "cublasLtCreate");
     l->machine = "cublasLt " + std::to_string(cublasLtGetVersion()) + " on " + device_info().name;
     for (void*& workspace : l->workspace) {
-      workspace = allocate(int64_t(kWorkspace));
-      if (!workspace) throw Error("gemm: 32 MiB of the GPU for cuBLASLt could not be had");
+      workspace = allocate_own(int64_t(kWorkspace));
+      if (!workspace) throw OutOfMemoryError("gemm: 32 MiB of the GPU for cuBLASLt could not be had");
     }
     return l;
   }();
@@ -255,7 +255,7 @@ const cublasLtMatmulAlgo_t& choose(Library& l, Product& product, const void* a, 
   Memory apart;
   if (p.accumulate && c == d) {
     const int64_t elements = (p.batch - 1) * p.stride_c + (p.m - 1) * p.ldc + p.n;
-    apart.reset(allocate(elements * (key.type == CUDA_R_32F ? 4 : 2)));
+    apart.reset(allocate_own(elements * (key.type == CUDA_R_32F ? 4 : 2)));
     if (!apart) return (l.algorithms[key] = {product.candidates(l, 1).front()}).algorithm;
   }
   const FirstLane others_wait;

@@ -22,8 +22,7 @@ __device__ unsigned arrivals;  // one stream, so that no two kernels use it at o
 /// partial: [gridDim.x], how many of each block's rows are right.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    metrics_kernel(int64_t rows, int64_t cols, const T* __restrict__ logits,
-                   const int64_t* __restrict__ labels, const float* __restrict__ loss,
+    metrics_kernel(int64_t rows, int64_t cols, const T* logits, const int64_t* labels, const float* loss,
                    unsigned long long* partial, double* totals) {
   wait_for_earlier();
   __shared__ unsigned long long room[kWarps];

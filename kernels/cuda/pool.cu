@@ -144,7 +144,7 @@ void launch_pixels(void (*kernel)(Geometry, Params...), const Geometry& g, int h
 
 template <class T, int V, class W>
 __global__ void __launch_bounds__(kThreads, 3)
-    max_forward_kernel(Geometry g, const T* __restrict__ x, T* __restrict__ y, int32_t* __restrict__ index) {
+    max_forward_kernel(Geometry g, const T* x, T* __restrict__ y, int32_t* __restrict__ index) {
   const W win(g);
   for_pixels(g.batch, g.out_h, g.out_w, g.groups, [&](int64_t n, int oh, int ow, int group) {
     const T* image = x + n * g.in_h * g.in_w * g.channels + int64_t(group) * V;
@@ -197,8 +197,7 @@ __device__ inline void load_index(const int32_t* from, int (&to)[V]) {
 
 template <class T, int V>
 __global__ void __launch_bounds__(kThreads, 4)
-    max_backward_kernel(Geometry g, const T* __restrict__ dy, const int32_t* __restrict__ index,
-                        T* __restrict__ dx) {
+    max_backward_kernel(Geometry g, const T* dy, const int32_t* index, T* __restrict__ dx) {
   for_pixels(g.batch, g.in_h, g.in_w, g.groups, [&](int64_t n, int h, int w, int group) {
     const Windows hs(h, g.kernel_h, g.stride_h, g.pad_h, g.out_h),
         ws(w, g.kernel_w, g.stride_w, g.pad_w, g.out_w);
@@ -221,8 +220,7 @@ __global__ void __launch_bounds__(kThreads, 4)
 /// pixels.
 template <class T, int V, int K>
 __global__ void __launch_bounds__(kThreads, 3)
-    max_backward_square_kernel(Geometry g, const T* __restrict__ dy, const int32_t* __restrict__ index,
-                               T* __restrict__ dx) {
+    max_backward_square_kernel(Geometry g, const T* dy, const int32_t* index, T* __restrict__ dx) {
   for_pixels(g.batch, (g.in_h + 1) / 2, (g.in_w + 1) / 2, g.groups, [&](int64_t n, int i, int j, int group) {
     float sum[2][2][V] = {};
 #pragma unroll
@@ -256,8 +254,7 @@ __global__ void __launch_bounds__(kThreads, 3)
 // --- the average ---
 
 template <class T, int V, class W>
-__global__ void __launch_bounds__(kThreads, 4)
-    avg_forward_kernel(Geometry g, const T* __restrict__ x, T* __restrict__ y) {
+__global__ void __launch_bounds__(kThreads, 4) avg_forward_kernel(Geometry g, const T* x, T* __restrict__ y) {
   const W win(g);
   for_pixels(g.batch, g.out_h, g.out_w, g.groups, [&](int64_t n, int oh, int ow, int group) {
     const T* image = x + n * g.in_h * g.in_w * g.channels + int64_t(group) * V;
@@ -277,7 +274,7 @@ __global__ void __launch_bounds__(kThreads, 4)
 
 template <class T, int V, class W>
 __global__ void __launch_bounds__(kThreads, 4)
-    avg_backward_kernel(Geometry g, const T* __restrict__ dy, T* __restrict__ dx, bool add) {
+    avg_backward_kernel(Geometry g, const T* dy, T* __restrict__ dx, bool add) {
   const W win(g);
   for_pixels(g.batch, g.in_h, g.in_w, g.groups, [&](int64_t n, int h, int w, int group) {
     const Windows hs(h, win.kernel_h, win.stride_h, win.pad_h, g.out_h),
@@ -327,7 +324,7 @@ struct Four {
 /// pixels, those too that no window has; it reads all before it writes.
 template <class T, int V, bool Add>
 __global__ void __launch_bounds__(kThreads, 4)
-    avg_backward_square_kernel(Geometry g, const T* __restrict__ dy, T* __restrict__ dx) {
+    avg_backward_square_kernel(Geometry g, const T* dy, T* __restrict__ dx) {
   for_pixels(g.batch, (g.in_h + 1) / 2, (g.in_w + 1) / 2, g.groups, [&](int64_t n, int i, int j, int group) {
     const Four at(g, n, i, j, group * V);
     Pack<T, V> from = {}, before[4] = {};
@@ -382,7 +379,7 @@ __global__ void __launch_bounds__(kThreads, 3)
 template <class T, int V, class A>
 __global__ void __launch_bounds__(kThreads, 2)
     add_activation_pool_backward_kernel(Geometry g, A act, float param, const T* a, const T* b, const T* dy,
-                                        const T* __restrict__ dpooled, T* gradient) {
+                                        const T* dpooled, T* gradient) {
   const InHand<A, float> f{act, param};
   for_pixels(g.batch, g.out_h, g.out_w, g.groups, [&](int64_t n, int i, int j, int group) {
     const Four at(g, n, i, j, group * V);
@@ -412,8 +409,8 @@ __global__ void __launch_bounds__(kThreads, 2)
 /// The mean of each channel over an image: a block for some groups of channels of one image, with its threads
 /// in rows of `lanes`; each row of threads sums some of the pixels.
 template <class T, int V>
-__global__ void __launch_bounds__(kThreads, 4) mean_kernel(Geometry g, int slices, int lanes, int lane_rows,
-                                                           const T* __restrict__ x, T* __restrict__ y) {
+__global__ void __launch_bounds__(kThreads, 4)
+    mean_kernel(Geometry g, int slices, int lanes, int lane_rows, const T* x, T* __restrict__ y) {
   __shared__ float room[kThreads / 2 * V];
   const int64_t n = blockIdx.x / unsigned(slices);
   const int lane = int(threadIdx.x) % lanes, lane_row = int(threadIdx.x) / lanes;

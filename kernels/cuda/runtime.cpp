@@ -111,6 +111,7 @@ struct Runtime {
 };
 
 int wanted_device = 0;
+std::atomic<void (*)()> reclaim{nullptr};
 std::mutex making;
 // Never destroyed: at the end of the process CUDA may be gone before it.
 std::atomic<Runtime*> made_runtime{nullptr};
@@ -281,6 +282,15 @@ void* allocate(int64_t bytes) {
   return memory;
 }
 
+void set_reclaim(void (*function)()) { reclaim = function; }
+
+void* allocate_own(int64_t bytes) {
+  void* memory = allocate(bytes);
+  if (memory || capturing()) return memory;  // within a capture nothing can be freed
+  if (void (*const give_back)() = reclaim) give_back();
+  return allocate(bytes);
+}
+
 void release(void* memory) noexcept {
   if (cudaFree(memory) != cudaSuccess) cudaGetLastError();
 }
@@ -299,8 +309,10 @@ void* scratch(int64_t bytes) {
   if (bytes > of.scratch_bytes) {
     int64_t size = std::max<int64_t>(bytes + bytes / 2, int64_t{16} << 20);
     void* memory = allocate(size);
-    if (!memory) memory = allocate(size = bytes);
-    if (!memory) throw Error("scratch: " + std::to_string(size) + " bytes of the GPU could not be had");
+    if (!memory) memory = allocate_own(size = bytes);
+    if (!memory)
+      throw OutOfMemoryError("scratch: " + std::to_string(size) +
+                             " bytes of the GPU could not be had; use a smaller batch or image size");
     of.scratch = memory;
     of.scratch_bytes = size;
   }

@@ -201,8 +201,8 @@ __global__ void __launch_bounds__(kThreads, 4)
 
 template <class T, int V, bool kBlock>
 __global__ void __launch_bounds__(kThreads, 4)
-    loss_backward_kernel(int64_t rows, int64_t cols, Targets<T> targets, const T* __restrict__ log_p,
-                         const T* __restrict__ dloss, T* __restrict__ dx) {
+    loss_backward_kernel(int64_t rows, int64_t cols, Targets<T> targets, const T* log_p, const T* dloss,
+                         T* __restrict__ dx) {
   wait_for_earlier();
   using TeamT = Team<kBlock>;
   const float scale = float(double(float(*dloss)) / double(rows));

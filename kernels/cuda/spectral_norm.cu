@@ -102,7 +102,7 @@ __device__ inline void for_tiles(const Unit<T>& x, F&& f) {
 /// w right; a row for each team.
 template <class T, int V, bool kBlock>
 __global__ void __launch_bounds__(kThreads)
-    rows_kernel(int64_t rows, int64_t cols, const T* __restrict__ w, const Unit<T> x, float* sums) {
+    rows_kernel(int64_t rows, int64_t cols, const T* w, const Unit<T> x, float* sums) {
   wait_for_earlier();
   using TeamT = Team<kBlock>;
   const int64_t r = TeamT::first_row();
@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(kThreads)
 /// w' left. A block has some columns, 32 bytes in float, and its threads share the rows.
 template <class T, int V>
 __global__ void __launch_bounds__(kThreads)
-    columns_kernel(int64_t cols, const T* __restrict__ w, const Unit<T> x, float* sums) {
+    columns_kernel(int64_t cols, const T* w, const Unit<T> x, float* sums) {
   wait_for_earlier();
   constexpr int kLanes = V == 1 ? 8 : 2, kApart = kThreads / kLanes;
   __shared__ float room[kWarps][kLanes * V];
@@ -163,7 +163,7 @@ __global__ void __launch_bounds__(kThreads)
 /// y = w / sigma, sigma = x . product.
 template <class T, int V>
 __global__ void __launch_bounds__(kThreads)
-    divide_kernel(int64_t n, const T* __restrict__ w, const Unit<T> x, float* sigma, T* __restrict__ y) {
+    divide_kernel(int64_t n, const T* w, const Unit<T> x, float* sigma, T* __restrict__ y) {
   wait_for_earlier();
   const float divisor = x.divisor();
   x.keep(divisor);
@@ -185,7 +185,7 @@ __global__ void __launch_bounds__(kThreads)
 /// partial[block]: of sum(dy y).
 template <class T, int V>
 __global__ void __launch_bounds__(kThreads)
-    product_kernel(int64_t n, const T* __restrict__ y, const T* __restrict__ dy, float* partial) {
+    product_kernel(int64_t n, const T* y, const T* dy, float* partial) {
   wait_for_earlier();
   float sum = 0;
 #pragma unroll 2
@@ -204,8 +204,8 @@ __global__ void __launch_bounds__(kThreads)
 /// dw = (dy - left right' sum(dy y)) / sigma; `blocks` parts of the sum.
 template <class T, int V>
 __global__ void __launch_bounds__(kThreads)
-    backward_kernel(int64_t n, int64_t cols, const T* __restrict__ left, const T* __restrict__ right,
-                    const float* sigma, int blocks, const float* partial, const T* dy, T* dw) {
+    backward_kernel(int64_t n, int64_t cols, const T* left, const T* right, const float* sigma, int blocks,
+                    const float* partial, const T* dy, T* dw) {
   wait_for_earlier();
   const int64_t first = (int64_t(blockIdx.x) * kThreads + threadIdx.x) * V;
   double sum = 0;

@@ -37,7 +37,7 @@ struct Uploader::Impl {
     check(cudaStreamCreateWithFlags(&copies, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
     for (Place& p : places) {
       check(cudaHostAlloc(&p.pinned, size_t(bytes), cudaHostAllocDefault), "cudaHostAlloc");
-      p.device = allocate(bytes);
+      p.device = allocate_own(bytes);
       check(p.device ? cudaSuccess : cudaErrorMemoryAllocation, "memory for what is on its way to the GPU");
       check(cudaEventCreateWithFlags(&p.copied, cudaEventDisableTiming), "cudaEventCreateWithFlags");
       check(cudaEventCreateWithFlags(&p.used, cudaEventDisableTiming), "cudaEventCreateWithFlags");
