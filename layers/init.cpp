@@ -4,7 +4,7 @@
 #include <cmath>
 #include <utility>
 
-#include "weft/layers/conv2d.h"
+#include "weft/layers/convolution.h"
 #include "weft/layers/linear.h"
 
 namespace weft::init {
@@ -73,8 +73,11 @@ void kaiming_normal_all_(Module& root, Generator& generator) {
     kaiming_normal_(weight, {}, generator);
     if (bias.defined()) zeros_(bias);
   };
+  using Convolution = ConvolutionLayer<Conv2dLayerOptions>;
+  using Transposed = ConvolutionLayer<ConvTransposeLayerOptions>;
   root.visit([&](const std::string&, Module& module) {
-    if (auto* conv = dynamic_cast<Conv2d*>(&module)) start(conv->weight, conv->bias);
+    if (auto* conv = dynamic_cast<Convolution*>(&module)) start(conv->weight, conv->bias);
+    if (auto* conv = dynamic_cast<Transposed*>(&module)) start(conv->weight, conv->bias);
     if (auto* linear = dynamic_cast<Linear*>(&module)) start(linear->weight, linear->bias);
   });
 }

@@ -39,7 +39,8 @@ Tensor kaiming_normal_(Tensor weight, const KaimingOptions& options = {},
 Tensor kaiming_uniform_(Tensor weight, const KaimingOptions& options = {},
                         Generator& generator = default_generator());
 
-/// kaiming_normal_ on the weights of all convolutions and linear layers in `root`, their biases 0.
+/// kaiming_normal_ on the weights of all convolutions, transposed ones too, and linear layers in `root`,
+/// their biases 0.
 void kaiming_normal_all_(Module& root, Generator& generator = default_generator());
 
 /// Normal with std gain sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio, 2010).

@@ -285,6 +285,23 @@ TEST_CASE("init: standard deviations, bounds, same seed same bits") {
   CHECK_THROWS_AS(init::kaiming_normal_(Tensor::empty({5})), Error);
 }
 
+TEST_CASE("init: kaiming_normal_all_ starts every kind of convolution") {
+  Sequential net;
+  Generator g(5);
+  net.emplace<Conv2d>("conv2d", 16, 20, Conv2dLayerOptions{}, g);
+  net.emplace<Conv1d>("conv1d", 48, 30, Conv2dLayerOptions{}, g);
+  net.emplace<ConvTranspose2d>("transposed2d", 20, 16, ConvTransposeLayerOptions{}, g);
+  net.emplace<ConvTranspose1d>("transposed1d", 30, 48, ConvTransposeLayerOptions{}, g);
+  net.emplace<Linear>("linear", 144, 40, LinearOptions{}, g);
+  init::kaiming_normal_all_(net, g);
+  for (const auto& [name, t] : net.state_dict()) {
+    CAPTURE(name);
+    const Moments m = moments(t);
+    CHECK(m.std == doctest::Approx(t.ndim() > 1 ? std::sqrt(2.0 / 144) : 0).epsilon(0.05));
+    if (t.ndim() == 1) CHECK(m.high == 0);
+  }
+}
+
 TEST_CASE("init: orthogonal_ gives orthonormal rows or columns") {
   Generator generator(5);
   for (const Shape& shape : {Shape{6, 6}, Shape{4, 9}, Shape{9, 4}, Shape{5, 3, 3, 2}}) {
