@@ -1,9 +1,19 @@
 #include "weft/layers/transformer.h"
 
+#include "weft/engine/checkpoint.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/tape.h"
 
 namespace weft {
+
+namespace {
+/// layer.forward(x, mask), of which only x is kept where the layer recomputes().
+template <class Layer>
+Tensor forward_of(Layer& layer, const Tensor& x, const AttentionMask& mask) {
+  if (!layer.recomputes() || !layer.training()) return layer.forward(x, mask);
+  return checkpoint([&layer, mask](const Tensor& again) { return layer.forward(again, mask); }, x);
+}
+}  // namespace
 
 TransformerEncoderLayer::TransformerEncoderLayer(Module& parent, std::string_view name, int64_t d_model,
                                                  int64_t nhead, const TransformerOptions& o,
@@ -38,7 +48,7 @@ Tensor TransformerEncoderLayer::forward(const Tensor& x, const AttentionMask& ma
 }
 
 Tensor TransformerEncoderLayer::operator()(const Tensor& x, const AttentionMask& mask) {
-  return call(x, [&](const Tensor& in) { return forward(in, mask); });
+  return call(x, [&](const Tensor& in) { return forward_of(*this, in, mask); });
 }
 
 std::string TransformerEncoderLayer::description() const {
@@ -69,7 +79,7 @@ Tensor TransformerEncoder::forward(const Tensor& x, const AttentionMask& mask) {
 }
 
 Tensor TransformerEncoder::operator()(const Tensor& x, const AttentionMask& mask) {
-  return call(x, [&](const Tensor& in) { return forward(in, mask); });
+  return call(x, [&](const Tensor& in) { return forward_of(*this, in, mask); });
 }
 
 std::string TransformerEncoder::description() const {

@@ -306,6 +306,42 @@ TEST_CASE("TransformerEncoderLayer and TransformerEncoder: state, dropout, gradi
   }
 }
 
+TEST_CASE("recomputed layers of an encoder, and an encoder that is given a mask") {
+  const auto run = [](bool layers, bool whole) {
+    Module root;
+    Generator g(9);
+    TransformerEncoder encoder{root, "encoder", 2, 4, 2, {.dim_feedforward = 5, .dropout = 0.4}, true, g};
+    encoder.recompute(whole);
+    int calls = 0;  // of attention, in both runs
+    std::vector<RemovableHandle> hooks;
+    encoder.visit([&](const std::string&, Module& m) {
+      if (dynamic_cast<TransformerEncoderLayer*>(&m)) m.recompute(layers);
+      if (!dynamic_cast<MultiheadAttention*>(&m)) return;
+      hooks.push_back(m.register_forward_hook([&](Module&, const Tensor&, const Tensor&) {
+        ++calls;
+        return Tensor();
+      }));
+    });
+    const Tensor x = Tensor::normal({2, 3, 4}, 0, 1, g).set_requires_grad();
+    {
+      Tape tape;
+      tape.backward(sum(square(encoder(x, {.is_causal = true}))));
+    }
+    std::vector<float> gradients = x.grad().to_vector<float>();
+    for (const Parameter& p : encoder.parameters())
+      for (float v : p.tensor.grad().to_vector<float>()) gradients.push_back(v);
+    encoder.eval();
+    const int before = calls;
+    encoder(x, {});
+    CHECK(calls == before + 2);
+    return std::pair(gradients, before);
+  };
+  const auto [gradients, calls] = run(false, false);
+  CHECK(calls == 2);
+  CHECK(run(true, false) == std::pair(gradients, 4));
+  CHECK(run(false, true) == std::pair(gradients, 4));
+}
+
 TEST_CASE("positions") {
   Module root;
   Generator g(10);
