@@ -36,10 +36,11 @@ std::string rounded(int64_t n) {
 
 ModelSummary summarize(Module& model, const Shape& input) {
   DType dtype = DType::f32;
-  for (const Parameter& p : model.parameters()) dtype = p.tensor.dtype();
+  Device device = Device::cpu;
+  for (const Parameter& p : model.parameters()) dtype = p.tensor.dtype(), device = p.tensor.device();
   const EvalGuard guard(model);
   Tape tape;
-  model.forward(Tensor::zeros(input, dtype));  // not model(...): paths start below the model itself
+  model.forward(Tensor::zeros(input, dtype, device));  // not model(...): paths start below the model itself
 
   ModelSummary summary;
   summary.input = input;

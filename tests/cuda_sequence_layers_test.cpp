@@ -150,6 +150,13 @@ TEST_CASE("an index outside of the table is NaN on the GPU") {
   CHECK(std::isnan(y.at(4)));
 }
 
+TEST_CASE("a model on the GPU is summarised as on the CPU") {
+  const auto model = make_model("xresnet18");
+  const std::string want = summary(*model, {1, 32, 32, 3});
+  model->to(Device::cuda);
+  CHECK(summary(*model, {1, 32, 32, 3}) == want);
+}
+
 TEST_CASE("a captured step keeps the constants that it reads") {
   Sequential net;
   Module& pool = net.emplace<MaxBlurPool2d>("pool", kPyramidPool);
