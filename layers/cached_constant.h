@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "weft/engine/tensor.h"
@@ -7,28 +9,36 @@
 
 namespace weft {
 
-/// A constant that a layer computes with: made when it is first needed, and made again for input of another
-/// dtype, device or size.
+/// A constant that a layer computes with, made for each dtype, device and size of the input when it is first
+/// needed.
 class CachedConstant {
  public:
   /// The constant in the dtype and on the device of `like`. make() gives it in any; `size` is what it depends
   /// on.
   template <class Make>
-  const Tensor& get(const Tensor& like, const Shape& size, const Make& make) {
-    if (!(value_.defined() && size_ == size && value_.dtype() == like.dtype() &&
-          value_.device() == like.device())) {
-      value_ = make().to(like.dtype()).to(like.device());
-      size_ = size;
+  Tensor get(const Tensor& like, const Shape& size, const Make& make) {
+    auto found = std::find_if(made_.begin(), made_.end(), [&](const auto& of) {
+      return of.first == size && of.second.dtype() == like.dtype() && of.second.device() == like.device();
+    });
+    if (found == made_.end()) {
+      Tensor value = make().to(like.dtype()).to(like.device());
+      if (made_.size() == kMost) made_.pop_back();
+      found = made_.insert(made_.end(), {size, std::move(value)});
     }
+    std::rotate(made_.begin(), found, found + 1);  // the last used comes first
+    const Tensor& value = made_.front().second;
     // The captured step will read this memory in each of its launches.
-    if (kernels::cuda::capturing() && (captured_.empty() || captured_.back().raw() != value_.raw()))
-      captured_.push_back(value_);
-    return value_;
+    if (kernels::cuda::capturing() && (captured_.empty() || captured_.back().raw() != value.raw()))
+      captured_.push_back(value);
+    return value;
   }
 
  private:
-  Tensor value_;
-  Shape size_;
+  /// A step is captured after eager ones of its size, for it can't make the constant: what comes between, as
+  /// a validation at other sizes, must not take it away.
+  static constexpr size_t kMost = 16;
+
+  std::vector<std::pair<Shape, Tensor>> made_;
   std::vector<Tensor> captured_;
 };
 

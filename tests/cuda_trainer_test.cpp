@@ -411,3 +411,24 @@ TEST_CASE("a loss that is not finite is seen within some steps") {
   Trainer trainer(net, optimizer, batches);
   CHECK_THROWS_AS(trainer.fit(20), training::DivergedError);
 }
+
+TEST_CASE("work at another size before the capture does not take a layer's constant away") {
+  struct Places : Module {
+    SinusoidalPositions positions{*this, "positions"};
+    Linear head{*this, "head", 4, 3};
+    Tensor forward(const Tensor& x) override { return head(mean(positions(x), {1})); }
+  };
+  Places net;
+  net.to(Device::cuda);
+  optim::SGD optimizer(net.parameters(), {.lr = 0.1});
+  const Tensor x = Tensor::normal({40, 5, 4}), y = Tensor::zeros({40}, DType::i64);
+  TensorBatches batches(x, y, {.batch_size = 4, .device = Device::cuda});
+  training::TrainStep step(net, optimizer,
+                           [](const Tensor& x, const Tensor& y) { return cross_entropy(x, y); }, {});
+  batches.begin_epoch(0, 0);
+  for (int i = 0; i < 4; ++i) {
+    step(batches);
+    net(Tensor::zeros({2, 7, 4}, DType::f32, Device::cuda));
+  }
+  CHECK(step.captured());
+}
