@@ -432,3 +432,42 @@ TEST_CASE("work at another size before the capture does not take a layer's const
   }
   CHECK(step.captured());
 }
+
+TEST_CASE("a model of tokens computes in 16 bits too") {
+  struct Tokens : Module {
+    Embedding table{*this, "table", 11, 8, {.padding_idx = 0}};
+    Linear head{*this, "head", 8, 3};
+    DType seen = DType::u8;
+    Tensor forward(const Tensor& x) override {
+      const Tensor tokens = table(x);
+      seen = tokens.dtype();
+      return head(mean(tokens, {1}));
+    }
+  };
+  const Tensor x = Tensor::zeros({40, 5}, DType::i64), y = Tensor::zeros({40}, DType::i64);
+  for (int64_t i = 0; i < x.numel(); ++i) x.data<int64_t>()[i] = i * i % 11;
+  for (int64_t i = 0; i < y.numel(); ++i) y.data<int64_t>()[i] = x.data<int64_t>()[5 * i] % 3;
+  const auto run = [&](DType dtype, bool capture) {
+    manual_seed(6);
+    Tokens net;
+    net.to(Device::cuda);
+    optim::AdamW optimizer(net.parameters(), {.lr = 1e-2});
+    TensorBatches batches(x, y, {.batch_size = 10, .device = Device::cuda});
+    Trainer trainer(net, optimizer, batches, {.precision = dtype, .capture = capture});
+    trainer.fit(4);
+    CHECK(trainer.captured() == capture);
+    CHECK(net.seen == dtype);
+    net.seen = DType::u8;
+    trainer.evaluate(batches);
+    CHECK(net.seen == dtype);
+    return net.table.weight.to(Device::cpu);
+  };
+  const Tensor full = run(DType::f32, true);
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    CAPTURE(dtype);
+    const Tensor captured = run(dtype, true);
+    CHECK(captured.to_vector<float>() == run(dtype, false).to_vector<float>());
+    for (int64_t i = 0; i < full.numel(); ++i)
+      CHECK(captured.at(i) == doctest::Approx(full.at(i)).epsilon(0.05));
+  }
+}

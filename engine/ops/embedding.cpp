@@ -36,6 +36,9 @@ Tensor embedding(const Tensor& index, const Tensor& weight, const EmbeddingOptio
         "; they must be i64");
   check(weight.ndim() == 2, "embedding: expected a weight [entries, width], got ", weight.shape());
   ops::check_same_device("embedding", weight, index);
+  // Indices have no type that would say in which the model computes.
+  for (const DType half : {DType::bf16, DType::f16})
+    if (WeightCopies::find(weight, half).defined()) return embedding(index, cast(weight, half), options);
   const int64_t entries = weight.size(0), width = weight.size(1), count = index.numel();
   int64_t padding = -1;
   if (options.padding_idx) {

@@ -1,6 +1,7 @@
 #include "weft/optim/training/evaluation.h"
 
 #include <chrono>
+#include <optional>
 
 #include "weft/engine/eval_guard.h"
 #include "weft/engine/ops/elementwise.h"
@@ -8,6 +9,7 @@
 #include "weft/engine/ops/reduce.h"
 #include "weft/engine/ops/shape.h"
 #include "weft/engine/tape.h"
+#include "weft/engine/weight_copies.h"
 #include "weft/optim/training/rows.h"
 
 namespace weft::training {
@@ -36,6 +38,9 @@ bool for_each_prediction(Module& module, Batches& batches, DType dtype,
                          const std::function<bool(const Tensor&, const DeviceBatch&)>& each) {
   const EvalGuard mode(module);
   const NoGrad no_grad;
+  std::optional<WeightCopies> copies;
+  std::optional<WeightCopies::Use> use;
+  if (is_half(dtype)) use.emplace(copies.emplace(module, dtype));
   batches.begin_epoch(0);
   while (const auto batch = batches.next()) {
     const Tensor x = filled_up(input_of(batch->x, dtype), batches.batch_size());
