@@ -412,6 +412,35 @@ TEST_CASE("a loss that is not finite is seen within some steps") {
   CHECK_THROWS_AS(trainer.fit(20), training::DivergedError);
 }
 
+TEST_CASE("sums of an epoch are its own, stopped after its last step or gone on from a checkpoint") {
+  const Features data(46, 3);
+  const std::string file =
+      (std::filesystem::temp_directory_path() / concat("weft-cuda-sums-", getpid())).string();
+  const auto run = [&](int64_t stop, bool back) {
+    manual_seed(6);
+    Net net;
+    net.to(Device::cuda);
+    optim::SGD optimizer(net.parameters(), {.lr = 0.1});
+    TensorBatches batches(data.x, data.y, {.batch_size = 8, .device = Device::cuda});
+    Trainer trainer(net, optimizer, batches, {.callbacks = {{.on_step = [&](Trainer& t) {
+                                                if (t.state().step == stop) t.stop();
+                                              }}}});
+    if (back) trainer.save_checkpoint(file);
+    CHECK(trainer.fit(2) == (stop == 0));
+    stop = 0;
+    if (back) trainer.load_checkpoint(file);
+    CHECK(trainer.fit(2));
+    std::vector<double> losses;
+    for (const auto& row : trainer.history()) losses.push_back(row.train_loss);
+    return losses;
+  };
+  const std::vector<double> through = run(0, false);
+  CHECK(through.size() == 2);
+  CHECK(run(6, false) == through);
+  CHECK(run(4, true) == through);
+  std::filesystem::remove(file);
+}
+
 TEST_CASE("work at another size before the capture does not take a layer's constant away") {
   struct Places : Module {
     SinusoidalPositions positions{*this, "positions"};

@@ -114,7 +114,10 @@ void Trainer::take_totals() {
 }
 
 bool Trainer::train_epoch() {
-  if (state_.batch == steps_per_epoch()) return true;  // stopped between training and validation
+  if (state_.batch == steps_per_epoch()) {  // stopped between training and validation
+    take_totals();
+    return true;
+  }
   const double before = state_.seconds;
   const Clock::time_point start = Clock::now();
   if (!module_.training()) module_.train();  // parts of one that is in training mode may be frozen
@@ -233,6 +236,7 @@ void Trainer::load_checkpoint(const std::string& path) {
   state_ =
       training::load_checkpoint(path, module_, optimizer_, step_, steps_per_epoch(), options_.check_metadata);
   default_generator().set_state(state_.random_seed, state_.random_count);
+  step_.take_totals();  // of steps that it does not go on from
   earlier_seconds_ = state_.total_seconds;
   session_ = Clock::now();
 }
