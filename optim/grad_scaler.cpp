@@ -51,22 +51,21 @@ void GradScaler::unscale_(Optimizer& optimizer) {
   const Gradients gradients("grad_scaler", optimizer.parameters());
   check(gradients.empty() || gradients.on_gpu() == (device_ == Device::cuda),
         "grad_scaler: the gradients are not on ", device_, ", the scaler's device");
-  own.stage = Stage::unscaled;
-  if (gradients.empty()) return;
   if (gradients.on_gpu()) {
     kernels::cuda::unscale_gradients(gradients.upload().launch, scale_.data<float>(),
                                      own.found.data<float>());
-    return;
+  } else if (!gradients.empty()) {
+    const double inverse = 1 / scale_.item();
+    std::atomic<bool> found = false;
+    gradients.for_each([&](size_t, int64_t n, auto* g) {
+      using T = std::remove_reference_t<decltype(*g)>;
+      bool finite = true;
+      for (int64_t i = 0; i < n; ++i) finite = kernels::updates::unscale(g[i], T(float(inverse))) && finite;
+      if (!finite) found = true;
+    });
+    if (found) own.found.fill(1);
   }
-  const double inverse = 1 / scale_.item();
-  std::atomic<bool> found = false;
-  gradients.for_each([&](size_t, int64_t n, auto* g) {
-    using T = std::remove_reference_t<decltype(*g)>;
-    bool finite = true;
-    for (int64_t i = 0; i < n; ++i) finite = kernels::updates::unscale(g[i], T(float(inverse))) && finite;
-    if (!finite) found = true;
-  });
-  if (found) own.found.fill(1);
+  own.stage = Stage::unscaled;  // not where that has failed
 }
 
 void GradScaler::step(Optimizer& optimizer) {
@@ -101,6 +100,11 @@ void GradScaler::update() {
     kernels::cuda::update_loss_scale(rule, scale, found, left_out, tracker, skipped);
   else
     rule.after_step(*scale, found, left_out, *tracker, *skipped);
+}
+
+void GradScaler::discard() {
+  for (Served& s : served_) s.stage = Stage::ready;
+  if (!kernels::cuda::capturing()) found_.fill(0);  // what is captured has not run
 }
 
 int64_t GradScaler::skipped() const { return *skipped_.to(Device::cpu).data<int64_t>(); }

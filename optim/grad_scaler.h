@@ -46,6 +46,9 @@ class GradScaler {
   void step(Optimizer& optimizer);
   /// Changes the scale. To be called once, after the steps of all optimizers.
   void update();
+  /// Forgets what was unscaled and found since the last update(): after an error between the two. The
+  /// gradients of then must not be used any more.
+  void discard();
 
   /// The scale now. On the GPU it waits.
   double scale() const { return scale_.item(); }

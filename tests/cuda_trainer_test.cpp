@@ -412,6 +412,45 @@ TEST_CASE("a loss that is not finite is seen within some steps") {
   CHECK_THROWS_AS(trainer.fit(20), training::DivergedError);
 }
 
+TEST_CASE("an error within a step of f16 leaves nothing of it behind") {
+  struct Failing : optim::SGD {
+    using SGD::SGD;
+    bool fails = false;
+    void step() override {
+      check(!fails, "no step today");
+      SGD::step();
+    }
+  };
+  struct Line : Module {
+    Linear map{*this, "map", 6, 3};
+    Tensor forward(const Tensor& x) override { return map(x); }
+  };
+  const Features data(40, 3);
+  for (const double clip : {0.0, 0.5}) {
+    const auto run = [&](bool error) {
+      manual_seed(6);
+      Line line;
+      line.to(Device::cuda);
+      Failing sgd(line.parameters(), {.lr = 0.1});
+      TensorBatches batches(data.x, data.y, {.batch_size = 4, .device = Device::cuda});
+      training::TrainStep step(line, sgd,
+                               [](const Tensor& x, const Tensor& y) { return cross_entropy(x, y); },
+                               {.dtype = DType::f16, .clip_grad_norm = clip, .capture = false});
+      batches.begin_epoch(0, 0);
+      step(batches);
+      sgd.fails = true;
+      if (error)
+        CHECK_THROWS_WITH_AS(step(batches), doctest::Contains("no step today"), Error);
+      else
+        batches.next();
+      sgd.fails = false;
+      for (int i = 0; i < 3; ++i) step(batches);
+      return line.map.weight.to_vector<float>();
+    };
+    CHECK(run(true) == run(false));
+  }
+}
+
 TEST_CASE("sums of an epoch are its own, stopped after its last step or gone on from a checkpoint") {
   const Features data(46, 3);
   const std::string file =

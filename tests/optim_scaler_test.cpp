@@ -139,6 +139,16 @@ TEST_CASE("more optimizers than a scaler has places for are refused") {
   CHECK_ERROR(scaler.step(*all[16]), "sgd is one optimizer more than the 16 that a scaler can serve");
 }
 
+TEST_CASE("after an error between unscale_ and update the scaler is ready again") {
+  Steps s({.init_scale = 16});
+  s.p.set_grad(Tensor::from({kInf, 0.0f}, {2}));
+  s.scaler.unscale_(s.optimizer);
+  s.scaler.discard();
+  CHECK(s.run(16) == 16);  // neither is the infinity found, nor are the gradients taken as divided
+  CHECK(s.p.at(0) == -1);
+  CHECK(s.scaler.skipped() == 0);
+}
+
 TEST_CASE("state is saved and loaded") {
   Steps first({.init_scale = 8, .growth_interval = 2}), second({.init_scale = 8, .growth_interval = 2});
   first.run(kInf);

@@ -129,6 +129,7 @@ void TrainStep::work(const DeviceBatch& batch) try {
   optimizer_.zero_grad();
 } catch (...) {
   optimizer_.zero_grad();
+  if (scaler_) scaler_->discard();
   if (!kernels::cuda::capturing()) totals_.fill(0);  // what is captured has not run
   throw;
 }
