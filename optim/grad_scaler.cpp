@@ -109,10 +109,10 @@ void GradScaler::discard() {
 
 int64_t GradScaler::skipped() const { return *skipped_.to(Device::cpu).data<int64_t>(); }
 
-void GradScaler::settle(Optimizer& optimizer) {
+void GradScaler::settle(Optimizer& optimizer, const std::vector<bool>& trained) {
   const Tensor& left_out = served(optimizer).left_out;
   const int64_t steps = *left_out.to(Device::cpu).data<int64_t>();
-  if (device_ == Device::cuda) optimizer.uncount(steps);
+  if (device_ == Device::cuda) optimizer.uncount(steps, trained);
   *settled_.data<int64_t>() += steps;
   left_out.fill(0);
 }

@@ -55,10 +55,15 @@ class GradScaler {
   /// Steps left out so far, of all optimizers. On the GPU it waits.
   int64_t skipped() const;
   /// Takes the steps of the optimizer left out since its last call off the optimizer's counts, where they
-  /// were counted: on the GPU, for which it waits. Before the optimizer's state is saved, and now and then.
-  void settle(Optimizer& optimizer);
+  /// were counted: on the GPU, for which it waits. Now and then, where each run does so at the same step, for
+  /// corrections of bias follow the counts; and before states are saved where there are several optimizers.
+  /// Frozen parameters keep their counts: before some are frozen or unfrozen, or groups are added, it is to
+  /// be called too, or afterwards with Optimizer::trained() of before.
+  void settle(Optimizer& optimizer) { settle(optimizer, optimizer.trained()); }
+  void settle(Optimizer& optimizer, const std::vector<bool>& trained);
 
-  /// "scale", "growth_tracker", "skipped" and "settled". The tensors are shared.
+  /// "scale", "growth_tracker", "skipped" and "settled". The tensors are shared. Steps that are not settled
+  /// yet are the first optimizer's when it is loaded: its state is to be saved at the same time.
   StateDict state_dict() const;
   /// Copies the state in. Throws Error, and then changes nothing, where it is not such a state.
   void load_state_dict(const StateDict& dict);

@@ -44,6 +44,13 @@ std::vector<Parameter> Optimizer::parameters(size_t group) const {
   return own;
 }
 
+std::vector<bool> Optimizer::trained() const {
+  std::vector<bool> of;
+  for (const Group& group : groups_)
+    for (const Entry& entry : group.entries) of.push_back(entry.param.tensor.requires_grad());
+  return of;
+}
+
 const Optimizer::Group& Optimizer::at(size_t group) const {
   check(group < groups_.size(), name(), ": there is no parameter group ", group, "; there are ",
         groups_.size());
@@ -105,11 +112,15 @@ void Optimizer::check_gradients() const {
     }
 }
 
-void Optimizer::uncount(int64_t steps) {
+void Optimizer::uncount(int64_t steps, const std::vector<bool>& of) {
   *steps_.data<int64_t>() -= std::min(steps, count(steps_));
+  size_t place = 0;
   for (const Group& group : groups_)
-    for (const Entry& entry : group.entries)
-      *entry.updates.data<int64_t>() -= std::min(steps, count(entry.updates));
+    for (const Entry& entry : group.entries) {
+      if (place < of.size() && of[place])
+        *entry.updates.data<int64_t>() -= std::min(steps, count(entry.updates));
+      ++place;
+    }
 }
 
 StateDict Optimizer::state() const {

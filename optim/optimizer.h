@@ -57,6 +57,8 @@ class Optimizer {
   /// The parameters of all groups, or of one.
   std::vector<Parameter> parameters() const;
   std::vector<Parameter> parameters(size_t group) const;
+  /// By place in parameters(): whether it is not frozen.
+  std::vector<bool> trained() const;
 
   /// The learning rate of a group.
   virtual double lr(size_t group) const = 0;
@@ -132,8 +134,8 @@ class Optimizer {
   /// On the GPU: an f32 scalar that lets the steps that follow change nothing where it is not 0; they count
   /// all the same. Undefined: none. For GradScaler.
   virtual void set_skip(const Tensor& flag) { skip_ = flag; }
-  /// Takes steps that were left out off all counts.
-  virtual void uncount(int64_t steps);
+  /// Takes steps that were left out off the counts of those parameters, by place in parameters().
+  virtual void uncount(int64_t steps, const std::vector<bool>& of);
   /// The tensors of state_dict().
   virtual StateDict state() const;
   const Group& at(size_t group) const;

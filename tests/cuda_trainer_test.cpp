@@ -412,6 +412,63 @@ TEST_CASE("a loss that is not finite is seen within some steps") {
   CHECK_THROWS_AS(trainer.fit(20), training::DivergedError);
 }
 
+namespace {
+
+/// So steep that f16 leaves steps out until the scale has come down, in the second epoch.
+training::TrainerOptions steep() {
+  return {.loss = [](const Tensor& x, const Tensor& y) { return affine(cross_entropy(x, y), 1e4); },
+          .valid_loss = [](const Tensor& x, const Tensor& y) { return cross_entropy(x, y); },
+          .metrics = {training::accuracy()},
+          .precision = DType::f16,
+          .clip_grad_norm = 1};
+}
+
+int64_t updates_of(const optim::Optimizer& optimizer, const char* parameter) {
+  return *find(optimizer.state_dict(), std::string(parameter) + "/step").data<int64_t>();
+}
+
+}  // namespace
+
+TEST_CASE("with steps left out in f16, neither saving nor going on changes the bits") {
+  const Result through = trained(Device::cuda, steep());
+  training::TrainerOptions saving = steep();
+  saving.checkpoint_steps = 2;
+  CHECK(trained(Device::cuda, saving) == through);
+  for (const int64_t stop : test::some({6, 2, 8, 11, 12, 15})) {
+    CAPTURE(stop);
+    CHECK(trained(Device::cuda, steep(), stop) == through);
+  }
+}
+
+TEST_CASE("counts leave out what was left out, of the parameters that took part") {
+  manual_seed(8);
+  Net net;
+  net.to(Device::cuda);
+  optim::AdamW optimizer(net.parameters(), {.lr = 1e-3});
+  const Features data(80, 3);
+  TensorBatches batches(data.x, data.y, {.batch_size = 4, .device = Device::cuda});
+  const Tensor factor = Tensor::ones({}, DType::f32, Device::cuda);
+  const training::Loss loss = [&](const Tensor& x, const Tensor& y) { return cross_entropy(x, y) * factor; };
+  training::TrainStep step(net, optimizer, loss, {.dtype = DType::f16});
+  const auto left_out = [&] { return *find(step.state_dict(), "skipped").to(Device::cpu).data<int64_t>(); };
+  batches.begin_epoch(0, 0);
+  std::vector<int64_t> skipped = {0};  // before each part
+  for (const bool frozen : {false, true, false}) {
+    net.hidden.weight.set_requires_grad(!frozen);
+    factor.fill(frozen ? 1e30 : 1);  // each step is left out
+    for (int i = 0; i < 6; ++i) step(batches);
+    CHECK(step.captured());
+    skipped.push_back(left_out());
+    CHECK(updates_of(optimizer, "head.weight") == 6 * (int64_t(skipped.size()) - 1) - skipped.end()[-2]);
+  }
+  CHECK(skipped[1] < 3);
+  CHECK(skipped[2] == skipped[1] + 6);
+  step.settle();
+  CHECK(optimizer.steps() == 18 - skipped[3]);
+  CHECK(updates_of(optimizer, "head.weight") == 18 - skipped[3]);
+  CHECK(updates_of(optimizer, "hidden.weight") == 12 - skipped[1] - (skipped[3] - skipped[2]));
+}
+
 TEST_CASE("an error within a step of f16 leaves nothing of it behind") {
   struct Failing : optim::SGD {
     using SGD::SGD;

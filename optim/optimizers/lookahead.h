@@ -78,7 +78,7 @@ class Lookahead : public Optimizer {
   void adopt_groups(const LookaheadOptions& options);
   // Where a step is left out the weights are synchronised all the same: they are as good as before.
   void set_skip(const Tensor& flag) override { inner_->set_skip(flag); }
-  void uncount(int64_t steps) override { inner_->uncount(steps); }
+  void uncount(int64_t steps, const std::vector<bool>& of) override { inner_->uncount(steps, of); }
   StateDict state() const override;
   /// Starts the slow weights where the parameter's first update comes next.
   void start(size_t group, size_t entry);

@@ -151,7 +151,16 @@ std::optional<std::vector<uintptr_t>> TrainStep::form() const {
   return form;
 }
 
+/// Steps that were left out are still in the counts of the parameters that took part in them, and no others.
+void TrainStep::note_changes() {
+  if (!scaler_) return;
+  std::vector<bool> trained = optimizer_.trained();
+  if (!trained_.empty() && trained != trained_) scaler_->settle(optimizer_, trained_);
+  trained_ = std::move(trained);
+}
+
 bool TrainStep::operator()(Batches& batches) {
+  note_changes();
   const bool capture = options_.capture && device_ == Device::cuda && batches.fixed_buffers() &&
                        batches.next_size() == batches.batch_size();
   const auto now = capture ? form() : std::nullopt;
@@ -191,13 +200,18 @@ StepTotals TrainStep::take_totals() {
           .finite = t[3] == 0};
 }
 
+void TrainStep::settle() {
+  note_changes();
+  if (scaler_) scaler_->settle(optimizer_, trained_);
+}
+
 StateDict TrainStep::state_dict() {
-  if (!scaler_) return {};
-  scaler_->settle(optimizer_);
-  return scaler_->state_dict();
+  note_changes();
+  return scaler_ ? scaler_->state_dict() : StateDict();
 }
 
 void TrainStep::load_state_dict(const StateDict& dict) {
+  trained_.clear();
   if (scaler_)
     scaler_->load_state_dict(dict);
   else

@@ -64,8 +64,12 @@ class TrainStep {
   /// Of the memory that full batches take apart from the rest where they are captured.
   MemoryStats pool_stats() const { return pool_.stats(); }
 
-  /// Of the loss scaling; empty without it. Sets the optimizer's counts right, so it comes before the
-  /// optimizer's.
+  /// Takes steps that the loss scaling has left out off the optimizer's counts; waits for the GPU then. To
+  /// be called where each run does so after the same step: at the end of an epoch.
+  void settle();
+  /// Of the loss scaling; empty without it. It belongs to the optimizer's state of the same time, and comes
+  /// before that: it settles where parameters were frozen or groups added since the last step, as the next
+  /// step would.
   StateDict state_dict();
   /// Throws Error, and then changes nothing, where it is not such a state.
   void load_state_dict(const StateDict& dict);
@@ -75,6 +79,7 @@ class TrainStep {
   std::vector<Tensor> narrow() const;
   bool follows() const;
   std::optional<std::vector<uintptr_t>> form() const;
+  void note_changes();
   bool add_gradients(const DeviceBatch& batch, double share);
   void add_totals(const Tensor& prediction, const Tensor& y, const Tensor& loss);
 
@@ -84,6 +89,7 @@ class TrainStep {
   const TrainStepOptions options_;
   const Device device_;
   std::optional<optim::GradScaler> scaler_;
+  std::vector<bool> trained_;  // with scaler_: Optimizer::trained() in the last step
   std::optional<WeightCopies> copies_;
   Tensor totals_;       // f64 [4], see kernels/cuda/metrics.h
   bool labels_ = true;  // whether y was class labels

@@ -178,6 +178,7 @@ std::optional<Evaluation> Trainer::validate() {
 }
 
 bool Trainer::validate_epoch() {
+  step_.settle();  // here in each run, wherever it was stopped or saved
   const std::optional<Evaluation> result = validate();
   if (!result) return false;
   const EpochResult row{
