@@ -169,7 +169,10 @@ bool TrainStep::operator()(Batches& batches) {
     if (batch) work(*batch);
     return batch.has_value();
   }
-  if (graph_ && *now != form_) graph_.reset(), eager_steps_ = 0;
+  if (graph_ && *now != form_) {
+    graph_.reset(), eager_steps_ = 0;
+    pool_ = MemoryPool(device_);  // what the graph had must serve others now
+  }
   if (!graph_) {
     const MemoryPool::Use use(pool_);  // and never again, for now the graph's work may be in all of it
     if (eager_steps_ < kEagerSteps) {
