@@ -24,7 +24,8 @@ const char* conv_algorithm_name(ConvAlgorithm algorithm);
 std::optional<ConvAlgorithm> parse_conv_algorithm(std::string_view name);
 
 /// The algorithm that all convolutions use from now on. Default: what the environment variable WEFT_CONV
-/// names (an unknown name throws std::runtime_error at the first convolution), else automatic.
+/// names (an unknown name throws Error at the first convolution), else automatic. Not to be changed while
+/// another thread computes a convolution: it may have asked for the memory of another algorithm.
 ConvAlgorithm conv_algorithm();
 void set_conv_algorithm(ConvAlgorithm algorithm);
 
@@ -49,7 +50,8 @@ struct ConvChoice {
 /// What tuning has found, and what was added.
 std::vector<ConvChoice> conv_choices();
 /// Takes over choices, for example of an earlier run; they hold whether tuning is on or not. A later choice
-/// for the same shape replaces an earlier one; those of kernels that this machine has not are left out.
+/// for the same shape replaces an earlier one; those of kernels that this machine has not are left out. Not
+/// while another thread computes a convolution.
 void add_conv_choices(const std::vector<ConvChoice>& choices);
 
 namespace kernels {
