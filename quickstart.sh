@@ -17,8 +17,8 @@ need_packages "${build_packages[@]}"
 say "Building the weft command (build/apps/weft)"
 # CUDA kernels take minutes to compile: only where there is a GPU, and for that one.
 cuda=(-DWEFT_CUDA=OFF)
-gpu=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -n 1 | tr -d . || true)
-if [[ $gpu =~ ^[0-9]+$ ]]; then cuda=(-DWEFT_CUDA=AUTO "-DCMAKE_CUDA_ARCHITECTURES=$gpu"); fi
+gpus=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | tr -d . | sort -u | paste -sd ';' || true)
+if [[ $gpus =~ ^[0-9]+(;[0-9]+)*$ ]]; then cuda=(-DWEFT_CUDA=AUTO "-DCMAKE_CUDA_ARCHITECTURES=$gpus"); fi
 configure build -DCMAKE_BUILD_TYPE=Release -DCMAKE_UNITY_BUILD=ON -DWEFT_TESTS=OFF "${cuda[@]}"
 cmake --build build --target weft_command
 

@@ -231,6 +231,12 @@ MemoryStats stats_of(MemoryPool::Cache& c) {
 }  // namespace
 
 MemoryStats MemoryPool::stats() const { return stats_of(*cache_); }
+
+void MemoryPool::forget_capture() const {
+  const std::lock_guard lock(cache_->mutex);
+  if (std::exchange(cache_->captured, false)) cache_->heap.trim();
+}
+
 MemoryStats memory_stats(Device device) { return stats_of(*default_cache(device)); }
 
 void reset_peak_memory(Device device) {

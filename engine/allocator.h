@@ -24,6 +24,8 @@ class MemoryPool {
   explicit MemoryPool(Device device);
   struct Cache;
   MemoryStats stats() const;
+  /// Says that no graph that was captured out of it is left: what is not in use is given back.
+  void forget_capture() const;
 
   /// While it lives, this thread's memory of the pool's device comes from the pool.
   class Use {

@@ -136,10 +136,10 @@ TEST_CASE_TEMPLATE("backward, the reduction", T, float, bf16, f16) {
   CAPTURE(random.seed());
   for_batch_norm_shapes([&](RowsAndChannels shape, int64_t skip) {
     Problem<T> p(random, shape, skip);
-    bool write_g = false;  // in turns
     for (const bool residual : {false, true})
-      for (const Activation act : kActivations) {
-        write_g = !write_g;
+      for (size_t i = 0; i < kActivations.size(); ++i) {
+        const Activation act = kActivations[i];
+        const bool write_g = i % 2 != size_t(residual);  // in turns
         CAPTURE(activation_name(act));
         CAPTURE(residual);
         CAPTURE(write_g);

@@ -183,10 +183,13 @@ TEST_CASE("memory that a captured step has used and returned stays the graph's")
                     bytes_of_gpu(2 * kMegabyte + kMegabyte / 2).fill(2);
                   }),
                   OutOfMemoryError);
-  const auto graph = cuda::capture([] { bytes_of_gpu(2 * kMegabyte).fill(1); });
+  auto graph = cuda::capture([] { bytes_of_gpu(2 * kMegabyte).fill(1); });
   CHECK_THROWS_AS(bytes_of_gpu(2 * kMegabyte + kMegabyte / 2), OutOfMemoryError);
   graph->launch();
   cuda::synchronize();
+  graph.reset();
+  pool.forget_capture();
+  CHECK_NOTHROW(bytes_of_gpu(2 * kMegabyte + kMegabyte / 2));
 }
 
 TEST_CASE("a pool takes memory that is kept for others") {

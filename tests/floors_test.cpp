@@ -78,7 +78,8 @@ TEST_CASE("kernels that are launched early say of no memory that nothing writes 
       if (entry.path().extension() != ".cu" && entry.path().extension() != ".h") continue;
       std::ifstream in(name);
       const std::string text{std::istreambuf_iterator<char>(in), {}};
-      if (text.find("launch_early(") == std::string::npos || entry.path().filename() == "device.h") continue;
+      static const std::regex early("wait_for_earlier|launch_early|launch_together|map<");
+      if (!std::regex_search(text, early) || entry.path().filename() == "device.h") continue;
       ++checked;
       static const std::regex promise("const [A-Za-z0-9_:<>]+\\* __restrict__");
       CHECK_MESSAGE(!std::regex_search(text, promise), name,

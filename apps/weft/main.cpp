@@ -71,7 +71,9 @@ void refuse_octal(CLI::App& app) {
     if (const std::string type = option->get_type_name();
         type.rfind("INT", 0) == 0 || type.rfind("UINT", 0) == 0)
       option->check([](const std::string& value) {
-        const bool zero = value.size() > 1 && value[0] == '0' && std::isdigit((unsigned char)value[1]);
+        const size_t at = value.find_first_not_of("+-");
+        const bool zero = at != std::string::npos && value[at] == '0' && value.size() > at + 1 &&
+                          std::isdigit((unsigned char)value[at + 1]);
         return zero ? value + ": leave out the zero that it begins with" : std::string();
       });
   for (CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) refuse_octal(*command);

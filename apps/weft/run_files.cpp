@@ -24,7 +24,7 @@ namespace fs = std::filesystem;
 namespace {
 
 std::vector<std::string> files_of(const RunFolder& f) {
-  return {f.config(), f.metrics(), f.summary(), f.model(), f.checkpoint()};
+  return {f.metrics(), f.summary(), f.model(), f.checkpoint(), f.config()};
 }
 
 /// How many runs the folder's config.json speaks of; 1 where there is none, or it is damaged.
@@ -38,11 +38,12 @@ int64_t runs_of(const RunFolder& folder) {
 }
 
 /// Those of the folder's own files that are there, and, of several runs, of its run-1 to run-N. Other runs
-/// may lie in it, too.
+/// may lie in it, too. Last comes config.json, which says how many there are.
 std::vector<std::string> present_files(const RunFolder& folder, int64_t runs) {
-  std::vector<std::string> names = files_of(folder);
+  std::vector<std::string> names;
   for (int64_t k = 1; runs > 1 && k <= runs; ++k)
     for (const std::string& name : files_of(folder.run(k))) names.push_back(name);
+  for (const std::string& name : files_of(folder)) names.push_back(name);
   std::erase_if(names, [](const std::string& name) {
     std::error_code error;
     const fs::file_type type = fs::symlink_status(name, error).type();

@@ -49,7 +49,8 @@ std::string absolute(const std::string& path) {
 /// The settings that were typed, and no others.
 json typed_settings(const TrainFlags& flags) {
   TrainConfig config = flags.config;
-  // A file that is not here lies beside train/ in the data. Of one that is not typed, this has been decided.
+  // A file that is not here lies beside train/ in the data, and its name stays as it is: in a config.json,
+  // too.
   const size_t colon = config.noisy_labels.rfind(':');
   if (colon != std::string::npos && fs::is_regular_file(config.noisy_labels.substr(0, colon)))
     config.noisy_labels = absolute(config.noisy_labels.substr(0, colon)) + config.noisy_labels.substr(colon);

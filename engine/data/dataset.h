@@ -57,8 +57,8 @@ class ImageDataset {
   int64_t ignored() const { return ignored_; }
 
   /// Replaces the labels by a column of a CSV table, as of noisy_imagewoof.csv: `csv_and_column` is
-  /// "FILE:COLUMN", FILE is on disk or lies beside train/ in the folder or archive. The table has a header, a
-  /// column `path` like name() and class names in COLUMN; rows of the other split are passed over. Throws
+  /// "FILE:COLUMN", FILE lies beside train/ in the folder or archive, or is on disk. The table has a header,
+  /// a column `path` like name() and class names in COLUMN; rows of the other split are passed over. Throws
   /// Error for a missing file or column, an unknown class, a row whose path is not in the data set, and a
   /// picture without a row. Returns how many labels changed.
   int64_t use_labels(const std::string& csv_and_column);

@@ -58,14 +58,11 @@ int64_t ImageDataset::use_labels(const std::string& csv_and_column) {
         csv_and_column, "' is not FILE:COLUMN, as in noisy_imagewoof.csv:noisy_labels_25");
   const std::string csv = csv_and_column.substr(0, colon), column = csv_and_column.substr(colon + 1);
 
-  FileEntry file{csv, nullptr, csv};
-  if (!std::filesystem::is_regular_file(csv)) {
-    const auto inside =
-        std::find_if(tables_.begin(), tables_.end(), [&](const auto& t) { return t.path == csv; });
-    check(inside != tables_.end(), "noisy labels: ", csv, " is neither a file nor beside train/ in ",
-          source_);
-    file = *inside;
-  }
+  const auto inside =
+      std::find_if(tables_.begin(), tables_.end(), [&](const auto& t) { return t.path == csv; });
+  check(inside != tables_.end() || std::filesystem::is_regular_file(csv), "noisy labels: ", csv,
+        " is neither beside train/ in ", source_, " nor a file");
+  const FileEntry file = inside != tables_.end() ? *inside : FileEntry{csv, nullptr, csv};
   const auto lines = lines_of(*file.load());
   const auto header = fields_of(lines[0]);
   const size_t path_at = column_of(header, "path", csv), label_at = column_of(header, column, csv);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <filesystem>
 #include <set>
 
 #include "weft/engine/error.h"
@@ -68,17 +69,18 @@ std::vector<std::string> read_names(const FileEntry& file) {
   return names;
 }
 
-bool speaks_of_fashion(std::string path) {
-  for (char& c : path) c = char(std::tolower((unsigned char)c));
-  return path.find("fashion") != std::string::npos;
+/// However the path is spelt.
+bool speaks_of_fashion(const std::string& path, const std::string& file) {
+  std::error_code none;
+  std::string whole = std::filesystem::weakly_canonical(path, none).string() + file;
+  for (char& c : whole) c = char(std::tolower((unsigned char)c));
+  return whole.find("fashion") != std::string::npos;
 }
 
 std::vector<std::string> class_names(const std::string& path, const std::vector<FileEntry>& files,
                                      bool cifar) {
   if (const FileEntry* f = find(files, kClassFile)) return read_names(*f);
-  if (!cifar)
-    return speaks_of_fashion(std::filesystem::absolute(path).string() + files[0].on_disk) ? kClothes
-                                                                                          : kDigits;
+  if (!cifar) return speaks_of_fashion(path, files[0].on_disk) ? kClothes : kDigits;
   const FileEntry* f = find(files, kCifarClasses);
   return f ? read_names(*f) : kCifarNames;
 }

@@ -12,9 +12,10 @@ struct EmbeddingOptions {
 };
 
 /// Rows of a table by their index: index i64 [...], weight [entries, width] -> [..., width], in the dtype of
-/// the weight, or of the copy of it that is in use (WeightCopies). Its gradient adds the rows of equal
-/// indices up in their order, so it has the same bits for any number of threads. On the CPU an index outside
-/// of the table is an Error; on a GPU indices are not looked at, and such a row is NaN.
+/// the weight, or of the copy of it that is in use (WeightCopies: in 16 bits also within the loss of a
+/// training step, which takes cast(..., DType::f32)). Its gradient adds the rows of equal indices up in their
+/// order, so it has the same bits for any number of threads. On the CPU an index outside of the table is an
+/// Error; on a GPU indices are not looked at, and such a row is NaN.
 Tensor embedding(const Tensor& index, const Tensor& weight, const EmbeddingOptions& options = {});
 
 }  // namespace weft

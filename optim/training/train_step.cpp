@@ -169,11 +169,9 @@ bool TrainStep::operator()(Batches& batches) {
     if (batch) work(*batch);
     return batch.has_value();
   }
-  if (graph_ && *now != form_) {
-    graph_.reset(), eager_steps_ = 0;
-    pool_ = MemoryPool(device_);  // what the graph had must serve others now
-  }
+  if (graph_ && *now != form_) graph_.reset(), eager_steps_ = 0;
   if (!graph_) {
+    pool_.forget_capture();            // of a graph before, or of one that failed
     const MemoryPool::Use use(pool_);  // and never again, for now the graph's work may be in all of it
     if (eager_steps_ < kEagerSteps) {
       work(*batches.next());
@@ -214,11 +212,11 @@ StateDict TrainStep::state_dict() {
 }
 
 void TrainStep::load_state_dict(const StateDict& dict) {
-  trained_.clear();
   if (scaler_)
     scaler_->load_state_dict(dict);
   else
     check(dict.empty(), "train step: there is a state of loss scaling, but this precision has none");
+  trained_.clear();
 }
 
 }  // namespace weft::training

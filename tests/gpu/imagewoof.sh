@@ -62,7 +62,7 @@ if [[ ! -e $data ]]; then
   parts=("$data".[a-z0-9][a-z0-9])
   ((${#parts[@]} > 0)) || wrong "there is no $data, and no parts $data.aa, ..."
   joined=$work/$(basename "$data")
-  [[ -s $joined ]] || { cat "${parts[@]}" > "$joined.part" && mv "$joined.part" "$joined"; }
+  [[ -s $joined ]] || { cat "${parts[@]}" > "$joined.part"; mv "$joined.part" "$joined"; }
   data=$joined
 fi
 
