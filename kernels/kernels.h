@@ -382,7 +382,7 @@ template <class T>
 const KernelTable<T>& reference();
 
 /// The SIMD kernels for this machine's best instruction set, or for the one that WEFT_ISA names (avx512,
-/// avx2, neon, baseline, reference). Chosen once; an unknown or unsupported name throws std::runtime_error.
+/// avx2, neon, baseline, reference). Chosen once; an unknown or unsupported name throws Error.
 const KernelTable<float>& cpu();
 
 /// Every f32 table that this machine can run, best first, the reference last (tests and benchmarks walk

@@ -111,6 +111,13 @@ void check_free(const TrainFlags& flags, const RunFolder& folder, int64_t runs) 
           folder.path.string(), "), replace it (--overwrite), or give another --out");
 }
 
+/// Removes the old run, but not for one that was interrupted in its first step.
+void give_way(const RunFolder& folder, int64_t runs = 1) {
+  check(interrupted() == 0 || !holds_run(folder, runs), "interrupted in its first step; the run in ",
+        folder.path.string(), " is as it was");
+  remove_run(folder, runs);
+}
+
 void tell_files(const RunFolder& folder, Progress& progress) {
   for (const std::string& file :
        {folder.model(), folder.metrics(), folder.summary(), folder.config(), folder.checkpoint()})
@@ -127,8 +134,7 @@ int train_once(const TrainFlags& flags, const TrainConfig& config, const DataSou
                const RunFolder& folder, Progress& progress) {
   TrainerOptions options = flags.trainer;
   options.resume = !flags.resume.empty();
-  options.replaces = flags.overwrite && holds_run(folder);
-  if (options.replaces) options.before_files = [&] { remove_run(folder); };
+  if (flags.overwrite) options.before_files = [&] { give_way(folder); };
   const auto summary = train_run(config, data, folder, options, progress);
   if (!summary) return tell_interrupted(folder, progress);
   progress.line(fmt::format("validation accuracy {:.2f} % (best {:.2f} %) in {}",
@@ -183,10 +189,9 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
     progress.line(fmt::format("run {}/{}, seed {}", k, config.runs, own.seed));
     TrainerOptions options = flags.trainer;
     options.resume = !flags.resume.empty() && fs::exists(sub.config());
-    options.replaces = k == 1 && flags.overwrite && holds_run(folder, config.runs);
     if (k == 1 && flags.resume.empty())
       options.before_files = [&] {
-        if (flags.overwrite) remove_run(folder, config.runs);
+        if (flags.overwrite) give_way(folder, config.runs);
         write_config(folder, config);
       };
     const auto summary = train_run(own, data, sub, options, progress);

@@ -272,8 +272,6 @@ void Run::begin_files() {
 }
 
 void Run::after_step() {
-  if (interrupted() != 0 && options_.replaces && !files_begun_)
-    fail("interrupted in its first step; the run in ", folder_.path.string(), " is as it was");
   begin_files();
   const training::TrainingState& state = trainer_.state();
   if (state.samples > 0) show_step();

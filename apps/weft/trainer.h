@@ -21,7 +21,6 @@ struct TrainerOptions {
   std::function<void()> before_files;
   /// Called when a checkpoint was written.
   std::function<void()> after_checkpoint;
-  bool replaces = false;  ///< before_files() removes a run: interrupted in its first step, this one keeps it
   int64_t stop_after_steps = 0;  ///< behave as if interrupted when so many steps are done in all; 0: never
 };
 
