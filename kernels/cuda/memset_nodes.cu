@@ -48,7 +48,8 @@ void add_edge(cudaGraph_t graph, cudaGraphNode_t from, cudaGraphNode_t to) {
 }
 
 template <class T>
-cudaGraphNode_t add_kernel(cudaGraph_t graph, const Nodes& after, const cudaMemsetParams& memset) {
+cudaGraphNode_t add_kernel(cudaGraph_t graph, const Nodes& after, const cudaMemsetParams& memset,
+                           int priority) {
   T* to = static_cast<T*>(memset.dst);
   size_t n = memset.width;
   T value = T(memset.value);
@@ -60,12 +61,18 @@ cudaGraphNode_t add_kernel(cudaGraph_t graph, const Nodes& after, const cudaMems
   kernel.kernelParams = arguments;
   cudaGraphNode_t node = nullptr;
   check(cudaGraphAddKernelNode(&node, graph, after.data(), after.size(), &kernel), "cudaGraphAddKernelNode");
+  cudaLaunchAttributeValue attribute{};
+  attribute.priority = priority;
+  check(cudaGraphKernelNodeSetAttribute(node, cudaLaunchAttributePriority, &attribute),
+        "cudaGraphKernelNodeSetAttribute");
   return node;
 }
 
 }  // namespace
 
-void replace_memsets(cudaGraph_t graph) {
+void replace_memsets(cudaGraph_t graph, cudaStream_t stream) {
+  int priority = 0;
+  check(cudaStreamGetPriority(stream, &priority), "cudaStreamGetPriority");
   const Nodes all = all_of("cudaGraphGetNodes", [&](cudaGraphNode_t* to, size_t* count) {
     return cudaGraphGetNodes(graph, to, count);
   });
@@ -77,9 +84,10 @@ void replace_memsets(cudaGraph_t graph) {
     check(cudaGraphMemsetNodeGetParams(node, &memset), "cudaGraphMemsetNodeGetParams");
     if (memset.height != 1) continue;
     const Nodes earlier = before(node);
-    const cudaGraphNode_t kernel = memset.elementSize == 4   ? add_kernel<uint32_t>(graph, earlier, memset)
-                                   : memset.elementSize == 2 ? add_kernel<uint16_t>(graph, earlier, memset)
-                                                             : add_kernel<uint8_t>(graph, earlier, memset);
+    const auto add = memset.elementSize == 4   ? &add_kernel<uint32_t>
+                     : memset.elementSize == 2 ? &add_kernel<uint16_t>
+                                               : &add_kernel<uint8_t>;
+    const cudaGraphNode_t kernel = add(graph, earlier, memset, priority);
     for (cudaGraphNode_t later : after(node)) add_edge(graph, kernel, later);
     check(cudaGraphDestroyNode(node), "cudaGraphDestroyNode");
   }

@@ -476,8 +476,10 @@ std::unique_ptr<Graph> capture(const std::function<void()>& step) {
     std::rethrow_exception(failure);
   }
   check(ended, "cudaStreamEndCapture");
-  replace_memsets(impl->graph);
-  check(cudaGraphInstantiate(&impl->exec, impl->graph, 0), "cudaGraphInstantiate");
+  replace_memsets(impl->graph, r.stream);
+  // Or all nodes would run at the priority of the stream that the graph is launched into, those beside too.
+  check(cudaGraphInstantiate(&impl->exec, impl->graph, cudaGraphInstantiateFlagUseNodePriority),
+        "cudaGraphInstantiate");
   impl->plan_uploads();
   return std::make_unique<Graph>(std::move(impl));
 }

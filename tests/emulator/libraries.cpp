@@ -144,7 +144,7 @@ void conv2d_backward_weight(const Conv2dParams& p, const T* x, const T* dy, T* d
 
 }  // namespace
 
-void replace_memsets(cudaGraph_t) {}  // there are none
+void replace_memsets(cudaGraph_t, cudaStream_t) {}  // there are none
 
 template <class T>
 void set_gemm(KernelTable<T>& table) {

@@ -365,9 +365,10 @@ cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
   return cudaSuccess;
 }
 
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags) {
   WEFT_EMULATOR_CALL;
-  if (!executable || !graphs.contains(graph)) return done(cudaErrorInvalidValue);
+  if (!executable || !graphs.contains(graph) || (flags & ~cudaGraphInstantiateFlagUseNodePriority))
+    return done(cudaErrorInvalidValue);
   *executable = make(executables, std::make_shared<const std::vector<Work>>(graph->nodes));
   return cudaSuccess;
 }

@@ -108,6 +108,7 @@ enum cudaLaunchAttributeID {
   cudaLaunchAttributePriority = 8,
 };
 
+inline constexpr unsigned long long cudaGraphInstantiateFlagUseNodePriority = 8;
 inline constexpr unsigned cudaStreamDefault = 0, cudaStreamNonBlocking = 1;
 #define cudaStreamLegacy (reinterpret_cast<cudaStream_t>(1))
 inline constexpr unsigned cudaEventDefault = 0, cudaEventBlockingSync = 1, cudaEventDisableTiming = 2;
