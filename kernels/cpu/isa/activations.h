@@ -8,8 +8,8 @@
 namespace weft::kernels::WEFT_ISA {
 
 #ifdef WEFT_LOOK_UP_FUSED_ACTIVATIONS
-/// Any fixed one, looked up for each vector. In builds with sanitizers, which would take minutes for loops of
-/// each.
+/// Any fixed one, looked up for each vector: in the baseline, and in builds with sanitizers, which would take
+/// minutes for loops of each.
 struct AnyActivation {};
 #endif
 
