@@ -6,4 +6,5 @@
 #include "weft/optim/optimizer_list.h"
 #include "weft/optim/registry.h"
 #include "weft/optim/schedule.h"
+#include "weft/optim/training/lr_finder.h"
 #include "weft/optim/training/trainer.h"

@@ -1,0 +1,145 @@
+#include "weft/optim/training/lr_finder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "weft/engine/error.h"
+#include "weft/engine/ops/loss.h"
+#include "weft/engine/random.h"
+
+namespace weft::training {
+namespace {
+
+StateDict copy_of(const StateDict& dict) {
+  StateDict copies;
+  for (const auto& [name, tensor] : dict) copies.emplace_back(name, tensor.clone());
+  return copies;
+}
+
+/// What training changes, as it was.
+class Before {
+ public:
+  Before(Module& module, optim::Optimizer& optimizer)
+      : module_(module),
+        optimizer_(optimizer),
+        weights_(copy_of(module.state_dict())),
+        state_(copy_of(optimizer.state_dict())),
+        seed_(default_generator().seed()),
+        count_(default_generator().count()),
+        training_(module.training()) {
+    for (size_t g = 0; g < optimizer.num_groups(); ++g) rates_.push_back(optimizer.lr(g));
+  }
+  void put_back() {
+    module_.load_state_dict(weights_);
+    optimizer_.load_state_dict(state_);
+    for (size_t g = 0; g < rates_.size(); ++g) optimizer_.set_lr(g, rates_[g]);
+    default_generator().set_state(seed_, count_);
+    if (!training_) module_.eval();
+  }
+
+ private:
+  Module& module_;
+  optim::Optimizer& optimizer_;
+  const StateDict weights_, state_;
+  const uint64_t seed_, count_;
+  const bool training_;
+  std::vector<double> rates_;
+};
+
+void check_options(const LrFinderOptions& o) {
+  check(o.start_lr > 0 && std::isfinite(o.end_lr) && o.end_lr > o.start_lr, "find_lr: from ", o.start_lr,
+        " to ", o.end_lr, "; the rates must be above 0 and rise");
+  check(o.steps >= 2, "find_lr: ", o.steps, " steps make no curve; give at least 2");
+  check(o.smoothing >= 0 && o.smoothing < 1, "find_lr: smoothing is ", o.smoothing,
+        "; it must be at least 0 and below 1");
+  check(o.stop_at == 0 || o.stop_at > 1, "find_lr: stop_at is ", o.stop_at,
+        "; it must be above 1, or 0 for none");
+}
+
+/// The loss of a step on the next batch, of the epoch after this one where it has ended. NaN where it is not
+/// finite.
+double next_loss(TrainStep& step, Batches& batches, int64_t& epoch) {
+  for (bool anew = false;; anew = true) {
+    if (step(batches)) break;
+    check(!anew, "find_lr: the training data make no batch");
+    batches.begin_epoch(++epoch);
+  }
+  const StepTotals totals = step.take_totals();
+  return totals.finite ? totals.loss / totals.samples : std::nan("");
+}
+
+LrFinderResult run_test(Module& module, optim::Optimizer& optimizer, Batches& batches,
+                        const LrFinderOptions& o) {
+  TrainStepOptions step_options = o.step;
+  step_options.capture = false;
+  const auto plain = [](const Tensor& y, const Tensor& target) { return cross_entropy(y, target); };
+  TrainStep step(module, optimizer, o.loss ? o.loss : plain, step_options);
+  LrFinderResult result;
+  int64_t epoch = 0;
+  batches.begin_epoch(epoch);
+  double mean = 0, best = 0;
+  for (int64_t k = 0; k < o.steps; ++k) {
+    const double lr = o.start_lr * std::pow(o.end_lr / o.start_lr, double(k) / double(o.steps - 1));
+    for (size_t g = 0; g < optimizer.num_groups(); ++g)
+      optimizer.set_lr(g, lr * optimizer.initial_lr(g) / optimizer.initial_lr(0));
+    const double loss = next_loss(step, batches, epoch);
+    check(k > 0 || std::isfinite(loss), "find_lr: the loss is not finite before anything was changed");
+    result.diverged = !std::isfinite(loss);
+    if (result.diverged) break;
+    mean = o.smoothing * mean + (1 - o.smoothing) * loss;
+    const double smoothed = mean / (1 - std::pow(o.smoothing, double(k + 1)));
+    result.points.push_back({lr, loss, smoothed});
+    best = k == 0 ? smoothed : std::min(best, smoothed);
+    result.diverged = o.stop_at > 0 && smoothed > o.stop_at * best;
+    if (result.diverged || (o.each && !o.each(k + 1))) break;
+  }
+  suggest_rates(result);
+  return result;
+}
+
+}  // namespace
+
+void suggest_rates(LrFinderResult& result) {
+  const std::vector<LrFinderPoint>& all = result.points;
+  const size_t n = all.size();
+  if (n < 2) return;
+  // longest[i]: how many points a falling sequence has that ends at point i.
+  std::vector<size_t> longest(n, 1);
+  for (size_t i = 1; i < n; ++i)
+    for (size_t j = 0; j < i; ++j)
+      if (all[i].smoothed < all[j].smoothed) longest[i] = std::max(longest[i], longest[j] + 1);
+  const size_t end = size_t(std::max_element(longest.begin(), longest.end()) - longest.begin());
+  if (longest[end] > 1) result.valley = all[end - longest[end] / 2].lr;
+
+  const size_t first = n / 10, last = n > first + 5 + 2 ? n - 5 : n;
+  double slope = 0;  // in the logarithm of the rate, whose steps are all alike
+  size_t lowest = first;
+  for (size_t i = first; i < last; ++i) {
+    if (all[i].smoothed < all[lowest].smoothed) lowest = i;
+    if (i == first || i + 1 == last) continue;
+    const double here = all[i + 1].smoothed - all[i - 1].smoothed;
+    if (here < slope) slope = here, result.steepest = all[i].lr;
+  }
+  result.minimum = lowest > first ? all[lowest].lr / 10 : 0;
+}
+
+LrFinderResult find_lr(Module& module, optim::Optimizer& optimizer, Batches& batches,
+                       const LrFinderOptions& options) {
+  check_options(options);
+  check(
+      optimizer.num_groups() > 0 && optimizer.initial_lr(0) > 0,
+      "find_lr: the optimizer's first group needs a learning rate above 0, of which the others have a share");
+  Before before(module, optimizer);
+  if (!module.training()) module.train();  // parts of one that is in training mode may be frozen
+  try {
+    LrFinderResult result = run_test(module, optimizer, batches, options);
+    before.put_back();
+    return result;
+  } catch (...) {
+    before.put_back();
+    throw;
+  }
+}
+
+}  // namespace weft::training
