@@ -10,6 +10,8 @@ void add_lab(CLI::App& weft, Action& action) {
   lab->require_subcommand(1);
   add_lab_activations(*lab, action);
   add_lab_optimizers(*lab, action);
+  add_lab_landscape(*lab, action);
+  add_lab_output_landscape(*lab, action);
 }
 
 }  // namespace weft::app

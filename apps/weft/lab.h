@@ -7,5 +7,7 @@ namespace weft::app {
 
 void add_lab_activations(CLI::App& lab, Action& action);
 void add_lab_optimizers(CLI::App& lab, Action& action);
+void add_lab_landscape(CLI::App& lab, Action& action);
+void add_lab_output_landscape(CLI::App& lab, Action& action);
 
 }  // namespace weft::app
