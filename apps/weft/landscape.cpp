@@ -140,7 +140,8 @@ OutputLandscape output_landscape(Activation act, uint64_t seed, double range, in
   const int64_t widths[] = {2, 64, 32, 16, 1};
   for (size_t k = 0; k + 1 < std::size(widths); ++k) {
     net.emplace<Linear>("linear" + std::to_string(k), widths[k], widths[k + 1], LinearOptions{}, weights);
-    net.emplace<ActivationLayer>("act" + std::to_string(k), act, std::optional<double>{}, widths[k + 1], unused);
+    net.emplace<ActivationLayer>("act" + std::to_string(k), act, std::optional<double>{}, widths[k + 1],
+                                 unused);
   }
   net.eval();
   std::vector<float> places;
