@@ -24,6 +24,7 @@ constexpr const char* kCifarV2 =
     "He et al. 2016, arXiv 1603.05027; keras-team/keras examples/cifar10_resnet.py";
 constexpr const char* kViT = "Dosovitskiy et al. 2020, arXiv 2010.11929; Beyer et al. 2022, arXiv 2205.01580";
 constexpr const char* kDepth = "digantamisra98/Mish@04f997a Layers_Acc.ipynb";
+constexpr const char* kHeInit = "He et al. 2015, arXiv 1502.01852 (its initialisation)";
 
 /// A network of the XResNet family.
 ModelEntry xresnet(std::string name, std::string description, const char* source, Activation activation,
@@ -164,7 +165,7 @@ void add_transformers(Catalogue& list) {
 void add_dense_nets(Catalogue& list) {
   list.push_back({.name = "mlp",
                   .description = "two hidden layers of 512",
-                  .source = "He et al. 2015, arXiv 1502.01852 (its initialisation)",
+                  .source = kHeInit,
                   .activation = Activation::mish,
                   .parameters = 1472522,
                   .multiply_adds = 1471488,
@@ -194,6 +195,23 @@ void add_dense_nets(Catalogue& list) {
                                                              .image_size = o.image_size,
                                                              .classes = o.classes},
                                              g);
+         }});
+  for (int layers = 15; layers <= 25; ++layers)
+    list.push_back(
+        {.name = concat("plain", layers),
+         .description = concat("as deep with nothing between, ", layers - 1, " dense layers of 500"),
+         .source = kHeInit,
+         .activation = Activation::mish,
+         .parameters = 4438010 + (layers - 15) * 250500,
+         .multiply_adds = 4431000 + (layers - 15) * 250000,
+         .size = 28,
+         .fixed_size = true,
+         .make = [layers](const ModelOptions& o, Generator& g) -> Made {
+           return std::make_unique<MLP>(o.image_size * o.image_size * o.in_channels, o.classes,
+                                        MLPOptions{.hidden = std::vector<int64_t>(size_t(layers - 1), 500),
+                                                   .activation = *o.activation,
+                                                   .activation_param = o.activation_param},
+                                        g);
          }});
 }
 

@@ -115,7 +115,7 @@ TEST_CASE("help and version") {
 TEST_CASE("wrong usage ends with 2 and names what is known") {
   check_error(weft_run({}), 2, {"--help"});
   check_error(weft_run({"trian"}), 2, {"unknown command trian", "train, eval"});
-  check_error(weft_run({"lab", "depth"}), 2, {"unknown command depth", "activations"});
+  check_error(weft_run({"lab", "weather"}), 2, {"unknown command weather", "activations"});
   check_error(weft_run({"train", "--seed", "-1"}), 2, {"--seed", "-1"});
   check_error(weft_run({"train", "--seed", "18446744073709551616"}), 2, {"--seed"});
   check_error(weft_run({"train", "--seed", "010"}), 2, {"--seed", "010"});  // not 8

@@ -1,9 +1,11 @@
 #include "weft/apps/weft/config.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <system_error>
 #include <type_traits>
 
 #include "weft/apps/weft/augmentation.h"
@@ -64,6 +66,31 @@ void read_config(const std::string& path, TrainConfig& config) {
   const std::string file =
       std::filesystem::is_directory(path) ? (std::filesystem::path(path) / "config.json").string() : path;
   from_json(read_json(file), file, config);
+}
+
+void set_setting(TrainConfig& config, const std::string& where, std::string key, const std::string& text) {
+  std::replace(key.begin(), key.end(), '-', '_');
+  std::vector<std::string> known;
+  const auto refuse = [&](const char* wanted) {
+    usage_error(where, ": '", text, "' is no value of ", key, ", which must be ", wanted);
+  };
+  visit_settings(config, [&](const char* name, auto& value, const char*) {
+    known.push_back(name);
+    if (key != name) return;
+    using T = std::remove_reference_t<decltype(value)>;
+    if constexpr (std::is_same_v<T, std::string>) {
+      value = text;
+    } else if constexpr (std::is_same_v<T, bool>) {
+      if (text != "true" && text != "false") refuse("true or false");
+      value = text == "true";
+    } else {
+      const char* const end = text.data() + text.size();
+      const auto [stop, error] = std::from_chars(text.data(), end, value);
+      if (stop != end || error != std::errc())
+        refuse(std::is_floating_point_v<T> ? "a number" : "a whole number");
+    }
+  });
+  require_known(where, key, known);
 }
 
 std::vector<std::string> differing_flags(const TrainConfig& a, const TrainConfig& b) {

@@ -105,6 +105,10 @@ nlohmann::json to_json(const TrainConfig& config);
 void from_json(const nlohmann::json& json, const std::string& path, TrainConfig& config);
 /// from_json on a file, or on the config.json of a folder.
 void read_config(const std::string& path, TrainConfig& config);
+/// Sets the setting `key` (with _ or -) from a text, as its flag would; true and false are those of bool.
+/// Throws UsageError, beginning with `where`, for a key that there is none of and a text that is no such
+/// value.
+void set_setting(TrainConfig& config, const std::string& where, std::string key, const std::string& text);
 /// Flags of the settings in which two runs differ: "--model".
 std::vector<std::string> differing_flags(const TrainConfig& a, const TrainConfig& b);
 

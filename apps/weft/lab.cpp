@@ -9,6 +9,8 @@ void add_lab(CLI::App& weft, Action& action) {
   CLI::App* lab = weft.add_subcommand("lab", "Looks at the parts that training is made of");
   lab->require_subcommand(1);
   add_lab_activations(*lab, action);
+  add_lab_compare(*lab, action);
+  add_lab_depth(*lab, action);
   add_lab_optimizers(*lab, action);
   add_lab_landscape(*lab, action);
   add_lab_output_landscape(*lab, action);

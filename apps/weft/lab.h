@@ -6,6 +6,8 @@
 namespace weft::app {
 
 void add_lab_activations(CLI::App& lab, Action& action);
+void add_lab_compare(CLI::App& lab, Action& action);
+void add_lab_depth(CLI::App& lab, Action& action);
 void add_lab_optimizers(CLI::App& lab, Action& action);
 void add_lab_landscape(CLI::App& lab, Action& action);
 void add_lab_output_landscape(CLI::App& lab, Action& action);

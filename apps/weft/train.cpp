@@ -2,26 +2,21 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
-#include <charconv>
 #include <cmath>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/config.h"
-#include "weft/apps/weft/conv_tuning.h"
 #include "weft/apps/weft/data_source.h"
 #include "weft/apps/weft/interrupt.h"
 #include "weft/apps/weft/list_models.h"
-#include "weft/apps/weft/names.h"
 #include "weft/apps/weft/progress.h"
 #include "weft/apps/weft/run_files.h"
+#include "weft/apps/weft/run_flags.h"
 #include "weft/apps/weft/trainer.h"
-#include "weft/kernels/convolution.h"
-#include "weft/kernels/cuda.h"
 
 namespace weft::app {
 
@@ -30,70 +25,21 @@ namespace fs = std::filesystem;
 
 namespace {
 
-struct TrainFlags {
-  TrainConfig config;                           // as typed; see `options` for what was
-  std::map<std::string, CLI::Option*> options;  // by setting
-  std::string out, resume, config_file;
-  bool overwrite = false, quiet = false, json_lines = false, list_models = false;
-  int threads = 0;
-  TrainerOptions trainer;
+struct TrainFlags : RunFlags {
+  bool list_models = false;
 };
-
-/// From the root, so that config.json holds in any folder; short where no link stands in the way.
-std::string absolute(const std::string& path) {
-  const fs::path whole = fs::absolute(path), brief = whole.lexically_normal();
-  std::error_code none;
-  return (fs::equivalent(whole, brief, none) ? brief : whole).string();
-}
-
-/// The settings that were typed, and no others.
-json typed_settings(const TrainFlags& flags) {
-  TrainConfig config = flags.config;
-  // A file that is not here lies beside train/ in the data, and its name stays as it is: in a config.json,
-  // too.
-  const size_t colon = config.noisy_labels.rfind(':');
-  if (colon != std::string::npos && fs::is_regular_file(config.noisy_labels.substr(0, colon)))
-    config.noisy_labels = absolute(config.noisy_labels.substr(0, colon)) + config.noisy_labels.substr(colon);
-  const json all = to_json(config);
-  json typed = json::object();
-  for (const auto& [key, option] : flags.options)
-    if (option->count() > 0) typed[key] = all[key];
-  return typed;
-}
 
 TrainConfig settings_of(const TrainFlags& flags) {
   TrainConfig base;
-  if (!flags.config_file.empty()) read_config(flags.config_file, base);
   if (!flags.resume.empty()) {
-    if (!flags.out.empty())
-      usage_error("--resume goes on in the run's own folder; --out cannot be given with it");
-    if (flags.overwrite) usage_error("--resume goes on with the run in its folder; --overwrite replaces it");
-    if (!flags.config_file.empty())
-      usage_error("--resume takes the run's own settings; --config cannot be given with it");
+    check_resume_flags(flags);
     check(fs::exists(RunFolder{flags.resume}.config()), "--resume ", flags.resume,
           ": there is no run in this folder (no config.json)");
     read_config(flags.resume, base);
   }
-  TrainConfig config = base;
-  const json typed = typed_settings(flags);
-  from_json(typed, "the command line", config);
-  if (config.data != kSampleData && fs::exists(config.data)) config.data = absolute(config.data);
-  if (config.sym && typed.contains("sa") && !config.sa)
-    usage_error("--sym is a form of self-attention; --no-sa leaves it out: give --no-sym, too");
-  config.sa = config.sa || config.sym;
-  if (config.activation.empty()) config.activation = default_activation(config.model);
-  if (flags.trainer.trace_nan && config.precision == "fp16")
-    usage_error(
-        "--trace-nan does not go with --precision fp16, where steps that overflow are left out; use bf16");
-  validate(config);
-  if (!flags.resume.empty()) {
-    TrainConfig same_data = config;
-    same_data.data = base.data;
-    const std::vector<std::string> differing = differing_flags(base, same_data);
-    if (!differing.empty())
-      usage_error("--resume goes on with the settings of ", flags.resume, "; ", differing.front(),
-                  " differs from them: leave it out, or start a new run");
-  }
+  TrainConfig config = merged_settings(flags, base);
+  complete(config, flags);
+  if (!flags.resume.empty()) check_same_settings(flags, base, config);
   return config;
 }
 
@@ -211,24 +157,14 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
 
 int train(TrainFlags flags) {
   if (flags.list_models) return list_models(flags.json_lines);
-  if (flags.quiet && flags.json_lines)
-    usage_error("--quiet prints nothing, and --json a line for each event");
+  const Output output = output_of(flags);
   // Locked before its settings are read: a weft that replaces the run has removed them for a moment.
   std::optional<RunLock> lock;
   if (!flags.resume.empty()) lock.emplace(RunFolder{flags.resume});
   const TrainConfig config = settings_of(flags);
-  use_threads(flags.threads);
-  if (config.exact) set_exact(true);
-  kernels::cuda::set_allow_tf32(!config.exact);
-  kernels::cuda::set_deterministic(config.deterministic);
-  if (config.device != "cpu") keep_gpu_plans();
-  std::optional<ConvTuning> tuning;
-  if (config.tune) {
-    tuning.emplace();
-    flags.trainer.after_checkpoint = [&] { tuning->keep(); };  // a run that goes on makes the same choices
-  }
+  const std::unique_ptr<ConvTuning> tuning = set_up_process(flags, config);
   const InterruptGuard guard;
-  Progress progress(flags.json_lines ? Output::json : flags.quiet ? Output::quiet : Output::human);
+  Progress progress(output);
   const DataSource data = open_training_data(config, progress);
   const RunFolder folder = prepare_folder(flags);
   if (!lock) lock.emplace(folder);
@@ -237,59 +173,14 @@ int train(TrainFlags flags) {
                           : train_several(flags, config, data, folder, progress);
 }
 
-/// What is wrong with the value of a flag, for CLI11; empty: nothing.
-std::string is_given(const std::string& value) {
-  return value.empty() ? "it is empty; name something, or leave the flag out" : "";
-}
-
 }  // namespace
 
 void add_train(CLI::App& weft, Action& action) {
   auto flags = std::make_shared<TrainFlags>();
   CLI::App* command = weft.add_subcommand("train", "Trains an image classifier");
-  visit_settings(flags->config, [&](const std::string& key, auto& value, const char* help) {
-    const std::string flag = flag_of(key);
-    CLI::Option* option = nullptr;
-    if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, bool>)
-      option = command->add_flag(flag + ",!--no-" + flag.substr(2), value, help);
-    else
-      option = command->add_option(flag, value, help)->capture_default_str()->take_last();
-    if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, uint64_t>)
-      option->check(fits_64_bits);
-    flags->options[key] = option;
-  });
+  add_run_flags(*command, *flags, "run", "runs/TIME");
   command->add_flag("--list-models", flags->list_models,
                     "name the models with their sources, parameters and multiply-adds, and train none");
-  command->add_option("--out", flags->out, "folder of the run's files [runs/TIME]")->check(is_given);
-  command->add_flag("--overwrite", flags->overwrite, "replace the run that --out holds");
-  command->add_option("--resume", flags->resume, "go on with the stopped run in this folder, bit for bit")
-      ->check(is_given);
-  command
-      ->add_option("--config", flags->config_file,
-                   "start from a config.json (or its folder); other flags go over it")
-      ->check(is_given);
-  command
-      ->add_option("--checkpoint-steps", flags->trainer.checkpoint_steps,
-                   "save a checkpoint also every so many steps")
-      ->check(CLI::NonNegativeNumber);
-  command
-      ->add_option("--cache-bytes", flags->trainer.cache_bytes,
-                   "memory for decoded images, which a second epoch need not decode again; 0: none "
-                   "[a quarter of what is available]")
-      ->check(CLI::NonNegativeNumber);
-  command->add_flag(
-      "--eager", flags->trainer.eager,
-      "on a GPU: start each kernel by itself, not whole steps as a captured graph (the same bits)");
-  command->add_flag(
-      "--trace-nan", flags->trainer.trace_nan,
-      "look at every result and gradient, and name the op, layer and sample of the first that is "
-      "not finite (slow)");
-  command->add_option("--stop-after-steps", flags->trainer.stop_after_steps)
-      ->check(CLI::NonNegativeNumber)
-      ->group("");
-  add_threads(*command, flags->threads);
-  command->add_flag("--quiet", flags->quiet, "print nothing but errors");
-  command->add_flag("--json", flags->json_lines, "JSON lines on standard output");
   command->footer(
       "Writes config.json, metrics.csv (seconds and images_per_second are of training alone), summary.json "
       "(seconds are of\n"

@@ -359,7 +359,7 @@ std::optional<json> Run::run() {
   try {
     if (!trainer_.fit(config_.epochs)) return std::nullopt;
   } catch (const training::DivergedError& e) {
-    fail(e.where, ": training diverged; try a lower --lr (it was ", config_.lr, "). ", e.kept);
+    throw training::DivergedError(e.where, concat("try a lower --lr (it was ", config_.lr, ")"), e.kept);
   }
   if (!model_written_)
     save_model(folder_.model(), *model_, info_);  // stopped right after the last checkpoint

@@ -25,8 +25,8 @@ struct TrainerOptions {
 };
 
 /// Trains as `config` says, with its files in `folder`, and returns what summary.json holds. Nothing where it
-/// was interrupted (Ctrl-C, SIGTERM): the checkpoint is written then. Throws Error where the loss is no
-/// longer finite; the last checkpoint stays as it was.
+/// was interrupted (Ctrl-C, SIGTERM): the checkpoint is written then. Throws training::DivergedError where
+/// the loss is no longer finite; the last checkpoint stays as it was.
 std::optional<nlohmann::json> train_run(const TrainConfig& config, const DataSource& data,
                                         const RunFolder& folder, const TrainerOptions& options,
                                         Progress& progress);

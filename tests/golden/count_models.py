@@ -78,6 +78,8 @@ def models():
     yield "mlp", 28, Pixels(MLP(28 * 28 * 3, 10, [512, 512]))
     for layers in range(15, 26):
         yield f"depth{layers}", 28, depth_net(layers, 28)
+    for layers in range(15, 26):
+        yield f"plain{layers}", 28, Pixels(MLP(28 * 28 * 3, 10, [500] * (layers - 1)))
 
 
 def main():
