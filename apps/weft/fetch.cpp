@@ -13,11 +13,24 @@ namespace weft::app {
 namespace fs = std::filesystem;
 
 const std::vector<KnownSet>& known_sets() {
+  const auto set = [](const std::string& name, const char* sha256, const std::string& about) {
+    return KnownSet{name, "https://s3.amazonaws.com/fast-ai-imageclas/" + name + ".tgz", sha256, about};
+  };
+  const std::string dogs =
+      "ten breeds of dogs from ImageNet, 9,025 training and 3,929 validation images, short side ";
+  const std::string things =
+      "ten classes of ImageNet that are easily told apart, 9,469 training and 3,925 validation images, ";
   static const std::vector<KnownSet> sets = {
-      {"imagewoof2-160", "https://s3.amazonaws.com/fast-ai-imageclas/imagewoof2-160.tgz",
-       "663c22f69c2802d85e2a67103c017e047096702ffddf9149a14011b7002539bf",
-       "ten breeds of dogs from ImageNet, short side 160 pixels, 9,025 training and 3,929 validation images, "
-       "about 96 MB"},
+      set("imagewoof2-160", "663c22f69c2802d85e2a67103c017e047096702ffddf9149a14011b7002539bf",
+          dogs + "160 pixels, about 96 MB"),
+      set("imagewoof2-320", "4e4905ed7643120daaf9bf3b2ef7f3a7e8396d9bdaf254a38c6f01f618b4973d",
+          dogs + "320 pixels"),
+      set("imagenette2-160", "64d0c4859f35a461889e0147755a999a48b49bf38a7e0f9bd27003f10db02fe5",
+          things + "short side 160 pixels, 99 MB"),
+      set("imagenette2-320", "569b4497c98db6dd29f335d1f109cf315fe127053cedf69010d047f0188e158c",
+          things + "short side 320 pixels, 342 MB"),
+      set("imagenette2", "6cbfac238434d89fe99e651496f0812ebc7a10fa62bd42d6874042bf01de4efd",
+          things + "full size, 1.6 GB"),
   };
   return sets;
 }
