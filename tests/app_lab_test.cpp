@@ -1,4 +1,5 @@
-// weft lab landscape and output-landscape: contour lines, the loss around weights, the output's smoothness.
+// weft lab lr-find, landscape and output-landscape: contour lines, the loss around weights, the output's
+// smoothness, rates and files.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -28,6 +29,11 @@ Grid grid_of(int rows, int columns, const std::function<double(double, double)>&
   for (int r = 0; r < rows; ++r)
     for (int c = 0; c < columns; ++c) g.values.push_back(f(c, r));
   return g;
+}
+
+const std::string& sample() {
+  static const std::string path = make_sample(32, 2, 2);
+  return path;
 }
 
 double length_of(const std::vector<std::vector<Point>>& lines) {
@@ -171,8 +177,37 @@ TEST_CASE("numbers of an output landscape") {
     CHECK(weft::app::output_landscape(act, 3, 2, 9).variation > 0);
 }
 
-TEST_CASE("the commands") {
-  const std::string data = make_sample(32, 2, 2);
+TEST_CASE("lr-find tries rising rates and suggests some") {
+  const Arguments find = {"lab", "lr-find",      "--data", sample(),      "--model", "mlp",        "--size",
+                          "8",   "--batch-size", "10",     "--optimizer", "sgd",     "--start-lr", "1e-4"};
+  Arguments all = find;
+  all.insert(all.end(), {"--steps", "30", "--end-lr", "1000", "--csv", at("rates.csv"), "--plot",
+                         at("rates.svg"), "--json"});
+  const Result r = weft_run(all);
+  REQUIRE_MESSAGE(r.code == 0, r.err);
+  const json event = json::parse(r.out);
+  CHECK(event.at("event") == "lr_find");
+  CHECK(event.at("diverged") == true);
+  CHECK(event.at("valley").get<double>() > 1e-4);
+  std::istringstream csv(read_file(at("rates.csv")));
+  std::string line;
+  std::getline(csv, line);
+  CHECK(line == "lr,loss,smoothed_loss");
+  int lines = 0;
+  for (; std::getline(csv, line); ++lines)
+    CHECK(std::stod(line) == doctest::Approx(1e-4 * std::pow(1e7, lines / 29.0)).epsilon(1e-5));
+  CHECK(lines == event.at("steps"));
+  CHECK(has(read_file(at("rates.svg")), "valley"));
+  all = find;
+  all.insert(all.end(), {"--end-lr", "1e-5"});
+  check_error(weft_run(all), 2, {"--end-lr 1e-05", "--start-lr"});
+  all = find;
+  all.insert(all.end(), {"--plot", at("rates.gif")});
+  check_error(weft_run(all), 2, {"rates.gif"});
+}
+
+TEST_CASE("the landscapes") {
+  const std::string& data = sample();
   REQUIRE(weft_run({"train", "--data", data, "--model", "mlp", "--size", "8", "--epochs", "1", "--batch-size",
                     "10", "--quiet", "--out", at("run")})
               .code == 0);

@@ -11,6 +11,7 @@ void add_lab(CLI::App& weft, Action& action) {
   add_lab_activations(*lab, action);
   add_lab_compare(*lab, action);
   add_lab_depth(*lab, action);
+  add_lab_lr_find(*lab, action);
   add_lab_optimizers(*lab, action);
   add_lab_landscape(*lab, action);
   add_lab_output_landscape(*lab, action);

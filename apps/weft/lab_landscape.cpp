@@ -15,6 +15,7 @@
 #include "weft/apps/weft/lab.h"
 #include "weft/apps/weft/landscape.h"
 #include "weft/apps/weft/names.h"
+#include "weft/apps/weft/statistics.h"
 #include "weft/engine/file.h"
 #include "weft/engine/random.h"
 
@@ -61,7 +62,7 @@ std::vector<double> levels_of(double low, double high, int count, double power) 
   return levels;
 }
 
-std::string to_csv(const LossLandscape& l, double range) {
+std::string landscape_csv(const LossLandscape& l, double range) {
   const int points = l.loss.rows;
   std::string text = "x,y,loss,accuracy\n";
   const auto place = [&](int k) { return range * (2 * k - (points - 1)) / (points - 1); };
@@ -73,7 +74,7 @@ std::string to_csv(const LossLandscape& l, double range) {
 }
 
 /// A finite number, or its name.
-json number(double v) { return std::isfinite(v) ? json(v) : json(fmt::format("{}", v)); }
+json json_number(double v) { return std::isfinite(v) ? json(v) : json(fmt::format("{}", v)); }
 
 /// d^2 loss / dx^2 in the middle, along a row of the grid or (true) a column.
 double curvature(const Grid& loss, bool up, double step) {
@@ -110,7 +111,7 @@ int draw_loss(const LossFlags& flags) {
   const auto [low, high] = extremes(loss);
   int64_t images = 0;
   for (const LabelledBatch& batch : batches) images += batch.target.numel();
-  if (!flags.csv.empty()) write_file(flags.csv, to_csv(*landscape, flags.range));
+  if (!flags.csv.empty()) write_file(flags.csv, landscape_csv(*landscape, flags.range));
   if (!flags.plot.empty())
     write_file(
         flags.plot,
@@ -125,8 +126,8 @@ int draw_loss(const LossFlags& flags) {
                     {"accuracy", landscape->accuracy.at(middle, middle)},
                     {"lowest_loss", low},
                     {"highest_loss", high},
-                    {"curvature_first", number(curvature(loss, false, step))},
-                    {"curvature_second", number(curvature(loss, true, step))}};
+                    {"curvature_first", json_number(curvature(loss, false, step))},
+                    {"curvature_second", json_number(curvature(loss, true, step))}};
   if (flags.json_lines) {
     fmt::print("{}\n", one_line(row));
     return kDone;
@@ -138,14 +139,6 @@ int draw_loss(const LossFlags& flags) {
   for (const std::string& file : {flags.csv, flags.plot})
     if (!file.empty()) fmt::print("wrote {}\n", file);
   return kDone;
-}
-
-/// Mean and standard deviation of a number over the runs; NaN where there are none.
-std::pair<double, double> spread(const std::vector<OutputLandscape>& runs, double OutputLandscape::*number) {
-  double mean = runs.empty() ? std::nan("") : 0, squares = 0;
-  for (const OutputLandscape& run : runs) mean += run.*number / double(runs.size());
-  for (const OutputLandscape& run : runs) squares += (run.*number - mean) * (run.*number - mean);
-  return {mean, runs.size() > 1 ? std::sqrt(squares / double(runs.size() - 1)) : 0.0};
 }
 
 int draw_outputs(const OutputFlags& flags) {
@@ -173,9 +166,12 @@ int draw_outputs(const OutputFlags& flags) {
     json row = {{"name", name}, {"runs", flags.runs}, {"constant", constant}};
     std::string line = fmt::format("{:16}", name);
     for (const auto& [what, of] : numbers) {
-      const auto [mean, deviation] = spread(shaped, of);
-      row[what] = number(mean);
-      row[std::string(what) + "_std"] = number(deviation);
+      std::vector<double> values;
+      for (const OutputLandscape& l : shaped) values.push_back(l.*of);
+      const MeanOf m = mean_of(values);
+      const double mean = m.n > 0 ? m.mean : std::nan(""), deviation = m.deviation.value_or(0);
+      row[what] = json_number(mean);
+      row[std::string(what) + "_std"] = json_number(deviation);
       line += fmt::format(" {:>12.4g} +-{:>7.2g}", mean, deviation);
     }
     if (constant > 0) line += fmt::format("  ({} of {} outputs are constant)", constant, flags.runs);

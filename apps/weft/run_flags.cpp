@@ -109,8 +109,7 @@ std::unique_ptr<ConvTuning> set_up_process(RunFlags& flags, const TrainConfig& c
   return tuning;
 }
 
-void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what,
-                   const std::string& by_default) {
+void add_setting_flags(CLI::App& command, RunFlags& flags) {
   visit_settings(flags.config, [&](const std::string& key, auto& value, const char* help) {
     const std::string flag = flag_of(key);
     CLI::Option* option = nullptr;
@@ -122,6 +121,23 @@ void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what,
       option->check(fits_64_bits);
     flags.options[key] = option;
   });
+  command
+      .add_option("--config", flags.config_file,
+                  "start from a config.json (or its folder); other flags go over it")
+      ->check(is_given);
+  command
+      .add_option("--cache-bytes", flags.trainer.cache_bytes,
+                  "memory for decoded images, which a second epoch need not decode again; 0: none "
+                  "[a quarter of what is available]")
+      ->check(CLI::NonNegativeNumber);
+  add_threads(command, flags.threads);
+  command.add_flag("--quiet", flags.quiet, "print nothing but errors");
+  command.add_flag("--json", flags.json_lines, "JSON lines on standard output");
+}
+
+void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what,
+                   const std::string& by_default) {
+  add_setting_flags(command, flags);
   command.add_option("--out", flags.out, "folder of the " + what + "'s files [" + by_default + "]")
       ->check(is_given);
   command.add_flag("--overwrite", flags.overwrite, "replace the " + what + " that --out holds");
@@ -129,17 +145,8 @@ void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what,
       .add_option("--resume", flags.resume, "go on with the stopped " + what + " in this folder, bit for bit")
       ->check(is_given);
   command
-      .add_option("--config", flags.config_file,
-                  "start from a config.json (or its folder); other flags go over it")
-      ->check(is_given);
-  command
       .add_option("--checkpoint-steps", flags.trainer.checkpoint_steps,
                   "save a checkpoint also every so many steps")
-      ->check(CLI::NonNegativeNumber);
-  command
-      .add_option("--cache-bytes", flags.trainer.cache_bytes,
-                  "memory for decoded images, which a second epoch need not decode again; 0: none "
-                  "[a quarter of what is available]")
       ->check(CLI::NonNegativeNumber);
   command.add_flag(
       "--eager", flags.trainer.eager,
@@ -151,9 +158,6 @@ void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what,
   command.add_option("--stop-after-steps", flags.trainer.stop_after_steps)
       ->check(CLI::NonNegativeNumber)
       ->group("");
-  add_threads(command, flags.threads);
-  command.add_flag("--quiet", flags.quiet, "print nothing but errors");
-  command.add_flag("--json", flags.json_lines, "JSON lines on standard output");
 }
 
 }  // namespace weft::app

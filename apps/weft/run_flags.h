@@ -27,8 +27,11 @@ struct RunFlags {
   TrainerOptions trainer;
 };
 
-/// Adds a flag for each setting, whose default is what flags.config holds, and those for files, threads and
-/// output. `what` is made, "run" or "study"; `by_default` says where, if --out does not.
+/// Adds a flag for each setting, whose default is what flags.config holds, and those for --config, the cache,
+/// threads and output.
+void add_setting_flags(CLI::App& command, RunFlags& flags);
+/// These, and those for files and for how a run is made. `what` is made, "run" or "study"; `by_default` says
+/// where, if --out does not.
 void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what,
                    const std::string& by_default);
 

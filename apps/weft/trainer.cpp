@@ -5,17 +5,15 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "weft/apps/weft/augmentation.h"
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/interrupt.h"
 #include "weft/apps/weft/losses.h"
-#include "weft/apps/weft/memory.h"
 #include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/names.h"
+#include "weft/apps/weft/training_parts.h"
 #include "weft/apps/weft/version.h"
 #include "weft/engine/file.h"
 #include "weft/engine/ops/loss.h"
-#include "weft/engine/random.h"
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/fnv.h"
 #include "weft/kernels/kernels.h"
@@ -28,57 +26,6 @@ namespace weft::app {
 using nlohmann::json;
 
 namespace {
-
-ModelInfo info_of(const TrainConfig& c, const DataSource& data) {
-  return {.model = c.model,
-          .activation = c.activation,
-          .sa = c.sa,
-          .sym = c.sym,
-          .size = c.size,
-          .valid_resize = c.valid_resize,
-          .classes = data.train.classes(),
-          .normalize = {},
-          .recompute = c.recompute};
-}
-
-/// Preparing pictures costs a few percent of training on them; one thread in four keeps well ahead.
-int loader_threads() { return std::clamp(num_threads() / 4, 1, 16); }
-
-data::LoaderOptions loader_options(const TrainConfig& c, bool train, int64_t cache_bytes,
-                                   Progress& progress) {
-  data::LoaderOptions o;
-  o.size = int(c.size);
-  o.batch_size = int(c.batch_size);
-  o.train = o.drop_last = train;
-  if (train) set_augmentation(c, o);
-  o.resize = int(c.valid_resize);
-  o.seed = c.seed;
-  o.threads = loader_threads();
-  o.strict = c.strict;
-  o.cache_bytes = cache_bytes;
-  o.warn = [&progress](const std::string& text) {
-    progress.clear();
-    complain(text);
-  };
-  return o;
-}
-
-/// The model seeded by the run's seed. manual_seed comes before, so that all that is drawn later follows from
-/// it too.
-std::unique_ptr<Module> seeded_model(const TrainConfig& c, const ModelInfo& info, Device device) {
-  manual_seed(c.seed);
-  auto model = build_model(info);
-  model->to(device);
-  return model;
-}
-
-data::BatchOptions batch_options(const TrainConfig& c, bool train, int64_t steps_per_epoch) {
-  data::BatchOptions o;
-  o.dtype = parse_precision(c.precision);
-  o.fixed_buffers = true;
-  if (train) set_mixing(c, steps_per_epoch, o);
-  return o;
-}
 
 /// Of all that the GPU's programs have taken; weft gives nothing back before its end.
 int64_t gpu_memory_in_use() {
@@ -135,25 +82,10 @@ class Run {
         folder_(folder),
         options_(options),
         progress_(progress),
-        info_(info_of(config, data)),
         pictures_(describe(data)),
         relabelled_(data.relabelled),
-        all_images_(data.train.size() + data.val.size()),
-        device_(parse_device(config.device)),
-        train_loader_(data::make_batches(
-            data.train, loader_options(config, true, cache_share(data.train.size()), progress), device_,
-            batch_options(config, true, data.train.size() / config.batch_size))),
-        val_loader_(data::make_batches(data.val,
-                                       loader_options(config, false, cache_share(data.val.size()), progress),
-                                       device_, batch_options(config, false, 0))),
-        model_(seeded_model(config, info_, device_)),
-        optimizer_(optim::make_optimizer(config.optimizer, optim::split_decay(model_->parameters()),
-                                         {.lr = config.lr,
-                                          .mom = config.mom,
-                                          .sqrmom = config.sqrmom,
-                                          .eps = config.eps,
-                                          .wd = config.wd})),
-        trainer_(*model_, *optimizer_, *train_loader_, *val_loader_, trainer_options()) {}
+        parts_(config, data, options.cache_bytes, progress),
+        trainer_(*parts_.model, *parts_.optimizer, *parts_.train, *parts_.val, trainer_options()) {}
 
   std::optional<json> run();
 
@@ -167,26 +99,16 @@ class Run {
   void show_step();
   json summary() const;
 
-  const char* kernel_set() const { return device_ == Device::cuda ? "cuda" : kernels::cpu().name; }
-  /// What `images` of all pictures may take of the cache; nothing where none is seen twice.
-  int64_t cache_share(int64_t images) const {
-    if (config_.epochs == 1) return 0;
-    const int64_t bytes = options_.cache_bytes < 0 ? default_cache_bytes() : options_.cache_bytes;
-    return int64_t(double(bytes) * double(images) / double(all_images_));
-  }
-  int64_t total_steps() const { return config_.epochs * train_loader_->batches(); }
+  const char* kernel_set() const { return parts_.device == Device::cuda ? "cuda" : kernels::cpu().name; }
+  int64_t total_steps() const { return config_.epochs * parts_.train->batches(); }
 
   const TrainConfig& config_;
   const RunFolder& folder_;
   const TrainerOptions& options_;
   Progress& progress_;
-  const ModelInfo info_;
   const std::string pictures_;
-  const int64_t relabelled_, all_images_;
-  const Device device_;
-  std::unique_ptr<data::BatchLoader> train_loader_, val_loader_;
-  std::unique_ptr<Module> model_;
-  std::unique_ptr<optim::Optimizer> optimizer_;
+  const int64_t relabelled_;
+  const TrainingParts parts_;
   training::Trainer trainer_;
   bool files_begun_ = false, model_written_ = false;  // in this session
   double validation_seconds_ = 0;  // of the last validation, to say how long the rest will take
@@ -206,16 +128,16 @@ training::TrainerOptions Run::trainer_options() {
       .checkpoint = folder_.checkpoint(),
       .checkpoint_steps = options_.checkpoint_steps,
       .metadata = {{"config", to_json(config_).dump()},
-                   {"classes", json(info_.classes).dump()},
+                   {"classes", json(parts_.info.classes).dump()},
                    {"pictures", pictures_}},
       .check_metadata =
           [this](const training::Metadata& metadata) {
-            check_same_run(folder_.checkpoint(), metadata, config_, info_.classes, pictures_);
+            check_same_run(folder_.checkpoint(), metadata, config_, parts_.info.classes, pictures_);
           },
       .callbacks = {{.on_step = [this](Trainer&) { after_step(); },
                      .on_evaluate_batch =
                          [this](Trainer& trainer, int64_t done) {
-                           progress_.note("validating", done, val_loader_->batches());
+                           progress_.note("validating", done, parts_.val->batches());
                            if (interrupted() != 0) trainer.stop();
                          },
                      .on_evaluate =
@@ -236,13 +158,13 @@ void Run::start() {
       check(!std::filesystem::exists(result), folder_.checkpoint(),
             " is missing, and to start anew would replace ", result, "; --out with --overwrite does that");
   }
-  const int64_t step = trainer_.state().step, classes = int64_t(info_.classes.size());
+  const int64_t step = trainer_.state().step, classes = int64_t(parts_.info.classes.size());
   const json about = {{"event", "start"},
                       {"model", config_.model},
-                      {"parameters", model_->num_parameters()},
+                      {"parameters", parts_.model->num_parameters()},
                       {"classes", classes},
-                      {"train_images", train_loader_->dataset().size()},
-                      {"val_images", val_loader_->dataset().size()},
+                      {"train_images", parts_.train->dataset().size()},
+                      {"val_images", parts_.val->dataset().size()},
                       {"steps", total_steps()},
                       {"step", step},
                       {"relabelled_images", relabelled_},
@@ -254,11 +176,11 @@ void Run::start() {
       "{} ({}{}), {:.2f} M parameters; {} training and {} validation images of {} classes; {} px, "
       "batch {}; {} threads, {} kernels",
       config_.model, config_.activation, config_.sa ? ", attention" : "",
-      double(model_->num_parameters()) * 1e-6, train_loader_->dataset().size(), val_loader_->dataset().size(),
-      classes, config_.size, config_.batch_size, num_threads(), kernel_set()));
+      double(parts_.model->num_parameters()) * 1e-6, parts_.train->dataset().size(),
+      parts_.val->dataset().size(), classes, config_.size, config_.batch_size, num_threads(), kernel_set()));
   if (!config_.noisy_labels.empty())
     progress_.line(fmt::format("{} of {} training labels are others in {}", relabelled_,
-                               train_loader_->dataset().size(), config_.noisy_labels));
+                               parts_.train->dataset().size(), config_.noisy_labels));
   if (step > 0) progress_.line(fmt::format("going on at step {} of {}", step, total_steps()));
 }
 
@@ -286,7 +208,7 @@ void Run::show_step() {
   progress_.step({.epoch = state.epoch,
                   .epochs = config_.epochs,
                   .step = state.batch,
-                  .steps = train_loader_->batches(),
+                  .steps = parts_.train->batches(),
                   .loss = state.loss_sum / images,
                   .accuracy = double(state.correct) / images,
                   .images_per_second = rate,
@@ -314,7 +236,7 @@ void Run::after_epoch(const training::EpochResult& row) {
 void Run::after_checkpoint() {
   if (options_.after_checkpoint) options_.after_checkpoint();
   if (trainer_.state().batch != 0) return;  // in the middle of an epoch
-  save_model(folder_.model(), *model_, info_);
+  save_model(folder_.model(), *parts_.model, parts_.info);
   model_written_ = true;
   write_metrics(folder_, trainer_.history());
 }
@@ -330,7 +252,7 @@ json Run::summary() const {
           {"best_epoch", best->epoch},
           {"final_val_loss", last.valid_loss},
           {"final_train_loss", last.train_loss},
-          {"parameters", model_->num_parameters()},
+          {"parameters", parts_.model->num_parameters()},
           {"epochs", config_.epochs},
           {"steps", total_steps()},
           {"seconds", trainer_.total_seconds()},
@@ -338,10 +260,10 @@ json Run::summary() const {
           {"images_per_second",
            state.total_train_seconds > 0 ? double(state.total_samples) / state.total_train_seconds : 0.0},
           {"peak_memory_bytes", peak_memory_bytes()},
-          {"gpu_memory_bytes", device_ == Device::cuda ? gpu_memory_in_use() : 0},
+          {"gpu_memory_bytes", parts_.device == Device::cuda ? gpu_memory_in_use() : 0},
           {"device", config_.device},
-          {"device_name", device_ == Device::cuda ? kernels::cuda::device_info().name : "cpu"},
-          {"skipped_images", state.skipped + int64_t(val_loader_->skipped().size())},
+          {"device_name", parts_.device == Device::cuda ? kernels::cuda::device_info().name : "cpu"},
+          {"skipped_images", state.skipped + int64_t(parts_.val->skipped().size())},
           {"seed", config_.seed},
           {"threads", num_threads()},
           {"kernels", kernel_set()},
@@ -362,7 +284,7 @@ std::optional<json> Run::run() {
     throw training::DivergedError(e.where, concat("try a lower --lr (it was ", config_.lr, ")"), e.kept);
   }
   if (!model_written_)
-    save_model(folder_.model(), *model_, info_);  // stopped right after the last checkpoint
+    save_model(folder_.model(), *parts_.model, parts_.info);  // stopped right after the last checkpoint
   const json result = summary();
   write_summary(folder_, result);
   progress_.event({{"event", "end"}, {"summary", result}});
