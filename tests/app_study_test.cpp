@@ -95,6 +95,7 @@ TEST_CASE("a study trains all combinations over the same seeds, and writes its f
   const std::string report = read_file(at("whole/report.md")), plot = read_file(at("whole/plot.svg"));
   CHECK(has(report, "| relu | 0.4 | 2 |"));
   CHECK(has(report, "p (Holm)"));
+  CHECK(has(report, "--batch-size 10 --data " + sample()));
   CHECK(has(plot, ">relu<"));
   for (const std::string& text : {report, plot}) CHECK_FALSE(has(text, "nan"));
 

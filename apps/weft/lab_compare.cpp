@@ -121,6 +121,8 @@ class StudySession {
         if (interrupted() != 0 || !run(cell, k)) return false;
     return true;
   }
+  /// Whether there is something to go on with.
+  bool begun() const { return begun_; }
 
  private:
   bool run(size_t index, int64_t k) {
@@ -257,7 +259,9 @@ int run_study(StudyFlags flags) {
   std::optional<Study> replaced;
   if (!resumed && fs::exists(folder.study())) replaced = read_study(folder, flags);
   if (!resumed) check_study_folder(flags, folder, study, replaced);
-  if (!StudySession(flags, folder, study, replaced, data, progress).run()) {
+  StudySession session(flags, folder, study, replaced, data, progress);
+  if (!session.run()) {
+    check(session.begun(), "interrupted before its first step; nothing was written");
     progress.line(fmt::format("stopped; go on with: weft lab compare --resume {}", folder.path.string()));
     progress.event({{"event", "stopped"}, {"resume", folder.path.string()}});
     return kFailed;

@@ -59,6 +59,21 @@ std::string probability(const std::optional<double>& p) {
   return !p ? "-" : *p < 1e-4 ? "< 0.0001" : fmt::format("{:.4f}", *p);
 }
 
+/// The settings of all cells that are not the defaults of weft train, as its flags.
+std::string common_flags(const Study& study) {
+  const json defaults = to_json(TrainConfig{}), settings = to_json(study.base);
+  std::string flags;
+  for (const auto& [key, value] : settings.items()) {
+    if (value == defaults[key] || key == "runs" || key == "seed") continue;
+    const std::string flag = flag_of(key);
+    if (value.is_boolean())
+      flags += value.get<bool>() ? " " + flag : " --no-" + flag.substr(2);
+    else
+      flags += " " + flag + " " + shown(value);
+  }
+  return flags;
+}
+
 std::string table_row(const Study& study, size_t cell, const CellResult& r) {
   std::string row = "|";
   for (const StudyAxis& axis : study.axes) row += " " + shown(study.cells[cell].settings.at(axis.key)) + " |";
@@ -153,6 +168,8 @@ std::string study_report(const Study& study, const std::vector<CellResult>& resu
                       study.base.seed + uint64_t(study.base.runs - 1));
   if (ended < study.total_runs())
     text += fmt::format(" {} are still to be made.", study.total_runs() - ended);
+  if (const std::string flags = common_flags(study); !flags.empty())
+    text += " In all cells:\n\n```\nweft train" + flags + "\n```";
   text += "\n\n|";
   for (const StudyAxis& axis : study.axes) text += " " + axis.key + " |";
   text +=
