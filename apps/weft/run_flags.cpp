@@ -109,8 +109,7 @@ std::unique_ptr<ConvTuning> set_up_process(RunFlags& flags, const TrainConfig& c
   return tuning;
 }
 
-void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what,
-                   const std::string& by_default) {
+void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what) {
   visit_settings(flags.config, [&](const std::string& key, auto& value, const char* help) {
     const std::string flag = flag_of(key);
     CLI::Option* option = nullptr;
@@ -122,8 +121,7 @@ void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what,
       option->check(fits_64_bits);
     flags.options[key] = option;
   });
-  command.add_option("--out", flags.out, "folder of the " + what + "'s files [" + by_default + "]")
-      ->check(is_given);
+  command.add_option("--out", flags.out, "folder of the " + what + "'s files [runs/TIME]")->check(is_given);
   command.add_flag("--overwrite", flags.overwrite, "replace the " + what + " that --out holds");
   command
       .add_option("--resume", flags.resume, "go on with the stopped " + what + " in this folder, bit for bit")
