@@ -235,7 +235,7 @@ void add_study_flags(CLI::App& command, StudyFlags& flags) {
       ->check(is_given)
       ->expected(1)
       ->take_all();
-  add_run_flags(command, flags, "study", "runs/TIME");
+  add_run_flags(command, flags, "study");
 }
 
 int run_study(StudyFlags flags) {

@@ -135,11 +135,9 @@ void add_setting_flags(CLI::App& command, RunFlags& flags) {
   command.add_flag("--json", flags.json_lines, "JSON lines on standard output");
 }
 
-void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what,
-                   const std::string& by_default) {
+void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what) {
   add_setting_flags(command, flags);
-  command.add_option("--out", flags.out, "folder of the " + what + "'s files [" + by_default + "]")
-      ->check(is_given);
+  command.add_option("--out", flags.out, "folder of the " + what + "'s files [runs/TIME]")->check(is_given);
   command.add_flag("--overwrite", flags.overwrite, "replace the " + what + " that --out holds");
   command
       .add_option("--resume", flags.resume, "go on with the stopped " + what + " in this folder, bit for bit")

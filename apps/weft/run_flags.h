@@ -30,10 +30,8 @@ struct RunFlags {
 /// Adds a flag for each setting, whose default is what flags.config holds, and those for --config, the cache,
 /// threads and output.
 void add_setting_flags(CLI::App& command, RunFlags& flags);
-/// These, and those for files and for how a run is made. `what` is made, "run" or "study"; `by_default` says
-/// where, if --out does not.
-void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what,
-                   const std::string& by_default);
+/// These, and those for files and for how a run is made. `what` is made, "run" or "study".
+void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what);
 
 /// The settings that were typed, and no others.
 nlohmann::json typed_settings(const RunFlags& flags);

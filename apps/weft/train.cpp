@@ -178,7 +178,7 @@ int train(TrainFlags flags) {
 void add_train(CLI::App& weft, Action& action) {
   auto flags = std::make_shared<TrainFlags>();
   CLI::App* command = weft.add_subcommand("train", "Trains an image classifier");
-  add_run_flags(*command, *flags, "run", "runs/TIME");
+  add_run_flags(*command, *flags, "run");
   command->add_flag("--list-models", flags->list_models,
                     "name the models with their sources, parameters and multiply-adds, and train none");
   command->footer(
