@@ -7,6 +7,7 @@
 
 #include "weft/engine/anomaly.h"
 #include "weft/engine/profile.h"
+#include "weft/engine/trace.h"
 #include "weft/kernels/cuda.h"
 
 namespace weft {
@@ -100,6 +101,7 @@ void record(std::string_view op, const std::vector<Tensor>& inputs, const std::v
   if (DetectAnomaly* anomaly = DetectAnomaly::current();
       anomaly && (recorder || !DetectAnomaly::walking_back()))
     anomaly->check_outputs(op, inputs, outputs);
+  if (Trace* trace = Trace::current()) trace->keep(op, inputs, outputs, std::move(options.told));
   if (!recorder) return;
   std::vector<TapeEntry::Slot> slots(inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i)

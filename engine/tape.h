@@ -18,6 +18,7 @@
 // op says so with RecordOptions::double_backward; without it, create_graph stops there with an error.
 #pragma once
 
+#include <any>
 #include <functional>
 #include <memory>
 #include <span>
@@ -31,6 +32,7 @@
 
 namespace weft {
 
+class Trace;
 struct BackwardWalk;
 
 /// A tensor's place in a gradient computation: a leaf (parameter) or the output of a tape entry.
@@ -193,10 +195,13 @@ class RecordOn {
   InForce<Tape> in_force_;
 };
 
-/// Suspends recording on this thread while it lives.
+/// Suspends recording on this thread while it lives, by tapes and by a Trace (trace.h).
 class NoGrad : public RecordOn {
  public:
-  NoGrad() : RecordOn(nullptr) {}
+  NoGrad() : RecordOn(nullptr), untraced_(nullptr) {}
+
+ private:
+  InForce<Trace> untraced_;
 };
 
 /// What an op says of itself when it records.
@@ -206,14 +211,18 @@ struct RecordOptions {
   /// The backward function computes with recorded ops only, on tensors that it captured with their place on
   /// the tape (x, not x.detach()), so that it can be recorded and differentiated in its turn.
   bool double_backward = false;
+  /// What it was told beside its tensors, for a Trace: its options, or a struct of ops/traced.h (see
+  /// Trace::note()).
+  std::any told = {};
 };
 
 /// True where an op on these inputs must be recorded: a tape records and an input requires a gradient.
 bool recording(std::initializer_list<const Tensor*> inputs);
-/// Records an op while a tape is alive, with its backward if recording(inputs). Undefined inputs (an absent
-/// bias) are skipped but keep their number. `backward` captures only what it needs: capturing a tensor keeps
-/// its memory until the entry is passed. Ops without inputs that require a gradient have none, and are there
-/// so that the tape shows the whole computation. Also how a user adds an op of their own.
+/// Records an op while a tape is alive (and a Trace, which keeps the tensors), with its backward if
+/// recording(inputs). Undefined inputs (an absent bias) are skipped but keep their number. `backward`
+/// captures only what it needs: capturing a tensor keeps its memory until the entry is passed. Ops without
+/// inputs that require a gradient have none, and are there so that the tape shows the whole computation. Also
+/// how a user adds an op of their own.
 void record(std::string_view op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
             BackwardFunction backward, RecordOptions options = {});
 /// The same with the inputs described instead of given.

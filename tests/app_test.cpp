@@ -90,7 +90,7 @@ json json_file(const std::string& path) { return json::parse(read_file(path)); }
 TEST_CASE("help and version") {
   const Result help = weft_run({"--help"});
   CHECK(help.code == 0);
-  for (const char* name : {"train", "eval", "predict", "data", "bench", "lab"}) {
+  for (const char* name : {"train", "eval", "predict", "export", "data", "bench", "lab"}) {
     CHECK(has(help.out, name));
     CHECK(weft_run({name, "--help"}).code == 0);
   }

@@ -40,6 +40,7 @@ using Action = std::function<int()>;
 void add_train(CLI::App& weft, Action& action);
 void add_eval(CLI::App& weft, Action& action);
 void add_predict(CLI::App& weft, Action& action);
+void add_export(CLI::App& weft, Action& action);
 void add_data(CLI::App& weft, Action& action);
 void add_bench(CLI::App& weft, Action& action);
 void add_lab(CLI::App& weft, Action& action);

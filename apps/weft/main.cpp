@@ -88,6 +88,7 @@ int run(int argc, char** argv) {
   add_train(app, action);
   add_eval(app, action);
   add_predict(app, action);
+  add_export(app, action);
   add_data(app, action);
   add_bench(app, action);
   add_lab(app, action);

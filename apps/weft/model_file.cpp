@@ -75,10 +75,13 @@ void save_model(const std::string& path, const Module& model, const ModelInfo& i
   save_safetensors(path, model.state_dict(), {{"format", kFormat}, {"info", one_line(to_json(info))}});
 }
 
+std::string model_file(const std::string& path) {
+  namespace fs = std::filesystem;
+  return fs::is_directory(path) ? (fs::path(path) / "model.safetensors").string() : path;
+}
+
 LoadedModel load_model(const std::string& path) {
-  const std::string file = std::filesystem::is_directory(path)
-                               ? (std::filesystem::path(path) / "model.safetensors").string()
-                               : path;
+  const std::string file = model_file(path);
   std::map<std::string, std::string> metadata;
   const StateDict weights = load_safetensors(file, &metadata);
   check(metadata["format"] == kFormat, file, ": not a model that weft train wrote (its format is \"",

@@ -31,6 +31,8 @@ struct LoadedModel {
   ModelInfo info;
   std::unique_ptr<Module> module;  ///< in evaluation mode
 };
+/// The file that load_model(path) reads.
+std::string model_file(const std::string& path);
 /// Reads a file of save_model, or the model.safetensors of a run's folder. Throws Error where that is not
 /// one.
 LoadedModel load_model(const std::string& path);

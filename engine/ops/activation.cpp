@@ -2,6 +2,8 @@
 
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/traced.h"
+#include "weft/engine/trace.h"
 
 namespace weft {
 
@@ -23,7 +25,7 @@ Tensor activation(const Tensor& x, Activation act, std::optional<double> param) 
          !recording({&x})
              ? BackwardFunction()
              : [=](BackwardContext& c) { c.set(0, ops::activation_backward(act, p, x, c.grad_output())); },
-         {.double_backward = true});
+         {.double_backward = true, .told = Trace::note(TracedActivation{act, p})});
   return y;
 }
 
@@ -92,7 +94,9 @@ Tensor add_activation(const Tensor& a, const Tensor& b, Activation act, std::opt
            c.set(0, g);
            c.set(1, g);
          },
-         {.detail = Tape::current() ? std::string(activation_name(act)) : "", .double_backward = true});
+         {.detail = Tape::current() ? std::string(activation_name(act)) : "",
+          .double_backward = true,
+          .told = Trace::note(TracedActivation{act, p})});
   return y;
 }
 

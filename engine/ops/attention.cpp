@@ -9,6 +9,8 @@
 #include "weft/engine/ops/matmul.h"
 #include "weft/engine/ops/reduce.h"
 #include "weft/engine/ops/shape.h"
+#include "weft/engine/ops/traced.h"
+#include "weft/engine/trace.h"
 
 namespace weft {
 namespace {
@@ -92,7 +94,7 @@ Tensor masked_softmax(const Tensor& x, const AttentionMask& how, double scale) {
         });
         c.set(0, dx);
       },
-      {.double_backward = true});
+      {.double_backward = true, .told = Trace::note(TracedSoftmax{scale, mask.defined() || how.is_causal})});
   return y;
 }
 

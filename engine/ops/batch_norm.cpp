@@ -8,6 +8,8 @@
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/learned_activation_helpers.h"
 #include "weft/engine/ops/reduce.h"
+#include "weft/engine/ops/traced.h"
+#include "weft/engine/trace.h"
 
 namespace weft {
 namespace {
@@ -254,7 +256,10 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
     if (o.activation != Activation::identity) detail += concat(" + ", activation_name(o.activation));
   }
   record("batch_norm", inputs, {y}, std::move(backward),
-         {.detail = std::move(detail), .double_backward = true});
+         {.detail = std::move(detail),
+          .double_backward = true,
+          .told = Trace::current() ? Trace::note(TracedBatchNorm{o, training, running_mean, running_var})
+                                   : std::any()});
   return y;
 }
 

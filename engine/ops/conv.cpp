@@ -4,6 +4,7 @@
 
 #include "weft/engine/ops/conv_passes.h"
 #include "weft/engine/ops/helpers.h"
+#include "weft/engine/trace.h"
 
 namespace weft {
 namespace {
@@ -49,7 +50,7 @@ Tensor workspace(const Table& k, const Conv2dParams& p, ConvPass pass, Device de
 }
 
 RecordOptions counted(const Conv2dParams& p) {
-  return {.multiply_adds = p.multiply_adds(), .double_backward = true};
+  return {.multiply_adds = p.multiply_adds(), .double_backward = true, .told = Trace::note(p)};
 }
 
 /// dx += the gradient of x; false where there is no kernel for it.
@@ -176,7 +177,10 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
            if (!ops::added_in_place(c, 0, [&](Tensor& dx) { return add_backward_input(p, dy, w, dx); }))
              c.set(0, ops::conv2d_backward_input(p, dy, ops::recorded_copy(c, weight, w)));
          },
-         {.detail = detail, .multiply_adds = p.multiply_adds(), .double_backward = true});
+         {.detail = detail,
+          .multiply_adds = p.multiply_adds(),
+          .double_backward = true,
+          .told = Trace::note(options)});
   return y;
 }
 

@@ -1,6 +1,8 @@
 #include "weft/engine/ops/elementwise.h"
 
 #include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/traced.h"
+#include "weft/engine/trace.h"
 
 namespace weft {
 namespace {
@@ -176,7 +178,9 @@ Tensor affine(const Tensor& x, double scale, double shift) {
     k.affine(x.numel(), W(scale), W(shift), x.data<T>(), y.data<T>());
   });
   record("affine", {x}, {y}, [=](BackwardContext& c) { c.set(0, affine(c.grad_output(), scale)); },
-         {.detail = Tape::current() ? concat(scale, " x + ", shift) : "", .double_backward = true});
+         {.detail = Tape::current() ? concat(scale, " x + ", shift) : "",
+          .double_backward = true,
+          .told = Trace::note(TracedAffine{scale, shift})});
   return y;
 }
 

@@ -4,6 +4,8 @@
 
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/learned_activation_helpers.h"
+#include "weft/engine/ops/traced.h"
+#include "weft/engine/trace.h"
 
 namespace weft {
 
@@ -118,7 +120,7 @@ Tensor learned_activation(const Tensor& x, Activation act, const std::vector<Ten
       c.set(int(i) + 1, ops::sum_to(gradients[i], parameters[i].shape()));
   };
   record(name, inputs, {y}, keep ? BackwardFunction(backward) : BackwardFunction(),
-         {.double_backward = true});
+         {.double_backward = true, .told = Trace::note(TracedActivation{act, 0})});
   return y;
 }
 

@@ -4,6 +4,7 @@
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
 #include "weft/engine/ops/shape.h"
+#include "weft/engine/trace.h"
 
 namespace weft {
 namespace {
@@ -121,7 +122,9 @@ Tensor product(const char* op, const Tensor& a, const Tensor& b, bool ta, bool t
              give_product(c, 1, b.shape(), op, a, dy, !ta, false);
          },
          {.detail = Tape::current() && (ta || tb) ? concat(ta ? "a^T " : "", tb ? "b^T" : "") : "",
-          .multiply_adds = y.numel() * a.size(ta ? -2 : -1), .double_backward = true});
+          .multiply_adds = y.numel() * a.size(ta ? -2 : -1),
+          .double_backward = true,
+          .told = Trace::note(MatmulOptions{ta, tb})});
   return y;
 }
 

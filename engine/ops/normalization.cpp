@@ -3,6 +3,8 @@
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
 #include "weft/engine/ops/reduce.h"
+#include "weft/engine/ops/traced.h"
+#include "weft/engine/trace.h"
 
 namespace weft {
 namespace {
@@ -84,7 +86,7 @@ Tensor normalize(const char* op, const Partition& p, const Tensor& x, const Tens
   };
   record(op, {x, weight, bias}, {y},
          recording({&x, &weight, &bias}) ? BackwardFunction(backward) : BackwardFunction(),
-         {.double_backward = true});
+         {.double_backward = true, .told = Trace::note(TracedLayerNorm{p.channels, eps})});
   return y;
 }
 

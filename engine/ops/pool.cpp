@@ -4,6 +4,7 @@
 
 #include "weft/engine/ops/pool_helpers.h"
 #include "weft/engine/ops/reduce.h"
+#include "weft/engine/trace.h"
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/parallel.h"
 
@@ -133,7 +134,7 @@ Tensor average(const Pool2dParams& p, const Tensor& x) {
            if (!ops::added_in_place(c, 0, [&](Tensor& dx) { return add_spread(p, dy, dx); }))
              c.set(0, ops::avg_pool2d_backward(p, dy));
          },
-         {.detail = ops::describe_pool(p), .double_backward = true});
+         {.detail = ops::describe_pool(p), .double_backward = true, .told = Trace::note(p)});
   return y;
 }
 
@@ -151,7 +152,7 @@ Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
   });
   record("max_pool2d", {x}, {y},
          [=](BackwardContext& c) { c.set(0, ops::scatter_to_maxima(p, index, c.grad_output())); },
-         {.detail = ops::describe_pool(p), .double_backward = true});
+         {.detail = ops::describe_pool(p), .double_backward = true, .told = Trace::note(p)});
   return y;
 }
 

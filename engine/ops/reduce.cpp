@@ -4,6 +4,8 @@
 
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/traced.h"
+#include "weft/engine/trace.h"
 
 namespace weft {
 namespace {
@@ -84,6 +86,10 @@ Tensor stretched(const char* name, kernels::Binary op, const Shape& shape, const
   return y;
 }
 
+std::any note_reduction(const std::vector<int>& dims, bool keepdim) {
+  return Trace::current() ? Trace::note(TracedReduction{dims, keepdim}) : std::any();
+}
+
 Tensor extreme(const char* op, Reduce kind, const Tensor& x, const std::vector<int>& dims, bool keepdim) {
   const Tensor m = reduce_keepdim(op, kind, x, dims);
   const Tensor y = m.view(without(x.shape(), op, dims, keepdim));
@@ -95,7 +101,7 @@ Tensor extreme(const char* op, Reduce kind, const Tensor& x, const std::vector<i
             div(ops::view_as(c.grad_output(), m.shape()), reduce_keepdim(op, Reduce::sum, mask, dims));
         c.set(0, mul(mask, share));
       },
-      {.double_backward = true});
+      {.double_backward = true, .told = note_reduction(dims, keepdim)});
   return y;
 }
 
@@ -134,7 +140,7 @@ Tensor sum(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
          [shape = x.shape(), kept = kept.shape()](BackwardContext& c) {
            c.set(0, ops::stretch("sum", c.grad_output(), kept, shape));
          },
-         {.double_backward = true});
+         {.double_backward = true, .told = note_reduction(dims, keepdim)});
   return y;
 }
 
@@ -155,7 +161,7 @@ Tensor mean(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
          [=, shape = x.shape(), kept = total.shape()](BackwardContext& c) {
            c.set(0, ops::stretch("mean", c.grad_output(), kept, shape, scale));
          },
-         {.double_backward = true});
+         {.double_backward = true, .told = note_reduction(dims, keepdim)});
   return y;
 }
 

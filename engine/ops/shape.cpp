@@ -4,6 +4,8 @@
 
 #include "weft/engine/ops/helpers.h"
 #include "weft/engine/ops/permuted.h"
+#include "weft/engine/ops/traced.h"
+#include "weft/engine/trace.h"
 #include "weft/kernels/cuda.h"
 
 namespace weft {
@@ -31,7 +33,7 @@ Tensor ops::zeros_around(const char* name, const Tensor& x, int d, int64_t start
               static_cast<char*>(y.raw()) + start * step, whole * step, length * step, shape.numel(0, d));
   }
   record(name, {x}, {y}, [=](BackwardContext& c) { c.set(0, narrow(c.grad_output(), d, start, length)); },
-         {.double_backward = true});
+         {.double_backward = true, .told = Trace::note(TracedPart{d, start})});
   return y;
 }
 
@@ -77,8 +79,9 @@ Tensor permute(const Tensor& x, const std::vector<int>& order) {
     slot = int(i);
   }
   const Tensor y = ops::permuted(x, order);
-  record("permute", {x}, {y}, [inverse](BackwardContext& c) { c.set(0, permute(c.grad_output(), inverse)); },
-         {.double_backward = true});
+  record(
+      "permute", {x}, {y}, [inverse](BackwardContext& c) { c.set(0, permute(c.grad_output(), inverse)); },
+      {.double_backward = true, .told = Trace::current() ? Trace::note(TracedPermute{order}) : std::any()});
   return y;
 }
 
@@ -95,12 +98,13 @@ Tensor narrow(const Tensor& x, int dim, int64_t start, int64_t length) {
                 whole = x.size(d);
   copy_rows(x.device(), static_cast<const char*>(x.raw()) + start * step, whole * step,
             static_cast<char*>(y.raw()), length * step, length * step, outer);
-  record(
-      "narrow", {x}, {y},
-      [=](BackwardContext& c) {
-        c.set(0, ops::zeros_around("narrow_backward", c.grad_output(), d, start, whole));
-      },
-      {.detail = Tape::current() ? weft::concat("dim ", d, " from ", start) : "", .double_backward = true});
+  record("narrow", {x}, {y},
+         [=](BackwardContext& c) {
+           c.set(0, ops::zeros_around("narrow_backward", c.grad_output(), d, start, whole));
+         },
+         {.detail = Tape::current() ? weft::concat("dim ", d, " from ", start) : "",
+          .double_backward = true,
+          .told = Trace::note(TracedPart{d, start})});
   return y;
 }
 
@@ -134,7 +138,9 @@ Tensor concat(const std::vector<Tensor>& tensors, int dim) {
            for (size_t i = 0; i < sizes.size(); begin += sizes[i++])
              if (c.needs(int(i))) c.set(int(i), narrow(c.grad_output(), d, begin, sizes[i]));
          },
-         {.detail = Tape::current() ? weft::concat("dim ", d) : "", .double_backward = true});
+         {.detail = Tape::current() ? weft::concat("dim ", d) : "",
+          .double_backward = true,
+          .told = Trace::note(TracedConcat{d})});
   return y;
 }
 
