@@ -197,7 +197,7 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
   });
   if (!y.defined()) {
     y = ops::empty_like(x);
-    dispatch("batch_norm", x, [&](const auto& k) {
+    dispatch("batch_norm", x, [&, mean = mean, invstd = invstd](const auto& k) {
       using T = kernel_type<decltype(k)>;
       auto a = arguments(T(), mean, invstd, x, weight, bias);
       if (residual.defined()) a.residual = residual.data<T>();

@@ -48,7 +48,7 @@ Tensor batch_norm_max_pool(const BatchNormInput& in, const Pool2dOptions& pool, 
   Tensor y = ops::empty({p.batch, p.out_h, p.out_w, p.channels}, x);
   const Tensor x_at = ops::empty_like(y);
   const auto at = std::make_shared<Storage>(size_t(y.numel()), x.device());
-  dispatch("batch_norm_max_pool", x, [&](const auto& k) {
+  dispatch("batch_norm_max_pool", x, [&, mean = mean, invstd = invstd](const auto& k) {
     using T = kernel_type<decltype(k)>;
     k.batch_norm_max_pool_forward(ops::norm_arguments<T>(x, w, b, mean, invstd, o.activation, param), p,
                                   y.data<T>(), static_cast<uint8_t*>(at->data()), x_at.data<T>());
