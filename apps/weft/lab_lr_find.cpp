@@ -55,7 +55,7 @@ Drawing plot_rates(const training::LrFinderResult& result) {
   Drawing d(right + 24, bottom + 44);
   double low = result.points[0].smoothed, high = low;
   for (const training::LrFinderPoint& p : result.points)
-    low = std::min(low, p.smoothed), high = std::max(high, p.smoothed);
+    low = std::min({low, p.smoothed, p.loss}), high = std::max(high, p.smoothed);
   high = std::min(high, low + 2 * (result.points[0].smoothed - low) + 0.5);  // the rise at the end is steep
   const double margin = std::max(0.06 * (high - low), 1e-6);
   low -= margin, high += margin;
