@@ -38,6 +38,9 @@ Tensor Tape::input(const Tensor& x) const {
 RecordOn::RecordOn(Tape* tape) : in_force_(tape) {}
 RecordOn::~RecordOn() = default;
 
+NoGrad::NoGrad() : RecordOn(nullptr), untraced_(nullptr) {}
+NoGrad::~NoGrad() = default;
+
 ScopeName::ScopeName(std::string_view name) : length_(scope_path.size()) {
   if (name.empty()) return;
   if (!scope_path.empty()) scope_path += '.';
@@ -101,7 +104,8 @@ void record(std::string_view op, const std::vector<Tensor>& inputs, const std::v
   if (DetectAnomaly* anomaly = DetectAnomaly::current();
       anomaly && (recorder || !DetectAnomaly::walking_back()))
     anomaly->check_outputs(op, inputs, outputs);
-  if (Trace* trace = Trace::current()) trace->keep(op, inputs, outputs, std::move(options.told));
+  if (Trace* trace = Trace::current(); trace && !DetectAnomaly::walking_back())
+    trace->keep(op, inputs, outputs, std::move(options.told));
   if (!recorder) return;
   std::vector<TapeEntry::Slot> slots(inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i)

@@ -198,7 +198,8 @@ class RecordOn {
 /// Suspends recording on this thread while it lives, by tapes and by a Trace (trace.h).
 class NoGrad : public RecordOn {
  public:
-  NoGrad() : RecordOn(nullptr), untraced_(nullptr) {}
+  NoGrad();
+  ~NoGrad();
 
  private:
   InForce<Trace> untraced_;

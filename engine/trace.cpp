@@ -6,6 +6,10 @@
 
 namespace weft {
 
+// Here, so that a program and a shared library have one variable for what is in force.
+Trace::Trace() : in_force_(this) {}
+Trace::~Trace() = default;
+
 Trace* Trace::current() { return InForce<Trace>::current(); }
 
 void Trace::keep(std::string_view op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,

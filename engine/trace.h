@@ -27,19 +27,20 @@ struct TracedOp {
   template <class T>
   const T& told_as() const {
     const T* options = std::any_cast<T>(&told);
-    check(options, op, scope.empty() ? "" : " in ", scope, ": was traced without what it was told");
+    check(options, op, scope.empty() ? "" : " in ", scope, ": what it was told is not what is asked for");
     return *options;
   }
 };
 
-/// While it lives, all ops on this thread that record() are kept with their tensors, with a tape or without.
-/// As the tensors live on, no memory is used twice: of two with the same address and shape the elements are
-/// the same, whether or not a recorded op led from one to the other. Suspended by NoGrad, so that an op that
-/// computes with others appears once; what these others make of constants is a constant then. Traces nest
-/// as tapes do: the inner one counts.
+/// While it lives, all ops on this thread that record() are kept with their tensors, with a tape or without,
+/// but for those of a walk back. As the tensors live on, no memory is used twice: of two with the same
+/// address and shape the elements are the same, whether or not a recorded op led from one to the other.
+/// Suspended by NoGrad, so that an op that computes with others appears once; what these others make of
+/// constants is a constant then. Traces nest as tapes do: the inner one counts.
 class Trace {
  public:
-  Trace() : in_force_(this) {}
+  Trace();
+  ~Trace();
   Trace(const Trace&) = delete;
   Trace& operator=(const Trace&) = delete;
 

@@ -6,6 +6,7 @@
 #include "weft/engine/ops/conv.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/matmul.h"
+#include "weft/engine/ops/reduce.h"
 #include "weft/engine/ops/shape.h"
 #include "weft/engine/ops/traced.h"
 #include "weft/engine/tape.h"
@@ -75,4 +76,12 @@ TEST_CASE("batch norm tells its running values, whose memory is the layer's") {
 TEST_CASE("with nobody tracing there is nothing to note") {
   CHECK(Trace::current() == nullptr);
   CHECK(!Trace::note(TracedAffine{1, 2}).has_value());
+}
+
+TEST_CASE("a walk back is not traced") {
+  const Tensor x = Tensor::ones({3}).set_requires_grad();
+  Tape tape;
+  const Trace trace;
+  tape.backward(sum(exp(x)));
+  CHECK(trace.ops().size() == 2);
 }
