@@ -110,23 +110,24 @@ TEST_CASE("graphs of the catalogue's families give the models' logits for any ba
     ModelOptions options;
     int transposes;
   };
-  for (const auto& [name, size, options, transposes] :
+  for (const Case& c :
        std::vector<Case>{{"resnet20", 9, {.activation = Activation::prelu}, 0},
                          {"resnet20v2", 8, {.activation = Activation::swish_beta}, 0},
                          {"resnet20", 8, {.activation = Activation::rrelu, .in_channels = 1}, 0},
-                         {"vit-tiny", 32, {}, 133},
+                         {"vit-tiny", 32, {}, 61},
                          {"mlp", 8, {.in_channels = 1}, 1},
                          {"depth15", 10, {}, 1}}) {
-    CAPTURE(name);
-    ModelOptions own = options;
-    own.image_size = size, own.classes = 3;
-    const auto model = make_model(name, own);
+    CAPTURE(c.model);
+    ModelOptions own = c.options;
+    own.image_size = c.size, own.classes = 3;
+    const auto model = make_model(c.model, own);
     move_state(*model);
-    const onnx_test::Model graph = written(*model, own.in_channels, size, size);
+    const onnx_test::Model graph = written(*model, own.in_channels, c.size, c.size);
     CHECK(difference(*model, graph, light() ? std::vector<int64_t>{1} : std::vector<int64_t>{1, 4}) < 1e-5);
-    CHECK(count(graph, "Transpose") == transposes);
+    CHECK(count(graph, "Transpose") == c.transposes);
     CHECK(graph.inputs.at("images") == std::vector<std::string>{"N", std::to_string(own.in_channels),
-                                                                std::to_string(size), std::to_string(size)});
+                                                                std::to_string(c.size),
+                                                                std::to_string(c.size)});
     CHECK(graph.outputs.at("logits") == std::vector<std::string>{"N", "3"});
     CHECK(graph.opset == 17);
     CHECK(graph.ir_version == 8);
@@ -139,7 +140,7 @@ TEST_CASE("so do those of the networks of blocks, one block a stage") {
     int64_t size;
     XResNetOptions options;
   };
-  for (auto& [plan, size, options] : std::vector<Case>{
+  for (Case c : std::vector<Case>{
            {xresnet_plan(18), 16, {.activation = Activation::mish, .self_attention = true}},
            {xresnet_plan(50),
             15,
@@ -147,11 +148,11 @@ TEST_CASE("so do those of the networks of blocks, one block a stage") {
            {trick_plan(18), 64, {}},
            {depthwise_plan(1), 64, {.activation = Activation::silu}},
            {resnext_plan(50, 16), 16, {.activation = Activation::prelu, .self_attention = true}}}) {
-    CAPTURE(plan.name);
-    plan.blocks = {1, 1, 1, 1}, options.classes = 2;
-    XResNet model(plan, options);
+    CAPTURE(c.plan.name);
+    c.plan.blocks = {1, 1, 1, 1}, c.options.classes = 2;
+    XResNet model(c.plan, c.options);
     move_state(model);
-    CHECK(difference(model, written(model, 3, size, size), {1}) < 1e-5);
+    CHECK(difference(model, written(model, 3, c.size, c.size), {1}) < 1e-5);
   }
 }
 
@@ -189,7 +190,7 @@ TEST_CASE("every op of the table, in both layouts") {
   const Tensor w = numbers({4, 3, 2, 6}, 1), wt = numbers({4, 3, 2, 3}, 2), one = numbers({4}, 3);
   using F = std::function<Tensor(const Tensor&)>;
   const auto positive = [](const Tensor& x) { return square(x) + 1.0; };
-  for (const auto& [name, f] : std::vector<std::pair<const char*, F>>{
+  for (const auto& [op, f] : std::vector<std::pair<const char*, F>>{
            {"unary", [&](const Tensor& x) { return exp(-abs(x)) + log(positive(x)) * sqrt(positive(x)); }},
            {"binary", [&](const Tensor& x) { return maximum(x, one) / positive(minimum(x, x * one)) - x; }},
            {"reciprocal", [&](const Tensor& x) { return reciprocal(positive(x)) * 2.0 - 1.0; }},
@@ -226,6 +227,7 @@ TEST_CASE("every op of the table, in both layouts") {
             }},
            {"add_activation", [](const Tensor& x) { return add_activation(x, x * x, Activation::silu); }},
            {"split", [](const Tensor& x) { return concat({split(x, 2, 1)[1], split(x, 2, 1)[0]}, -1); }}}) {
+    const std::string name = op;
     CAPTURE(name);
     for (const bool image : {true, false}) {  // the channels come first, then not
       Function model([&, f = f](const Tensor& x) {
@@ -248,9 +250,19 @@ TEST_CASE("what no graph can say is refused by name") {
                  "is another for 2 images than for 3"));
   CHECK(
       mentions(error([](const Tensor& x) { return flatten(x.size(0) == 2 ? exp(x) : -x); }), "the node Exp"));
-  CHECK(mentions(error([](const Tensor&) { return numbers({2, 2}, 1); }), "does not depend on the images"));
-  CHECK(
-      mentions(error([](const Tensor& x) { return flatten(narrow(x, 0, 0, x.size(0) - 1)); }), "is another"));
+  CHECK(mentions(error([](const Tensor& x) {
+                   return numbers({x.size(0), 2}, 1);
+                 }),
+                 "does not depend on the images"));
+  CHECK(mentions(error([](const Tensor& x) { return flatten(narrow(x, 0, 0, 1)); }), "a row for each"));
+  CHECK(mentions(error([](const Tensor& x) { return sum(x); }), "a row for each"));
+  CHECK(mentions(error([](const Tensor& x) {
+                   const Tensor rows = flatten(x);
+                   return matmul(rows, rows, {.transpose_b = true});
+                 }),
+                 "the shape of logits"));
+  CHECK(mentions(error([](const Tensor& x) { return flatten(narrow(x, 0, 0, x.size(0) - 1)); }),
+                 "a row for each"));
   CHECK(mentions(error([](const Tensor& x) {
                    return flatten(avg_pool2d(x, {.kernel = 3, .stride = 2, .padding = 1, .ceil_mode = true}));
                  }),
@@ -354,6 +366,11 @@ TEST_CASE("weft export writes both forms of a saved model") {
   CHECK(metadata.at("activation") == "mish");
   CHECK(metadata.at("classes") == graph.metadata.at("classes"));
 
+  write_file(at("exported/config.json"), "{}");
+  write_file(at("exported/checkpoint.safetensors"), "x");
+  const Result over = weft_run({"export", at("exported"), "--out", at("exported/checkpoint.safetensors")});
+  CHECK(over.code == 2);
+  CHECK(mentions(over.err, "a file of a run"));
   CHECK(mentions(weft_run({"export", at("exported"), "--out", at("out.pt")}).err, ".onnx or .safetensors"));
   CHECK(weft_run({"export", at("exported"), "--out", at("out.pt")}).code == 2);
   CHECK(weft_run({"export", at("exported"), "--out", ".onnx"}).code == 2);

@@ -49,6 +49,11 @@ int export_model(const ExportFlags& flags) {
   if (std::filesystem::equivalent(flags.out, model_file(flags.model), none))
     usage_error("--out ", flags.out,
                 ": that is the model itself, which weft could not read any more; choose another name");
+  const std::filesystem::path out(flags.out);
+  for (const char* name : {"model.safetensors", "checkpoint.safetensors"})
+    if (out.filename() == name && std::filesystem::exists(out) &&
+        std::filesystem::exists(out.parent_path() / "config.json"))
+      usage_error("--out ", flags.out, ": that is a file of a run, which needs it; choose another name");
   const LoadedModel loaded = load_model(flags.model);
   constexpr int64_t kColours = 3;
   const int64_t size = loaded.info.size;

@@ -1,6 +1,7 @@
 #include "weft/apps/weft/onnx_graph.h"
 
 #include <algorithm>
+#include <bit>
 #include <numeric>
 
 #include "weft/engine/error.h"
@@ -49,7 +50,9 @@ void Graph::fold(const TracedOp& op) {
 
 std::string Graph::get(const Tensor& t, Layout layout) {
   const auto found = values_.find(key(t));
-  if (found == values_.end()) return constant(t, layout, {});
+  if (found == values_.end())
+    return constant(t, layout == Layout::channels_first ? to_channels_first(t.ndim()) : std::vector<int>(),
+                    {});
   auto& names = found->second;
   if (const auto there = names.find(layout); there != names.end()) return there->second;
   const std::vector<int> order =
@@ -66,18 +69,25 @@ std::string Graph::beside(const Tensor& t, Layout layout, int ndim) {
   check(t.ndim() == 1 && !is_value(t), "export: ", t.shape(), " beside ", ndim, " dimensions");
   std::vector<int64_t> shape(size_t(ndim - 1), 1);
   shape[0] = t.size(0);
-  return constant(t, Layout::channels_last, shape);
+  return constant(t, {}, shape);
 }
 
-std::string Graph::constant(const Tensor& t, Layout layout, const std::vector<int64_t>& shape) {
+std::string Graph::transposed(const Tensor& t) {
+  std::vector<int> order(size_t(t.ndim()));
+  std::iota(order.begin(), order.end(), 0);
+  std::swap(order[order.size() - 2], order.back());
+  if (!is_value(t)) return constant(t, order, {});
+  return node("Transpose", {get(t)}, {{"perm", std::vector<int64_t>(order.begin(), order.end())}});
+}
+
+std::string Graph::constant(const Tensor& t, const std::vector<int>& order,
+                            const std::vector<int64_t>& shape) {
   check(t.dtype() == DType::f32 || t.dtype() == DType::i64, "export: a constant of ", t.dtype());
-  std::string& name = constants_[{key(t), {layout, shape}}];
+  std::string& name = constants_[{key(t), order, shape}];
   if (!name.empty()) return name;
   const auto known = names_.find(key(t));
   name = unique(known != names_.end() ? known->second : "constant");
-  Constant c{.name = name, .source = t, .shape = shape};
-  if (layout == Layout::channels_first) c.order = to_channels_first(t.ndim());
-  model_.constants.push_back(std::move(c));
+  model_.constants.push_back({.name = name, .source = t, .order = order, .shape = shape});
   return name;
 }
 
@@ -88,7 +98,7 @@ std::string Graph::node(const std::string& op, std::vector<std::string> inputs,
 }
 
 std::string Graph::number(double value) {
-  std::string& name = numbers_[value];
+  std::string& name = numbers_[std::bit_cast<uint64_t>(value)];
   if (name.empty()) {
     name = unique(concat("number_", value));
     model_.constants.push_back({.name = name, .source = Tensor::scalar(value)});

@@ -1,9 +1,11 @@
 // An ONNX graph as it grows out of a Trace.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -45,6 +47,9 @@ class Graph {
   /// where the channels come first.
   std::string beside(const Tensor& t, Layout layout, int ndim);
 
+  /// With the last two dimensions swapped.
+  std::string transposed(const Tensor& t);
+
   /// Adds a node with one output and gives its name.
   std::string node(const std::string& op, std::vector<std::string> inputs,
                    std::vector<Attribute> attributes = {});
@@ -61,17 +66,17 @@ class Graph {
  private:
   using Key = std::pair<const void*, std::vector<int64_t>>;
   static Key key(const Tensor& t);
-  std::string constant(const Tensor& t, Layout layout, const std::vector<int64_t>& shape);
+  std::string constant(const Tensor& t, const std::vector<int>& order, const std::vector<int64_t>& shape);
   std::string unique(const std::string& name);
 
   Model model_;
   std::string prefix_;
-  std::set<std::string> taken_;
+  std::set<std::string> taken_ = {"images", "logits"};
   std::map<std::string, int> count_;
   std::map<Key, std::map<Layout, std::string>> values_;
   std::map<Key, std::string> names_;  // of constants
-  std::map<std::pair<Key, std::pair<Layout, std::vector<int64_t>>>, std::string> constants_;
-  std::map<double, std::string> numbers_;
+  std::map<std::tuple<Key, std::vector<int>, std::vector<int64_t>>, std::string> constants_;
+  std::map<uint64_t, std::string> numbers_;  // by their bits
   std::map<std::vector<int64_t>, std::string> integers_;
 };
 

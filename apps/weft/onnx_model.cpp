@@ -21,6 +21,8 @@ Model graph_of(Module& model, int64_t count, const Value& input) {
       Tensor::normal({count, input.shape[2], input.shape[3], input.shape[1]}, 0, 1, generator);
   const Trace trace;
   const Tensor logits = model(images);
+  check(logits.ndim() >= 1 && logits.size(0) == count, "export: the model makes ", logits.shape(), " of ",
+        count, " images; the result must have a row for each");
   Graph graph(model.state_dict());
   graph.set(images, Layout::channels_first, input.name);
   for (const TracedOp& op : trace.ops()) {
@@ -98,6 +100,7 @@ Model make_graph(Module& model, int64_t channels, int64_t height, int64_t width)
     fail("export: ", what, " ", name, " is another for ", kFew, " images than for ", kMore,
          ", and not by their number alone: this model has no graph that fits any batch");
   };
+  if (few.output.shape != more.output.shape) differ("the shape of", few.output.name);
   for (size_t i = 0; i < std::min(few.nodes.size(), more.nodes.size()); ++i)
     if (few.nodes[i] != more.nodes[i]) differ("the node", few.nodes[i].name);
   if (few.nodes.size() != more.nodes.size() || few.constants.size() != more.constants.size())

@@ -158,20 +158,11 @@ void add_batch_norm(Graph& g, const TracedOp& op) {
 
 // --- matrices ---
 
-/// Swaps the last two dimensions where `on`.
-std::string transposed(Graph& g, const Tensor& t, bool on) {
-  const std::string name = g.get(t);
-  if (!on) return name;
-  Ints order;
-  for (int d = 0; d < t.ndim(); ++d) order.push_back(d);
-  std::swap(order[order.size() - 2], order.back());
-  return g.node("Transpose", {name}, {{"perm", order}});
-}
-
 void add_product(Graph& g, const TracedOp& op) {
   const auto& [ta, tb] = op.told_as<MatmulOptions>();
-  const std::string a = transposed(g, op.inputs[0], ta), b = transposed(g, op.inputs[1], tb);
-  g.set(op.outputs[0], kLast, g.node("MatMul", {a, b}));
+  const Tensor &a = op.inputs[0], &b = op.inputs[1];
+  g.set(op.outputs[0], kLast,
+        g.node("MatMul", {ta ? g.transposed(a) : g.get(a), tb ? g.transposed(b) : g.get(b)}));
 }
 
 void add_linear(Graph& g, const TracedOp& op) {
@@ -182,7 +173,7 @@ void add_linear(Graph& g, const TracedOp& op) {
     if (bias.defined()) inputs.push_back(g.get(bias));
     y = g.node("Gemm", inputs, {{"transB", int64_t{1}}});
   } else {
-    y = g.node("MatMul", {g.get(x), transposed(g, weight, true)});
+    y = g.node("MatMul", {g.get(x), g.transposed(weight)});
     if (bias.defined()) y = g.node("Add", {y, g.get(bias)});
   }
   g.set(op.outputs[0], kLast, y);
@@ -301,6 +292,7 @@ const std::map<std::string_view, Add>& table() {
       {"bmm", add_product},
       {"concat", add_concat},
       {"conv2d", add_conv2d},
+      {"conv_transpose1d", add_conv_transpose2d},  // of images of one row
       {"conv_transpose2d", add_conv_transpose2d},
       {"div", plain<"Div">},
       {"exp", plain<"Exp">},

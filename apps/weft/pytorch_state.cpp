@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "weft/engine/error.h"
 #include "weft/engine/eval_guard.h"
 #include "weft/engine/ops/permuted.h"
 #include "weft/engine/trace.h"
@@ -50,6 +51,8 @@ StateDict pytorch_state_dict(Module& model, int64_t channels, int64_t height, in
     const std::string path = dot == std::string::npos ? "" : name.substr(0, dot), own = name.substr(dot + 1);
     const std::string prefix = name.substr(0, dot + 1);
     const Module* const owner = owners.at(path);
+    check(dynamic_cast<const SpectralLinear*>(owner) || (own != "u" && own != "v" && own != "g"),
+          "export: ", name, ": a weight under spectral or weight norm has no name of PyTorch's here");
     std::string renamed = name;
     Tensor t = tensor;
     if (dynamic_cast<const ConvolutionLayer<Conv2dLayerOptions>*>(owner) ||

@@ -238,6 +238,8 @@ def main():
     args = parser.parse_args()
     listed = [json.loads(line) for line in run(args.weft, "train", "--list-models", "--json").splitlines()]
     chosen = [m for m in listed if not args.models or m["name"] in args.models]
+    if unknown := set(args.models or []) - {m["name"] for m in listed}:
+        parser.error(f"no such model: {', '.join(sorted(unknown))}")
     cases = [(m["name"], min(m["size"], args.size), {}) for m in chosen]
     cases += [(m["name"], min(m["size"], args.size), o) for m in chosen if m["self_attention"] and (args.models or "18" in m["name"])
               for o in ({"sa": True}, {"sa": True, "sym": True})]

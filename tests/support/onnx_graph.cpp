@@ -278,7 +278,7 @@ Array conv_transpose(const Node& n, const Array& x, const Array& w) {
 
 Array pool(const Node& n, const Array& x, bool average) {
   const Ints in{x.shape[2], x.shape[3]}, out = output_sizes(n, in);
-  const bool all = n.numbers.contains("count_include_pad");
+  const bool all = n.numbers.contains("count_include_pad") && n.numbers.at("count_include_pad") == 1;
   const size_t from = size_t(in[0] * in[1]), to = size_t(out[0] * out[1]),
                planes = size_t(x.shape[0] * x.shape[1]);
   Array y{{x.shape[0], x.shape[1], out[0], out[1]}, {}};
@@ -436,6 +436,7 @@ Array compute(const Node& n, const Operands& in) {
     return in.size() > 2 ? elementwise({&y, in[2]}, [](const double* v) { return v[0] + v[1]; }) : y;
   }
   if (n.op == "Softmax") {
+    if (number("axis") != -1) give_up("Softmax over another axis");
     Array y = x;
     const size_t width = size_t(x.shape.back());
     for (size_t row = 0; row < y.data.size(); row += width) {
@@ -447,6 +448,7 @@ Array compute(const Node& n, const Operands& in) {
   }
   if (n.op == "MatMul") return matmul(x, *in[1]);
   if (n.op == "Gemm") {
+    if (number("transB") != 1) give_up("Gemm with a weight that is not transposed");
     const Array y = matmul(x, transpose(*in[1], {1, 0}));
     return in.size() > 2 ? elementwise({&y, in[2]}, [](const double* v) { return v[0] + v[1]; }) : y;
   }
@@ -469,7 +471,7 @@ Array compute(const Node& n, const Operands& in) {
   if (n.op == "Slice") return slice(x, in);
   if (n.op == "Pad") return pad(x, integers(*in[1]));
   if (n.op == "Concat") return concat(in, size_t(number("axis")));
-  const bool keep = n.numbers.contains("keepdims") && number("keepdims") != 0;
+  const bool keep = !n.numbers.contains("keepdims") || number("keepdims") != 0;
   constexpr double kMost = std::numeric_limits<double>::infinity();
   const auto sum = std::plus<double>();
   if (n.op == "ReduceSum") return reduce(x, integers(*in[1]), keep, 0, sum);
