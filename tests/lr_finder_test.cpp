@@ -78,7 +78,7 @@ LrFinderResult curve(int n) {
     const double loss = 2.3 - 1.5 / (1 + std::exp(-2 * (x + 2.5))) + rise + 0.01 * std::sin(1.7 * k);
     result.points.push_back({std::pow(10, x), loss, loss});
   }
-  training::suggest_rates(result);
+  training::suggest_rates(result, n);
   return result;
 }
 
@@ -146,16 +146,27 @@ TEST_CASE("the suggestions are fastai's") {
     return int(k);
   };
   const LrFinderResult coarse = curve(30), fine = curve(100);
-  CHECK(std::abs(place(coarse, coarse.valley) - 12) <= 1);  // the middle, rounded in another way
-  CHECK(std::abs(place(fine, fine.valley) - 51) <= 1);
+  CHECK(std::abs(place(coarse, coarse.valley) - 14) <= 1);  // the middle, rounded in another way
+  CHECK(std::abs(place(fine, fine.valley) - 53) <= 1);
   CHECK(place(coarse, coarse.steepest) == 16);
-  CHECK(place(fine, fine.steepest) == 57);
+  CHECK(place(fine, fine.steepest) == 53);
   CHECK(place(coarse, coarse.minimum * 10) == 23);
   CHECK(place(fine, fine.minimum * 10) == 80);
-  // A loss that only rises suggests nothing.
+  // Noise in the first tenth does not count.
+  LrFinderResult noisy = curve(100);
+  noisy.valley = noisy.steepest = noisy.minimum = 0;
+  for (size_t k = 0; k < 10; ++k) noisy.points[k].smoothed = 20 - double(k);
+  training::suggest_rates(noisy, 100);
+  CHECK(noisy.valley == fine.valley);
+  CHECK(noisy.steepest == fine.steepest);
+  CHECK(noisy.minimum == fine.minimum);
+  // A loss that only rises suggests nothing, nor do few points.
+  LrFinderResult few{.points = {{1, 2, 2}, {2, 1, 1}}};
+  training::suggest_rates(few, 2);
+  CHECK(few.valley == 0);
   LrFinderResult rising;
   for (int k = 0; k < 20; ++k) rising.points.push_back({std::pow(10, k - 10), 1.0 + k, 1.0 + k});
-  training::suggest_rates(rising);
+  training::suggest_rates(rising, 20);
   CHECK(rising.valley == 0);
   CHECK(rising.steepest == 0);
   CHECK(rising.minimum == 0);

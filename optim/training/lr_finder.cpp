@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <utility>
 
 #include "weft/engine/error.h"
@@ -94,14 +95,17 @@ LrFinderResult run_test(Module& module, optim::Optimizer& optimizer, Batches& ba
     result.diverged = o.stop_at > 0 && smoothed > o.stop_at * best;
     if (result.diverged || (o.each && !o.each(k + 1))) break;
   }
-  suggest_rates(result);
+  suggest_rates(result, o.steps);
   return result;
 }
 
 }  // namespace
 
-void suggest_rates(LrFinderResult& result) {
-  const std::vector<LrFinderPoint>& all = result.points;
+void suggest_rates(LrFinderResult& result, int64_t steps) {
+  const auto first = std::min(result.points.size(), size_t(steps / 10));
+  const auto last = std::max(first, result.points.size() - std::min<size_t>(result.points.size(), 5));
+  const std::span<const LrFinderPoint> all(result.points.begin() + int64_t(first),
+                                           result.points.begin() + int64_t(last));
   const size_t n = all.size();
   if (n < 2) return;
   // longest[i]: how many points a falling sequence has that ends at point i.
@@ -112,16 +116,14 @@ void suggest_rates(LrFinderResult& result) {
   const size_t end = size_t(std::max_element(longest.begin(), longest.end()) - longest.begin());
   if (longest[end] > 1) result.valley = all[end - longest[end] / 2].lr;
 
-  const size_t first = n / 10, last = n > first + 5 + 2 ? n - 5 : n;
-  double slope = 0;  // in the logarithm of the rate, whose steps are all alike
-  size_t lowest = first;
-  for (size_t i = first; i < last; ++i) {
+  double steepest = 0;  // in the logarithm of the rate, whose steps are all alike
+  size_t lowest = 0;
+  for (size_t i = 0; i < n; ++i) {
     if (all[i].smoothed < all[lowest].smoothed) lowest = i;
-    if (i == first || i + 1 == last) continue;
-    const double here = all[i + 1].smoothed - all[i - 1].smoothed;
-    if (here < slope) slope = here, result.steepest = all[i].lr;
+    const double fall = i + 1 < n ? all[i].smoothed - all[i + 1].smoothed : 0;
+    if (fall > steepest) steepest = fall, result.steepest = all[i].lr;
   }
-  result.minimum = lowest > first ? all[lowest].lr / 10 : 0;
+  if (lowest > 0) result.minimum = all[lowest].lr / 10;
 }
 
 LrFinderResult find_lr(Module& module, optim::Optimizer& optimizer, Batches& batches,

@@ -38,17 +38,17 @@ struct LrFinderResult {
 };
 
 /// Trains on `batches`, over as many epochs as it takes, with a rate that rises by the same factor each step,
-/// and puts weights, buffers, the optimizer's state and rates, and the default generator back as they were.
-/// (L. N. Smith 2015, https://arxiv.org/abs/1506.01186, section 3.3; curve and suggestions as fastai's
-/// lr_find has them, https://docs.fast.ai/callback.schedule.html, which leaves the first tenth and the last
-/// five points out for the steepest place and the minimum.)
+/// and puts weights, buffers, the optimizer's state and rates, and the default generator back as they were;
+/// gradients are dropped. (L. N. Smith 2015, https://arxiv.org/abs/1506.01186, section 3.3; curve and
+/// suggestions as fastai's lr_find has them, https://docs.fast.ai/callback.schedule.html.)
 ///
 /// Throws Error for options that make no sense, and where the first loss is not finite. Steps are not
 /// captured: each loss is looked at.
 LrFinderResult find_lr(Module& module, optim::Optimizer& optimizer, Batches& batches,
                        const LrFinderOptions& options = {});
 
-/// The suggestions for a curve, as find_lr() makes them.
-void suggest_rates(LrFinderResult& result);
+/// The suggestions for a curve of a test that was to have so many steps, as find_lr() makes them: as fastai
+/// does, without the points of the first tenth of the steps and the last five.
+void suggest_rates(LrFinderResult& result, int64_t steps);
 
 }  // namespace weft::training
