@@ -235,6 +235,7 @@ TEST_CASE("the landscapes") {
   check_error(weft_run({"lab", "landscape", "--model", at("run"), "--plot", at("loss.gif")}), 2,
               {"loss.gif"});
   check_error(weft_run({"lab", "landscape", "--model", at("nothing")}), 1, {"nothing"});
+  check_error(weft_run({"lab", "landscape", "--model", at("run"), "--range", "nan"}), 2, {"--range", "nan"});
 
   const Result outputs = weft_run({"lab", "output-landscape", "--names", "mish,relu", "--runs", "2",
                                    "--points", "21", "--plot", at("out.png"), "--json"});

@@ -28,6 +28,9 @@ TEST_CASE("the incomplete beta function") {
 }
 
 TEST_CASE("Student's t: probabilities and critical values") {
+  // Where x and 1 - x, each rounded, both lie beyond the turn.
+  CHECK(student_t_two_sided(1.6383560438182505, 17) == doctest::Approx(0.119721607).epsilon(1e-6));
+
   struct Row {
     double t, dof, p;
   };

@@ -126,6 +126,17 @@ TEST_CASE("a stopped study goes on, to the same bits") {
               {"varies something else"});
   check_error(weft_run({"lab", "compare", "--resume", at("parts"), "--activation", "relu"}), 2,
               {"--activation differs"});
+  check_error(weft_run({"lab", "compare", "--resume", at("parts"), "--within", "mixup"}), 2,
+              {"--within mixup"});
+  fs::copy(sample(), at("fewer"), fs::copy_options::recursive);
+  fs::remove(at("fewer/train/ring/ring_00001.JPEG"));
+  check_error(weft_run({"lab", "compare", "--resume", at("parts"), "--data", at("fewer")}), 1,
+              {"of other pictures", "30 training", "29 training"});
+  for (const Arguments& more : {Arguments{}, Arguments{"--overwrite"}})
+    check_error(weft_run(Arguments{"train", "--data", sample(), "--out", at("parts"), "--model", "mlp",
+                                   "--size", "8"} +
+                         more),
+                1, {"holds a study", "--out"});
   Process process(command({"lab", "compare", "--resume", at("parts"), "--threads", "1", "--json"}));
   process.wait_for_output("\"run\"");
   process.signal(SIGTERM);
@@ -236,6 +247,8 @@ TEST_CASE("wrong usage is found before anything trains") {
   wrong({"--vary", "lr=0.1,.1"}, {"twice"});
   wrong({"--vary", "lr=0.1,1", "--vary", "lr=2"}, {"twice"});
   wrong({"--vary", "lr=0.1,1", "--lr", "2"}, {"--lr", "varies"});
+  for (const char* runs : {"0", "-1", "10001", "9223372036854775807"})
+    wrong({"--vary", "lr=0.1,1", "--runs", runs}, {"--runs must be 1 to 10000", runs});
   wrong({"--vary", "seed=1,2"}, {"--seed holds for the whole study"});
   wrong({"--vary", "lr=1,2", "--within", "model"}, {"--within model"});
   wrong({"--vary", "sa=false,true", "--vary", "model=mxresnet18", "--sym"}, {"--model", "varies"});

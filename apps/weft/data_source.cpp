@@ -10,6 +10,7 @@
 #include "weft/apps/weft/version.h"
 #include "weft/engine/data/sample.h"
 #include "weft/engine/error.h"
+#include "weft/kernels/fnv.h"
 
 namespace weft::app {
 
@@ -53,6 +54,15 @@ DataSource open_training_data(const TrainConfig& config, Progress& progress) {
   std::tie(source.train, source.val) = data::ImageDataset::open_splits(resolve_data(config.data, progress));
   if (!config.noisy_labels.empty()) source.relabelled = source.train.use_labels(config.noisy_labels);
   return source;
+}
+
+std::string fingerprint(const DataSource& data) {
+  uint64_t hash = fnv1a("");
+  for (const data::ImageDataset* set : {&data.train, &data.val})
+    for (int64_t i = 0; i < set->size(); ++i)
+      hash = fnv1a(set->name(i) + '\n' + std::to_string(set->label(i)) + '\n', hash);
+  return fmt::format("{} training and {} validation images ({:016x})", data.train.size(), data.val.size(),
+                     hash);
 }
 
 }  // namespace weft::app

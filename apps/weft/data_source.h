@@ -15,6 +15,9 @@ struct DataSource {
   int64_t relabelled = 0;  ///< training labels that --noisy-labels changed
 };
 
+/// Numbers of pictures, and a hash of their names and labels.
+std::string fingerprint(const DataSource& data);
+
 /// A folder or archive on disk for the value of --data: the sample set is drawn into the cache folder the
 /// first time, the name of a known set stands for its fetched archive, anything else is a path.
 std::string resolve_data(const std::string& data, Progress& progress);

@@ -53,6 +53,9 @@ Study old_study(const StudyFlags& flags) {
   check_same_settings(flags, study.base, wanted);
   for (StudyCell& cell : study.cells)
     if (!cell.settings.contains("data")) cell.config.data = wanted.data;
+  if (!flags.within.empty() && flags.within != study.within)
+    usage_error("--resume goes on with the study of ", flags.resume, ", which is not --within ", flags.within,
+                "; leave that out");
   if (!flags.axes_typed) return study;
   std::vector<StudyAxis> axes;
   for (const std::string& text : flags.vary) axes.push_back(parse_axis(text));
@@ -68,17 +71,22 @@ class StudyData {
   StudyData(const Study& study, Progress& progress) {
     for (const StudyCell& cell : study.cells) {
       const auto [at, is_new] = sets_.try_emplace({cell.config.data, cell.config.noisy_labels});
-      if (is_new) at->second = open_training_data(cell.config, progress);
+      if (is_new) {
+        at->second = open_training_data(cell.config, progress);
+        pictures_.push_back(fingerprint(at->second));
+      }
       check(at->second.train.size() >= cell.config.batch_size, cell.name, ": there is no full batch of ",
             cell.config.batch_size, " in ", at->second.train.size(), " training images");
     }
   }
+  const std::vector<std::string>& pictures() const { return pictures_; }
   const DataSource& of(const TrainConfig& config) const {
     return sets_.at({config.data, config.noisy_labels});
   }
 
  private:
   std::map<std::pair<std::string, std::string>, DataSource> sets_;
+  std::vector<std::string> pictures_;
 };
 
 /// Throws Error where the folder of a new study holds something that it would replace.
@@ -173,8 +181,7 @@ class StudySession {
     if (replaced_) {
       check(interrupted() == 0, "interrupted in its first step; the study in ", folder_.path.string(),
             " is as it was");
-      remove_study(folder_, *replaced_);
-      make_run_folder(folder_.run(study_.cells.front(), 1));  // the old one of that name is gone
+      remove_study(folder_, *replaced_, folder_.run(study_.cells.front(), 1).path);
     }
     write_study(folder_, study_);
   }
@@ -251,13 +258,23 @@ int run_study(StudyFlags flags) {
   const InterruptGuard guard;
   Progress progress(output);
   const StudyData data(study, progress);
+  if (resumed && data.pictures() != study.pictures)
+    fail("--resume ", flags.resume, ": the study is of other pictures, ", study.pictures.front(),
+         ", where there are ", data.pictures().front(), " now; put them back, or start anew");
+  study.pictures = data.pictures();
   StudyFolder folder{flags.resume};
   if (!resumed && flags.out.empty()) folder.path = make_default_run_folder().path;
   if (!resumed && !flags.out.empty()) make_run_folder({flags.out}), folder.path = flags.out;
   if (!lock) lock.emplace(RunFolder{folder.path});
   for (const std::string& file : folder.files()) remove_leftovers(file);
   std::optional<Study> replaced;
-  if (!resumed && fs::exists(folder.study())) replaced = read_study(folder, flags);
+  if (!resumed && fs::exists(folder.study())) {
+    try {
+      replaced = read_study(folder, flags);
+    } catch (const Error& e) {
+      fail(e.what(), "; remove that study by hand, or give another --out");
+    }
+  }
   if (!resumed) check_study_folder(flags, folder, study, replaced);
   StudySession session(flags, folder, study, replaced, data, progress);
   if (!session.run()) {

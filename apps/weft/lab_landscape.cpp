@@ -46,6 +46,11 @@ struct OutputFlags {
   bool json_lines = false;
 };
 
+/// CLI11's ranges let "nan" pass.
+void require_finite(double range) {
+  if (!std::isfinite(range)) usage_error("--range must be a number, got ", range);
+}
+
 /// Smallest and largest of the finite values.
 std::pair<double, double> extremes(const Grid& grid) {
   double low = std::numeric_limits<double>::infinity(), high = -low;
@@ -87,19 +92,22 @@ int draw_loss(const LossFlags& flags) {
   if (flags.points % 2 == 0)
     usage_error("--points ", flags.points,
                 " has no middle, where the weights themselves are; give an odd number");
+  require_finite(flags.range);
   if (!flags.plot.empty()) Drawing::require_known_ending(flags.plot);
   const InterruptGuard guard;
   Progress progress(flags.json_lines ? Output::json : Output::human);
   const EvaluationSource source = open_evaluation(flags.evaluation, progress);
   Module& model = *source.loaded.module;
-  const auto batches = pick_batches(*source.loader, source.label_map, flags.images);
+  const auto go_on = [] { return interrupted() == 0; };
+  const auto batches = pick_batches(*source.loader, source.label_map, flags.images, go_on);
+  check(go_on(), "interrupted; nothing was written");
   Generator generator(flags.seed);
   const auto first = filter_normalized_direction(model.parameters(), generator);
   const auto second = filter_normalized_direction(model.parameters(), generator);
   const auto landscape =
       loss_landscape(model, batches, first, second, flags.range, flags.points, [&](int done) {
         progress.note("trying weights", done, int64_t(flags.points) * flags.points);
-        return interrupted() == 0;
+        return go_on();
       });
   progress.clear();
   check(landscape.has_value(), "interrupted; nothing was written");
@@ -146,6 +154,7 @@ int draw_outputs(const OutputFlags& flags) {
   std::vector<std::string> known;
   for (int i = 0; i < kAllActivationCount; ++i) known.emplace_back(activation_name(Activation(i)));
   for (const std::string& name : flags.names) require_known("--names", name, known);
+  require_finite(flags.range);
   use_threads(flags.threads);
   const std::pair<const char*, double OutputLandscape::*> numbers[] = {
       {"variation", &OutputLandscape::variation},
@@ -155,31 +164,35 @@ int draw_outputs(const OutputFlags& flags) {
     fmt::print("{:16} {:>22} {:>22} {:>22}\n", "", numbers[0].first, numbers[1].first, numbers[2].first);
   std::vector<ContourField> fields;
   for (const std::string& name : flags.names) {
-    std::vector<OutputLandscape> runs;
-    for (int64_t k = 0; k < flags.runs; ++k)
-      runs.push_back(
-          output_landscape(*find_activation(name), flags.seed + uint64_t(k), flags.range, flags.points));
-    // A ReLU at the end may be 0 everywhere, which has no shape.
-    std::vector<OutputLandscape> shaped = runs;
-    std::erase_if(shaped, [](const OutputLandscape& l) { return !(l.high > l.low); });
-    const int64_t constant = flags.runs - int64_t(shaped.size());
-    json row = {{"name", name}, {"runs", flags.runs}, {"constant", constant}};
-    std::string line = fmt::format("{:16}", name);
-    for (const auto& [what, of] : numbers) {
-      std::vector<double> values;
-      for (const OutputLandscape& l : shaped) values.push_back(l.*of);
-      const MeanOf m = mean_of(values);
-      const double mean = m.n > 0 ? m.mean : std::nan(""), deviation = m.deviation.value_or(0);
-      row[what] = json_number(mean);
-      row[std::string(what) + "_std"] = json_number(deviation);
-      line += fmt::format(" {:>12.4g} +-{:>7.2g}", mean, deviation);
+    std::vector<double> values[std::size(numbers)];
+    int64_t shapeless = 0;
+    for (int64_t k = 0; k < flags.runs; ++k) {
+      const OutputLandscape l =
+          output_landscape(*find_activation(name), flags.seed + uint64_t(k), flags.range, flags.points);
+      if (k == 0)
+        fields.push_back({.title = name,
+                          .remark = fmt::format("{:.3g} to {:.3g}", l.low, l.high),
+                          .grid = l.output,
+                          .levels = levels_of(l.low, l.high, 12, 1)});
+      // A ReLU at the end may be 0 everywhere.
+      const bool shaped = std::isfinite(l.high - l.low) && l.high > l.low;
+      shapeless += !shaped;
+      for (size_t i = 0; shaped && i < std::size(numbers); ++i) values[i].push_back(l.*numbers[i].second);
     }
-    if (constant > 0) line += fmt::format("  ({} of {} outputs are constant)", constant, flags.runs);
+    json row = {{"name", name}, {"runs", flags.runs}, {"constant_or_not_finite", shapeless}};
+    std::string line = fmt::format("{:16}", name);
+    for (size_t i = 0; i < std::size(numbers); ++i) {
+      const MeanOf m = mean_of(values[i]);
+      const std::string what = numbers[i].first;
+      row[what] = m.n > 0 ? json(m.mean) : json();
+      row[what + "_std"] = m.deviation ? json(*m.deviation) : json();
+      line += m.n == 0      ? fmt::format(" {:>22}", "-")
+              : m.deviation ? fmt::format(" {:>12.4g} +-{:>7.2g}", m.mean, *m.deviation)
+                            : fmt::format(" {:>12.4g} {:>9}", m.mean, "");
+    }
+    if (shapeless > 0)
+      line += fmt::format("  ({} of {} outputs are constant or not finite)", shapeless, flags.runs);
     fmt::print("{}\n", flags.json_lines ? one_line(row) : line);
-    fields.push_back({.title = name,
-                      .remark = fmt::format("{:.3g} to {:.3g}", runs[0].low, runs[0].high),
-                      .grid = runs[0].output,
-                      .levels = levels_of(runs[0].low, runs[0].high, 12, 1)});
   }
   if (flags.plot.empty()) return kDone;
   write_file(flags.plot, plot_contours(fields, -flags.range, flags.range).encode(flags.plot));

@@ -63,25 +63,30 @@ void measure_slopes(const std::vector<float>& slopes, int points, double range, 
 }  // namespace
 
 std::vector<LabelledBatch> pick_batches(data::BatchLoader& loader, const std::vector<int64_t>& label_map,
-                                        int64_t images) {
+                                        int64_t images, const std::function<bool()>& each) {
   const int64_t all = loader.dataset().size(), wanted = std::min(images, all);
   std::vector<LabelledBatch> picked;
+  std::vector<Tensor> rows;
+  std::vector<int64_t> targets;
+  const auto finish = [&] {
+    if (rows.empty()) return;
+    const auto count = int64_t(rows.size());
+    picked.push_back({concat(rows, 0), Tensor::from(targets, {count}).to(rows[0].device())});
+    rows.clear(), targets.clear();
+  };
   loader.begin_epoch(0);
   int64_t seen = 0;
   while (const auto batch = loader.next()) {
-    std::vector<int64_t> rows, targets;
     const std::vector<int64_t> labels = batch->y.to_vector<int64_t>();
     for (size_t i = 0; i < labels.size(); ++i, ++seen) {
       if ((seen + 1) * wanted / all == seen * wanted / all) continue;
-      rows.push_back(int64_t(i));
+      rows.push_back(narrow(batch->x, 0, int64_t(i), 1));
       targets.push_back(label_map[size_t(labels[i])]);
+      if (int64_t(rows.size()) == loader.batch_size()) finish();
     }
-    if (rows.empty()) continue;
-    std::vector<Tensor> kept;
-    for (const int64_t row : rows) kept.push_back(narrow(batch->x, 0, row, 1));
-    const auto count = int64_t(rows.size());
-    picked.push_back({concat(kept, 0), Tensor::from(targets, {count}).to(batch->x.device())});
+    if (!each()) return {};
   }
+  finish();
   check(!picked.empty(), "none of the pictures could be read");
   return picked;
 }

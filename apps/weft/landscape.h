@@ -17,9 +17,11 @@ namespace weft::app {
 struct LabelledBatch {
   Tensor x, target;  ///< target: i64 [N], the model's classes
 };
-/// `images` pictures of one epoch of `loader`, evenly spread over it, or all where there are no more.
+/// `images` pictures of one epoch of `loader`, evenly spread over it, or all where there are no more, in
+/// batches of its size. each() is called after every batch that was read; returning false ends it, without a
+/// result.
 std::vector<LabelledBatch> pick_batches(data::BatchLoader& loader, const std::vector<int64_t>& label_map,
-                                        int64_t images);
+                                        int64_t images, const std::function<bool()>& each);
 
 /// A random direction in the space of the parameters: normal, and each filter (what makes one output: a row
 /// of a matrix, a slice of a convolution's weight) scaled to the norm of the parameters' own; 0 for

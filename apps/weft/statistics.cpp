@@ -39,10 +39,10 @@ double largest_of(const std::vector<double>& values) {
 double incomplete_beta(double a, double b, double x, double y) {
   if (x <= 0) return 0;
   if (y <= 0) return 1;
-  if (x > (a + 1) / (a + b + 2)) return 1 - incomplete_beta(b, a, y, x);
   const double front =
-      a * std::log(x) + b * std::log(y) + std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b);
-  return std::exp(front) / a * beta_fraction(a, b, x);
+      std::exp(a * std::log(x) + b * std::log(y) + std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b));
+  if (x > (a + 1) / (a + b + 2)) return 1 - front / b * beta_fraction(b, a, y);
+  return front / a * beta_fraction(a, b, x);
 }
 
 double student_t_two_sided(double t, double dof) {

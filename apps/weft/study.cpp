@@ -59,9 +59,13 @@ json to_json(const Study& study) {
                   {"seconds", r.seconds}});
     runs.push_back(row);
   }
-  return {
-      {"weft_version", kVersion},           {"title", study.title}, {"vary", axes}, {"within", study.within},
-      {"config", app::to_json(study.base)}, {"runs", runs}};
+  return {{"weft_version", kVersion},
+          {"title", study.title},
+          {"vary", axes},
+          {"within", study.within},
+          {"config", app::to_json(study.base)},
+          {"pictures", study.pictures},
+          {"runs", runs}};
 }
 
 StudyRun run_from_json(const json& row, const Study& study) {
@@ -108,6 +112,8 @@ StudyAxis parse_axis(const std::string& text) {
 }
 
 void make_cells(Study& study, const RunFlags& flags) {
+  if (study.base.runs < 1 || study.base.runs > kMostRuns)
+    usage_error("--runs must be 1 to ", kMostRuns, ", got ", study.base.runs);
   std::set<std::string> keys;
   int64_t count = study.base.runs;
   for (const StudyAxis& axis : study.axes) {
@@ -146,10 +152,10 @@ Study read_study(const StudyFolder& folder, const RunFlags& flags) {
   try {
     study.title = in.at("title");
     study.within = in.at("within");
+    in.at("pictures").get_to(study.pictures);
     from_json(in.at("config"), path, study.base);
     for (const json& axis : in.at("vary"))
       study.axes.push_back({.key = axis.at("key"), .values = axis.at("values").get<std::vector<json>>()});
-    check(study.base.runs >= 1, "no runs");
     make_cells(study, flags);
     for (const json& row : in.at("runs")) study.runs.push_back(run_from_json(row, study));
   } catch (const json::exception& e) {
@@ -160,12 +166,14 @@ Study read_study(const StudyFolder& folder, const RunFlags& flags) {
   return study;
 }
 
-void remove_study(const StudyFolder& folder, const Study& study) {
+void remove_study(const StudyFolder& folder, const Study& study, const fs::path& kept) {
+  // First what says that there are finished runs.
+  fs::remove(folder.study());
   for (const StudyCell& cell : study.cells) {
     std::error_code not_empty;
     for (int64_t k = 1; k <= study.base.runs; ++k) {
       remove_run(folder.run(cell, k));
-      fs::remove(folder.run(cell, k).path, not_empty);
+      if (folder.run(cell, k).path != kept) fs::remove(folder.run(cell, k).path, not_empty);
     }
     fs::remove(folder.path / cell.name, not_empty);
   }

@@ -45,6 +45,7 @@ struct Study {
   /// A cell's baseline is the first cell with the same value of this key; where it is empty, the first of
   /// all.
   std::string within = {};
+  std::vector<std::string> pictures = {};  ///< fingerprint() of each set, as cells come to them
   std::vector<StudyCell> cells = {};
   std::vector<StudyRun> runs = {};
 
@@ -78,7 +79,8 @@ struct StudyFolder {
 void write_study(const StudyFolder& folder, const Study& study);
 /// Throws Error naming the file where it is missing or damaged.
 Study read_study(const StudyFolder& folder, const RunFlags& flags);
-/// Removes the study that the folder holds, and nothing else.
-void remove_study(const StudyFolder& folder, const Study& study);
+/// Removes the study that the folder holds, and nothing else; of the run in `kept`, which somebody has
+/// locked, the files alone.
+void remove_study(const StudyFolder& folder, const Study& study, const std::filesystem::path& kept);
 
 }  // namespace weft::app

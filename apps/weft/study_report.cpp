@@ -59,17 +59,28 @@ std::string probability(const std::optional<double>& p) {
   return !p ? "-" : *p < 1e-4 ? "< 0.0001" : fmt::format("{:.4f}", *p);
 }
 
+/// A word of a command line.
+std::string for_shell(const std::string& text) {
+  const std::string plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./,:@%";
+  if (!text.empty() && text.find_first_not_of(plain) == std::string::npos) return text;
+  std::string quoted = "'";
+  for (char c : text) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+  return quoted + "'";
+}
+
 /// The settings of all cells that are not the defaults of weft train, as its flags.
 std::string common_flags(const Study& study) {
   const json defaults = to_json(TrainConfig{}), settings = to_json(study.base);
   std::string flags;
   for (const auto& [key, value] : settings.items()) {
-    if (value == defaults[key] || key == "runs" || key == "seed") continue;
+    const bool varied = std::any_of(study.axes.begin(), study.axes.end(),
+                                    [&key = key](const StudyAxis& axis) { return axis.key == key; });
+    if (value == defaults[key] || varied || key == "runs" || key == "seed") continue;
     const std::string flag = flag_of(key);
     if (value.is_boolean())
       flags += value.get<bool>() ? " " + flag : " --no-" + flag.substr(2);
     else
-      flags += " " + flag + " " + shown(value);
+      flags += " " + flag + " " + for_shell(shown(value));
   }
   return flags;
 }

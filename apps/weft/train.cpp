@@ -16,6 +16,7 @@
 #include "weft/apps/weft/progress.h"
 #include "weft/apps/weft/run_files.h"
 #include "weft/apps/weft/run_flags.h"
+#include "weft/apps/weft/study.h"
 #include "weft/apps/weft/trainer.h"
 
 namespace weft::app {
@@ -52,6 +53,8 @@ RunFolder prepare_folder(const TrainFlags& flags) {
 
 /// Whose lock is held: nobody adds a run meanwhile.
 void check_free(const TrainFlags& flags, const RunFolder& folder, int64_t runs) {
+  check(!fs::exists(StudyFolder{folder.path}.study()), folder.path.string(),
+        " holds a study of weft lab compare; give another --out");
   if (flags.resume.empty() && !flags.overwrite)
     check(!holds_run(folder, runs), folder.path.string(), " holds a run already: go on with it (--resume ",
           folder.path.string(), "), replace it (--overwrite), or give another --out");

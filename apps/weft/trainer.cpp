@@ -15,7 +15,6 @@
 #include "weft/engine/file.h"
 #include "weft/engine/ops/loss.h"
 #include "weft/kernels/cuda.h"
-#include "weft/kernels/fnv.h"
 #include "weft/kernels/kernels.h"
 #include "weft/kernels/parallel.h"
 #include "weft/optim/registry.h"
@@ -30,16 +29,6 @@ namespace {
 /// Of all that the GPU's programs have taken; weft gives nothing back before its end.
 int64_t gpu_memory_in_use() {
   return kernels::cuda::device_info().memory_bytes - kernels::cuda::free_memory();
-}
-
-/// Numbers of pictures, and a hash of their names and labels.
-std::string describe(const DataSource& data) {
-  uint64_t hash = fnv1a("");
-  for (const data::ImageDataset* set : {&data.train, &data.val})
-    for (int64_t i = 0; i < set->size(); ++i)
-      hash = fnv1a(set->name(i) + '\n' + std::to_string(set->label(i)) + '\n', hash);
-  return fmt::format("{} training and {} validation images ({:016x})", data.train.size(), data.val.size(),
-                     hash);
 }
 
 /// Throws where the checkpoint at `path`, with that metadata, is of a run with other settings, classes or
@@ -82,7 +71,7 @@ class Run {
         folder_(folder),
         options_(options),
         progress_(progress),
-        pictures_(describe(data)),
+        pictures_(fingerprint(data)),
         relabelled_(data.relabelled),
         parts_(config, data, options.cache_bytes, progress),
         trainer_(*parts_.model, *parts_.optimizer, *parts_.train, *parts_.val, trainer_options()) {}
