@@ -146,7 +146,8 @@ TEST_CASE("a stopped study goes on, to the same bits") {
                      "--vary", "mixup=0,0.4"});
   REQUIRE_MESSAGE(rest.code == 0, rest.err);
   CHECK(timeless_rows("parts") == timeless_rows("whole"));
-  for (const json& cell : json_file(at("whole/summary.json"))["cells"]) {
+  const json summary = json_file(at("whole/summary.json"));
+  for (const json& cell : summary["cells"]) {
     const std::string model = "/" + cell["name"].get<std::string>() + "/run-2/model.safetensors";
     CHECK(read_file(at("parts" + model)) == read_file(at("whole" + model)));
   }
