@@ -138,6 +138,37 @@ TEST_CASE("nothing is changed by it") {
   CHECK(default_generator().count() == drawn);
 }
 
+TEST_CASE("nothing is changed in optimizers with a state of more kinds, nor in a module in evaluation mode") {
+  for (const char* name : {"ranger", "muon", "rangerlars"}) {
+    CAPTURE(name);
+    Setup s;
+    const auto optimizer = optim::make_optimizer(name, optim::split_decay(s.net->parameters()), {.lr = 1e-2});
+    s.batches->begin_epoch(0);
+    for (int k = 0; k < 2; ++k) {
+      const auto batch = s.batches->next();
+      Tape tape;
+      tape.backward(cross_entropy((*s.net)(batch->x), batch->y));
+      optimizer->step();
+      optimizer->zero_grad();
+    }
+    s.net->eval();
+    const auto copied = [](const StateDict& dict) {
+      StateDict copies;
+      for (const auto& [key, tensor] : dict) copies.emplace_back(key, tensor.clone());
+      return copies;
+    };
+    const StateDict weights = copied(s.net->state_dict()), state = copied(optimizer->state_dict());
+    const int64_t steps = optimizer->steps();
+    CHECK(
+        find_lr(*s.net, *optimizer, *s.batches, {.start_lr = 1e-4, .end_lr = 1, .steps = 15}).points.size() ==
+        15);
+    CHECK(same(s.net->state_dict(), weights));
+    CHECK(same(optimizer->state_dict(), state));
+    CHECK(optimizer->steps() == steps);
+    CHECK(!s.net->training());
+  }
+}
+
 TEST_CASE("the suggestions are fastai's") {
   // Places in the curve by fastai 2.7's valley(), steep() and minimum(), worked out in NumPy.
   const auto place = [](const LrFinderResult& r, double lr) {
