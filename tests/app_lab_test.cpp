@@ -7,7 +7,6 @@
 #include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "support/command.h"
 #include "weft/apps/weft/contours.h"
@@ -180,30 +179,21 @@ TEST_CASE("numbers of an output landscape") {
 TEST_CASE("lr-find tries rising rates and suggests some") {
   const Arguments find = {"lab", "lr-find",      "--data", sample(),      "--model", "mlp",        "--size",
                           "8",   "--batch-size", "10",     "--optimizer", "sgd",     "--start-lr", "1e-4"};
-  Arguments all = find;
-  all.insert(all.end(), {"--steps", "30", "--end-lr", "1000", "--csv", at("rates.csv"), "--plot",
-                         at("rates.svg"), "--json"});
-  const Result r = weft_run(all);
+  const Result r = weft_run(find + Arguments{"--steps", "30", "--end-lr", "1000", "--csv", at("rates.csv"),
+                                             "--plot", at("rates.svg"), "--json"});
   REQUIRE_MESSAGE(r.code == 0, r.err);
   const json event = json::parse(r.out);
   CHECK(event.at("event") == "lr_find");
   CHECK(event.at("diverged") == true);
   CHECK(event.at("valley").get<double>() > 1e-4);
-  std::istringstream csv(read_file(at("rates.csv")));
-  std::string line;
-  std::getline(csv, line);
-  CHECK(line == "lr,loss,smoothed_loss");
-  int lines = 0;
-  for (; std::getline(csv, line); ++lines)
-    CHECK(std::stod(line) == doctest::Approx(1e-4 * std::pow(1e7, lines / 29.0)).epsilon(1e-5));
-  CHECK(lines == event.at("steps"));
+  const std::vector<std::string> lines = lines_of(read_file(at("rates.csv")));
+  CHECK(lines.at(0) == "lr,loss,smoothed_loss");
+  for (size_t k = 1; k < lines.size(); ++k)
+    CHECK(std::stod(lines[k]) == doctest::Approx(1e-4 * std::pow(1e7, double(k - 1) / 29.0)).epsilon(1e-5));
+  CHECK(lines.size() - 1 == event.at("steps"));
   CHECK(has(read_file(at("rates.svg")), "valley"));
-  all = find;
-  all.insert(all.end(), {"--end-lr", "1e-5"});
-  check_error(weft_run(all), 2, {"--end-lr 1e-05", "--start-lr"});
-  all = find;
-  all.insert(all.end(), {"--plot", at("rates.gif")});
-  check_error(weft_run(all), 2, {"rates.gif"});
+  check_error(weft_run(find + Arguments{"--end-lr", "1e-5"}), 2, {"--end-lr 1e-05", "--start-lr"});
+  check_error(weft_run(find + Arguments{"--plot", at("rates.gif")}), 2, {"rates.gif"});
 }
 
 TEST_CASE("the landscapes") {
@@ -217,18 +207,10 @@ TEST_CASE("the landscapes") {
   const json row = json::parse(r.out);
   CHECK(row.at("images") == 7);
   CHECK(row.at("lowest_loss").get<double>() <= row.at("loss").get<double>());
-  std::istringstream csv(read_file(at("loss.csv")));
-  std::string line;
-  std::getline(csv, line);
-  CHECK(line == "x,y,loss,accuracy");
-  int lines = 0;
-  bool middle = false;
-  while (std::getline(csv, line)) {
-    ++lines;
-    middle = middle || line.rfind("0,0,", 0) == 0;
-  }
-  CHECK(lines == 25);
-  CHECK(middle);
+  const std::vector<std::string> lines = lines_of(read_file(at("loss.csv")));
+  CHECK(lines.at(0) == "x,y,loss,accuracy");
+  CHECK(lines.size() - 1 == 25);
+  CHECK(std::any_of(lines.begin(), lines.end(), [](const auto& line) { return line.rfind("0,0,", 0) == 0; }));
   CHECK(has(read_file(at("loss.svg")), "<svg"));
   check_error(weft_run({"lab", "landscape", "--model", at("run"), "--points", "4"}), 2,
               {"--points 4", "odd"});
@@ -240,9 +222,8 @@ TEST_CASE("the landscapes") {
   const Result outputs = weft_run({"lab", "output-landscape", "--names", "mish,relu", "--runs", "2",
                                    "--points", "21", "--plot", at("out.png"), "--json"});
   REQUIRE_MESSAGE(outputs.code == 0, outputs.err);
-  std::istringstream rows(outputs.out);
   std::vector<std::string> names;
-  while (std::getline(rows, line)) {
+  for (const std::string& line : lines_of(outputs.out)) {
     names.push_back(json::parse(line).at("name"));
     CHECK(json::parse(line).at("variation").get<double>() > 0);
   }

@@ -22,11 +22,6 @@ const std::string& sample() {
   return path;
 }
 
-Arguments operator+(Arguments a, const Arguments& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
 /// 2 x 2 cells of 2 runs of 3 steps.
 Arguments study(const std::string& out) {
   return {"lab",          "compare",    "--vary",    "activation=mish,relu",
@@ -45,8 +40,7 @@ const Result& whole() {
 
 std::vector<std::vector<std::string>> csv_rows(const std::string& name) {
   std::vector<std::vector<std::string>> rows;
-  std::istringstream in(read_file(at(name) + "/results.csv"));
-  for (std::string line; std::getline(in, line);) {
+  for (const std::string& line : lines_of(read_file(at(name) + "/results.csv"))) {
     rows.emplace_back();
     std::istringstream fields(line + ",");
     for (std::string field; std::getline(fields, field, ',');) rows.back().push_back(field);
@@ -60,8 +54,6 @@ std::vector<std::vector<std::string>> timeless_rows(const std::string& name) {
   for (auto& row : rows) row.erase(row.end() - 2);
   return rows;
 }
-
-json json_file(const std::string& path) { return json::parse(read_file(path)); }
 
 }  // namespace
 
@@ -108,8 +100,7 @@ TEST_CASE("a study trains all combinations over the same seeds, and writes its f
   CHECK(weft_run({"eval", "--model", run, "--json"}).code == 0);
 
   size_t runs = 0;
-  std::istringstream events(whole().out);
-  for (std::string line; std::getline(events, line);) runs += json::parse(line).at("event") == "run";
+  for (const std::string& line : lines_of(whole().out)) runs += json::parse(line).at("event") == "run";
   CHECK(runs == 8);
 }
 
@@ -203,6 +194,16 @@ TEST_CASE("what lies in the folder is not replaced by accident") {
   fs::remove(at("kept/compare.json"));
   check_error(weft_run({"lab", "compare", "--resume", at("kept")}), 1, {"no study in this folder"});
   check_error(weft_run(small), 1, {"kept holds a run of weft train"});
+}
+
+TEST_CASE("going on, --within may be repeated as it was written") {
+  REQUIRE(weft_run({"lab", "compare", "--vary", "batch-size=10", "--within", "batch-size", "--model", "mlp",
+                    "--data", sample(), "--size", "8", "--epochs", "1", "--runs", "1", "--out", at("within"),
+                    "--quiet"})
+              .code == 0);
+  const Result r =
+      weft_run({"lab", "compare", "--resume", at("within"), "--within", "batch-size", "--quiet"});
+  CHECK_MESSAGE(r.code == 0, r.err);
 }
 
 TEST_CASE("a run that diverges is recorded, and the study goes on") {

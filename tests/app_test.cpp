@@ -44,11 +44,6 @@ const std::string& broken_sample() {
   return path;
 }
 
-Arguments operator+(Arguments a, const Arguments& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
 /// 7 steps an epoch. With everything on that draws random numbers or keeps state.
 Arguments full_run(const std::string& out) {
   return {"train", "--data",  sample(), "--size",    "32", "--batch-size", "8",     "--sa", "--epochs",
@@ -68,13 +63,6 @@ const Result& reference() {
   return r;
 }
 
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> lines;
-  std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) lines.push_back(line);
-  return lines;
-}
-
 /// metrics.csv without its two columns that tell time.
 std::vector<std::string> timeless_metrics(const std::string& run) {
   std::vector<std::string> lines = lines_of(read_file(at(run) + "/metrics.csv"));
@@ -82,8 +70,6 @@ std::vector<std::string> timeless_metrics(const std::string& run) {
     for (int i = 0; i < 2; ++i) line = line.substr(0, line.rfind(','));
   return lines;
 }
-
-json json_file(const std::string& path) { return json::parse(read_file(path)); }
 
 }  // namespace
 

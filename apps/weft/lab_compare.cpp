@@ -4,7 +4,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -40,7 +39,6 @@ Study new_study(const StudyFlags& flags) {
     study.axes.push_back(axis);
   }
   study.within = flags.within;
-  std::replace(study.within.begin(), study.within.end(), '-', '_');
   make_cells(study, flags);
   return study;
 }
@@ -246,6 +244,7 @@ void add_study_flags(CLI::App& command, StudyFlags& flags) {
 }
 
 int run_study(StudyFlags flags) {
+  std::replace(flags.within.begin(), flags.within.end(), '-', '_');
   const Output output = output_of(flags);
   const bool resumed = !flags.resume.empty();
   std::optional<RunLock> lock;

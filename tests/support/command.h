@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -84,6 +86,20 @@ class Process {
   pid_t pid_ = 0;
   std::string out_, err_;
 };
+
+inline Arguments operator+(Arguments a, const Arguments& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+inline std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+inline nlohmann::json json_file(const std::string& path) { return nlohmann::json::parse(read_file(path)); }
 
 inline Arguments command(Arguments arguments) {
   arguments.insert(arguments.begin(), WEFT_BINARY);
