@@ -13,8 +13,6 @@
 namespace weft::app {
 namespace {
 
-constexpr uint32_t kFrame = 0x9a9a9a, kLabel = 0x222222, kSmall = 0x777777;
-
 /// An edge between two points of the grid, by its lower left point: along the row, or (true) up.
 using Edge = std::pair<int, bool>;
 
@@ -117,14 +115,14 @@ Drawing plot_contours(const std::vector<ContourField>& fields, double low, doubl
         d.line(std::move(placed),
                colour_of(f.levels.size() > 1 ? double(k) / double(f.levels.size() - 1) : 0), 1.2);
       }
-    d.line({{left, top}, {right, top}, {right, bottom}, {left, bottom}, {left, top}}, kFrame, 1);
+    d.line({{left, top}, {right, top}, {right, bottom}, {left, bottom}, {left, top}}, kAxis, 1);
     for (double v : ticks(low, high, 5)) {
       const double part = (v - low) / (high - low);
-      d.text({left + part * kSide, bottom + 12}, fmt::format("{:g}", v), kSmall, 9, Anchor::middle);
-      d.text({left - 5, bottom - part * kSide + 3}, fmt::format("{:g}", v), kSmall, 9, Anchor::end);
+      d.text({left + part * kSide, bottom + 12}, fmt::format("{:g}", v), kGrey, 9, Anchor::middle);
+      d.text({left - 5, bottom - part * kSide + 3}, fmt::format("{:g}", v), kGrey, 9, Anchor::end);
     }
-    d.text({left, top - 16}, f.title, kLabel, 13);
-    d.text({left, top - 4}, f.remark, kSmall, 9);
+    d.text({left, top - 16}, f.title, kInk, 13);
+    d.text({left, top - 4}, f.remark, kGrey, 9);
   }
   return d;
 }

@@ -51,8 +51,7 @@ int list_activations(bool json_lines) {
 /// Those of --names, or all.
 std::vector<Activation> chosen_activations(const std::vector<std::string>& names) {
   std::vector<Activation> chosen;
-  std::vector<std::string> known;
-  for (int i = 0; i < kAllActivationCount; ++i) known.emplace_back(activation_name(Activation(i)));
+  const std::vector<std::string> known = activation_names();
   for (const std::string& name : names) {
     require_known("--names", name, known);
     chosen.push_back(*find_activation(name));

@@ -3,7 +3,6 @@
 #include <charconv>
 #include <filesystem>
 #include <memory>
-#include <set>
 #include <sstream>
 #include <string>
 #include <system_error>

@@ -70,7 +70,7 @@ std::vector<double> levels_of(double low, double high, int count, double power) 
 std::string landscape_csv(const LossLandscape& l, double range) {
   const int points = l.loss.rows;
   std::string text = "x,y,loss,accuracy\n";
-  const auto place = [&](int k) { return range * (2 * k - (points - 1)) / (points - 1); };
+  const auto place = [&](int k) { return coordinate(k, points, range); };
   for (int row = 0; row < points; ++row)
     for (int column = 0; column < points; ++column)
       text += fmt::format("{:.6g},{:.6g},{:.9g},{:.6f}\n", place(column), place(row), l.loss.at(row, column),
@@ -151,8 +151,7 @@ int draw_loss(const LossFlags& flags) {
 
 int draw_outputs(const OutputFlags& flags) {
   if (!flags.plot.empty()) Drawing::require_known_ending(flags.plot);
-  std::vector<std::string> known;
-  for (int i = 0; i < kAllActivationCount; ++i) known.emplace_back(activation_name(Activation(i)));
+  const std::vector<std::string> known = activation_names();
   for (const std::string& name : flags.names) require_known("--names", name, known);
   require_finite(flags.range);
   use_threads(flags.threads);

@@ -50,7 +50,6 @@ std::string rates_csv(const training::LrFinderResult& result) {
 
 /// The losses over the logarithm of the rate, and the suggestions.
 Drawing plot_rates(const training::LrFinderResult& result) {
-  constexpr uint32_t ink = 0x222222, grey = 0x777777, grid = 0xe4e4e4, axis = 0x9a9a9a;
   constexpr double left = 56, right = 736, top = 40, bottom = 380;
   Drawing d(right + 24, bottom + 44);
   double low = result.points[0].smoothed, high = low;
@@ -63,13 +62,13 @@ Drawing plot_rates(const training::LrFinderResult& result) {
   const auto x = [&](double lr) { return left + (right - left) * (std::log10(lr) - first) / (last - first); };
   const auto y = [&](double v) { return bottom - (bottom - top) * (v - low) / (high - low); };
   for (double v : ticks(low, high, 8)) {
-    d.line({{left, y(v)}, {right, y(v)}}, grid, 1);
-    d.text({left - 7, y(v) + 4}, fmt::format("{:g}", v), grey, 10, Anchor::end);
+    d.line({{left, y(v)}, {right, y(v)}}, kGrid, 1);
+    d.text({left - 7, y(v) + 4}, fmt::format("{:g}", v), kGrey, 10, Anchor::end);
   }
   for (double power = std::ceil(first - 1e-9); power <= last + 1e-9; ++power) {
     const double at = x(std::pow(10, power));
-    d.line({{at, top}, {at, bottom}}, grid, 1);
-    d.text({at, bottom + 15}, fmt::format("{:g}", std::pow(10, power)), grey, 10, Anchor::middle);
+    d.line({{at, top}, {at, bottom}}, kGrid, 1);
+    d.text({at, bottom + 15}, fmt::format("{:g}", std::pow(10, power)), kGrey, 10, Anchor::middle);
   }
   double label = left;
   for (const Suggestion& s : kSuggestions) {
@@ -94,10 +93,10 @@ Drawing plot_rates(const training::LrFinderResult& result) {
     }
     finish();
   };
-  curve(&training::LrFinderPoint::loss, axis, 0.8);
+  curve(&training::LrFinderPoint::loss, kAxis, 0.8);
   curve(&training::LrFinderPoint::smoothed, 0x0072b2, 2.2);
-  d.line({{left, top}, {left, bottom}, {right, bottom}}, axis, 1);
-  d.text({(left + right) / 2, bottom + 34}, "learning rate (x), training loss, smoothed (y)", ink, 11,
+  d.line({{left, top}, {left, bottom}, {right, bottom}}, kAxis, 1);
+  d.text({(left + right) / 2, bottom + 34}, "learning rate (x), training loss, smoothed (y)", kInk, 11,
          Anchor::middle);
   return d;
 }

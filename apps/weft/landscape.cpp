@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
 
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/loss.h"
@@ -31,11 +30,6 @@ std::pair<double, double> try_all(Module& model, const std::vector<LabelledBatch
   return {loss / images, double(correct) / images};
 }
 
-/// Where point k of `points` lies between -range and range; 0 in the middle, exactly.
-double coordinate(int k, int points, double range) {
-  return range * double(2 * k - (points - 1)) / double(points - 1);
-}
-
 /// The gradient's length at each point, and its largest change to a neighbour by the distance.
 void measure_slopes(const std::vector<float>& slopes, int points, double range, OutputLandscape& l) {
   const double height = l.high - l.low, step = 2 * range / (points - 1);
@@ -61,6 +55,10 @@ void measure_slopes(const std::vector<float>& slopes, int points, double range, 
 }
 
 }  // namespace
+
+double coordinate(int k, int points, double range) {
+  return range * double(2 * k - (points - 1)) / double(points - 1);
+}
 
 std::vector<LabelledBatch> pick_batches(data::BatchLoader& loader, const std::vector<int64_t>& label_map,
                                         int64_t images, const std::function<bool()>& each) {

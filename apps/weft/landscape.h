@@ -13,6 +13,9 @@
 
 namespace weft::app {
 
+/// Where point k of `points` lies between -range and range; 0 in the middle, exactly.
+double coordinate(int k, int points, double range);
+
 /// A batch to be tried again and again.
 struct LabelledBatch {
   Tensor x, target;  ///< target: i64 [N], the model's classes

@@ -13,8 +13,6 @@
 namespace weft::app {
 namespace {
 
-constexpr uint32_t kInk = 0x222222, kGrey = 0x777777, kGrid = 0xe4e4e4, kAxis = 0x9a9a9a;
-
 struct Curve {
   const char* label;
   double (*function)(Activation, double);

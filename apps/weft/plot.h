@@ -1,6 +1,7 @@
 // Pictures of activations: value, slope and second derivative.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,9 @@
 #include "weft/kernels/activation.h"
 
 namespace weft::app {
+
+/// Colours of text, large and small, and of the lines behind a curve.
+constexpr uint32_t kInk = 0x222222, kGrey = 0x777777, kGrid = 0xe4e4e4, kAxis = 0x9a9a9a;
 
 /// The parameters that an activation has before training (kernels/initial_activation.h): "0.01",
 /// "weight=0.25", "0.229167 in evaluation" or nothing.

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "weft/apps/weft/onnx_graph.h"
 #include "weft/engine/error.h"
 #include "weft/engine/eval_guard.h"
 #include "weft/engine/ops/permuted.h"
@@ -33,11 +34,7 @@ std::map<const void*, Shape> flattened_inputs(Module& model, const Shape& image)
 }
 
 /// [O, .., I] to [O, I, ..].
-Tensor inputs_second(const Tensor& t) {
-  std::vector<int> order{0, t.ndim() - 1};
-  for (int d = 1; d + 1 < t.ndim(); ++d) order.push_back(d);
-  return ops::permuted(t, order);
-}
+Tensor inputs_second(const Tensor& t) { return ops::permuted(t, onnx::to_channels_first(t.ndim())); }
 
 }  // namespace
 

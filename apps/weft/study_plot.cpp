@@ -19,7 +19,6 @@ namespace {
 
 // Colours that most people can tell apart (Okabe and Ito 2008).
 constexpr uint32_t kPalette[] = {0x0072b2, 0xd55e00, 0x009e73, 0xcc79a7, 0xe69f00, 0x56b4e9, 0x000000};
-constexpr uint32_t kStudyInk = 0x222222, kStudyGrey = 0x777777, kStudyGrid = 0xe4e4e4, kStudyAxis = 0x9a9a9a;
 
 /// A number, or that at the end of a name; of the others nothing.
 std::optional<double> as_number(const json& value) {
@@ -91,15 +90,15 @@ Drawing plot_rows(const Study& study, const std::vector<CellResult>& results) {
   const AccuracyRange range(results);
   const auto x = [&](double v) { return left + (right - left) * (v - range.low) / (range.high - range.low); };
   for (double v : ticks(range.low, range.high, 8)) {
-    d.line({{x(v), top}, {x(v), bottom}}, kStudyGrid, 1);
-    d.text({x(v), bottom + 15}, fmt::format("{:g}", v), kStudyGrey, 10, Anchor::middle);
+    d.line({{x(v), top}, {x(v), bottom}}, kGrid, 1);
+    d.text({x(v), bottom + 15}, fmt::format("{:g}", v), kGrey, 10, Anchor::middle);
   }
-  d.text({left, 24}, study.title, kStudyInk, 13);
+  d.text({left, 24}, study.title, kInk, 13);
   d.text({(left + right) / 2, bottom + 34}, "validation accuracy in percent, mean and 95 percent interval",
-         kStudyGrey, 11, Anchor::middle);
+         kGrey, 11, Anchor::middle);
   for (size_t i = 0; i < results.size(); ++i) {
     const double y = top + row * (double(i) + 0.5);
-    d.text({left - 12, y + 4}, cell_text(study.cells[i], study.axes, nullptr), kStudyInk, 11, Anchor::end);
+    d.text({left - 12, y + 4}, cell_text(study.cells[i], study.axes, nullptr), kInk, 11, Anchor::end);
     const CellResult& r = results[i];
     if (r.accuracy.n == 0) continue;
     const uint32_t colour = kPalette[i == r.baseline ? 1 : 0];
@@ -135,14 +134,14 @@ Drawing plot_scale(const Study& study, const std::vector<CellResult>& results, c
   };
 
   for (double v : ticks(range.low, range.high, 8)) {
-    d.line({{left, y(v)}, {right, y(v)}}, kStudyGrid, 1);
-    d.text({left - 7, y(v) + 4}, fmt::format("{:g}", v), kStudyGrey, 10, Anchor::end);
+    d.line({{left, y(v)}, {right, y(v)}}, kGrid, 1);
+    d.text({left - 7, y(v) + 4}, fmt::format("{:g}", v), kGrey, 10, Anchor::end);
   }
-  for (double v : values) d.text({x(v), bottom + 15}, fmt::format("{:g}", v), kStudyGrey, 10, Anchor::middle);
-  d.line({{left, top}, {left, bottom}, {right, bottom}}, kStudyAxis, 1);
-  d.text({left, 24}, study.title, kStudyInk, 13);
+  for (double v : values) d.text({x(v), bottom + 15}, fmt::format("{:g}", v), kGrey, 10, Anchor::middle);
+  d.line({{left, top}, {left, bottom}, {right, bottom}}, kAxis, 1);
+  d.text({left, 24}, study.title, kInk, 13);
   d.text({(left + right) / 2, bottom + 34},
-         axis.key + " (x), validation accuracy in percent, mean and 95 percent interval (y)", kStudyGrey, 11,
+         axis.key + " (x), validation accuracy in percent, mean and 95 percent interval (y)", kGrey, 11,
          Anchor::middle);
   for (size_t k = 0; k < lines.size(); ++k) {
     const uint32_t colour = kPalette[k % std::size(kPalette)];
@@ -162,7 +161,7 @@ Drawing plot_scale(const Study& study, const std::vector<CellResult>& results, c
     if (lines.size() == 1) continue;
     const double at = 44 + 18 * double(k);
     d.line({{left, at - 4}, {left + 24, at - 4}}, colour, 2.4);
-    d.text({left + 32, at}, lines[k], kStudyInk, 12);
+    d.text({left + 32, at}, lines[k], kInk, 12);
   }
   return d;
 }

@@ -2,7 +2,6 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
-#include <cmath>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -16,6 +15,7 @@
 #include "weft/apps/weft/progress.h"
 #include "weft/apps/weft/run_files.h"
 #include "weft/apps/weft/run_flags.h"
+#include "weft/apps/weft/statistics.h"
 #include "weft/apps/weft/study.h"
 #include "weft/apps/weft/trainer.h"
 
@@ -97,23 +97,21 @@ int train_once(const TrainFlags& flags, const TrainConfig& config, const DataSou
 /// Mean and standard deviation (of the sample; 0 for one run) over the runs, beside sums and maxima of the
 /// rest.
 json summary_of_runs(const std::vector<json>& runs) {
-  double mean = 0, squares = 0, best = 0, seconds = 0, rate = 0;
+  double best = 0, seconds = 0, rate = 0;
   int64_t memory = 0;
-  json accuracies = json::array();
+  std::vector<double> accuracies;
   for (const json& run : runs) {
-    const double accuracy = run.at("final_val_accuracy");
-    accuracies.push_back(accuracy);
-    mean += accuracy / double(runs.size());
+    accuracies.push_back(run.at("final_val_accuracy"));
     best = std::max(best, run.at("best_val_accuracy").get<double>());
     seconds += run.at("seconds").get<double>();
     rate += run.at("images_per_second").get<double>() / double(runs.size());
     memory = std::max(memory, run.at("peak_memory_bytes").get<int64_t>());
   }
-  for (const json& a : accuracies) squares += std::pow(a.get<double>() - mean, 2);
+  const MeanOf mean = mean_of(accuracies);
   json summary = runs.back();
   summary.update({{"runs", runs.size()},
-                  {"mean_val_accuracy", mean},
-                  {"std_val_accuracy", runs.size() > 1 ? std::sqrt(squares / double(runs.size() - 1)) : 0.0},
+                  {"mean_val_accuracy", mean.mean},
+                  {"std_val_accuracy", mean.deviation.value_or(0)},
                   {"val_accuracies", accuracies},
                   {"best_val_accuracy", best},
                   {"seconds", seconds},
