@@ -22,6 +22,9 @@ struct Hyper {
   double wd = 1e-2;      ///< weight decay of the first group; the second has none
 };
 
+// The functions make_NAME of the optimizers take their DecayGroups as `const auto&`: so they are compiled for
+// the registry alone, not wherever an optimizer's header is included.
+
 /// An optimizer of type `Opt` with the two groups, an empty one left out. The options are `base` with what
 /// they have of lr, betas or momentum, eps and weight_decay taken from `hyper`; at last change(options,
 /// whether the group decays) may change them.

@@ -69,7 +69,7 @@ class AdaBelief : public FormulaOptimizer<AdaBelief, AdaBeliefOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_adabelief(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_adabelief(const auto& groups, const Hyper& hyper) {
   return two_groups<AdaBelief>(groups, hyper);
 }
 
@@ -78,7 +78,7 @@ inline std::unique_ptr<Optimizer> make_adabelief(const DecayGroups& groups, cons
 ///
 ///   where RAdam is not adaptive yet: p <- p - lr m / (1 - beta1^t), else p <- p - lr size m / (sqrt(s) +
 ///   eps)
-inline std::unique_ptr<Optimizer> make_adabelief_rectified(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_adabelief_rectified(const auto& groups, const Hyper& hyper) {
   return two_groups<AdaBelief>(groups, hyper, {.rectify = true});
 }
 

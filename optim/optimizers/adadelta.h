@@ -54,7 +54,7 @@ class Adadelta : public FormulaOptimizer<Adadelta, AdadeltaOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_adadelta(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_adadelta(const auto& groups, const Hyper& hyper) {
   return two_groups<Adadelta>(groups, hyper, {.rho = hyper.sqrmom});
 }
 

@@ -57,7 +57,7 @@ class Adagrad : public FormulaOptimizer<Adagrad, AdagradOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_adagrad(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_adagrad(const auto& groups, const Hyper& hyper) {
   return two_groups<Adagrad>(groups, hyper);
 }
 

@@ -60,7 +60,7 @@ class Adam : public FormulaOptimizer<Adam, AdamOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_adam(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_adam(const auto& groups, const Hyper& hyper) {
   return two_groups<Adam>(groups, hyper);
 }
 

@@ -58,7 +58,7 @@ class Adamax : public FormulaOptimizer<Adamax, AdamaxOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_adamax(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_adamax(const auto& groups, const Hyper& hyper) {
   return two_groups<Adamax>(groups, hyper);
 }
 

@@ -70,7 +70,7 @@ class AdaMod : public FormulaOptimizer<AdaMod, AdaModOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_adamod(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_adamod(const auto& groups, const Hyper& hyper) {
   return two_groups<AdaMod>(groups, hyper);
 }
 

@@ -38,7 +38,7 @@ class AdamW : public FormulaOptimizer<AdamW, AdamWOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_adamw(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_adamw(const auto& groups, const Hyper& hyper) {
   return two_groups<AdamW>(groups, hyper);
 }
 

@@ -76,7 +76,7 @@ class Adan : public FormulaOptimizer<Adan, AdanOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_adan(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_adan(const auto& groups, const Hyper& hyper) {
   return two_groups<Adan>(groups, hyper, {}, [&](AdanOptions& o, bool) {
     o.betas = {hyper.mom, AdanOptions{}.betas[1], hyper.sqrmom};
   });

@@ -61,14 +61,14 @@ class AMSGrad : public FormulaOptimizer<AMSGrad, AMSGradOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_amsgrad(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_amsgrad(const auto& groups, const Hyper& hyper) {
   return two_groups<AMSGrad>(groups, hyper);
 }
 
 /// amsgradw: AMSGrad with decoupled weight decay, torch.optim.AdamW with amsgrad=True.
 ///
 ///   p <- p (1 - lr lambda), then AMSGrad's update without decay in the gradient
-inline std::unique_ptr<Optimizer> make_amsgradw(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_amsgradw(const auto& groups, const Hyper& hyper) {
   return two_groups<AMSGrad>(groups, hyper, {.decoupled_weight_decay = true});
 }
 

@@ -88,7 +88,7 @@ class DiffGrad : public FormulaOptimizer<DiffGrad, DiffGradOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_diffgrad(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_diffgrad(const auto& groups, const Hyper& hyper) {
   return two_groups<DiffGrad>(groups, hyper);
 }
 
@@ -96,7 +96,7 @@ inline std::unique_ptr<Optimizer> make_diffgrad(const DecayGroups& groups, const
 /// (from lessw2020's), as intended.
 ///
 ///   xi = sigmoid(g_(t-1) - g_t)
-inline std::unique_ptr<Optimizer> make_diffgrad_v1(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_diffgrad_v1(const auto& groups, const Hyper& hyper) {
   return two_groups<DiffGrad>(groups, hyper, {.friction = Friction::with_sign});
 }
 
@@ -104,7 +104,7 @@ inline std::unique_ptr<Optimizer> make_diffgrad_v1(const DecayGroups& groups, co
 /// diffgrad.py, as intended.
 ///
 ///   xi = 9 sigmoid(|g_(t-1) - g_t| / 2) - 4
-inline std::unique_ptr<Optimizer> make_diffgrad_v2(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_diffgrad_v2(const auto& groups, const Hyper& hyper) {
   return two_groups<DiffGrad>(groups, hyper, {.friction = Friction::wide});
 }
 
@@ -115,7 +115,7 @@ inline std::unique_ptr<Optimizer> make_diffgrad_v2(const DecayGroups& groups, co
 ///
 /// What the code keeps as the previous gradient is the buffer that the next gradient is written into, so from
 /// the second update on their difference is 0. The row "DiffGrad" of over9000's table was made with it.
-inline std::unique_ptr<Optimizer> make_diffgrad_published(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_diffgrad_published(const auto& groups, const Hyper& hyper) {
   return two_groups<DiffGrad>(groups, hyper, {.friction = Friction::with_sign, .aliased = true});
 }
 

@@ -77,7 +77,7 @@ class LAMB : public FormulaOptimizer<LAMB, LAMBOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_lamb(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_lamb(const auto& groups, const Hyper& hyper) {
   return two_groups<LAMB>(groups, hyper);
 }
 
@@ -90,7 +90,7 @@ inline std::unique_ptr<Optimizer> make_lamb(const DecayGroups& groups, const Hyp
 /// Without debiasing, after the paper's third version. The clamp at 10 belonged to the trust ratio of the
 /// paper's first draft and was put on the weights' norm
 /// (https://github.com/cybertronai/pytorch-lamb/issues/5).
-inline std::unique_ptr<Optimizer> make_lamb_over9000(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_lamb_over9000(const auto& groups, const Hyper& hyper) {
   return two_groups<LAMB>(groups, hyper, {.debias = false, .max_weight_norm = 10});
 }
 

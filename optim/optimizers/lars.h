@@ -73,7 +73,7 @@ class LARS : public FormulaOptimizer<LARS, LARSOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_lars(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_lars(const auto& groups, const Hyper& hyper) {
   return two_groups<LARS>(groups, hyper, {}, [](LARSOptions& o, bool decay) { o.adapt = decay; });
 }
 

@@ -54,7 +54,7 @@ class Lion : public FormulaOptimizer<Lion, LionOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_lion(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_lion(const auto& groups, const Hyper& hyper) {
   return two_groups<Lion>(groups, hyper);
 }
 

@@ -103,7 +103,7 @@ class InLookahead : public Lookahead {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_lookahead(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_lookahead(const auto& groups, const Hyper& hyper) {
   return std::make_unique<Lookahead>(make_adamw(groups, hyper));
 }
 

@@ -67,7 +67,7 @@ class MADGRAD : public FormulaOptimizer<MADGRAD, MADGRADOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_madgrad(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_madgrad(const auto& groups, const Hyper& hyper) {
   return two_groups<MADGRAD>(groups, hyper);
 }
 

@@ -117,7 +117,7 @@ class Muon : public GroupedOptimizer<MuonOptions> {
 Tensor newton_schulz(const Tensor& matrices, const std::array<double, 3>& coefficients, int64_t steps,
                      double eps);
 
-inline std::unique_ptr<Optimizer> make_muon(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_muon(const auto& groups, const Hyper& hyper) {
   return two_groups<Muon>(groups, hyper, {.adjust_lr = MuonRate::match_rms_adamw},
                           [&](MuonOptions& o, bool) { o.betas[0] = o.momentum; });
 }

@@ -86,14 +86,14 @@ class NAdam : public FormulaOptimizer<NAdam, NAdamOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_nadam(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_nadam(const auto& groups, const Hyper& hyper) {
   return two_groups<NAdam>(groups, hyper);
 }
 
 /// nadamw: NAdam with decoupled weight decay, torch.optim.NAdam with decoupled_weight_decay=True.
 ///
 ///   p <- p (1 - lr lambda), then NAdam's update without decay in the gradient
-inline std::unique_ptr<Optimizer> make_nadamw(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_nadamw(const auto& groups, const Hyper& hyper) {
   return two_groups<NAdam>(groups, hyper, {.decoupled_weight_decay = true});
 }
 

@@ -76,7 +76,7 @@ class NovoGrad : public FormulaOptimizer<NovoGrad, NovoGradOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_novograd(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_novograd(const auto& groups, const Hyper& hyper) {
   return two_groups<NovoGrad>(groups, hyper);
 }
 
@@ -88,7 +88,7 @@ inline std::unique_ptr<Optimizer> make_novograd(const DecayGroups& groups, const
 ///   p <- p - lr m
 ///
 /// A first gradient of zero does not count as the first here.
-inline std::unique_ptr<Optimizer> make_novograd_over9000(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_novograd_over9000(const auto& groups, const Hyper& hyper) {
   return two_groups<NovoGrad>(groups, hyper, {.restart_at_zero = true});
 }
 

@@ -90,7 +90,7 @@ class RAdam : public FormulaOptimizer<RAdam, RAdamOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_radam(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_radam(const auto& groups, const Hyper& hyper) {
   return two_groups<RAdam>(groups, hyper, {.decoupled_weight_decay = true});
 }
 

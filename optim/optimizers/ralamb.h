@@ -100,7 +100,7 @@ class Ralamb : public FormulaOptimizer<Ralamb, RalambOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_ralamb(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_ralamb(const auto& groups, const Hyper& hyper) {
   return two_groups<Ralamb>(groups, hyper);
 }
 
@@ -109,7 +109,7 @@ inline std::unique_ptr<Optimizer> make_ralamb(const DecayGroups& groups, const H
 ///
 ///   u = size dir + lambda p,  ratio = clamp(|p| / |u|, 0, 10)        (1 where either norm is 0)
 ///   p <- p - lr ratio u
-inline std::unique_ptr<Optimizer> make_ralamb_fixed(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_ralamb_fixed(const auto& groups, const Hyper& hyper) {
   return two_groups<Ralamb>(groups, hyper, {.trust_ratio = TrustRatio::intended});
 }
 

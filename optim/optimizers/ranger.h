@@ -66,7 +66,7 @@ class Ranger : public InLookahead<RAdam, RangerOptions> {
   std::vector<int> centralized_above_;  // of each group; 0: not at all
 };
 
-inline std::unique_ptr<Optimizer> make_ranger(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_ranger(const auto& groups, const Hyper& hyper) {
   return two_groups<Ranger>(groups, hyper);
 }
 
@@ -77,7 +77,7 @@ inline std::unique_ptr<Optimizer> make_ranger(const DecayGroups& groups, const H
 ///
 /// Gradient centralisation: Yong et al. 2020, https://arxiv.org/abs/2004.01461. The gradients themselves are
 /// changed, as in the original.
-inline std::unique_ptr<Optimizer> make_ranger_gc(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_ranger_gc(const auto& groups, const Hyper& hyper) {
   return two_groups<Ranger>(groups, hyper, {.use_gc = true});
 }
 

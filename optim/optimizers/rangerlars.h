@@ -42,7 +42,7 @@ class RangerLars : public InLookahead<Ralamb, RangerLarsOptions> {
   bool by_formula() const override { return is_just<RangerLars>() && inner().by_formula(); }
 };
 
-inline std::unique_ptr<Optimizer> make_rangerlars(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_rangerlars(const auto& groups, const Hyper& hyper) {
   return two_groups<RangerLars>(groups, hyper);
 }
 
@@ -50,7 +50,7 @@ inline std::unique_ptr<Optimizer> make_rangerlars(const DecayGroups& groups, con
 ///
 ///   Ralamb with the step's norm in the trust ratio (ralamb-fixed) inside Lookahead with k 5 and alpha 0.5,
 ///   whose slow weights start as the initial ones
-inline std::unique_ptr<Optimizer> make_rangerlars_fixed(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_rangerlars_fixed(const auto& groups, const Hyper& hyper) {
   return two_groups<RangerLars>(groups, hyper, kRangerLarsFixed);
 }
 

@@ -42,7 +42,7 @@ class RangerNovo : public InLookahead<NovoGrad, RangerNovoOptions> {
   bool by_formula() const override { return is_just<RangerNovo>() && inner().by_formula(); }
 };
 
-inline std::unique_ptr<Optimizer> make_rangernovo(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_rangernovo(const auto& groups, const Hyper& hyper) {
   return two_groups<RangerNovo>(groups, hyper);
 }
 

@@ -106,7 +106,7 @@ class RMSprop : public FormulaOptimizer<RMSprop, RMSpropOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_rmsprop(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_rmsprop(const auto& groups, const Hyper& hyper) {
   return two_groups<RMSprop>(groups, hyper, {.alpha = hyper.sqrmom});
 }
 
@@ -117,7 +117,7 @@ inline std::unique_ptr<Optimizer> make_rmsprop(const DecayGroups& groups, const 
 ///   u <- mu u + g / (sqrt(v - a^2) + eps),  p <- p - lr u
 ///
 /// v - a^2 is held at 0 from below, where PyTorch's rounding can make it NaN.
-inline std::unique_ptr<Optimizer> make_rmsprop_centered(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_rmsprop_centered(const auto& groups, const Hyper& hyper) {
   return two_groups<RMSprop>(groups, hyper, {.alpha = hyper.sqrmom, .centered = true});
 }
 

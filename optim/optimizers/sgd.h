@@ -100,7 +100,7 @@ class SGD : public FormulaOptimizer<SGD, SGDOptions> {
   }
 };
 
-inline std::unique_ptr<Optimizer> make_sgd(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_sgd(const auto& groups, const Hyper& hyper) {
   return two_groups<SGD>(groups, hyper);
 }
 
@@ -108,7 +108,7 @@ inline std::unique_ptr<Optimizer> make_sgd(const DecayGroups& groups, const Hype
 ///
 ///   g <- g + lambda p,  u <- g at the first update, then mu u + g
 ///   p <- p - lr (g + mu u)
-inline std::unique_ptr<Optimizer> make_sgd_nesterov(const DecayGroups& groups, const Hyper& hyper) {
+inline std::unique_ptr<Optimizer> make_sgd_nesterov(const auto& groups, const Hyper& hyper) {
   return two_groups<SGD>(groups, hyper, {}, [](SGDOptions& o, bool) { o.nesterov = o.momentum > 0; });
 }
 
