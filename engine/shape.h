@@ -30,9 +30,9 @@ class Shape {
   int ndim() const { return ndim_; }
   /// Size of dimension i; negative i counts from the end.
   int64_t operator[](int i) const { return sizes_[size_t(index(i))]; }
-  /// The dimension that i names, i may be negative. Throws if there is none.
-  int index(int i) const {
-    check(i >= -ndim_ && i < ndim_, "dimension ", i, " is out of range for shape ", *this);
+  /// The dimension that i names, i may be negative. Throws, naming the op that asks, if there is none.
+  int index(int i, const char* op = "shape") const {
+    check(i >= -ndim_ && i < ndim_, op, ": dimension ", i, " is out of range for shape ", *this);
     return i < 0 ? i + ndim_ : i;
   }
   void set(int i, int64_t size) {

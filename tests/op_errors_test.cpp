@@ -11,7 +11,9 @@
 #include "weft/engine/ops/matmul.h"
 #include "weft/engine/ops/pool.h"
 #include "weft/engine/ops/reduce.h"
+#include "weft/engine/ops/regression_loss.h"
 #include "weft/engine/ops/shape.h"
+#include "weft/engine/ops/split.h"
 
 using namespace weft;
 
@@ -120,13 +122,21 @@ TEST_CASE("losses, dropout and shapes") {
   CHECK_ERROR(cross_entropy(f32({2}), i64({2})), "expected non-empty logits [N, C]");
   CHECK_ERROR(cross_entropy(f32({2, 3}), i64({2}), {.label_smoothing = 1.5}), "label_smoothing 1.5");
   CHECK_ERROR(mse_loss(f32({2}), f32({3})), "mse_loss: input [2] and target [3]");
+  CHECK_ERROR(mse_loss(f32({2}), f64({2})), "mse_loss: operands are f32 [2] and f64 [2]");
+  CHECK_ERROR(l1_loss(f32({2}), f64({2})), "l1_loss: operands are f32 [2] and f64 [2]");
+  CHECK_ERROR(huber_loss(f32({2}), f64({2})), "huber_loss: operands are");
   CHECK_ERROR(dropout(f32({2}), 1.5), "dropout: p is 1.5");
   CHECK_ERROR(dropout(f32({2}), -0.5, false), "dropout: p is -0.5");
   CHECK_ERROR(reshape(f32({2, 3}), {4, -1}), "reshape: shape [2, 3] has 6 elements");
   CHECK_ERROR(reshape(f32({2, 3}), {-1, -1}), "only one size may be -1");
   CHECK_ERROR(permute(f32({2, 3}), {0, 0}), "dimension 0 is given twice");
   CHECK_ERROR(permute(f32({2, 3}), {0}), "1 dimensions given");
+  CHECK_ERROR(permute(f32({2, 3}), {0, 2}), "permute: dimension 2 is out of range for shape [2, 3]");
+  CHECK_ERROR(narrow(f32({2, 3}), 2, 0, 1), "narrow: dimension 2 is out of range for shape [2, 3]");
+  CHECK_ERROR(split(f32({2, 3}), 1, -3), "split: dimension -3 is out of range for shape [2, 3]");
+  CHECK_ERROR(flatten(f32({2, 3}), 2), "flatten: dimension 2 is out of range for shape [2, 3]");
   CHECK_ERROR(concat({f32({2, 3}), f32({2, 4})}, 0), "differ outside dimension 0");
+  CHECK_ERROR(concat({f32({2}), f32({2})}, 1), "concat: dimension 1 is out of range for shape [2]");
   CHECK_ERROR(concat({f32({2}), f64({2})}), "operands are");
   CHECK_ERROR(concat(std::vector<Tensor>{}), "no tensors");
 }

@@ -20,7 +20,6 @@ void check_operands(const char* op, const Tensor& x, const Tensor& target) {
   ops::check_same_shape(op, x, target);
   check(is_floating(target.dtype()), op, ": the target is ", target.dtype(),
         ", but must be probabilities; one_hot() makes them of labels");
-  ops::check_same_device(op, x, target);
 }
 
 /// A weight in the logits' type; it may not enlarge them.

@@ -145,6 +145,7 @@ Tensor cross_entropy(const Tensor& x, const Tensor& target, const CrossEntropyOp
 
 Tensor mse_loss(const Tensor& x, const Tensor& target, Reduction reduction) {
   ops::check_same_shape("mse_loss", x, target);
+  ops::check_same_dtype("mse_loss", x, target);
   return ops::reduced(square(sub(x, target)), reduction);
 }
 

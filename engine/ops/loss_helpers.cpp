@@ -51,6 +51,7 @@ Tensor widened(const Tensor& x) { return cast(x, wide_dtype(x.dtype())); }
 void check_same_shape(const char* op, const Tensor& x, const Tensor& target) {
   check(x.shape() == target.shape(), op, ": input ", x.shape(), " and target ", target.shape(),
         " must have one shape");
+  check_same_device(op, x, target);
 }
 
 Tensor reduced(const Tensor& losses, Reduction reduction) {

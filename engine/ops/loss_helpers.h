@@ -10,7 +10,7 @@ namespace weft::ops {
 
 /// Losses of 16-bit inputs are f32.
 Tensor widened(const Tensor& x);
-/// Throws unless both have one shape.
+/// Throws unless both have one shape and lie on one device.
 void check_same_shape(const char* op, const Tensor& x, const Tensor& target);
 Tensor reduced(const Tensor& losses, Reduction reduction);
 

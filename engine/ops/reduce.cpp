@@ -17,9 +17,7 @@ std::array<bool, Shape::kMaxDims> reduced(const char* op, const Shape& shape, co
   std::array<bool, Shape::kMaxDims> gone{};
   for (int i = 0; i < shape.ndim(); ++i) gone[size_t(i)] = dims.empty();
   for (int d : dims) {
-    check(d >= -shape.ndim() && d < shape.ndim(), op, ": dimension ", d, " is out of range for shape ",
-          shape);
-    bool& flag = gone[size_t(shape.index(d))];
+    bool& flag = gone[size_t(shape.index(d, op))];
     check(!flag, op, ": dimension ", d, " is given twice");
     flag = true;
   }

@@ -10,7 +10,9 @@ namespace {
 
 Tensor distance(const char* op, const Tensor& x, const Tensor& target) {
   ops::check_same_shape(op, x, target);
-  return abs(sub(ops::widened(x), ops::widened(target)));
+  const Tensor a = ops::widened(x), b = ops::widened(target);
+  ops::check_same_dtype(op, a, b);
+  return abs(sub(a, b));
 }
 
 /// With c = min(d, delta): c (d - c / 2) is d^2 / 2 below delta, and has slope delta above.

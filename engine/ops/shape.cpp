@@ -64,9 +64,10 @@ Tensor ops::view_as(const Tensor& x, const Shape& shape) {
 }
 
 Tensor flatten(const Tensor& x, int start) {
+  const int first = x.shape().index(start, "flatten");
   std::vector<int64_t> sizes;
-  for (int i = 0; i < x.shape().index(start); ++i) sizes.push_back(x.size(i));
-  sizes.push_back(x.shape().numel(x.shape().index(start), x.ndim()));
+  for (int i = 0; i < first; ++i) sizes.push_back(x.size(i));
+  sizes.push_back(x.shape().numel(first, x.ndim()));
   return reshape(x, sizes);
 }
 
@@ -74,7 +75,7 @@ Tensor permute(const Tensor& x, const std::vector<int>& order) {
   check(int(order.size()) == x.ndim(), "permute: ", order.size(), " dimensions given for shape ", x.shape());
   std::vector<int> inverse(order.size(), -1);
   for (size_t i = 0; i < order.size(); ++i) {
-    int& slot = inverse[size_t(x.shape().index(order[i]))];
+    int& slot = inverse[size_t(x.shape().index(order[i], "permute"))];
     check(slot < 0, "permute: dimension ", order[i], " is given twice");
     slot = int(i);
   }
@@ -88,7 +89,7 @@ Tensor permute(const Tensor& x, const std::vector<int>& order) {
 // y = x[.., start : start + length, ..]: dx is dy with zeros around it, whose gradient is the same part
 // again.
 Tensor narrow(const Tensor& x, int dim, int64_t start, int64_t length) {
-  const int d = x.shape().index(dim);
+  const int d = x.shape().index(dim, "narrow");
   check(start >= 0 && length >= 0 && start <= x.size(d) - length, "narrow: ", length, " elements from ",
         start, " on are not in dimension ", dim, " of shape ", x.shape());
   Shape shape = x.shape();
@@ -111,7 +112,7 @@ Tensor narrow(const Tensor& x, int dim, int64_t start, int64_t length) {
 Tensor concat(const std::vector<Tensor>& tensors, int dim) {
   check(!tensors.empty(), "concat: no tensors given");
   Shape shape = tensors[0].shape();
-  const int d = shape.index(dim);
+  const int d = shape.index(dim, "concat");
   int64_t total = 0;
   std::vector<int64_t> sizes;
   for (const Tensor& t : tensors) {
