@@ -52,7 +52,8 @@ class GroupedOptimizer : public Optimizer {
   }
   double momentum(size_t group) const override {
     double value = 0;
-    if constexpr (kAdamLike || kMomentum) value = momentum_of(options(group));
+    if constexpr (kAdamLike) value = options(group).betas[0];
+    if constexpr (kMomentum) value = options(group).momentum;
     return value;
   }
   void set_momentum(size_t group, double momentum) override {
@@ -60,7 +61,8 @@ class GroupedOptimizer : public Optimizer {
           kMomentum ? concat(": group ", group, " was added with momentum 0 and has no buffer for one")
                     : std::string(": there is no momentum to set"));
     Options changed = options(group);
-    if constexpr (kAdamLike || kMomentum) momentum_of(changed) = momentum;
+    if constexpr (kAdamLike) changed.betas[0] = momentum;
+    if constexpr (kMomentum) changed.momentum = momentum;
     check_options(changed);
     options_[group] = changed;
   }
@@ -99,13 +101,6 @@ class GroupedOptimizer : public Optimizer {
     return false;
   }
 
-  template <class O>
-  static auto& momentum_of(O& options) {
-    if constexpr (kMomentum)
-      return options.momentum;
-    else
-      return options.betas[0];
-  }
   void change(size_t group, double Options::*member, double value) {
     Options changed = options(group);
     changed.*member = value;

@@ -65,7 +65,8 @@ class Optimizer {
   virtual void set_lr(size_t group, double lr) = 0;
   /// The learning rate that the group was added with: what a schedule multiplies.
   double initial_lr(size_t group) const { return at(group).initial_lr; }
-  /// Whether the group has a momentum to set: beta1 in the Adam family; false for SGD built with momentum 0.
+  /// Whether the group has a momentum to set: beta1 in the Adam family, in Muon beta1 of its AdamW too; false
+  /// for SGD built with momentum 0.
   virtual bool has_momentum(size_t group) const = 0;
   virtual double momentum(size_t group) const = 0;
   virtual void set_momentum(size_t group, double momentum) = 0;

@@ -228,6 +228,11 @@ TEST_CASE("a changed rate or momentum holds from the next step on") {
   CHECK(ranger.momentum(0) == 0.95);
   ranger.set_momentum(0, 0.85);
   CHECK(static_cast<RAdam&>(ranger.inner()).options().betas == std::array{0.85, 0.99});
+  Muon muon({{"p", p}}, {.momentum = 0.95, .betas = {0.9, 0.95}});
+  muon.set_momentum(0, 0.85);  // that of its AdamW, too: PyTorch's one-cycle sets both of two optimizers
+  CHECK(muon.momentum(0) == 0.85);
+  CHECK(muon.options().momentum == 0.85);
+  CHECK(muon.options().betas == std::array{0.85, 0.95});
 }
 
 TEST_CASE("state that new options need no more has no part in the step") {
