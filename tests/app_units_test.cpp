@@ -1,6 +1,5 @@
 // Parts of the weft command that stand alone: digests, downloads, mixup, settings.
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -8,6 +7,7 @@
 #include <numeric>
 
 #include "support/command.h"
+#include "support/temp_folder.h"
 #include "weft/apps/weft/augmentation.h"
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/config.h"
@@ -28,21 +28,10 @@
 
 using namespace weft;
 using namespace weft::app;
+using test::TempFolder;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct TemporaryFolder {
-  fs::path path = fs::temp_directory_path() / ("weft-app-units-" + std::to_string(getpid()));
-  TemporaryFolder() {
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);
-  }
-};
 
 std::string sha256(std::string_view message) {
   Sha256 sha;
@@ -80,11 +69,11 @@ TEST_CASE("fetch checks what came, goes on from a part and keeps nothing wrong")
     MESSAGE("curl is not installed: not tested");
     return;
   }
-  const TemporaryFolder folder;
-  const std::string content(100'000, 'w'), source = (folder.path / "source.tgz").string();
+  const TempFolder folder;
+  const std::string content(100'000, 'w'), source = folder / "source.tgz";
   write_file(source, content);
   const KnownSet set{"test-set", "file://" + source, sha256(content), "a test"};
-  const fs::path out = folder.path / "out", target = out / "test-set.tgz", part = out / "test-set.tgz.part";
+  const fs::path out = folder / "out", target = out / "test-set.tgz", part = out / "test-set.tgz.part";
 
   SUBCASE("from nothing, and again") {
     CHECK(fetch(set, out, true) == target);
@@ -127,8 +116,8 @@ TEST_CASE("run_process reports exit codes, signals and missing programs") {
 }
 
 TEST_CASE("available memory is the least that the kernel and the control groups leave") {
-  TemporaryFolder folder;
-  const std::string root = folder.path / "root";
+  TempFolder folder;
+  const std::string root = folder / "root";
   const auto write = [&](const char* path, const char* text) {
     fs::create_directories(fs::path(root + path).parent_path());
     write_file(root + path, text);
@@ -323,8 +312,8 @@ TEST_CASE("validate refuses what no run can have, by flag") {
 }
 
 TEST_CASE("convolution tuning: kept in a file, read again, a damaged file is measured anew") {
-  const TemporaryFolder folder;
-  const fs::path file = folder.path / "below" / "conv2d.json";
+  const TempFolder folder;
+  const fs::path file = folder / "below/conv2d.json";
   const auto convolve = [](int64_t channels) {
     conv2d(Tensor::ones({1, 6, 6, channels}), Tensor::ones({8, 3, 3, channels}), {}, {.padding = 1});
   };
@@ -361,8 +350,8 @@ TEST_CASE("convolution tuning: kept in a file, read again, a damaged file is mea
 }
 
 TEST_CASE("a model file whose description or weights were edited is refused by name") {
-  const TemporaryFolder folder;
-  const std::string file = (folder.path / "model.safetensors").string();
+  const TempFolder folder;
+  const std::string file = folder / "model.safetensors";
   ModelInfo good;
   good.model = "mlp", good.activation = "relu", good.size = 16, good.classes = {"a", "b"};
   const auto model = build_model(good);
@@ -404,7 +393,7 @@ TEST_CASE("a model file whose description or weights were edited is refused by n
   CHECK(with("sa", true).find("no place for self-attention") != std::string::npos);
 
   // A result that is not finite all the same, of a pixel divided by almost nothing.
-  const std::string set = (folder.path / "set").string(), image = set + "/val/a/1.png";
+  const std::string set = folder / "set", image = set + "/val/a/1.png";
   const std::vector<uint8_t> png = data::encode_png(data::Image(16, 16));
   for (const char* name : {"train/a", "val/a"}) {
     fs::create_directories(fs::path(set) / name);
@@ -420,8 +409,8 @@ TEST_CASE("a model file whose description or weights were edited is refused by n
 }
 
 TEST_CASE("text that is not UTF-8 is written with a sign in its place") {
-  const TemporaryFolder folder;
-  const std::string file = (folder.path / "model.safetensors").string();
+  const TempFolder folder;
+  const std::string file = folder / "model.safetensors";
   ModelInfo info;
   info.model = "mlp", info.activation = "relu", info.size = 16, info.classes = {"a\xff", "b"};
   save_model(file, *build_model(info), info);

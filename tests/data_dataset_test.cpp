@@ -242,8 +242,11 @@ TEST_CASE("a corrupt archive is an error wherever it is cut or changed") {
   for (uint8_t& b : noise) b = uint8_t((state = state * 1664525u + 1013904223u) >> 24);
   files["train/a/noise.jpg"] = noise;
   write_archive(temp / "good.tgz", files);
-  std::ifstream in(temp / "good.tgz", std::ios::binary);
-  const Content whole{std::istreambuf_iterator<char>(in), {}};
+  const auto bytes_of = [&](const char* name) {
+    std::ifstream in(temp / name, std::ios::binary);
+    return Content{std::istreambuf_iterator<char>(in), {}};
+  };
+  const Content whole = bytes_of("good.tgz");
   REQUIRE(ImageDataset::open(temp / "good.tgz", "train").size() == 5);
 
   for (size_t cut = 0; cut < whole.size(); cut += 97) {
@@ -258,6 +261,21 @@ TEST_CASE("a corrupt archive is an error wherever it is cut or changed") {
     write_bytes(temp / "bad.tgz", bad);
     CHECK_ERROR(ImageDataset::open(temp / "bad.tgz", "train"), "bad.tgz");
   }
+  // An uncompressed one, cut between two members: all that is there reads well.
+  write_archive(temp / "whole.tar", small_set(), "", false);
+  Content tar = bytes_of("whole.tar");
+  size_t member = 0;
+  for (size_t at = 0; tar[at] != 0;) {  // a header with the size in octal digits, then the content in blocks
+    member = at;
+    const size_t size = std::stoul(std::string(&tar[at + 124], &tar[at + 135]), nullptr, 8);
+    at += 512 + (size + 511) / 512 * 512;
+  }
+  tar.resize(member);
+  write_bytes(temp / "cut.tar", tar);
+  CHECK_ERROR(ImageDataset::open(temp / "cut.tar", "train"), "cut.tar is a tar that ends too early, after ");
+  tar.resize(member + 512);  // one block of zeros is mark enough, as for GNU tar
+  write_bytes(temp / "short.tar", tar);
+  CHECK(ImageDataset::open(temp / "short.tar", "train").size() > 0);
   write_bytes(temp / "text.tgz", text("I am no archive, though my name says so."));
   CHECK_ERROR(ImageDataset::open(temp / "text.tgz", "train"), "is not a readable .tgz or .tar");
 }

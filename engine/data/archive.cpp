@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <map>
 #include <memory>
@@ -26,6 +27,7 @@ int64_t memory_bytes() { return int64_t(sysconf(_SC_PHYS_PAGES)) * int64_t(sysco
 struct Unzip {
   gzFile file;
   std::vector<char> block = std::vector<char>(1 << 18);
+  bool zeros_last = false, ran_out = false;  // the last bytes were zeros; more were asked for after them
 };
 
 // What zlib has to say about the last read; null where all is well.
@@ -44,6 +46,11 @@ la_ssize_t read_block(archive* reader, void* user, const void** block) {
     archive_set_error(reader, EILSEQ, "%s", text);
     return -1;
   }
+  if (n > 0)
+    source->zeros_last = std::all_of(source->block.data() + std::max(0, n - 512), source->block.data() + n,
+                                     [](char c) { return c == 0; });
+  else
+    source->ran_out = true;
   *block = source->block.data();
   return n;
 }
@@ -113,6 +120,10 @@ std::vector<FileEntry> read_archive(const std::string& path) {
     }
     entries.push_back(std::move(entry));
   }
+  // libarchive takes the end of the file for the end of the archive, which blocks of zeros mark.
+  check(entries.empty() || !source.ran_out || source.zeros_last, "data: ", path,
+        " is a tar that ends too early, after ", entries.back().path,
+        "; where it was downloaded, do that again and compare its checksum");
   // To the end, where the checksum of the whole is.
   while (gzread(source.file, source.block.data(), unsigned(source.block.size())) > 0) {
   }

@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "support/temp_folder.h"
 #include "weft/engine/file.h"
 
 extern char** environ;
@@ -28,18 +29,9 @@ namespace fs = std::filesystem;
 
 /// A folder for everything, gone at the end.
 inline const fs::path& scratch() {
-  static const struct Folder {
-    fs::path path = fs::temp_directory_path() / ("weft-app-" + std::to_string(getpid()));
-    Folder() {
-      fs::remove_all(path);  // of a process that was killed and had this number
-      fs::create_directories(path);
-    }
-    ~Folder() {
-      std::error_code ignored;
-      fs::remove_all(path, ignored);
-    }
-  } folder;
-  return folder.path;
+  static const TempFolder folder;
+  static const fs::path path = folder.path();
+  return path;
 }
 
 inline std::string at(const std::string& name) { return (scratch() / name).string(); }

@@ -4,7 +4,6 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <cstdint>
 #include <filesystem>
@@ -13,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "support/temp_folder.h"
 #include "weft/engine/data/image.h"
 
 namespace weft::test {
@@ -20,28 +20,6 @@ namespace weft::test {
 using Content = std::vector<uint8_t>;
 /// Content by path.
 using Files = std::map<std::string, Content>;
-
-/// A folder that goes away with this object.
-class TempFolder {
- public:
-  TempFolder() {
-    static int count = 0;
-    path_ = std::filesystem::temp_directory_path() /
-            ("weft_data_" + std::to_string(::getpid()) + "_" + std::to_string(count++));
-    std::filesystem::remove_all(path_);
-    std::filesystem::create_directories(path_);
-  }
-  ~TempFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TempFolder(const TempFolder&) = delete;
-  std::string path() const { return path_.string(); }
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  std::filesystem::path path_;
-};
 
 inline Content text(const std::string& s) { return Content(s.begin(), s.end()); }
 
