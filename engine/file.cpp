@@ -22,6 +22,9 @@ namespace {
 struct OpenFile {
   int fd = -1;
   std::string remove_path;
+  OpenFile() = default;
+  OpenFile(OpenFile&& o) noexcept
+      : fd(std::exchange(o.fd, -1)), remove_path(std::exchange(o.remove_path, {})) {}
   ~OpenFile() {
     const int saved = errno;
     if (fd >= 0) ::close(fd);
@@ -38,21 +41,36 @@ struct OpenFile {
   fail(doing, " ", path, ": ", std::strerror(code), mend);
 }
 
-}  // namespace
-
-void write_file(const std::string& path, const std::string_view* pieces, size_t count) {
-  // Through a link to the file that it names; beside its target, so that the rename stays in one file system.
+/// The file that `path` stands for, through links: beside it, a rename stays in one file system.
+std::string target_of(const std::string& path) {
   std::error_code ignored;
-  const std::filesystem::path real = std::filesystem::is_symlink(path, ignored)
-                                         ? std::filesystem::weakly_canonical(path, ignored)
-                                         : std::filesystem::path(path);
-  const std::string target = real.empty() ? path : real.string();
-  const std::string beside = target + ".tmp" + std::to_string(::getpid());
+  if (!std::filesystem::is_symlink(path, ignored)) return path;
+  const std::filesystem::path real = std::filesystem::weakly_canonical(path, ignored);
+  return real.empty() ? path : real.string();
+}
 
+/// A new file beside the target, which goes away with the object.
+OpenFile open_beside(const std::string& path, const std::string& target) {
   OpenFile file;
+  const std::string beside = target + ".tmp" + std::to_string(::getpid());
   file.fd = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (file.fd < 0) fail_errno("can't write", path);
   file.remove_path = beside;
+  return file;
+}
+
+}  // namespace
+
+void check_writable(const std::string& path) {
+  const std::string target = target_of(path);
+  std::error_code ignored;
+  check(!std::filesystem::is_directory(target, ignored), "can't write ", path, ": it is a folder");
+  open_beside(path, target);
+}
+
+void write_file(const std::string& path, const std::string_view* pieces, size_t count) {
+  const std::string target = target_of(path);
+  OpenFile file = open_beside(path, target);
   for (size_t i = 0; i < count; ++i) {
     std::string_view rest = pieces[i];
     while (!rest.empty()) {
@@ -64,7 +82,7 @@ void write_file(const std::string& path, const std::string_view* pieces, size_t 
   }
   if (::fsync(file.fd) != 0 && errno != EINVAL) fail_errno("can't write", path);
   if (::close(std::exchange(file.fd, -1)) != 0) fail_errno("can't write", path);
-  if (::rename(beside.c_str(), target.c_str()) != 0) fail_errno("can't replace", path);
+  if (::rename(file.remove_path.c_str(), target.c_str()) != 0) fail_errno("can't replace", path);
   file.remove_path.clear();
 
   // The rename itself is durable once the folder is synced; file systems that can't do that are no error.

@@ -11,6 +11,9 @@ namespace weft {
 void write_file(const std::string& path, std::string_view content);
 /// The same from several pieces, one after the other.
 void write_file(const std::string& path, const std::string_view* pieces, size_t count);
+/// Throws the Error of write_file() now where the folder is not there or may not be written to, or `path` is
+/// a folder: before long work whose result is to be written there. Leaves nothing behind.
+void check_writable(const std::string& path);
 /// The whole file, which may be a pipe. Throws Error where it cannot be read, or is neither (/dev/zero has no
 /// end).
 std::string read_file(const std::string& path);

@@ -216,6 +216,8 @@ TEST_CASE("the landscapes") {
               {"--points 4", "odd"});
   check_error(weft_run({"lab", "landscape", "--model", at("run"), "--plot", at("loss.gif")}), 2,
               {"loss.gif"});
+  check_error(weft_run({"lab", "landscape", "--model", at("nothing"), "--csv", at("absent/loss.csv")}), 1,
+              {"can't write", "absent/loss.csv"});  // before anything else
   check_error(weft_run({"lab", "landscape", "--model", at("nothing")}), 1, {"nothing"});
   check_error(weft_run({"lab", "landscape", "--model", at("run"), "--range", "nan"}), 2, {"--range", "nan"});
 

@@ -12,24 +12,15 @@
 #include <thread>
 
 #include "support/errors.h"
+#include "support/temp_folder.h"
 #include "weft/engine/file.h"
 #include "weft/engine/safetensors.h"
 
 using namespace weft;
+using test::TempFolder;
 namespace fs = std::filesystem;
 
 namespace {
-
-/// A folder that goes with the test.
-struct Folder {
-  fs::path path = fs::temp_directory_path() / ("weft_files_test_" + std::to_string(::getpid()));
-  Folder() {
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~Folder() { fs::remove_all(path); }
-  std::string operator/(const char* name) const { return (path / name).string(); }
-};
 
 std::string file_of(const std::string& header, const std::string& data) {
   const uint64_t n = header.size();
@@ -41,7 +32,7 @@ std::string file_of(const std::string& header, const std::string& data) {
 }  // namespace
 
 TEST_CASE("safetensors: what is saved is loaded, in order, with its metadata") {
-  const Folder folder;
+  const TempFolder folder;
   const std::string path = folder / "a.safetensors";
   const StateDict saved = {{"w", Tensor::from<float>({1.5F, -2}, {2, 1})},
                            {"d", Tensor::from<double>({3.25}, {})},
@@ -65,7 +56,7 @@ TEST_CASE("safetensors: what is saved is loaded, in order, with its metadata") {
 }
 
 TEST_CASE("safetensors: every cut of a file is an error, never a crash") {
-  const Folder folder;
+  const TempFolder folder;
   const std::string path = folder / "a.safetensors", cut = folder / "cut.safetensors";
   save_safetensors(path, {{"a", Tensor::ones({5})}, {"b", Tensor::zeros({2, 2}, DType::i64)}});
   const std::string whole = read_file(path);
@@ -86,7 +77,7 @@ TEST_CASE("safetensors: every cut of a file is an error, never a crash") {
 }
 
 TEST_CASE("safetensors: hostile headers") {
-  const Folder folder;
+  const TempFolder folder;
   const std::string path = folder / "bad.safetensors";
   const auto refused = [&](const std::string& header, const char* part) {
     write_file(path, file_of(header, std::string(16, 'x')));
@@ -127,12 +118,12 @@ TEST_CASE("safetensors: hostile headers") {
   write_file(path, std::string("\xff\xff\xff\xff\xff\xff\xff\x7f{}", 10));
   CHECK_ERROR(load_safetensors(path), "cut off");
   CHECK_ERROR(load_safetensors(folder / "absent"), "can't read");
-  CHECK_ERROR(load_safetensors(folder.path.string()), "it is a folder");
+  CHECK_ERROR(load_safetensors(folder.path()), "it is a folder");
   CHECK_ERROR(save_safetensors(path, {{"a", Tensor::ones({1})}, {"a", Tensor::ones({1})}}), "occurs twice");
 }
 
 TEST_CASE("safetensors: the time for a header is that of its length") {
-  const Folder folder;
+  const TempFolder folder;
   std::string header = "{";
   for (int i = 0; i < 200'000; ++i)
     header += (i ? ",\"" : "\"") + std::to_string(i) + R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
@@ -153,7 +144,7 @@ TEST_CASE("nested JSON: brackets in strings are no levels") {
 }
 
 TEST_CASE("a file is replaced whole or left as it was") {
-  const Folder folder;
+  const TempFolder folder;
   const std::string path = folder / "file";
   write_file(path, "old");
   SUBCASE("replaced") {
@@ -172,8 +163,20 @@ TEST_CASE("a file is replaced whole or left as it was") {
     std::signal(SIGXFSZ, handler);
     CHECK(read_file(path) == "old");
   }
-  SUBCASE("no such folder") { CHECK_ERROR(write_file(folder / "absent/file", "x"), "No such file"); }
-  SUBCASE("the name of a folder") { CHECK_ERROR(write_file(folder.path.string(), "x"), "can't replace"); }
+  SUBCASE("no such folder") {
+    CHECK_ERROR(write_file(folder / "absent/file", "x"), "No such file");
+    CHECK_ERROR(check_writable(folder / "absent/file"), "absent/file: No such file");
+  }
+  SUBCASE("the name of a folder") {
+    CHECK_ERROR(write_file(folder.path(), "x"), "can't replace");
+    CHECK_ERROR(check_writable(folder.path()), "it is a folder");
+  }
+  SUBCASE("a look beforehand leaves the file as it is") {
+    check_writable(path);
+    check_writable(folder / "new");
+    CHECK(read_file(path) == "old");
+    CHECK(!fs::exists(folder / "new"));
+  }
   SUBCASE("through a link") {
     fs::create_symlink(path, folder / "link");
     write_file(folder / "link", "new");
@@ -181,21 +184,21 @@ TEST_CASE("a file is replaced whole or left as it was") {
     CHECK(read_file(path) == "new");
   }
   // Nothing is left beside it.
-  for (const auto& entry : fs::directory_iterator(folder.path))
+  for (const auto& entry : fs::directory_iterator(folder.path()))
     CHECK(entry.path().filename().string().find(".tmp") == std::string::npos);
 }
 
 TEST_CASE("what a killed writer left can be removed") {
-  const Folder folder;
+  const TempFolder folder;
   const std::string path = folder / "file";
   const pid_t gone = ::fork();
   if (gone == 0) ::_exit(0);
   REQUIRE(::waitpid(gone, nullptr, 0) == gone);
   const std::string left = std::to_string(gone);
   const auto put = [&](const std::string& name, std::chrono::seconds age) {
-    write_file(folder / name.c_str(), "x");
-    fs::last_write_time(folder.path / name, fs::file_time_type::clock::now() - age);
-    return folder / name.c_str();
+    write_file(folder / name, "x");
+    fs::last_write_time(folder / name, fs::file_time_type::clock::now() - age);
+    return folder / name;
   };
   using std::chrono::hours;
   const std::vector<std::string> kept = {put("file.tmp" + std::to_string(::getppid()), hours(2)),
@@ -210,7 +213,7 @@ TEST_CASE("what a killed writer left can be removed") {
 }
 
 TEST_CASE("read_file reads files and pipes, and refuses what has no end") {
-  const Folder folder;
+  const TempFolder folder;
   CHECK_ERROR(read_file("/dev/zero"), "can't read /dev/zero: it is neither a file nor a pipe");
   const std::string pipe = folder / "pipe", content(200'000, 'p');
   REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);

@@ -94,6 +94,8 @@ int draw_loss(const LossFlags& flags) {
                 " has no middle, where the weights themselves are; give an odd number");
   require_finite(flags.range);
   if (!flags.plot.empty()) Drawing::require_known_ending(flags.plot);
+  for (const std::string& file : {flags.csv, flags.plot})
+    if (!file.empty()) check_writable(file);
   const InterruptGuard guard;
   Progress progress(flags.json_lines ? Output::json : Output::human);
   const EvaluationSource source = open_evaluation(flags.evaluation, progress);
@@ -154,6 +156,7 @@ int draw_outputs(const OutputFlags& flags) {
   const std::vector<std::string> known = activation_names();
   for (const std::string& name : flags.names) require_known("--names", name, known);
   require_finite(flags.range);
+  if (!flags.plot.empty()) check_writable(flags.plot);
   use_threads(flags.threads);
   const std::pair<const char*, double OutputLandscape::*> numbers[] = {
       {"variation", &OutputLandscape::variation},

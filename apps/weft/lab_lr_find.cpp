@@ -109,6 +109,8 @@ int find_rates(LrFindFlags flags) {
   TrainConfig config = merged_settings(flags, {});
   complete(config, flags);
   const std::unique_ptr<ConvTuning> tuning = set_up_process(flags, config);
+  for (const std::string& file : {flags.csv, flags.plot})
+    if (!file.empty()) check_writable(file);
   const InterruptGuard guard;
   Progress progress(output);
   const DataSource data = open_training_data(config, progress);
