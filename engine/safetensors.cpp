@@ -68,6 +68,12 @@ Tensor find(const StateDict& dict, std::string_view name) {
   return {};
 }
 
+StateDict clone(const StateDict& dict) {
+  StateDict copies;
+  for (const auto& [name, tensor] : dict) copies.emplace_back(name, tensor.clone());
+  return copies;
+}
+
 void save_safetensors(const std::string& path, const StateDict& tensors,
                       const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();

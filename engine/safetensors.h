@@ -16,6 +16,8 @@ using StateDict = std::vector<std::pair<std::string, Tensor>>;
 
 /// The tensor of that name in `dict`, or an undefined one.
 Tensor find(const StateDict& dict, std::string_view name);
+/// The same names with copies of the tensors: what they hold now, whatever becomes of them.
+StateDict clone(const StateDict& dict);
 
 /// Writes the tensors and string metadata. The file appears whole or not at all: it is written beside its
 /// name, synced, and renamed over it. Throws Error where that fails (unwritable folder, full disk), leaving

@@ -596,3 +596,34 @@ TEST_CASE("a model of tokens computes in 16 bits too") {
       CHECK(captured.at(i) == doctest::Approx(full.at(i)).epsilon(0.05));
   }
 }
+
+TEST_CASE("the range test finds the CPU's rates and leaves all as it was") {
+  const test::ExactFloat exact;
+  const Features data(40, 1);
+  const auto curve = [&](Device device, DType dtype) {
+    manual_seed(4);
+    Net net;
+    net.to(device);
+    optim::SGD optimizer(net.parameters(), {.lr = 0.1, .momentum = 0.9});
+    TensorBatches batches(data.x, data.y, {.batch_size = 8, .device = device, .transform = soften});
+    const StateDict before = clone(net.state_dict());
+    training::LrFinderOptions options{.start_lr = 1e-4, .end_lr = 1, .steps = 30};
+    options.step.dtype = dtype;
+    const training::LrFinderResult result = training::find_lr(net, optimizer, batches, options);
+    for (const auto& [name, t] : net.state_dict()) {
+      CAPTURE(name);
+      if (t.dtype() == DType::f32) CHECK(t.to_vector<float>() == find(before, name).to_vector<float>());
+    }
+    CHECK(optimizer.lr(0) == 0.1);
+    REQUIRE(result.points.size() == 30);
+    return result;
+  };
+  const training::LrFinderResult cpu = curve(Device::cpu, DType::f32), gpu = curve(Device::cuda, DType::f32),
+                                 half = curve(Device::cuda, DType::f16);
+  for (size_t i = 0; i < 30; ++i) {
+    CAPTURE(i);
+    CHECK(gpu.points[i].lr == cpu.points[i].lr);
+    CHECK(gpu.points[i].loss == doctest::Approx(cpu.points[i].loss).epsilon(1e-4));
+    CHECK(half.points[i].loss == doctest::Approx(cpu.points[i].loss).epsilon(0.05));
+  }
+}

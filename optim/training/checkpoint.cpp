@@ -87,11 +87,6 @@ StateDict part(const StateDict& all, const std::string& prefix) {
   return out;
 }
 
-StateDict copy_of(StateDict dict) {
-  for (auto& [name, tensor] : dict) tensor = tensor.clone();
-  return dict;
-}
-
 }  // namespace
 
 void save_checkpoint(const std::string& path, const Module& module, const optim::Optimizer& optimizer,
@@ -128,8 +123,7 @@ TrainingState load_checkpoint(const std::string& path, Module& module, optim::Op
   check(optimizer_name == optimizer.name(), path, ": does not fit this run: the optimizer was ",
         optimizer_name, ", now it is ", optimizer.name());
   check(state.batch <= batches, path, ": the run had more batches in an epoch than the data make now");
-  const StateDict model_before = copy_of(module.state_dict()),
-                  optimizer_before = copy_of(optimizer.state_dict());
+  const StateDict model_before = clone(module.state_dict()), optimizer_before = clone(optimizer.state_dict());
   try {
     module.load_state_dict(part(all, kModel));
     try {

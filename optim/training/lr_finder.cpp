@@ -12,20 +12,14 @@
 namespace weft::training {
 namespace {
 
-StateDict copy_of(const StateDict& dict) {
-  StateDict copies;
-  for (const auto& [name, tensor] : dict) copies.emplace_back(name, tensor.clone());
-  return copies;
-}
-
 /// What training changes, as it was.
 class Before {
  public:
   Before(Module& module, optim::Optimizer& optimizer)
       : module_(module),
         optimizer_(optimizer),
-        weights_(copy_of(module.state_dict())),
-        state_(copy_of(optimizer.state_dict())),
+        weights_(clone(module.state_dict())),
+        state_(clone(optimizer.state_dict())),
         seed_(default_generator().seed()),
         count_(default_generator().count()),
         training_(module.training()) {
