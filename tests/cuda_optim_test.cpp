@@ -1,6 +1,7 @@
 // Optimizers, clipping and loss scaling on the GPU against the same on the CPU: the same formulas, so the
 // same numbers up to rounding; and captured steps against single ones, bit for bit.
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
@@ -307,7 +308,7 @@ TEST_CASE("an optimizer that may do more than formulas does not say that it is b
 TEST_CASE("state goes from one device to the other and back") {
   const test::ExactFloat exact;
   const std::string file =
-      (std::filesystem::temp_directory_path() / "weft_cuda_optim_test.safetensors").string();
+      (std::filesystem::temp_directory_path() / concat("weft-cuda-optim-", getpid())).string();
   for (const NamedOptimizer& named : each_optimizer())
     for (Device from : {Device::cpu, Device::cuda}) {
       INFO(named.name, " from ", from);

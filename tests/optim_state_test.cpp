@@ -1,6 +1,7 @@
 // What holds for every optimizer: exact resume, groups of their own, missing gradients, any shape, NaN,
 // thread counts, and errors that say what is wrong.
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
@@ -82,7 +83,7 @@ struct Large {
 
 TEST_CASE("a run that is saved and loaded at any step goes on bit for bit") {
   const std::string file =
-      (std::filesystem::temp_directory_path() / "weft_optim_state_test.safetensors").string();
+      (std::filesystem::temp_directory_path() / concat("weft-optim-state-", getpid())).string();
   for (const NamedOptimizer& named : all_optimizers())
     for (DType dtype : {DType::f32, DType::f64})
       for (int64_t stop : {0, 1, 5, 6, 13}) {

@@ -1,6 +1,7 @@
 // Layers for sequences and normalisation: names of state, starts, modes, descriptions, files, errors; and
 // that a small transformer learns.
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -372,7 +373,8 @@ TEST_CASE("VisionTransformer: sizes, class token, state in files, errors") {
     CHECK(net(x).shape() == Shape{2, 3});
     CHECK(net(Tensor::ones({1, 4, 4, 3})).shape() == Shape{1, 3});
     CHECK(largest_difference(net(x), other(x)) > 0);
-    const std::string path = (std::filesystem::temp_directory_path() / "weft_vit.safetensors").string();
+    const std::string path =
+        (std::filesystem::temp_directory_path() / weft::concat("weft-vit-", getpid())).string();
     save_safetensors(path, net.state_dict());
     other.load_state_dict(load_safetensors(path));
     std::filesystem::remove(path);

@@ -61,6 +61,7 @@ template <int N>
 __global__ void __launch_bounds__(kSumColumns* kSumGroups)
     combine_sums_kernel(int blocks, int64_t channels, const float* partial, SumTargets<N> to) {
   __shared__ SumRoom room;
+  wait_for_earlier();
   const int column = int(threadIdx.x) % kSumColumns;
   const int64_t at = int64_t(blockIdx.x) * kSumColumns + column, all = N * channels;
   double sum = sum_of_blocks(blocks, partial + at, all, at < all, room);
@@ -83,8 +84,8 @@ float* partial_sums(const Tiling& t) {
 }
 template <int N>
 void combine_sums(const Tiling& t, const float* partial, const SumTargets<N>& to) {
-  launch(combine_sums_kernel<N>, blocks_for(N * t.channels, kSumColumns), kSumColumns * kSumGroups,
-         int(t.row_blocks), t.channels, partial, to);
+  launch_early(combine_sums_kernel<N>, blocks_for(N * t.channels, kSumColumns), kSumColumns * kSumGroups,
+               int(t.row_blocks), t.channels, partial, to);
 }
 
 }  // namespace weft::kernels::cuda

@@ -138,9 +138,10 @@ bool has_patches(const ConvKey& key) {
 }
 
 int64_t size_of_x(const Conv2dParams& p) { return p.batch * p.in_h * p.in_w * p.in_c; }
+int64_t size_of_y(const Conv2dParams& p) { return p.batch * p.out_h() * p.out_w() * p.out_c; }
 
-/// Whether a candidate for a sum adds indeed: cuDNN proposes for a sum what it proposes without. dy may be
-/// all zeros, as in the first step of a network whose blocks begin with nothing. Overwrites dx.
+/// Whether a candidate for a sum adds indeed: cuDNN proposes for a sum what it proposes without. Overwrites
+/// dx.
 template <class T>
 bool adds(const State& s, const ConvKey& key, const Choice& candidate, const Buffers& b, void* workspace) {
   const int64_t size = size_of_x(key.params);
@@ -160,9 +161,10 @@ bool adds(const State& s, const ConvKey& key, const Choice& candidate, const Buf
 }
 
 /// The fastest. Every candidate writes all of the output, and the one that is chosen will do so last: so the
-/// caller's buffers serve, in the state of caches and with the numbers that they have.
+/// caller's buffers serve, in the state of caches and with the numbers that they have. `trial` is what sums
+/// are tried on.
 template <class T>
-Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
+Choice fastest(const State& s, const ConvKey& key, const Buffers& b, const Buffers& trial = {}) {
   std::vector<Choice> candidates;
   for (auto& plan : conv_plans(key, s.target(), kMaxCandidates, kMaxWorkspace))
     candidates.push_back({Choice::Kind::plan, std::move(plan)});
@@ -199,7 +201,7 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b) {
   float best_time = 0;
   std::string why;
   for (const Choice& candidate : candidates) try {
-      if (key.add && !adds<T>(s, key, candidate, b, workspace)) continue;
+      if (key.add && !adds<T>(s, key, candidate, trial, workspace)) continue;
       const float time = time_of([&] { execute<T>(s, key, candidate, b, workspace); });
       if (!best || time < best_time) {
         best = &candidate;
@@ -341,12 +343,18 @@ void convolution(ConvPass pass, const Conv2dParams& p, const T* x, const T* w, c
 // --- added to dx ---
 
 /// The same on memory of its own, as each run of a candidate changes dx; `apart` where that can't be had.
+/// Tried on a dy of its own, too: the caller's may be all zeros, as in the first step of a network whose
+/// blocks begin with nothing, or not finite, as in the first steps in f16.
 template <class T>
 Choice fastest_add(const State& s, const ConvKey& key, Buffers b) {
+  const int64_t size = size_of_y(key.params);
   const Memory dx(allocate_own(size_of_x(key.params) * int64_t(sizeof(T))));
-  if (!dx) return {Choice::Kind::apart, nullptr, true, /*lasting=*/false};
+  const Memory dy(allocate_own(size * int64_t(sizeof(T))));
+  if (!dx || !dy) return {Choice::Kind::apart, nullptr, true, /*lasting=*/false};
+  const T value(1.0f / 64);
+  fill(sizeof(T), size, &value, dy.get());
   b.x = dx.get();
-  return fastest<T>(s, key, b);
+  return fastest<T>(s, key, b, {dx.get(), b.w, dy.get()});
 }
 
 template <class T>
@@ -355,8 +363,11 @@ bool conv2d_backward_input_add(const Conv2dParams& p, const T* dy, const T* w, T
   const Buffers b{dx, const_cast<T*>(w), const_cast<T*>(dy)};
   if (!aligned(b)) return false;
   if (own_kernels_only()) {
-    if (!is_product(p) || !has_conv_product<T>(pixels_of(p), p.in_c, p.out_c)) return false;
-    if constexpr (sizeof(T) == 2) conv_product_add(pixels_of(p), p.in_c, p.out_c, dy, w, dx);
+    if (!is_product(p)) return false;
+    if constexpr (sizeof(T) == 2)
+      if (has_conv_product<T>(pixels_of(p), p.in_c, p.out_c))
+        return conv_product_add(pixels_of(p), p.in_c, p.out_c, dy, w, dx), true;
+    run_product(ConvPass::backward_input, p, true, dx, const_cast<T*>(w), const_cast<T*>(dy));
     return true;
   }
   State& s = state();

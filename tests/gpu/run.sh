@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Everything that only a machine with an NVIDIA GPU can show, in one command that needs no network and under eight minutes.
-#   tests/gpu/run.sh [--only STAGE,...] [--time FACTOR] [--dry]
+#   tests/gpu/run.sh [--only STAGE,...] [--time FACTOR] [--go-on] [--dry]
 #   --only   some of: build tests bits steps pytorch ops sanitizer (the others keep what an earlier run left)
 #   --time   all time limits times that much
+#   --go-on  tests and sanitizer: what ended well in an earlier run is not run again
 #   --dry    needs no GPU: checks that the commands have the flags that are used here, and what a stage says without a GPU
 # Needs the CUDA toolkit with cuDNN (or NVIDIA's Python packages), g++, CMake, Ninja, Python (or WEFT_PYTHON); for the rivals
 # PyTorch. What tests/gpu/pack.sh has packed is used where it lies. WEFT_COMMIT names the commit where there is no .git.
@@ -136,11 +137,20 @@ run_parts() {
   local name=$1 function=$2 good=$3 runs
   mapfile -t runs
   ((${#runs[@]} > 0)) || { echo "There are no programs for a GPU." && return 1; }
+  local run words was ended=() left=()
+  [[ -n ${GO_ON:-} ]] && mapfile -t ended < <(grep -sF "\"result\": \"$good\"" "$logs/$name.jsonl")
+  for run in "${runs[@]}"; do
+    read -ra words <<< "$run"
+    was="\"program\": \"${words[-4]}\", \"cases\": \"${words[-3]}-${words[-2]} of ${words[-1]}\""
+    ((${#words[@]} > 4)) && was="\"tool\": \"${words[0]}\", $was"
+    [[ ${ended[*]} == *"$was"* ]] || left+=("$run")
+  done
   PARTS_UNTIL=$((EPOCHSECONDS + STAGE_SECONDS - 5)) PROGRAMS=$build/tests
   export PARTS_UNTIL PROGRAMS logs
   export -f "${function?}"
   printf '{"bench": "%s", "runs": %d}\n' "$name" ${#runs[@]} > "$logs/$name.jsonl"
-  printf '%s\n' "${runs[@]}" | xargs -P $(($(nproc) - $(nproc) / 4)) -L 1 bash -c "$function \"\$@\"" "$function"
+  ((${#ended[@]} == 0)) || printf '%s\n' "${ended[@]}" >> "$logs/$name.jsonl"
+  ((${#left[@]} == 0)) || printf '%s\n' "${left[@]}" | xargs -P $(($(nproc) - $(nproc) / 4)) -L 1 bash -c "$function \"\$@\"" "$function"
   (($(grep -c "\"result\": \"$good\"" "$logs/$name.jsonl") == ${#runs[@]}))
 }
 
@@ -258,7 +268,6 @@ sanitize() {
     124 | 137) result="not finished" ;;
     *) result=failed ;;
   esac
-  grep -q 'Device not supported' "$log" && result=refused
   printf '{"bench": "sanitizer", "tool": "%s", "program": "%s", "cases": "%d-%d of %d", "seconds": %d, "result": "%s", "errors": %s}\n' \
     "$tool" "$program" "$first" "$last" "$cases" $((EPOCHSECONDS - started)) "$result" "${errors:-null}" | tee -a "$logs/sanitizer.jsonl"
   [[ $result == clean ]] || { echo "--- the end of ${log##*/}:" && tail -n 25 "$log"; }
@@ -267,14 +276,14 @@ sanitize() {
 # Only kernels with `weft` in their names are watched, so not cuDNN's.
 stage_sanitizer() {
   needs_gpu
-  local status=0
+  local tried
   [[ -n ${DRY:-} ]] && echo "compute-sanitizer: $(find_tool compute-sanitizer || echo 'not here')" && return
   SANITIZER=$(find_tool compute-sanitizer) || leave_out "no compute-sanitizer here"
   [[ $("$SANITIZER" --help) == *--kernel-name* ]] && SANITIZER_FILTER=--kernel-name || SANITIZER_FILTER=--kernel-regex
   export SANITIZER SANITIZER_FILTER
-  run_parts sanitizer sanitize clean < <(all_parts "$build/tests" | sed 's/.*/memcheck &\nracecheck &/') || status=$?
-  grep -q '"refused"' "$logs/sanitizer.jsonl" && leave_out "compute-sanitizer does not work with this device here"
-  return "$status"
+  tried=$(timeout 60 "$SANITIZER" "$weft" bench gemm --device cuda --precision fp32 --seconds 0.01 2>&1)
+  [[ $tried == *"Device not supported"* ]] && leave_out "compute-sanitizer does not work with this device here"
+  run_parts sanitizer sanitize clean < <(all_parts "$build/tests" | sed 's/.*/memcheck &\nracecheck &/')
 }
 
 # --- the whole ---
@@ -330,13 +339,14 @@ run_stage() {
   ((whole * factor - SECONDS < limit)) && limit=$((whole * factor - SECONDS))
   rm -f "$log"
   set -f
-  for pattern in ${figures_of[$name]}; do find "$logs" -maxdepth 1 -name "$pattern" -delete; done
+  [[ -n ${GO_ON:-} ]] || for pattern in ${figures_of[$name]}; do find "$logs" -maxdepth 1 -name "$pattern" -delete; done
   set +f
   if ((limit < 10)); then
     status=77 said="not run: no time was left"
   else
     printf '==> %s (at most %d s)\n' "$name" "$limit"
-    STAGE_SECONDS=$limit timeout -k 5 "$limit" bash "$script" --stage "$name" > "$log" 2>&1 || status=$?
+    STAGE_SECONDS=$limit timeout -k 5 "$limit" bash "$script" --stage "$name" > "$log" 2>&1 &
+    wait $! || status=$?  # so that a signal is heeded at once
     said=$(tail -n 1 "$log")
   fi
   case $status in
@@ -391,6 +401,7 @@ while (($# > 0)); do
   case $1 in
     --only) only=${2//,/ } && shift 2 ;;
     --time) factor=$2 && shift 2 ;;
+    --go-on) export GO_ON=1 && shift ;;
     --dry) mode=dry && shift ;;
     --stage)  # a stage's own process
       logs=${LOGS:-$logs}
@@ -416,6 +427,7 @@ mkdir -p "$logs" "$out"
 [[ $only == "${stages[*]}" ]] && find "$logs" -mindepth 1 ! -name imagewoof.json -delete
 touch "$logs/stages.tsv"
 describe_machine
+trap 'kill $(jobs -p) 2> /dev/null; publish; exit 143' TERM INT HUP
 [[ " $only " == *" pytorch "* ]] && start_compile
 for name in $only; do
   [[ $name == build ]] || await_compile
