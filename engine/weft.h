@@ -41,6 +41,7 @@
 #include "weft/engine/profile.h"
 #include "weft/engine/random.h"
 #include "weft/engine/safetensors.h"
+#include "weft/engine/summary_writer.h"
 #include "weft/engine/tape.h"
 #include "weft/engine/tensor.h"
 #include "weft/engine/tensor_batches.h"

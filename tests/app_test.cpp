@@ -263,6 +263,26 @@ TEST_CASE("a run stopped anywhere goes on bit for bit") {
   fs::remove_all(at("stopped"));
 }
 
+TEST_CASE("--tensorboard writes each epoch's numbers as events, once") {
+  const Arguments run =
+      quick_run("events") + Arguments{"--model", "mlp", "--epochs", "2", "--tensorboard", "--quiet"};
+  const auto times = [](const std::string& text) {
+    const std::string events = read_file(at("events/events.out.tfevents.weft"));
+    int64_t count = 0;
+    for (size_t i = 0; (i = events.find(text, i)) != std::string::npos; ++i) ++count;
+    return count;
+  };
+  CHECK(weft_run(run + Arguments{"--stop-after-steps", "9"}).code == 1);  // in the second epoch
+  CHECK(times("accuracy/val") == 1);
+  REQUIRE(weft_run({"train", "--resume", at("events"), "--tensorboard", "--quiet"}).code == 0);
+  for (const char* tag : {"loss/train", "loss/val", "accuracy/val", "lr", "images_per_second"})
+    CHECK_MESSAGE(times(tag) >= 2, tag);
+  CHECK(times("accuracy/val") == 2);
+  CHECK(times("brain.Event:2") == 1);
+  REQUIRE(weft_run(quick_run("events") + Arguments{"--model", "mlp", "--overwrite", "--quiet"}).code == 0);
+  CHECK(!fs::exists(at("events/events.out.tfevents.weft")));
+}
+
 TEST_CASE("a recomputed run ends with the same weights") {
   REQUIRE(reference().code == 0);
   const Result r = weft_run(full_run("recomputed") + Arguments{"--recompute"});

@@ -1,54 +1,18 @@
 #include "weft/apps/weft/onnx_file.h"
 
-#include <cstring>
 #include <string_view>
 
 #include "weft/apps/weft/version.h"
 #include "weft/engine/file.h"
 #include "weft/engine/ops/shape.h"
+#include "weft/engine/protobuf.h"
 #include "weft/engine/tape.h"
 
 namespace weft::app::onnx {
 namespace {
 
-/// A message of protobuf (https://protobuf.dev/programming-guides/encoding) as it grows: each field is its
-/// number with the kind of its value, and the value. Numbers below are those of onnx.proto
-/// (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
-class Message {
- public:
-  Message& integer(int field, int64_t value) {
-    varint(uint64_t(field) << 3);
-    varint(uint64_t(value));
-    return *this;
-  }
-  Message& number(int field, float value) {
-    varint(uint64_t(field) << 3 | 5);
-    char bytes[sizeof value];
-    std::memcpy(bytes, &value, sizeof value);
-    text_.append(bytes, sizeof value);
-    return *this;
-  }
-  Message& bytes(int field, std::string_view value) {
-    head(field, value.size());
-    text_ += value;
-    return *this;
-  }
-  Message& message(int field, const Message& value) { return bytes(field, value.text_); }
-  /// What comes before `size` bytes that are written after it.
-  Message& head(int field, size_t size) {
-    varint(uint64_t(field) << 3 | 2);
-    varint(size);
-    return *this;
-  }
-  const std::string& text() const { return text_; }
-
- private:
-  void varint(uint64_t value) {
-    for (; value >= 0x80; value >>= 7) text_ += char(value | 0x80);
-    text_ += char(value);
-  }
-  std::string text_;
-};
+// Numbers of fields below are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
+using Message = ProtobufMessage;
 
 Message attribute(const Attribute& a) {
   Message m;

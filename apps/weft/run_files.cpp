@@ -24,7 +24,7 @@ namespace fs = std::filesystem;
 namespace {
 
 std::vector<std::string> files_of(const RunFolder& f) {
-  return {f.metrics(), f.summary(), f.model(), f.checkpoint(), f.config()};
+  return {f.metrics(), f.summary(), f.model(), f.checkpoint(), f.events(), f.config()};
 }
 
 /// How many runs the folder's config.json speaks of; 1 where there is none, or it is damaged.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "weft/apps/weft/config.h"
+#include "weft/engine/summary_writer.h"
 #include "weft/optim/training/checkpoint.h"
 
 namespace weft::app {
@@ -22,6 +23,7 @@ struct RunFolder {
   std::string summary() const { return file("summary.json"); }
   std::string model() const { return file("model.safetensors"); }
   std::string checkpoint() const { return file("checkpoint.safetensors"); }
+  std::string events() const { return file(SummaryWriter::kFileName); }
   /// Sub-folder of run k (from 1) of several.
   RunFolder run(int64_t k) const { return {path / ("run-" + std::to_string(k))}; }
 };

@@ -146,6 +146,8 @@ void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what) 
       .add_option("--checkpoint-steps", flags.trainer.checkpoint_steps,
                   "save a checkpoint also every so many steps")
       ->check(CLI::NonNegativeNumber);
+  command.add_flag("--tensorboard", flags.trainer.tensorboard,
+                   "write the numbers of each epoch also as events for TensorBoard, beside the others");
   command.add_flag(
       "--eager", flags.trainer.eager,
       "on a GPU: start each kernel by itself, not whole steps as a captured graph (the same bits)");

@@ -14,6 +14,7 @@
 #include "weft/apps/weft/version.h"
 #include "weft/engine/file.h"
 #include "weft/engine/ops/loss.h"
+#include "weft/engine/summary_writer.h"
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/kernels.h"
 #include "weft/kernels/parallel.h"
@@ -82,6 +83,7 @@ class Run {
   training::TrainerOptions trainer_options();
   void start();
   void begin_files();
+  void begin_events(int64_t purge_step);
   void after_step();
   void after_epoch(const training::EpochResult& row);
   void after_checkpoint();
@@ -99,6 +101,7 @@ class Run {
   const int64_t relabelled_;
   const TrainingParts parts_;
   training::Trainer trainer_;
+  std::optional<SummaryWriter> events_;
   bool files_begun_ = false, model_written_ = false;  // in this session
   double validation_seconds_ = 0;  // of the last validation, to say how long the rest will take
 };
@@ -141,6 +144,7 @@ void Run::start() {
     for (const training::EpochResult& row : trainer_.history())
       check(row.metrics.size() == 1, folder_.checkpoint(), ": the checkpoint is of a run with other metrics");
     write_metrics(folder_, trainer_.history());
+    begin_events(trainer_.state().step + 1);
     files_begun_ = true;
   } else if (options_.resume) {
     for (const std::string& result : {folder_.model(), folder_.summary()})
@@ -179,7 +183,14 @@ void Run::begin_files() {
   if (options_.before_files) options_.before_files();
   write_config(folder_, config_);
   write_metrics(folder_, trainer_.history());
+  begin_events(0);
   files_begun_ = true;
+}
+
+void Run::begin_events(int64_t purge_step) {
+  if (!options_.tensorboard) return;
+  events_.emplace(folder_.path.string(), purge_step);
+  events_->add_text("config", "```\n" + to_json(config_).dump(2) + "\n```", trainer_.state().step);
 }
 
 void Run::after_step() {
@@ -220,6 +231,13 @@ void Run::after_epoch(const training::EpochResult& row) {
                    {"lr", row.lr},
                    {"seconds", row.seconds},
                    {"images_per_second", row.samples_per_second}});
+  if (!events_) return;
+  const std::pair<const char*, double> curves[] = {{"loss/train", row.train_loss},
+                                                   {"loss/val", row.valid_loss},
+                                                   {"accuracy/val", accuracy},
+                                                   {"lr", row.lr},
+                                                   {"images_per_second", row.samples_per_second}};
+  for (const auto& [tag, value] : curves) events_->add_scalar(tag, value, trainer_.state().step);
 }
 
 void Run::after_checkpoint() {
