@@ -58,8 +58,8 @@ Tensor weight_normalized(const Tensor& weight, const Tensor& g);
 /// on the buffers u and v, then divides W by sigma = u^T W v, in which u and v count as constants for the
 /// gradient. In evaluation u and v stay as they are. State: weight (what is trained), u, v; PyTorch's are
 /// weight_orig, weight_u, weight_v, or parametrizations.weight.original, ...0._u, ...0._v. The columns of W
-/// are in the order of weft's layout, and v with them. (PyTorch's newer form also does 15 steps when it is
-/// made.)
+/// are in the order of weft's layout, and v with them. (PyTorch's newer form takes u first, then v, so that
+/// its v is half a step ahead; and it does 15 steps when it is made.)
 template <class Layer>
 class SpectralNorm : public Layer {
  public:

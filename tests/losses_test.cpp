@@ -260,6 +260,11 @@ TEST_CASE("losses of distances at infinity and NaN") {
   CHECK(at(-1e30f, huber).loss == doctest::Approx(2e30));
   CHECK(at(0, huber).slope == 0);
   CHECK(std::isnan(at(kNan, huber).loss));
+  // A parabola in the middle, also where it is lowest.
+  const Tensor zero = Tensor::zeros({1}, DType::f64);
+  const auto curvature = [&](auto loss) { return hessian(loss, zero).item(); };
+  CHECK(curvature([&](const Tensor& x) { return huber_loss(x, zero, 0.5); }) == 1);
+  CHECK(curvature([&](const Tensor& x) { return smooth_l1_loss(x, zero, 0.5); }) == 2);
 }
 
 TEST_CASE("focal losses without gamma and weights are cross entropy") {

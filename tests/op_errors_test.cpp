@@ -41,6 +41,8 @@ TEST_CASE("reductions") {
   CHECK_ERROR(sum(f32({2, 3}), {2}), "sum: dimension 2 is out of range for shape [2, 3]");
   CHECK_ERROR(mean(f32({2, 3}), {0, -2}), "mean: dimension -2 is given twice");
   CHECK_ERROR(mean(f32({0})), "mean: shape [0] has no elements");
+  CHECK_ERROR(mean(f32({2, 0}), {1}), "mean: shape [2, 0] has no elements");
+  CHECK(mean(f32({0, 3}), {1}).shape() == Shape{0});
   CHECK_ERROR(amax(f32({2, 0}), {1}), "amax: shape [2, 0] has no elements");
   CHECK_ERROR(amin(i64({2})), "amin: dtype i64");
   CHECK_ERROR(argmax(f32({})), "argmax: shape []");
@@ -129,6 +131,7 @@ TEST_CASE("losses, dropout and shapes") {
   CHECK_ERROR(dropout(f32({2}), -0.5, false), "dropout: p is -0.5");
   CHECK_ERROR(reshape(f32({2, 3}), {4, -1}), "reshape: shape [2, 3] has 6 elements");
   CHECK_ERROR(reshape(f32({2, 3}), {-1, -1}), "only one size may be -1");
+  CHECK_ERROR(reshape(f32({0, 3}), {-1, 0}), "beside a size of 0, -1 could be any size");
   CHECK_ERROR(permute(f32({2, 3}), {0, 0}), "dimension 0 is given twice");
   CHECK_ERROR(permute(f32({2, 3}), {0}), "1 dimensions given");
   CHECK_ERROR(permute(f32({2, 3}), {0, 2}), "permute: dimension 2 is out of range for shape [2, 3]");

@@ -256,6 +256,20 @@ TEST_CASE("state that new options need no more has no part in the step") {
   SGD never({{"s", s}}, {.lr = 0.1, .momentum = 0.9, .dampening = 0.5});
   never.set_momentum(0, 0);
   CHECK(steps(never, s, 3) == doctest::Approx(-0.3));
+  for (const bool with_mean : {false, true}) {
+    CAPTURE(with_mean);
+    const Tensor t = zeros();
+    RMSprop waits({{"t", t}}, {.lr = 0.1, .alpha = 0.9, .momentum = 0.9, .centered = with_mean});
+    double v = 0, a = 0, u = 0, expected = 0;
+    for (const double mu : {0.9, 0.0, 0.0, 0.9}) {
+      waits.set_momentum(0, mu);
+      v = 0.9 * v + 0.1, a = 0.9 * a + 0.1;
+      const double step = 1 / (std::sqrt(with_mean ? v - a * a : v) + waits.options().eps);
+      if (mu > 0) u = mu * u + step;
+      expected -= 0.1 * (mu > 0 ? u : step);
+      CHECK(steps(waits, t, 1) == doctest::Approx(expected).epsilon(1e-10));
+    }
+  }
 }
 
 TEST_CASE("clip_grad_norm_ scales all gradients by one factor, and returns their norm") {

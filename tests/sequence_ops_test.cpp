@@ -263,6 +263,7 @@ TEST_CASE("narrow, split, stack and pad") {
   CHECK(stack({x, x}, 0).shape() == Shape{2, 2, 3});
   CHECK(pad(x, {1, 1}).to_vector<float>() == std::vector<float>{0, 1, 2, 3, 0, 0, 4, 5, 6, 0});
   CHECK(pad(Tensor::zeros({0, 3}), {INT64_MAX - 3, 0}).shape() == Shape{0, INT64_MAX});
+  CHECK(split(Tensor::zeros({0, 3}), 2).size() == 1);  // as PyTorch: one without elements
   const auto pieces = split(x, 2, 1);
   REQUIRE(pieces.size() == 2);
   CHECK(pieces[1].to_vector<float>() == std::vector<float>{3, 6});

@@ -148,7 +148,7 @@ Tensor mean(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
   const bool narrow = x.dtype() == DType::f16 && x.device() == Device::cuda;
   const Tensor total = reduce_keepdim("mean", Reduce::sum, narrow ? x.detach().to(DType::f32) : x, dims);
   const double scale = double(total.numel()) / double(std::max<int64_t>(x.numel(), 1));
-  check(x.numel() > 0, "mean: shape ", x.shape(), " has no elements");
+  check(x.numel() > 0 || total.numel() == 0, "mean: shape ", x.shape(), " has no elements");
   dispatch("mean", total, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
     using W = wide_type<decltype(k)>;

@@ -49,7 +49,8 @@ Tensor reshape(const Tensor& x, const std::vector<int64_t>& sizes) {
       known *= s;
     shape.push_back(s == -1 ? 1 : s);
   }
-  if (unknown >= 0 && known > 0) shape.set(unknown, x.numel() / known);
+  check(unknown < 0 || known > 0, "reshape: beside a size of 0, -1 could be any size; give it");
+  if (unknown >= 0) shape.set(unknown, x.numel() / known);
   check(shape.numel() == x.numel(), "reshape: shape ", x.shape(), " has ", x.numel(),
         " elements, which don't fit ", shape);
   return ops::view_as(x, shape);

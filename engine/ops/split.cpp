@@ -10,8 +10,9 @@ std::vector<Tensor> split(const Tensor& x, int64_t size, int dim) {
   check(size >= 1, "split: pieces of ", size, "; they must have at least one element");
   const int64_t whole = x.size(x.shape().index(dim, "split"));
   std::vector<Tensor> pieces;
-  for (int64_t at = 0; at < whole; at += size)
-    pieces.push_back(narrow(x, dim, at, std::min(size, whole - at)));
+  int64_t at = 0;
+  do pieces.push_back(narrow(x, dim, at, std::min(size, whole - at)));
+  while ((at += size) < whole);
   return pieces;
 }
 

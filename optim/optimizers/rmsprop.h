@@ -37,8 +37,9 @@ struct rmsprop_momentum : rmsprop<T> {
   WEFT_HD void operator()(T& p, T g, T& v, T& u) const {
     const T d = g + this->l2 * p;
     v = this->alpha * v + this->fresh * d * d;
-    u = this->mu * u + d / (kernels::math::sqrt(v) + this->eps);
-    p -= this->lr * u;
+    const T step = this->mu * u + d / (kernels::math::sqrt(v) + this->eps);
+    u = this->mu == 0 ? u : step;
+    p -= this->lr * step;
   }
 };
 
@@ -53,8 +54,9 @@ struct rmsprop_centered : rmsprop<T> {
     v = this->alpha * v + this->fresh * d * d;
     a = this->alpha * a + this->fresh * d;
     const T variance = v - centre * a * a;
-    u = this->mu * u + d / (kernels::math::sqrt(variance < 0 ? T(0) : variance) + this->eps);
-    p -= this->lr * u;
+    const T step = this->mu * u + d / (kernels::math::sqrt(variance < 0 ? T(0) : variance) + this->eps);
+    u = this->mu == 0 ? u : step;  // momentum that has been set to 0: the buffer stays as it is
+    p -= this->lr * step;
   }
 };
 
