@@ -7,6 +7,7 @@
 
 #include <limits>
 
+#include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/batch_norm.h"
 #include "weft/kernels/cuda/channel_sums.h"
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/conv_geometry.h"
 #include "weft/kernels/cuda/convolution_kernels.h"
 #include "weft/kernels/cuda/device.h"

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 
+#include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/wide.h"
 
 namespace weft::kernels::cuda {

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 
-#include "weft/kernels/cuda.h"
 #include "weft/kernels/half.h"
 #include "weft/kernels/kernels.h"
 

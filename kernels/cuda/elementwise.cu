@@ -2,6 +2,7 @@
 // the loop over its elements: a branch that all threads take alike costs nothing beside the memory, and one
 // kernel serves all ops.
 #include "weft/kernels/activations/random/rrelu.h"
+#include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/activation_table.h"
 #include "weft/kernels/cuda/families.h"
 #include "weft/kernels/cuda/map.h"

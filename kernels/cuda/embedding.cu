@@ -2,6 +2,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/families.h"
 #include "weft/kernels/cuda/team.h"

@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/strided.h"
 #include "weft/kernels/cuda/wide.h"
 

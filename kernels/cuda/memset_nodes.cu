@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/device.h"
 
 namespace weft::kernels::cuda {

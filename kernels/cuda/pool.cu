@@ -3,6 +3,7 @@
 // threads. Windows of a network's usual kinds are known to the compiler.
 #include <limits>
 
+#include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/activations.h"
 #include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/families.h"

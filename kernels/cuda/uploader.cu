@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/wide.h"
 
 namespace weft::kernels::cuda {
