@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -41,18 +42,32 @@ struct OpenFile {
   fail(doing, " ", path, ": ", std::strerror(code), mend);
 }
 
-/// The file that `path` stands for, through links: beside it, a rename stays in one file system.
+/// The file that `path` stands for, through links, also to what is not there yet: beside it, a rename stays
+/// in one file system. Throws where it is a folder, or a device, which a rename would replace.
 std::string target_of(const std::string& path) {
-  std::error_code ignored;
-  if (!std::filesystem::is_symlink(path, ignored)) return path;
-  const std::filesystem::path real = std::filesystem::weakly_canonical(path, ignored);
-  return real.empty() ? path : real.string();
+  namespace fs = std::filesystem;
+  std::error_code error;
+  fs::path target = path;
+  for (int links = 0; links < 40 && fs::is_symlink(target, error); ++links) {
+    const fs::path next = fs::read_symlink(target, error);
+    if (error) break;
+    target = target.parent_path() / next;  // next alone, where it is absolute
+  }
+  const fs::file_type type = fs::status(target, error).type();
+  check(type != fs::file_type::directory, "can't write ", path, ": it is a folder");
+  check(type == fs::file_type::regular || type == fs::file_type::not_found || type == fs::file_type::none ||
+            type == fs::file_type::unknown,
+        "can't write ", path, ": it is no file, but a device or a pipe");
+  return target.string();
 }
 
-/// A new file beside the target, which goes away with the object.
+/// A new file beside the target, which goes away with the object. Two threads that write the same file have
+/// one each.
 OpenFile open_beside(const std::string& path, const std::string& target) {
+  static std::atomic<unsigned> count = 0;
   OpenFile file;
-  const std::string beside = target + ".tmp" + std::to_string(::getpid());
+  const std::string beside =
+      target + ".tmp" + std::to_string(::getpid()) + "-" + std::to_string(count.fetch_add(1));
   file.fd = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (file.fd < 0) fail_errno("can't write", path);
   file.remove_path = beside;
@@ -61,12 +76,7 @@ OpenFile open_beside(const std::string& path, const std::string& target) {
 
 }  // namespace
 
-void check_writable(const std::string& path) {
-  const std::string target = target_of(path);
-  std::error_code ignored;
-  check(!std::filesystem::is_directory(target, ignored), "can't write ", path, ": it is a folder");
-  open_beside(path, target);
-}
+void check_writable(const std::string& path) { open_beside(path, target_of(path)); }
 
 void write_file(const std::string& path, const std::string_view* pieces, size_t count) {
   const std::string target = target_of(path);
@@ -94,7 +104,7 @@ void write_file(const std::string& path, const std::string_view* pieces, size_t 
 
 void write_file(const std::string& path, std::string_view content) { write_file(path, &content, 1); }
 
-std::string read_file(const std::string& path) {
+std::string read_file(const std::string& path, int64_t most) {
   OpenFile file;
   file.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file.fd < 0) fail_errno("can't read", path);
@@ -103,6 +113,10 @@ std::string read_file(const std::string& path) {
   check(!S_ISDIR(info.st_mode), "can't read ", path, ": it is a folder");
   check(S_ISREG(info.st_mode) || S_ISFIFO(info.st_mode), "can't read ", path,
         ": it is neither a file nor a pipe");
+  const auto check_size = [&](int64_t bytes) {
+    check(bytes <= most, "can't read ", path, ": it has more than ", most, " bytes");
+  };
+  check_size(info.st_size);
   std::string content;
   content.resize(size_t(info.st_size));
   size_t used = 0;
@@ -113,6 +127,7 @@ std::string read_file(const std::string& path) {
     if (n < 0) fail_errno("can't read", path);
     if (n == 0) break;
     used += size_t(n);
+    check_size(int64_t(used));
   }
   content.resize(used);
   return content;
@@ -129,11 +144,16 @@ void remove_leftovers(const std::string& path) {
   for (; !error && at != fs::directory_iterator(); at.increment(error)) {
     const std::string name = at->path().filename().string();
     if (!name.starts_with(start)) continue;
-    const std::string number = name.substr(start.size());
-    if (number.empty() || number.size() > 9 ||
-        !std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; }))
+    // "PROCESS-COUNT", or "PROCESS" of earlier versions.
+    const std::string numbers = name.substr(start.size());
+    const size_t dash = std::min(numbers.find('-'), numbers.size());
+    const auto digits = [](std::string_view s) {
+      return !s.empty() && s.size() <= 9 && s.find_first_not_of("0123456789") == s.npos;
+    };
+    const std::string process = numbers.substr(0, dash);
+    if (!digits(process) || (dash < numbers.size() && !digits(std::string_view(numbers).substr(dash + 1))))
       continue;
-    const bool gone = ::kill(pid_t(std::stol(number)), 0) != 0 && errno == ESRCH;
+    const bool gone = ::kill(pid_t(std::stol(process)), 0) != 0 && errno == ESRCH;
     std::error_code ignored;
     if (gone && at->is_regular_file(ignored) && at->last_write_time(ignored) < old && !ignored)
       fs::remove(at->path(), ignored);

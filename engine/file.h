@@ -1,12 +1,14 @@
 // Files that are whole or not there.
 #pragma once
 
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 
 namespace weft {
 
-/// Replaces the file `path` atomically: writes beside it (`path`.tmp and the number of the process), syncs,
+/// Replaces the file `path` atomically: writes beside it (`path`.tmp and a number), syncs,
 /// renames. Throws Error naming the path and the cause.
 void write_file(const std::string& path, std::string_view content);
 /// The same from several pieces, one after the other.
@@ -15,12 +17,12 @@ void write_file(const std::string& path, const std::string_view* pieces, size_t 
 /// a folder: before long work whose result is to be written there. Leaves nothing behind.
 void check_writable(const std::string& path);
 /// The whole file, which may be a pipe. Throws Error where it cannot be read, or is neither (/dev/zero has no
-/// end).
-std::string read_file(const std::string& path);
+/// end), or it has more than `most` bytes.
+std::string read_file(const std::string& path, int64_t most = std::numeric_limits<int64_t>::max());
 
-/// Removes what writers of `path` left beside it that were killed: files `path`.tmpNUMBER whose process is no
-/// more and that nobody has written to for a minute (it may be a process of another machine, or in another
-/// container). Passes over errors.
+/// Removes what writers of `path` left beside it that were killed: files `path`.tmpPROCESS-COUNT whose
+/// process is no more and that nobody has written to for a minute (it may be a process of another machine, or
+/// in another container). Passes over errors.
 void remove_leftovers(const std::string& path);
 
 /// Throws Error naming `path` where the JSON text from that file nests deeper than a parser's stack can bear.

@@ -4,6 +4,7 @@
 // jpeglib.h needs cstdio before it.
 #include <doctest/doctest.h>
 #include <jpeglib.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <array>
@@ -154,6 +155,18 @@ TEST_CASE("what is no picture is refused with the reason") {
   CHECK_ERROR(image_size(text("GIF89a")), "neither JPEG nor PNG");
   CHECK_ERROR(decode_image(text("\xff\xd8\xff")), "jpeg: corrupt or truncated");
   CHECK_ERROR(decode_image(text("\x89PNG\r\n\x1a\n")), "png: corrupt or truncated: the data ends too early");
+  // A text of 1 GiB that is not there takes no memory.
+  std::vector<uint8_t> long_text = encode_png(picture(4, 4));
+  const std::vector<uint8_t> head{0x40, 0, 0, 0, 't', 'E', 'X', 't'};
+  long_text.insert(long_text.begin() + 33, head.begin(), head.end());  // behind the first chunk
+  const auto resident = [] {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss >> 10;  // MiB
+  };
+  const long before = resident();
+  CHECK_ERROR(decode_image(long_text), "png: corrupt or truncated");
+  CHECK(resident() - before < 200);
 }
 
 TEST_CASE("a picture cut short is an error wherever it is cut") {

@@ -143,6 +143,13 @@ TEST_CASE("nested JSON: brackets in strings are no levels") {
   CHECK_ERROR(check_nesting("some.json", many.substr(35)), "at most 64");
 }
 
+TEST_CASE("a file that is too large is not read") {
+  const TempFolder folder;
+  write_file(folder / "file", "12345");
+  CHECK(read_file(folder / "file", 5) == "12345");
+  CHECK_ERROR(read_file(folder / "file", 4), "file: it has more than 4 bytes");
+}
+
 TEST_CASE("a file is replaced whole or left as it was") {
   const TempFolder folder;
   const std::string path = folder / "file";
@@ -168,7 +175,7 @@ TEST_CASE("a file is replaced whole or left as it was") {
     CHECK_ERROR(check_writable(folder / "absent/file"), "absent/file: No such file");
   }
   SUBCASE("the name of a folder") {
-    CHECK_ERROR(write_file(folder.path(), "x"), "can't replace");
+    CHECK_ERROR(write_file(folder.path(), "x"), "it is a folder");
     CHECK_ERROR(check_writable(folder.path()), "it is a folder");
   }
   SUBCASE("a look beforehand leaves the file as it is") {
@@ -182,6 +189,33 @@ TEST_CASE("a file is replaced whole or left as it was") {
     write_file(folder / "link", "new");
     CHECK(fs::is_symlink(folder / "link"));
     CHECK(read_file(path) == "new");
+    fs::create_symlink("later", folder / "link to nothing");
+    write_file(folder / "link to nothing", "made");
+    CHECK(fs::is_symlink(folder / "link to nothing"));
+    CHECK(read_file(folder / "later") == "made");
+  }
+  SUBCASE("what is no file stays what it is") {
+    REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
+    CHECK_ERROR(write_file(folder / "pipe", "x"), "pipe: it is no file, but a device or a pipe");
+    CHECK(fs::is_fifo(folder / "pipe"));
+    CHECK_ERROR(check_writable("/dev/null"), "it is no file");
+  }
+  SUBCASE("by two threads at once") {
+    const auto write = [&](const char* text) {
+      for (int i = 0; i < 50; ++i) write_file(path, text);
+    };
+    std::exception_ptr failed;
+    std::thread other([&] {
+      try {
+        write("one");
+      } catch (...) {
+        failed = std::current_exception();
+      }
+    });
+    CHECK_NOTHROW(write("two"));
+    other.join();
+    CHECK(!failed);
+    CHECK(read_file(path).size() == 3);
   }
   // Nothing is left beside it.
   for (const auto& entry : fs::directory_iterator(folder.path()))
@@ -205,9 +239,10 @@ TEST_CASE("what a killed writer left can be removed") {
                                          put("file.tmp" + left + "x", hours(2)), put("file.tmp", hours(2)),
                                          put("other.tmp" + left, hours(2)),
                                          put("file.tmp0" + left, std::chrono::seconds(0))};
-  const std::string old = put("file.tmp" + left, hours(2));
+  const std::string old = put("file.tmp" + left, hours(2)), older = put("file.tmp" + left + "-12", hours(2));
   remove_leftovers(path);
   CHECK_FALSE(fs::exists(old));
+  CHECK_FALSE(fs::exists(older));
   for (const std::string& name : kept) CHECK_MESSAGE(fs::exists(name), name);
   remove_leftovers(folder / "absent/file");
 }

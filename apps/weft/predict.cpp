@@ -12,6 +12,7 @@
 #include "weft/apps/weft/json_file.h"
 #include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/names.h"
+#include "weft/engine/data/file_tree.h"
 #include "weft/engine/data/image.h"
 #include "weft/engine/file.h"
 #include "weft/engine/ops/elementwise.h"
@@ -33,7 +34,7 @@ struct PredictFlags {
 
 /// One file as the model saw its validation images: f32 [1, size, size, 3].
 Tensor read_image(const std::string& file, const ModelInfo& info) {
-  const std::string bytes = read_file(file);
+  const std::string bytes = read_file(file, data::kMaxFileBytes);
   const Tensor x = Tensor::empty({1, info.size, info.size, 3});
   try {
     const data::Image image =

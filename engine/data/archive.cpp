@@ -19,8 +19,6 @@ namespace weft::data {
 
 namespace {
 
-constexpr int64_t kMaxFile = int64_t{1} << 30;
-
 /// What this machine has; a few bytes of an archive may stand for any number.
 int64_t memory_bytes() { return int64_t(sysconf(_SC_PHYS_PAGES)) * int64_t(sysconf(_SC_PAGESIZE)); }
 
@@ -101,7 +99,7 @@ std::vector<FileEntry> read_archive(const std::string& path) {
       if (!picture) continue;
     } else if (wanted) {
       const int64_t size = archive_entry_size(header);
-      check(size >= 0 && size <= kMaxFile, "data: ", path, ": ", entry.path, " claims ", size, " bytes");
+      check(size >= 0 && size <= kMaxFileBytes, "data: ", path, ": ", entry.path, " claims ", size, " bytes");
       check(archive_entry_sparse_count(header) == 0, "data: ", path, ": ", entry.path,
             " has holes (a sparse file); pictures have none");
       std::vector<uint8_t> bytes;
@@ -124,8 +122,9 @@ std::vector<FileEntry> read_archive(const std::string& path) {
   check(entries.empty() || !source.ran_out || source.zeros_last, "data: ", path,
         " is a tar that ends too early, after ", entries.back().path,
         "; where it was downloaded, do that again and compare its checksum");
-  // To the end, where the checksum of the whole is.
-  while (gzread(source.file, source.block.data(), unsigned(source.block.size())) > 0) {
+  // Where it is compressed to the end, where the checksum of the whole is.
+  while (!gzdirect(source.file) &&
+         gzread(source.file, source.block.data(), unsigned(source.block.size())) > 0) {
   }
   if (const char* text = trouble(source.file)) fail("data: ", path, " is corrupt: ", text);
   return entries;

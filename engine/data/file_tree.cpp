@@ -136,8 +136,11 @@ Bytes FileEntry::load() const {
   check(bool(file), "data: cannot open ", on_disk);
   std::vector<uint8_t> content;
   char block[1 << 16];
-  while (file.read(block, sizeof block), file.gcount() > 0)
+  while (file.read(block, sizeof block), file.gcount() > 0) {
     content.insert(content.end(), block, block + file.gcount());
+    check(int64_t(content.size()) <= kMaxFileBytes, "data: ", on_disk, " has more than ", kMaxFileBytes,
+          " bytes; a picture or a table has less");
+  }
   check(file.eof(), "data: cannot read ", on_disk);
   return std::make_shared<const std::vector<uint8_t>>(std::move(content));
 }

@@ -1,4 +1,5 @@
-// The files of a data set, in a folder or in a tar archive, behind one interface. Not part of the public API.
+// The files of a data set, in a folder or in a tar archive, behind one interface. Of it only FileEntry is
+// part of the public API: for pictures that a program has in memory.
 #pragma once
 
 #include <cstdint>
@@ -11,13 +12,17 @@ namespace weft::data {
 /// The content of a file, shared and never changed.
 using Bytes = std::shared_ptr<const std::vector<uint8_t>>;
 
+/// The most bytes that a file of a data set may have.
+constexpr int64_t kMaxFileBytes = int64_t{1} << 30;
+
 /// A file of a data set: its content where it came from an archive, else where it lies on disk.
 struct FileEntry {
   std::string path;  ///< relative to the data set's root, with '/'
   Bytes bytes;
   std::string on_disk;
 
-  /// The content, read now if it lies on disk. Throws Error where it cannot be read.
+  /// The content, read now if it lies on disk. Throws Error where it cannot be read, or has more than
+  /// kMaxFileBytes.
   Bytes load() const;
   /// Not so for a symbolic link in an archive, and for what is not wanted there.
   bool has_content() const { return bytes || !on_disk.empty(); }

@@ -50,6 +50,8 @@ struct PngDecoder {
     // The caller's limit on the pixels comes later; libpng's own on each side would hide it behind another
     // message.
     png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
+    // Texts, profiles and the like are passed over: a few bytes of them may stand for gigabytes.
+    png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
     png_read_info(png, info);
     return true;
   }

@@ -135,6 +135,7 @@ int64_t check_options(LoaderOptions& options, int64_t n) {
   for (float s : options.normalize.std) check(s > 0, "loader: normalize.std is ", s, ", but must be above 0");
   const int64_t size = options.batch_size;
   const int64_t batches = options.drop_last ? n / size : (n + size - 1) / size;
+  check(n > 0, "loader: there are no pictures");
   check(batches > 0, "loader: ", n, " pictures make no full batch of ", size,
         ": take a smaller batch_size or keep the last batch");
   return batches;

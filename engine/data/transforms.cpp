@@ -151,6 +151,7 @@ void resize_center_crop(const Image& image, int size, int resize, const Normaliz
 }
 
 Image resize(const Image& image, const Box& box, int height, int width) {
+  check(height > 0 && width > 0, "resize: a size of ", height, " x ", width, "; both must be above 0");
   Image out(height, width);
   std::vector<float> values(out.pixels.size());
   constexpr float unit = 1.0f / 255;
