@@ -122,11 +122,24 @@ bool BackwardContext::create_graph() const { return walk_->create_graph; }
 bool BackwardContext::retain_graph() const { return walk_->retain_graph; }
 bool BackwardContext::wanted(const Variable* variable) const { return walk_->wants(variable); }
 
+const TapeEntry::Slot& BackwardContext::input(int i) const {
+  check(i >= 0 && size_t(i) < inputs_.size(), op_, ": backward asks for input ", i, ", but there are ",
+        inputs_.size());
+  return inputs_[size_t(i)];
+}
+size_t BackwardContext::output(int i) const {
+  check(i >= 0 && size_t(i) < grad_outputs_.size(), op_, ": backward asks for output ", i, ", but there are ",
+        grad_outputs_.size());
+  return size_t(i);
+}
+
 void BackwardContext::set(int i, Tensor grad) {
   if (!needs(i)) return;
   const TapeEntry::Slot& input = inputs_[size_t(i)];
   check(grad.shape() == input.shape, op_, ": backward gave input ", i, " a gradient of shape ", grad.shape(),
         ", but the input is ", input.shape);
+  check(is_floating(grad.dtype()) && (grad.dtype() == DType::f64) == (input.dtype == DType::f64), op_,
+        ": backward gave input ", i, " a gradient of ", grad.dtype(), ", but the input is ", input.dtype);
   if (DetectAnomaly* anomaly = DetectAnomaly::current())
     anomaly->check_gradient(op_, scope_, i, grad, grad_outputs_);
   if (create_graph())
@@ -137,7 +150,7 @@ void BackwardContext::set(int i, Tensor grad) {
 }
 
 Tensor BackwardContext::take_sum(int i) {
-  const TapeEntry::Slot& input = inputs_[size_t(i)];
+  const TapeEntry::Slot& input = this->input(i);
   if (!needs(i) || input.variable->leaf || create_graph() || DetectAnomaly::current()) return {};
   Tensor& sum = input.variable->grad;
   if (!sum.defined() || sum.variable() || sum.dtype() != input.dtype) return {};
@@ -145,7 +158,7 @@ Tensor BackwardContext::take_sum(int i) {
 }
 
 void BackwardContext::beside(int i, std::vector<Tensor> from, const std::function<void()>& work) {
-  const Variable& leaf = *inputs_[size_t(i)].variable;
+  const Variable& leaf = *input(i).variable;
   if (!leaf.leaf || leaf.grad.defined() || from.at(0).device() != Device::cuda || create_graph() ||
       DetectAnomaly::current() || Profiler::current())
     return work();

@@ -55,6 +55,11 @@ HvpResult hvp(const std::function<Tensor()>& f, const std::vector<Tensor>& param
   const Tensor y = f();
   check(y.defined() && y.numel() == 1, "hvp: the function must give one element");
   r.value = y.detach();
+  if (!y.requires_grad()) {
+    for (const Tensor& p : parameters)
+      r.gradient.push_back(zeros_like(p)), r.product.push_back(zeros_like(p));
+    return r;
+  }
   const auto gradient = tape.grad(y, parameters, {.create_graph = true, .materialize_grads = true});
   std::vector<Tensor> outputs, along;  // gradients that depend on something
   for (size_t i = 0; i < gradient.size(); ++i) {

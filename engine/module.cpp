@@ -1,6 +1,7 @@
 #include "weft/engine/module.h"
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "weft/engine/backward_walk.h"
 #include "weft/engine/checkpoint.h"
@@ -112,9 +113,13 @@ std::vector<Parameter> as_parameters(StateDict&& dict) {
 }
 }  // namespace
 
-std::vector<Parameter> Module::parameters() const {
+std::vector<Parameter> Module::parameters(std::string_view prefix) const {
   StateDict dict;
-  collect("", true, false, dict);
+  collect(prefix.empty() ? "" : concat(prefix, "."), true, false, dict);
+  std::unordered_set<const void*> seen;  // by memory, which a tensor without elements may lack
+  std::erase_if(dict, [&](const auto& named) {
+    return named.second.numel() > 0 && !seen.insert(named.second.raw()).second;
+  });
   return as_parameters(std::move(dict));
 }
 

@@ -41,7 +41,11 @@ using BackwardHook =
 ///     Tensor forward(const Tensor& x) override { return head(relu(hidden(x))); }
 ///   };
 ///
-/// Modules are neither copied nor moved: parents hold their addresses.
+/// Modules are neither copied nor moved: parents hold their addresses. One that only holds others and is
+/// never called itself names what it holds on the tape by a ScopeName(name()) while they run.
+///
+/// In evaluation mode several threads may call one module at the same time, each with its own tape or none;
+/// not while one trains it, loads it or changes its mode.
 class Module {
  public:
   Module() = default;
@@ -60,8 +64,10 @@ class Module {
   /// What it is, for the summary: "Conv2d(3, 32, kernel 3, stride 2)".
   virtual std::string description() const { return "Module"; }
 
-  /// Own and children's parameters, depth first in order of registration.
-  std::vector<Parameter> parameters() const;
+  /// Own and children's parameters, depth first in order of registration; one that is registered in several
+  /// places (tied weights) once, under its first name. With `prefix` the names begin with it and a dot: for
+  /// parts of a network in one optimizer.
+  std::vector<Parameter> parameters(std::string_view prefix = {}) const;
   /// State that is not trained (running statistics), likewise.
   std::vector<Parameter> buffers() const;
   /// Parameters and buffers by name; the tensors are shared with the module.
@@ -113,7 +119,8 @@ class Module {
   void visit(const std::function<void(const std::string& path, Module& module)>& visit);
 
  protected:
-  /// Registers a trained tensor and hands back its handle.
+  /// Registers a trained tensor and hands back its handle. To tie weights, register another module's: a
+  /// tensor that is assigned to a member later computes, but is not what state_dict() and parameters() know.
   Tensor register_parameter(std::string_view name, Tensor value);
   /// Registers state that is saved but not trained.
   Tensor register_buffer(std::string_view name, Tensor value);

@@ -83,6 +83,10 @@ class Recorder {
     entry.inputs = std::move(inputs);
     for (const Tensor& t : outputs) {
       if (differentiable && backward) {
+        check(is_floating(t.dtype()), op, ": an output is ", t.dtype(), " ", t.shape(),
+              ", through which no gradient can come; record it without a backward");
+        check(!t.variable() || !t.variable()->leaf, op, ": an output ", t.shape(),
+              " is a parameter itself; give a new tensor, or a view() of it");
         auto variable = std::make_shared<Variable>();
         variable->leaf = false;
         variable->tape = tape.id_;

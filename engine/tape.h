@@ -54,7 +54,7 @@ struct TapeEntry {
     DType dtype = DType::f32;
     Device device = Device::cpu;
   };
-  std::string_view op;        ///< "conv2d"
+  std::string_view op;        ///< "conv2d"; the text is the caller's, see record()
   std::string detail;         ///< "3x3 stride 2, pad 1"
   std::string scope;          ///< path of the module that ran it: "stem.0.conv"
   int64_t multiply_adds = 0;  ///< of the forward pass; 0 for ops that are not matrix products
@@ -67,12 +67,13 @@ struct TapeEntry {
 class BackwardContext {
  public:
   /// Gradient of the loss with respect to output i; same shape as the output. Never undefined.
-  const Tensor& grad_output(int i = 0) const { return grad_outputs_[size_t(i)]; }
+  const Tensor& grad_output(int i = 0) const { return grad_outputs_[output(i)]; }
   /// Whether input i wants a gradient.
-  bool needs(int i) const { return wanted(inputs_[size_t(i)].variable.get()); }
+  bool needs(int i) const { return wanted(input(i).variable.get()); }
   /// The same handed over, so that who works on it may overwrite it; grad_output(i) is undefined then.
-  Tensor take_grad_output(int i = 0) { return std::move(grad_outputs_[size_t(i)]); }
-  /// Hands over the gradient of input i; ignored where it is not needed. Adds where called twice.
+  Tensor take_grad_output(int i = 0) { return std::move(grad_outputs_[output(i)]); }
+  /// Hands over the gradient of input i, of its shape and, but for 16 bits beside f32, its dtype; ignored
+  /// where it is not needed. Adds where called twice.
   void set(int i, Tensor grad);
   /// Calls work(), which makes the gradient of the leaf that input i is out of the tensors `from`, before it
   /// is set(). On a GPU that work is done beside what follows, as long as nobody looks at the gradient.
@@ -91,6 +92,9 @@ class BackwardContext {
  private:
   friend struct BackwardWalk;
   bool wanted(const Variable* variable) const;
+  // Checked: an op of a user's own may ask for one too many.
+  const TapeEntry::Slot& input(int i) const;
+  size_t output(int i) const;
 
   BackwardWalk* walk_ = nullptr;
   std::vector<Tensor> grad_outputs_;
@@ -223,7 +227,12 @@ bool recording(std::initializer_list<const Tensor*> inputs);
 /// recording(inputs). Undefined inputs (an absent bias) are skipped but keep their number. `backward`
 /// captures only what it needs: capturing a tensor keeps its memory until the entry is passed. Ops without
 /// inputs that require a gradient have none, and are there so that the tape shows the whole computation. Also
-/// how a user adds an op of their own.
+/// how a user adds an op of their own. `op` is kept as it is: a literal, or a text that outlives the tape.
+/// Throws Error where an output is a parameter, or not of a floating type though gradients are to come
+/// through it.
+///
+/// What backward captures is not copied: a tensor that is changed in place between forward and backward (by
+/// fill(), data(), an optimizer's step) gives gradients of what it holds then. Walk back before you change.
 void record(std::string_view op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
             BackwardFunction backward, RecordOptions options = {});
 /// The same with the inputs described instead of given.

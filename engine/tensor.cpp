@@ -153,7 +153,10 @@ std::string Tensor::to_string(int64_t limit) const {
   std::string s = concat(dtype(), " ", shape());
   if (device() != Device::cpu) s += concat(" on ", device());
   s += " {";
-  for (int64_t i = 0; i < std::min(limit, numel()); ++i) s += concat(i ? ", " : "", at(i));
+  for (int64_t i = 0; i < std::min(limit, numel()); ++i) {
+    s += i ? ", " : "";
+    is_floating(dtype()) ? s += concat(at(i)) : s += concat(int64_t(at(i)));
+  }
   return s + (numel() > limit ? ", ...}" : "}");
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -14,9 +15,10 @@ namespace weft {
 class CachedConstant {
  public:
   /// The constant in the dtype and on the device of `like`. make() gives it in any; `size` is what it depends
-  /// on.
+  /// on. Several threads may ask at the same time.
   template <class Make>
   Tensor get(const Tensor& like, const Shape& size, const Make& make) {
+    const std::lock_guard lock(mutex_);
     auto found = std::find_if(made_.begin(), made_.end(), [&](const auto& of) {
       return of.first == size && of.second.dtype() == like.dtype() && of.second.device() == like.device();
     });
@@ -26,7 +28,7 @@ class CachedConstant {
       found = made_.insert(made_.end(), {size, std::move(value)});
     }
     std::rotate(made_.begin(), found, found + 1);  // the last used comes first
-    const Tensor& value = made_.front().second;
+    Tensor value = made_.front().second;
     // The captured step will read this memory in each of its launches.
     if (kernels::cuda::capturing() && (captured_.empty() || captured_.back().raw() != value.raw()))
       captured_.push_back(value);
@@ -38,6 +40,7 @@ class CachedConstant {
   /// a validation at other sizes, must not take it away.
   static constexpr size_t kMost = 16;
 
+  std::mutex mutex_;
   std::vector<std::pair<Shape, Tensor>> made_;
   std::vector<Tensor> captured_;
 };

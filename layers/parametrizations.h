@@ -5,9 +5,10 @@
 //
 // They go around any layer with a parameter `weight`, an Options type and the constructor (parent, name, in,
 // out, options, generator). Call them as what they are: through a reference to the plain layer only the
-// virtual forward(x) and operator()(x) use the computed weight.
+// virtual forward(x) and operator()(x) use the computed weight. Threads that call one take turns.
 #pragma once
 
+#include <mutex>
 #include <utility>
 
 #include "weft/engine/ops/spectral_norm.h"
@@ -75,23 +76,30 @@ class SpectralNorm : public Layer {
   }
 
   Tensor forward(const Tensor& x) override {
-    const detail::WeightInPlace used(this->weight, normalized_weight());
+    const std::lock_guard lock(in_use_);
+    const detail::WeightInPlace used(this->weight, computed_weight());
     return Layer::forward(x);
   }
   using Module::operator();
   /// weight / sigma, after a step of the power iteration where the module is in training.
   Tensor normalized_weight() {
-    SpectralNormOptions now = norm_;
-    now.outputs_last = detail::kOutputsLast<Layer>;
-    if (!this->training()) now.n_power_iterations = 0;
-    return spectral_norm(this->weight, u, v, now);
+    const std::lock_guard lock(in_use_);
+    return computed_weight();
   }
   std::string description() const override { return "spectral " + Layer::description(); }
 
   Tensor u, v;
 
  private:
+  Tensor computed_weight() {
+    SpectralNormOptions now = norm_;
+    now.outputs_last = detail::kOutputsLast<Layer>;
+    if (!this->training()) now.n_power_iterations = 0;
+    return spectral_norm(this->weight, u, v, now);
+  }
+
   SpectralNormOptions norm_;
+  std::mutex in_use_;
 };
 
 /// A layer whose weight is g v / |v|, the norm over all but the first dimension (Salimans and Kingma, 2016,
@@ -109,15 +117,22 @@ class WeightNorm : public Layer {
   }
 
   Tensor forward(const Tensor& x) override {
-    const detail::WeightInPlace used(this->weight, normalized_weight());
+    const std::lock_guard lock(in_use_);
+    const detail::WeightInPlace used(this->weight, detail::weight_normalized(this->weight, g));
     return Layer::forward(x);
   }
   using Module::operator();
   /// g v / |v|.
-  Tensor normalized_weight() const { return detail::weight_normalized(this->weight, g); }
+  Tensor normalized_weight() const {
+    const std::lock_guard lock(in_use_);
+    return detail::weight_normalized(this->weight, g);
+  }
   std::string description() const override { return "weight-normed " + Layer::description(); }
 
   Tensor g;
+
+ private:
+  mutable std::mutex in_use_;
 };
 
 }  // namespace weft

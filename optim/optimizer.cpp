@@ -75,7 +75,8 @@ void Optimizer::append_group(const std::vector<Parameter>& parameters, std::vect
     check(p.tensor.defined(), name(), ": parameter '", p.name, "' is undefined");
     check(p.tensor.dtype() == DType::f32 || p.tensor.dtype() == DType::f64, name(), ": parameter '", p.name,
           "' is ", describe(p.tensor), "; only f32 and f64 can be trained");
-    check(names.insert(p.name).second, name(), ": two parameters are named '", p.name, "'");
+    check(names.insert(p.name).second, name(), ": two parameters are named '", p.name,
+          "'; parameters(\"PART\") of a part of a network gives its names a beginning of their own");
     check(p.tensor.numel() == 0 || tensors.insert(p.tensor.raw()).second, name(), ": parameter '", p.name,
           "' is in the optimizer already, under another name");
     if (all.empty() && group.entries.empty()) device_ = p.tensor.device();

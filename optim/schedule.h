@@ -11,8 +11,8 @@ namespace weft::optim {
 
 /// What a schedule says for one step.
 struct SchedulePoint {
-  double lr_factor = 1;            ///< times the learning rate that a group was added with
-  std::optional<double> momentum;  ///< empty: leave it
+  double lr_factor = 1;                 ///< times the learning rate that a group was added with
+  std::optional<double> momentum = {};  ///< empty: leave it
 };
 
 /// A learning rate over a run of `total` steps, counted from 0. It has no state: a resumed run asks for the
@@ -23,7 +23,10 @@ struct SchedulePoint {
 class Schedule {
  public:
   using Function = std::function<SchedulePoint(int64_t step, int64_t total)>;
-  explicit Schedule(Function function) : function_(std::move(function)) {}
+  /// Throws Error for an empty function.
+  explicit Schedule(Function function) : function_(std::move(function)) {
+    check(bool(function_), "schedule: the function is empty");
+  }
 
   /// The values at `step`; past the end those of step == total. Throws Error where step < 0 or total < 1.
   SchedulePoint at(int64_t step, int64_t total) const;

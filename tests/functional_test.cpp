@@ -94,6 +94,10 @@ TEST_CASE("hvp: parameters that the loss depends on linearly or not at all, and 
   const HvpResult half = hvp([&] { return sum(square(a)) + sum(b); }, {a, b}, {one, normal({2})});
   for (int64_t i = 0; i < 3; ++i) CHECK(half.product[0].at(i) == 2 * one.at(i));
   CHECK(half.product[1].at(0) == 0);
+  const HvpResult neither = hvp([] { return Tensor::ones({}, DType::f64); }, {a}, {one});
+  CHECK(neither.value.item() == 1);
+  CHECK(neither.gradient[0].at(2) == 0);
+  CHECK(neither.product[0].at(2) == 0);
   CHECK_ERROR(hvp([&] { return sum(a); }, {a, b}, {one}), "1 vectors for 2 parameters");
   CHECK_ERROR(hvp([&] { return sum(a); }, {a}, {normal({2})}), "vector 0 is f64 [2]");
   CHECK_ERROR(hvp([&] { return a; }, {a}, {one}), "one element");

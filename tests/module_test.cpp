@@ -46,6 +46,30 @@ TEST_CASE("parameters and buffers have dotted names") {
   CHECK(paths == std::vector<std::string>{"", "first", "second"});
 }
 
+TEST_CASE("tied weights are one parameter in two places") {
+  struct Tied : Module {
+    explicit Tied(Module& parent) : Module(parent, "tied") {}
+    Tensor own = register_parameter("own", Tensor::full({3}, 2));
+    Scale scale{*this, "scale"};
+    Tensor again = register_parameter("again", scale.factor);
+    Tensor forward(const Tensor& x) override { return scale(x) * again; }
+  };
+  Net net;
+  Tied tied(net);
+  CHECK(names(net.parameters()) ==
+        std::vector<std::string>{"shift", "first.factor", "second.factor", "tied.own", "tied.again"});
+  CHECK(net.num_parameters() == 3 * 2 + 3 + 2);
+  CHECK(tied.state_dict().size() == 4);  // both names, as in PyTorch
+  CHECK(names(tied.parameters("part")) == std::vector<std::string>{"part.own", "part.again"});
+  Tape tape;
+  tape.backward(sum(tied(Tensor::ones({2}))));
+  CHECK(tied.again.grad().at(0) == 6);  // of 3 * 3
+  StateDict state = clone(tied.state_dict());
+  for (auto& [name, t] : state) t.fill(7);
+  tied.load_state_dict(state);
+  CHECK(tied.scale.factor.at(1) == 7);
+}
+
 TEST_CASE("forward, gradients, modes and scopes") {
   Net net;
   {

@@ -53,6 +53,7 @@ TEST_CASE("cosine and warm-up are PyTorch's CosineAnnealingLR and LinearLR") {
 TEST_CASE("flat-cosine is flat for floor(0.72 T) steps, then goes to 0") {
   compare("flat_cosine_705", flat_cosine());
   compare("flat_cosine_7", flat_cosine({.anneal_start = 0.5}));
+  CHECK_ERROR(Schedule(Schedule::Function()), "the function is empty");
   const Schedule schedule = flat_cosine();
   CHECK(schedule.at(507, 705).lr_factor == 1);
   CHECK(schedule.at(508, 705).lr_factor < 1);

@@ -354,7 +354,7 @@ TEST_CASE("what cannot be trained or is out of range is refused with its name") 
   CHECK_ERROR(Adam({{"p", Tensor()}}), "adam: parameter 'p' is undefined");
   CHECK_ERROR(AdamW({{"p", Tensor::zeros({2}, DType::i64)}}), "parameter 'p' is i64 [2]; only f32 and f64");
   Ranger ranger({{"p", p}});
-  CHECK_ERROR(ranger.add_group({{"p", q}}), "two parameters are named 'p'");
+  CHECK_ERROR(ranger.add_group({{"p", q}}), "two parameters are named 'p'; parameters(\"PART\")");
   CHECK_ERROR(ranger.lr(1), "there is no parameter group 1");
   ranger.add_group({{"q", q}}, {.lr = 0.5});
   CHECK(ranger.lr(1) == 0.5);

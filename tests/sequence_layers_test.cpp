@@ -3,8 +3,11 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cmath>
 #include <filesystem>
+#include <thread>
+#include <vector>
 
 #include "support/errors.h"
 #include "support/gradients.h"
@@ -341,6 +344,35 @@ TEST_CASE("recomputed layers of an encoder, and an encoder that is given a mask"
   CHECK(calls == 2);
   CHECK(run(true, false) == std::pair(gradients, 4));
   CHECK(run(false, true) == std::pair(gradients, 4));
+}
+
+TEST_CASE("several threads may call one module in evaluation") {
+  struct Both : Module {
+    SpectralNorm<Linear> spectral{*this, "spectral", 6, 6};
+    WeightNorm<Linear> normed{*this, "normed", 6, 6};
+    SinusoidalPositions positions{*this, "positions"};
+    Tensor forward(const Tensor& x) override { return normed(spectral(positions(x))); }
+  };
+  manual_seed(5);
+  Both net;
+  net.eval();
+  std::vector<Tensor> inputs;
+  std::vector<std::vector<float>> wanted;
+  for (int64_t length = 1; length <= 20; ++length) {  // more than are kept
+    inputs.push_back(Tensor::uniform({2, length, 6}, -1, 1));
+    wanted.push_back(net(inputs.back()).to_vector<float>());
+  }
+  std::atomic<int> wrong = 0;
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (size_t i = 0; i < 200; ++i) {
+        const size_t k = (i * (t + 1) + t) % inputs.size();
+        wrong += net(inputs[k]).to_vector<float>() != wanted[k];
+      }
+    });
+  for (std::thread& t : threads) t.join();
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("positions") {

@@ -383,6 +383,8 @@ TEST_CASE("errors name the op, what it was given and the mend") {
   CHECK_ERROR(conv_transpose1d(f32({1, 4, 4, 3}), f32({3, 3, 2})), "expected input and weight [N, L, C]");
   CHECK_ERROR(conv1d(f32({1, 4, 4, 3}), f32({3, 3, 2})), "conv1d: expected input [N, L, C]");
   CHECK_ERROR(conv1d(f32({1, 4, 3}), f32({3, 3, 3}), {}, {.padding = -1}), "-1");
+  CHECK_ERROR(conv1d(f32({1, 4, 3}), f32({3, 3, 2})),
+              "conv1d: input has 3 channels but weight [3, 3, 2] with groups 1 expects 2");
   CHECK_ERROR(conv1d(f32({1, 4, 3}), f32({3, 3, 3}), {}, {.padding = INT64_MAX}), "pad it by less");
   for (const ConvTransposeOptions& o : {ConvTransposeOptions{.stride = INT64_MAX},
                                         {.stride = INT64_MAX, .output_padding = INT64_MAX - 1},

@@ -276,4 +276,23 @@ TEST_CASE("an op of one's own") {
   record("wrong", {x}, {y}, [](BackwardContext& c) { c.set(0, Tensor::ones({3})); });
   CHECK_ERROR(tape.backward(sum(y)),
               "wrong: backward gave input 0 a gradient of shape [3], but the input is [2]");
+  const auto fails = [&](BackwardFunction backward, const char* text) {
+    Tape again;
+    const Tensor z = Tensor::ones({2});
+    record("mine", {x}, {z}, std::move(backward));
+    CHECK_ERROR(again.backward(sum(z)), text);
+  };
+  fails([](BackwardContext& c) { c.set(1, c.grad_output()); },
+        "mine: backward asks for input 1, but there are 1");
+  fails([](BackwardContext& c) { c.set(0, c.grad_output(1)); },
+        "mine: backward asks for output 1, but there are 1");
+  fails([](BackwardContext& c) { c.needs(-1); }, "mine: backward asks for input -1");
+  fails([](BackwardContext& c) { c.set(0, c.grad_output().to(DType::f64)); },
+        "mine: backward gave input 0 a gradient of f64, but the input is f32");
+  fails([](BackwardContext& c) { c.set(0, Tensor::zeros({2}, DType::i64)); }, "a gradient of i64");
+  const auto nothing = [](BackwardContext&) {};
+  Tape fresh;
+  CHECK_ERROR(record("itself", {x}, {x}, nothing), "itself: an output [2] is a parameter itself");
+  CHECK_ERROR(record("labels", {x}, {Tensor::zeros({2}, DType::i64)}, nothing),
+              "labels: an output is i64 [2], through which no gradient can come");
 }

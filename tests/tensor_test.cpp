@@ -27,6 +27,7 @@ TEST_CASE("a tensor is a shared handle; reshaped views share its memory, clones 
   CHECK(a.numel() == 6);
   CHECK(a.bytes() == 24);
   CHECK(a.to_string(3) == "f32 [2, 3] {1, 20, 3, ...}");
+  CHECK(Tensor::from<int64_t>({1234567, -2}, {2}).to_string() == "i64 [2] {1234567, -2}");
   CHECK(reinterpret_cast<uintptr_t>(a.raw()) % 64 == 0);
 }
 

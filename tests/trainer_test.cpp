@@ -469,6 +469,9 @@ TEST_CASE("what cannot be trained is refused") {
   refused({.precision = DType::bf16}, "GPU");
   Trainer trainer = s.trainer();
   check_error([&] { trainer.fit(0); }, {"fit(0)"});
+  Net other;
+  check_error([&] { Trainer(other, *s.optimizer, *s.train); },
+              {"the optimizer has none of the module's parameters"});
 
   struct Empty : Module {
     Tensor forward(const Tensor& x) override { return x; }

@@ -98,6 +98,9 @@ Tensor conv1d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
   check(x.ndim() == 3 && weight.ndim() == 3,
         "conv1d: expected input [N, L, C] and weight [OC, K, C/groups], got ", x.shape(), " and ",
         weight.shape());
+  check(options.groups < 1 || options.groups > x.size(2) || weight.size(2) * options.groups == x.size(2),
+        "conv1d: input has ", x.size(2), " channels but weight ", weight.shape(), " with groups ",
+        options.groups, " expects ", weight.size(2) * options.groups);
   // As an image of height 1, which must not be padded above and below.
   Conv2dOptions o = options;
   o.padding = 0;

@@ -43,6 +43,14 @@ Trainer::Trainer(Module& module, optim::Optimizer& optimizer, Batches& train, Ba
              .clip_grad_norm = options.clip_grad_norm,
              .accumulate = options.accumulate,
              .capture = options.capture && !options.trace_nan}) {
+  const std::vector<Parameter> known = module.parameters(), trained = optimizer.parameters();
+  check(std::any_of(trained.begin(), trained.end(),
+                    [&](const Parameter& p) {
+                      return std::any_of(known.begin(), known.end(), [&](const Parameter& of_module) {
+                        return of_module.tensor.raw() == p.tensor.raw();
+                      });
+                    }),
+        "trainer: the optimizer has none of the module's parameters, so that nothing would be trained");
   check(train.batches() > 0, "trainer: the training data make no batch");
   check(options.checkpoint_steps >= 0, "trainer: checkpoint_steps is ", options.checkpoint_steps,
         "; it must not be negative");
