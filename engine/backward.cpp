@@ -233,6 +233,14 @@ void BackwardWalk::pass(size_t i) {
   }
   for (const auto& slot : entry->inputs) leads |= wants(slot.variable.get());
   if (!leads) return;
+  for (size_t k = 0; k < entry->inputs.size(); ++k) {
+    const TapeEntry::Slot& slot = entry->inputs[k];
+    check(
+        !slot.variable || slot.variable->version == slot.version, entry->op,
+        entry->scope.empty() ? "" : " in ", entry->scope, ": input ", k, " ", slot.shape,
+        " was changed in place after the forward pass (by an optimizer's step, fill() or copy_from()); walk "
+        "back before, or compute again after it");
+  }
   check(!create_graph || entry->double_backward, entry->op, entry->scope.empty() ? "" : " in ", entry->scope,
         ": has no second derivative, its backward is not made of recorded ops (create_graph; see "
         "RecordOptions::double_backward)");

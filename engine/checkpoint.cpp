@@ -112,7 +112,7 @@ Tensor checkpoint(const Function& f, const std::vector<Tensor>& inputs) {
     std::vector<Tensor> own;
     for (const Tensor& x : inputs) {
       kept->inputs.push_back(x);
-      slots.push_back({x.variable(), x.shape(), x.dtype(), x.device()});
+      slots.emplace_back(x);
       own.push_back(x.requires_grad() ? first.input(x) : x);
     }
     y = f(own);

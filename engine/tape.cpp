@@ -93,7 +93,7 @@ class Recorder {
         variable->entry = int64_t(tape.entries_.size());
         t.set_variable(std::move(variable));
       }
-      entry.outputs.push_back({t.variable(), t.shape(), t.dtype(), t.device()});
+      entry.outputs.emplace_back(t);
     }
     if (differentiable && tape.kind_ == Tape::Kind::full) entry.backward = std::move(backward);
     tape.entries_.push_back(std::move(entry));
@@ -113,7 +113,7 @@ void record(std::string_view op, const std::vector<Tensor>& inputs, const std::v
   if (!recorder) return;
   std::vector<TapeEntry::Slot> slots(inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i)
-    if (const Tensor& t = inputs[i]; t.defined()) slots[i] = {t.variable(), t.shape(), t.dtype(), t.device()};
+    if (inputs[i].defined()) slots[i] = TapeEntry::Slot(inputs[i]);
   Recorder::record(*recorder, op, std::move(slots), outputs, std::move(backward), std::move(options));
 }
 

@@ -40,7 +40,9 @@ struct Variable {
   bool leaf = true;
   uint64_t tape = 0;   ///< the tape that computed it; 0 for a leaf
   int64_t entry = -1;  ///< its entry there
-  Tensor grad;         ///< summed gradient; of intermediate results only while backward walks
+  int64_t version =
+      0;        ///< how often what it holds was changed in place: by an optimizer, fill(), copy_from()
+  Tensor grad;  ///< summed gradient; of intermediate results only while backward walks
 };
 
 class BackwardContext;
@@ -53,6 +55,15 @@ struct TapeEntry {
     Shape shape;
     DType dtype = DType::f32;
     Device device = Device::cpu;
+    int64_t version = 0;  ///< of the variable, when it was recorded
+
+    Slot() = default;
+    explicit Slot(const Tensor& t)
+        : variable(t.variable()),
+          shape(t.shape()),
+          dtype(t.dtype()),
+          device(t.device()),
+          version(variable ? variable->version : 0) {}
   };
   std::string_view op;        ///< "conv2d"; the text is the caller's, see record()
   std::string detail;         ///< "3x3 stride 2, pad 1"
@@ -231,8 +242,9 @@ bool recording(std::initializer_list<const Tensor*> inputs);
 /// Throws Error where an output is a parameter, or not of a floating type though gradients are to come
 /// through it.
 ///
-/// What backward captures is not copied: a tensor that is changed in place between forward and backward (by
-/// fill(), data(), an optimizer's step) gives gradients of what it holds then. Walk back before you change.
+/// What backward captures is not copied, so an input may not be changed in place between forward and
+/// backward. Where an optimizer, fill() or copy_from() did so, backward throws Error; through data() it goes
+/// unnoticed.
 void record(std::string_view op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
             BackwardFunction backward, RecordOptions options = {});
 /// The same with the inputs described instead of given.

@@ -168,12 +168,17 @@ Tensor Tensor::clone() const {
   return t;
 }
 
+void Tensor::count_change() const {
+  if (const auto& variable = impl().variable) ++variable->version;
+}
+
 void Tensor::copy_from(const Tensor& source) const {
   check(shape() == source.shape(), "copy_from: shape ", source.shape(), " can't be copied into shape ",
         shape());
   const bool here = device() == Device::cpu, there = source.device() == Device::cpu;
+  if (bytes() == 0 || (dtype() == source.dtype() && raw() == source.raw())) return;
+  count_change();
   if (dtype() == source.dtype()) {
-    if (raw() == source.raw() || bytes() == 0) return;
     if (here && there)
       std::memmove(raw(), source.raw(), size_t(bytes()));  // parts of one tensor may overlap
     else if (here)
@@ -198,6 +203,7 @@ void Tensor::copy_from(const Tensor& source) const {
 }
 
 void Tensor::fill(double value) const {
+  count_change();
   with_type("fill", dtype(), [&]<class T>(T*) {
     T* p = static_cast<T*>(raw());
     const T element = convert<T>(value);
@@ -231,6 +237,7 @@ void Tensor::copy_to_host(void* to) const {
 }
 
 void Tensor::set_data(const Tensor& other) const {
+  count_change();
   impl().storage = other.impl().storage;
   impl().offset = other.impl().offset;
   impl().shape = other.impl().shape;

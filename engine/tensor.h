@@ -117,6 +117,8 @@ class Tensor {
   // --- for the tape ---
   const std::shared_ptr<Variable>& variable() const { return impl().variable; }
   void set_variable(std::shared_ptr<Variable> v) const { impl().variable = std::move(v); }
+  /// For who changes the elements in place: a backward pass that needs those of before throws then.
+  void count_change() const;
   /// True where no other handle and no other tensor shares this memory.
   bool unique() const { return impl_.use_count() == 1 && impl_->storage.use_count() == 1; }
 

@@ -177,6 +177,7 @@ class MultiTensor {
     run(optimizer, group, begin, [&optimizer, group, make](size_t i, auto type) {
       if (optimizer.before_update_) optimizer.before_update_(group, i);
       Entry& entry = optimizer.groups_[group].entries[i];
+      entry.param.tensor.count_change();
       const int64_t t = ++*entry.updates.template data<int64_t>();
       if constexpr (std::is_invocable_v<Make, decltype(optimizer.options(group)), int64_t, decltype(type),
                                         size_t>)

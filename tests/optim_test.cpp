@@ -12,6 +12,8 @@
 #include "support/errors.h"
 #include "support/golden.h"
 #include "support/optim_problem.h"
+#include "weft/engine/ops/elementwise.h"
+#include "weft/engine/ops/reduce.h"
 
 using namespace weft;
 using namespace weft::optim;
@@ -233,6 +235,18 @@ TEST_CASE("a changed rate or momentum holds from the next step on") {
   CHECK(muon.momentum(0) == 0.85);
   CHECK(muon.options().momentum == 0.85);
   CHECK(muon.options().betas == std::array{0.85, 0.95});
+}
+
+TEST_CASE("a step between two losses of one tape is an error, not a wrong gradient") {
+  const Tensor p = leaf(Tensor::ones({2})), q = leaf(Tensor::ones({2}));
+  SGD optimizer({{"p", p}, {"q", q}});
+  Tape tape;
+  const Tensor first = sum(square(p)), second = sum(mul(square(p), square(q)));
+  tape.backward(first, {.retain_graph = true});
+  optimizer.step();  // q has no gradient yet and stays
+  CHECK_ERROR(tape.backward(second), "square: input 0 [2] was changed in place after the forward pass");
+  Tape again;
+  CHECK_NOTHROW(again.backward(sum(mul(p, q))));
 }
 
 TEST_CASE("state that new options need no more has no part in the step") {

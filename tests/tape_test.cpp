@@ -1,9 +1,11 @@
 #include <doctest/doctest.h>
 
+#include <functional>
 #include <memory>
 
 #include "support/errors.h"
 #include "weft/engine/anomaly.h"
+#include "weft/engine/checkpoint.h"
 #include "weft/engine/ops/activation.h"
 #include "weft/engine/ops/conv.h"
 #include "weft/engine/ops/elementwise.h"
@@ -254,6 +256,30 @@ TEST_CASE("backward frees what it has passed") {
   // Eight saved inputs go while one or two gradients come and go.
   CHECK(memory_stats().peak - before <= forward + (size_t{3} << 22) + 4096);
   CHECK(memory_stats().in_use - before <= (size_t{2} << 22) + 4096);
+}
+
+TEST_CASE("what backward needs may not be changed before it") {
+  const Tensor w = leaf({3}), other = leaf({4});
+  const auto changed = [&](const std::function<void()>& change, const char* text) {
+    Tape tape;
+    const Tensor y = sum(mul(w, other));
+    change();
+    CHECK_ERROR(tape.backward(y), text);
+  };
+  changed([&] { w.fill(5); }, "mul: input 0 [1] was changed in place after the forward pass");
+  changed([&] { other.copy_from(Tensor::ones({1})); }, "mul: input 1 [1] was changed in place");
+  changed([&] { other.copy_from(Tensor::ones({1}, DType::f64)); }, "mul: input 1 [1] was changed in place");
+  Tape tape;
+  const Tensor y = sum(checkpoint([&](const Tensor& x) { return mul(x, other); }, w));
+  other.fill(2);
+  CHECK_ERROR(tape.backward(y), "was changed in place");
+  Tape good;  // before, and what is not walked, may be changed
+  w.fill(1);
+  const Tensor z = sum(square(w)), unused = square(other);
+  other.fill(7);
+  w.copy_from(w);
+  good.backward(z);
+  CHECK(w.grad().item() == 2);
 }
 
 TEST_CASE("an op of one's own") {
