@@ -118,6 +118,24 @@ TEST_CASE("comparisons, where, clamp and pow on the GPU") {
               "eq: dtype i64 has no arithmetic on a GPU");
 }
 
+TEST_CASE("rows that are ignored count nothing on the GPU even if they are no numbers") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const Tensor x = Tensor::from<float>({-1, -2, nan, nan}, {2, 2}).to(Device::cuda).set_requires_grad();
+  const Tensor labels = Tensor::from<int64_t>({0, -100}, {2}).to(Device::cuda);
+  for (const Reduction r : {Reduction::mean, Reduction::sum, Reduction::none}) {
+    Tape tape;
+    const Tensor nll = sum(nll_loss(x, labels, {.ignore_index = -100, .reduction = r}));
+    const Tensor cross = sum(cross_entropy(x, labels, {.ignore_index = -100, .reduction = r}));
+    CHECK(nll.item() == 1);
+    CHECK(cross.item() == doctest::Approx(0.31326169));
+    for (const Tensor& loss : {nll, cross}) {
+      const Tensor dx = tape.grad(loss, {x}, {.retain_graph = true})[0];
+      CHECK(dx.at(0) == doctest::Approx(loss.is(nll) ? -1 : -0.26894143));
+      CHECK((dx.at(2) == 0 && dx.at(3) == 0));
+    }
+  }
+}
+
 TEST_CASE("NaN is traced on the GPU") {
   Tensor x = Tensor::ones({3, 4});
   x.data<float>()[9] = std::numeric_limits<float>::quiet_NaN();

@@ -263,3 +263,77 @@ TEST_CASE("what is wrong is named") {
   CHECK_ERROR(clamp(mask, 0, 1), "clamp: dtype u8");
   CHECK_ERROR(pow(mask, 2), "pow: dtype u8");
 }
+
+// --- where a product with a mask of 0 and 1 would make NaN of what is infinite ---
+
+TEST_CASE("an infinite gradient of maximum and minimum stays with the operand that was chosen") {
+  for (const bool create_graph : {false, true}) {
+    CAPTURE(create_graph);
+    const Tensor a = leaf({1, 2}), b = leaf({2, 1});
+    Tape tape;
+    for (const bool most : {true, false}) {
+      const Tensor y = most ? maximum(a, b) : minimum(b, a);
+      const auto g = tape.grad(
+          y, {a, b},
+          {.grad_outputs = {f32({kInf, kInf})}, .retain_graph = true, .create_graph = create_graph});
+      check_values(g[most ? 0 : 1], {0, kInf});
+      check_values(g[most ? 1 : 0], {kInf, 0});
+    }
+  }
+}
+
+TEST_CASE("learned activations of infinite numbers: the gradients of their parameters") {
+  for (const bool create_graph : {false, true}) {
+    CAPTURE(create_graph);
+    {
+      const Tensor w = leaf({0.25}), x = leaf({kInf, -1, 0});
+      Tape tape;
+      const auto g = tape.grad(sum(prelu(x, w)), {w, x}, {.create_graph = create_graph});
+      check_values(g[0], {-1});
+      check_values(g[1], {1, 0.25, 0.25});
+    }
+    const Tensor x = leaf({kInf, -1, 0.5}), left = leaf({0.2}), right = leaf({2});
+    Tape tape;
+    const Tensor y = srelu(x, f32({1}), right, f32({0}), left);
+    const auto g = tape.grad(sum(y), {left, right}, {.create_graph = create_graph});
+    check_values(g[0], {-1});
+    check_values(g[1], {kInf});
+  }
+}
+
+TEST_CASE("the gradient of a divisor too small to be divided by twice") {
+  const Tensor b = leaf({1e-39});
+  Tape tape;
+  check_values(tape.grad(Tensor::zeros({1}) / b, {b})[0], {-0.0});
+}
+
+TEST_CASE("rows whose label is ignored count nothing even if they are no numbers") {
+  const Tensor labels = Tensor::from<int64_t>({0, -100}, {2});
+  for (const Reduction r : {Reduction::mean, Reduction::sum, Reduction::none})
+    for (const bool create_graph : {false, true})
+      for (const double bad : {kNaN, kInf, -kInf}) {
+        CAPTURE(int(r));
+        CAPTURE(create_graph);
+        CAPTURE(bad);
+        const Tensor x = leaf({-1, -2, bad, 3});
+        Tape tape;
+        const Tensor rows = reshape(x, {2, 2});
+        const Tensor nll = nll_loss(rows, labels, {.ignore_index = -100, .reduction = r});
+        check_values(nll + 0.0, r == Reduction::none ? std::vector<double>{1, 0} : std::vector<double>{1});
+        check_values(tape.grad(sum(nll), {x}, {.retain_graph = true, .create_graph = create_graph})[0],
+                     {-1, 0, 0, 0});
+        // PyTorch's loss; its gradient is NaN in that row.
+        const Tensor cross = cross_entropy(rows, labels, {.ignore_index = -100, .reduction = r});
+        check_values(cross + 0.0, r == Reduction::none ? std::vector<double>{0.31326169, 0}
+                                                       : std::vector<double>{0.31326169});
+        const Tensor dx = tape.grad(sum(cross), {x}, {.retain_graph = true, .create_graph = create_graph})[0];
+        check_values(dx, {-0.26894143, 0.26894143, 0, 0});
+        if (create_graph) check_values(tape.grad(sum(square(dx)), {x})[0], {-0.21150837, 0.21150837, 0, 0});
+      }
+  // A number that has no part in a row's loss has none in its gradient.
+  check_slopes(
+      [](const Tensor& x) {
+        return nll_loss(reshape(x, {1, 2}), Tensor::zeros({1}, DType::i64));
+      },
+      {-1, kNaN}, 1, {-1, 0});
+}

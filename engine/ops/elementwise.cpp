@@ -4,6 +4,7 @@
 #include <array>
 
 #include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/select.h"
 #include "weft/engine/ops/traced.h"
 #include "weft/engine/trace.h"
 
@@ -116,14 +117,16 @@ Tensor choose(const char* name, Binary op, const Tensor& a, const Tensor& b) {
            Tensor da = empty_like(y), db = empty_like(y);
            const Tensor zeros = Tensor::zeros(y.shape(), y.dtype(), y.device());
            const Tensor wide_a = compute("add", Binary::add, a, zeros), wide_b = compute("add", Binary::add, b, zeros);
-           // To be recorded, it is a product with what the kernel makes of ones.
+           // To be recorded, it is a product with what the kernel makes of ones, but for where that is 0: an
+           // infinite dy stays out of there.
            const Tensor dy = c.create_graph() ? Tensor::ones(y.shape(), y.dtype(), y.device()) : c.grad_output();
            dispatch(name, y, [&](const auto& k) {
              using T = kernel_type<decltype(k)>;
              k.choose_backward(y.numel(), wide_a.data<T>(), wide_b.data<T>(), y.data<T>(), dy.data<T>(),
                                da.data<T>(), db.data<T>());
            });
-           if (c.create_graph()) da = mul(da, c.grad_output()), db = mul(db, c.grad_output());
+           if (c.create_graph())
+             for (Tensor* share : {&da, &db}) *share = where(ne(*share, 0.0), mul(*share, c.grad_output()), 0.0);
            c.set(0, sum_to(da, a.shape()));
            c.set(1, sum_to(db, b.shape()));
          },
@@ -170,15 +173,15 @@ Tensor mul(const Tensor& a, const Tensor& b) {
   return y;
 }
 
-// y = a / b: da = dy / b, db = -dy a / b^2.
+// y = a / b: da = dy / b, db = -dy (a / b) / b.
 Tensor div(const Tensor& a, const Tensor& b) {
   const Tensor y = compute("div", Binary::div, a, b);
   record(
       "div", {a, b}, {y},
-      !recording({&a, &b}) ? BackwardFunction() : [=](BackwardContext& c) {
-        const Tensor da = div(c.grad_output(), b);
-        if (c.needs(1)) c.set(1, sum_to(neg(div(mul(da, a), b)), b.shape()));
-        if (c.needs(0)) c.set(0, sum_to(da, a.shape()));
+      !recording({&a, &b}) ? BackwardFunction() : [y, b, sa = a.shape()](BackwardContext& c) {
+        if (c.needs(0)) c.set(0, sum_to(div(c.grad_output(), b), sa));
+        // In this order, for dy / b may overflow where y is small.
+        if (c.needs(1)) c.set(1, sum_to(neg(mul(c.grad_output(), div(y, b))), b.shape()));
       },
       {.double_backward = true});
   return y;
