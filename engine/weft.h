@@ -33,6 +33,7 @@
 #include "weft/engine/ops/reduction.h"
 #include "weft/engine/ops/regression_loss.h"
 #include "weft/engine/ops/rrelu.h"
+#include "weft/engine/ops/select.h"
 #include "weft/engine/ops/shape.h"
 #include "weft/engine/ops/spectral_norm.h"
 #include "weft/engine/ops/split.h"

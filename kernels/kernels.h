@@ -54,16 +54,19 @@ struct Pool2dParams {
 
 constexpr int kMaxDims = 8;
 
-/// Walks two operands over one output shape; a stride of 0 broadcasts. Strides are in elements.
+/// Walks operands over one output shape; a stride of 0 broadcasts. Strides are in elements. c is the
+/// condition of select(), and is not looked at elsewhere.
 struct Broadcast {
   int ndim = 0;
-  std::array<int64_t, kMaxDims> size{}, a_stride{}, b_stride{};
+  std::array<int64_t, kMaxDims> size{}, a_stride{}, b_stride{}, c_stride{};
 };
 
 enum class Unary { neg, exp, log, sqrt, square, abs, reciprocal };
 constexpr int kUnaryCount = 7;
 enum class Binary { add, sub, mul, div, maximum, minimum, equal };  // equal: 1 or 0
 constexpr int kBinaryCount = 7;
+enum class Compare { eq, ne, lt, le };  // a > b is b < a
+constexpr int kCompareCount = 4;
 enum class Reduce { sum, max, min };
 enum class ConvPass { forward, backward_input, backward_weight };
 
@@ -177,6 +180,13 @@ struct KernelTable {
   void (*unary_backward)(Unary op, int64_t n, const T* x, const T* dy, T* dx);
   /// y[i] = op(a, b) over the broadcast shape; y is dense and may be an operand that is not broadcast.
   void (*binary)(Binary op, const Broadcast& shape, const T* a, const T* b, T* y);
+  /// y[i] = 1 where op holds of a and b, else 0, over the broadcast shape; a NaN is unequal to all.
+  void (*compare)(Compare op, const Broadcast& shape, const T* a, const T* b, uint8_t* y);
+  /// y[i] = c ? a : b over the broadcast shape, where any c but 0 is true; y may be a or b if that is not
+  /// broadcast.
+  void (*select)(const Broadcast& shape, const uint8_t* c, const T* a, const T* b, T* y);
+  /// y[i] = x[i]^exponent, as power() of kernels/power.h says; y may be x.
+  void (*pow)(Wide<T> exponent, int64_t n, const T* x, T* y);
   /// y[i] = alpha * x[i] + beta; y may be x.
   void (*affine)(int64_t n, Wide<T> alpha, Wide<T> beta, const T* x, T* y);
   /// Gradients of y = maximum or minimum of a and b: dy where the operand was chosen, half where both are
@@ -380,6 +390,10 @@ struct KernelTable {
 /// The plain loops.
 template <class T>
 const KernelTable<T>& reference();
+
+/// KernelTable::compare by the plain loops; also for the whole numbers, int64_t and uint8_t, on the CPU.
+template <class T>
+void plain_compare(Compare op, const Broadcast& shape, const T* a, const T* b, uint8_t* y);
 
 /// The SIMD kernels for this machine's best instruction set, or for the one that WEFT_ISA names (avx512,
 /// avx2, neon, baseline, reference). Chosen once; an unknown or unsupported name throws Error.

@@ -269,6 +269,116 @@ TEST_CASE_TEMPLATE("binary ops at the limits", T, EACH_TYPE) {
   }
 }
 
+namespace {
+
+/// compare and select; `third` are the dimensions of the condition.
+template <class T>
+void check_choice(const std::vector<int64_t>& size, const std::vector<bool>& in_a,
+                  const std::vector<bool>& in_b, const std::vector<bool>& third, int64_t shift) {
+  std::string dims;
+  for (size_t d = 0; d < size.size(); ++d)
+    dims += std::to_string(size[d]) + (in_a[d] ? "a" : "") + (in_b[d] ? "b" : "") + (third[d] ? "c " : " ");
+  CAPTURE(dims);
+  CAPTURE(shift);
+  Broadcast s = broadcast(size, in_a, in_b);
+  s.c_stride = broadcast(size, third, in_b).a_stride;
+  const int64_t n = elements(size, std::vector<bool>(size.size(), true));
+  auto a = random<T>(elements(size, in_a), -2, 2), b = random<T>(elements(size, in_b), -2, 2);
+  // Some that are equal, and some that are no numbers.
+  for (auto* v : {&a, &b})
+    for (size_t i = 0; i < v->size(); i += 3) (*v)[i] = T(i % 2 ? 1.5f : i % 4 ? float(kNaN) : -0.0f);
+  std::vector<uint8_t> c(size_t(elements(size, third)));
+  for (uint8_t& v : c) v = uint8_t(pick(0, 2));
+  Doubles chosen(static_cast<size_t>(n));
+  oracle().select(s, c.data(), to_double(a).data(), to_double(b).data(), chosen.data());
+  Array<T> device_a(a, shift), device_b(b, shift), device_y(n, shift);
+  Array<uint8_t> device_c(c, shift);
+  const auto& k = cuda::table<T>();
+  k.select(s, device_c.get(), device_a.get(), device_b.get(), device_y.get());
+  const auto got = to_double(device_y.values());
+  int64_t wrong = 0;
+  for (size_t i = 0; i < got.size(); ++i)
+    if (got[i] != chosen[i] && !(std::isnan(got[i]) && std::isnan(chosen[i]))) ++wrong;
+  CHECK(wrong == 0);
+  for (int op = 0; op < kCompareCount; ++op) {
+    CAPTURE(op);
+    std::vector<uint8_t> holds(static_cast<size_t>(n));
+    oracle().compare(Compare(op), s, to_double(a).data(), to_double(b).data(), holds.data());
+    Array<uint8_t> device_holds(n, shift);
+    k.compare(Compare(op), s, device_a.get(), device_b.get(), device_holds.get());
+    CHECK(device_holds.values() == holds);
+  }
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("comparisons and select, same shape and broadcast", T, EACH_TYPE) {
+  for (int64_t shift : {0, 1}) {
+    for (int64_t n : {0, 1, 3, 4100})
+      for (const bool scalar : {false, true}) {
+        check_choice<T>({n}, {true}, {!scalar}, {true}, shift);
+        check_choice<T>({n}, {!scalar}, {true}, {true}, shift);
+      }
+    for (int64_t channels : some({1, 3, 8, 24, 1000}))
+      for (int64_t rows : some({1, 3, 50})) {
+        check_choice<T>({rows, channels}, {true, true}, {false, true}, {true, false}, shift);
+        check_choice<T>({rows, channels}, {true, false}, {true, true}, {false, true}, shift);
+      }
+  }
+  check_choice<T>({}, {}, {}, {}, 0);
+  check_choice<T>({3, 49, 24}, {true, false, true}, {false, true, true}, {true, true, false}, 0);
+}
+
+TEST_CASE_TEMPLATE("comparisons and select on random shapes", T, EACH_TYPE) {
+  for (int trial = 0; trial < (light() ? 10 : 40); ++trial) {
+    std::vector<int64_t> size;
+    std::vector<bool> in_a, in_b, in_c;
+    int64_t n = 1;
+    const int64_t ndim = pick(1, kMaxDims);
+    for (int64_t d = 0; d < ndim; ++d) {
+      const int64_t most = std::max<int64_t>(1, std::min<int64_t>(20, 6000 / n));
+      size.push_back(pick(0, 2) == 0 ? std::min<int64_t>(8, most) : pick(1, most));
+      n *= size.back();
+      for (auto* in : {&in_a, &in_b, &in_c}) in->push_back(pick(0, 3) != 0);
+    }
+    check_choice<T>(size, in_a, in_b, in_c, pick(0, 3) == 0);
+  }
+}
+
+TEST_CASE_TEMPLATE("comparisons at the limits", T, EACH_TYPE) {
+  const Doubles special{0, -0.0, 1, -1, kInf, -kInf, kNaN};
+  Broadcast s = broadcast({7, 7}, {true, false}, {false, true});
+  Array<T> device_x(narrow<T>(special));
+  for (int op = 0; op < kCompareCount; ++op) {
+    CAPTURE(op);
+    std::vector<uint8_t> holds(49);
+    oracle().compare(Compare(op), s, special.data(), special.data(), holds.data());
+    Array<uint8_t> device_holds(49);
+    cuda::table<T>().compare(Compare(op), s, device_x.get(), device_x.get(), device_holds.get());
+    CHECK(device_holds.values() == holds);
+  }
+}
+
+TEST_CASE_TEMPLATE("powers", T, EACH_TYPE) {
+  const auto special = narrow<T>({0, -0.0, 1, -1, 2, -2, kInf, -kInf, kNaN, 0.25, -8});
+  for (double p : {0.0, 1.0, 2.0, 3.0, 0.5, -0.5, -1.0, -2.0, -3.0, 5.0, 1.5, -1.25, kInf, -kInf, kNaN})
+    for (int64_t n : sizes()) {
+      CAPTURE(p);
+      CAPTURE(n);
+      auto x = random<T>(n, 0.5, 2);
+      for (size_t i = 0; i < x.size(); i += 2) x[i] = T(-float(x[i]));
+      if (x.size() > special.size()) std::copy(special.begin(), special.end(), x.begin());
+      Doubles y(x.size());
+      oracle().pow(p, n, to_double(x).data(), y.data());
+      Array<T> device_x(x), device_y(n);
+      const auto& k = cuda::table<T>();
+      k.pow(float(p), n, device_x.get(), device_y.get());
+      CHECK_NEAR(T, device_y.values(), y);
+      k.pow(float(p), n, device_x.get(), device_x.get());
+      CHECK(same_bits(device_x.values(), device_y.values()));
+    }
+}
+
 TEST_CASE_TEMPLATE("affine", T, EACH_TYPE) {
   for (int64_t n : sizes()) {
     const auto x = random<T>(n);

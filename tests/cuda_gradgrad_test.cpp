@@ -89,6 +89,53 @@ TEST_CASE("second derivatives on the GPU are those of the reference") {
   }
 }
 
+TEST_CASE("comparisons, where, clamp and pow on the GPU") {
+  Generator generator(3);
+  const Tensor a = Tensor::normal({5, 7}, 0, 0.4, generator), b = Tensor::normal({7}, 0, 0.4, generator);
+  // The value, the gradients and those of their squares.
+  const auto all = [](const Tensor& a, const Tensor& b) {
+    const std::vector<Tensor> v{a.detach().set_requires_grad(), b.detach().set_requires_grad()};
+    Tape tape;
+    const Tensor y =
+        where(gt(v[0], v[1]), clamp(v[0] * v[1], -0.5, 0.75), pow(v[1], 3) + pow(abs(v[0]), 1.5));
+    std::vector<Tensor> result{y};
+    const auto g = tape.grad(sum(square(y)), v, {.create_graph = true});
+    result.insert(result.end(), g.begin(), g.end());
+    for (const Tensor& second : tape.grad(sum(square(g[0])) + sum(square(g[1])), v)) result.push_back(second);
+    return result;
+  };
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+    CAPTURE(dtype);
+    const Tensor x = a.to(dtype), z = b.to(dtype);
+    const auto want = all(x.to(DType::f64), z.to(DType::f64)),
+               got = all(x.to(Device::cuda), z.to(Device::cuda));
+    for (size_t i = 0; i < want.size(); ++i) {
+      CAPTURE(i);
+      CHECK(distance(got[i], want[i]) < (dtype == DType::f32 ? 1e-5 : dtype == DType::f16 ? 1e-2 : 5e-2));
+    }
+  }
+  CHECK_ERROR(eq(Tensor::zeros({2}, DType::i64).to(Device::cuda), 1),
+              "eq: dtype i64 has no arithmetic on a GPU");
+}
+
+TEST_CASE("rows that are ignored count nothing on the GPU even if they are no numbers") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const Tensor x = Tensor::from<float>({-1, -2, nan, nan}, {2, 2}).to(Device::cuda).set_requires_grad();
+  const Tensor labels = Tensor::from<int64_t>({0, -100}, {2}).to(Device::cuda);
+  for (const Reduction r : {Reduction::mean, Reduction::sum, Reduction::none}) {
+    Tape tape;
+    const Tensor nll = sum(nll_loss(x, labels, {.ignore_index = -100, .reduction = r}));
+    const Tensor cross = sum(cross_entropy(x, labels, {.ignore_index = -100, .reduction = r}));
+    CHECK(nll.item() == 1);
+    CHECK(cross.item() == doctest::Approx(0.31326169));
+    for (const Tensor& loss : {nll, cross}) {
+      const Tensor dx = tape.grad(loss, {x}, {.retain_graph = true})[0];
+      CHECK(dx.at(0) == doctest::Approx(loss.is(nll) ? -1 : -0.26894143));
+      CHECK((dx.at(2) == 0 && dx.at(3) == 0));
+    }
+  }
+}
+
 TEST_CASE("NaN is traced on the GPU") {
   Tensor x = Tensor::ones({3, 4});
   x.data<float>()[9] = std::numeric_limits<float>::quiet_NaN();

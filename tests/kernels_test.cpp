@@ -478,6 +478,125 @@ TEST_CASE("equal is 1 or 0, and 0 beside a NaN") {
       });
 }
 
+namespace {
+
+/// Numbers of which some are equal, and some no numbers.
+Floats few_values(int64_t n) {
+  Floats v(static_cast<size_t>(n));
+  for (float& x : v) {
+    const int64_t kind = pick(0, 9);
+    x = kind == 9 ? kNaN : kind == 8 ? kInf : kind == 7 ? -0.0f : float(kind) - 3;
+  }
+  return v;
+}
+
+/// compare and select with operands whose dimensions of the masks are broadcast, on every table.
+void check_choice(Broadcast shape, unsigned a_mask, unsigned b_mask, unsigned c_mask) {
+  int64_t n = 1, a_size = 0, b_size = 0, c_size = 0;
+  for (int d = 0; d < shape.ndim; ++d) n *= shape.size[size_t(d)];
+  shape.a_stride = strides_of(shape, a_mask, a_size);
+  shape.b_stride = strides_of(shape, b_mask, b_size);
+  shape.c_stride = strides_of(shape, c_mask, c_size);
+  CAPTURE(a_mask);
+  CAPTURE(b_mask);
+  CAPTURE(c_mask);
+  CAPTURE(n);
+  const Floats a = few_values(a_size), b = few_values(b_size);
+  std::vector<uint8_t> c(static_cast<size_t>(c_size));
+  for (uint8_t& v : c) v = pick(0, 1) ? uint8_t(pick(1, 255)) : 0;
+  Floats chosen(static_cast<size_t>(n));
+  reference<float>().select(shape, c.data(), a.data(), b.data(), chosen.data());
+  each_table(
+      {n},
+      [&](const auto& table, auto& out) { table.select(shape, c.data(), a.data(), b.data(), out[0].data()); },
+      [&](const auto& out) { CHECK(excess(out[0], chosen, 0, 0) <= 0); });
+  for (int op = 0; op < kCompareCount; ++op) {
+    CAPTURE(op);
+    std::vector<uint8_t> holds(static_cast<size_t>(n));
+    reference<float>().compare(Compare(op), shape, a.data(), b.data(), holds.data());
+    for (const KernelTable<float>* table : all_cpu_tables()) {
+      CAPTURE(std::string(table->name));
+      Guarded<uint8_t> out(n, 99);
+      table->compare(Compare(op), shape, a.data(), b.data(), out.data());
+      CHECK(out.ok());
+      CHECK(std::equal(holds.begin(), holds.end(), out.data()));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("comparisons and select over broadcast shapes") {
+  check_choice({0, {}, {}, {}}, 0, 0, 0);
+  for (int64_t n : kLengths)
+    for (unsigned mask = 0; mask < 8; ++mask)
+      if (n < 1000 || mask % 3 == 0) check_choice({1, {n}, {}, {}}, mask & 1, mask >> 1 & 1, mask >> 2);
+  for (unsigned mask = 0; mask < 64; ++mask)
+    check_choice({2, {7, 37}, {}, {}}, mask & 3, mask >> 2 & 3, mask >> 4);
+  for (int i = 0; i < 20; ++i) {
+    Broadcast shape;
+    shape.ndim = int(pick(3, 5));
+    for (int d = 0; d < shape.ndim; ++d) shape.size[size_t(d)] = pick(1, 6) == 1 ? 1 : pick(2, 9);
+    check_choice(shape, unsigned(pick(0, 31)), unsigned(pick(0, 31)), unsigned(pick(0, 31)));
+  }
+}
+
+TEST_CASE("comparisons and select of rows that are not dense") {
+  const Floats a = few_values(60), b = few_values(60);
+  const std::vector<uint8_t> c(60, 1);
+  const Broadcast shape{2, {3, 9}, {20, 2}, {19, 1}, {20, 2}};
+  Floats chosen(27);
+  reference<float>().select(shape, c.data(), a.data(), b.data(), chosen.data());
+  each_table(
+      {27},
+      [&](const auto& table, auto& out) { table.select(shape, c.data(), a.data(), b.data(), out[0].data()); },
+      [&](const auto& out) { CHECK(excess(out[0], chosen, 0, 0) <= 0); });
+  std::vector<uint8_t> holds(27), got(27);
+  reference<float>().compare(Compare::lt, shape, a.data(), b.data(), holds.data());
+  for (const KernelTable<float>* table : all_cpu_tables()) {
+    table->compare(Compare::lt, shape, a.data(), b.data(), got.data());
+    CHECK(got == holds);
+  }
+}
+
+TEST_CASE("powers over the whole range: within 2 units in the last place, edges as the reference's") {
+  Floats x;
+  for (int64_t word = 0; word < int64_t{1} << 32; word += 1299709) {
+    const uint32_t bits = uint32_t(word);
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    x.push_back(value);
+  }
+  for (float v = 0.9f; v < 1.1f; v += 0.001f) x.push_back(v), x.push_back(-v);
+  for (float edge : {0.0f, -0.0f, 1.0f, -1.0f, kInf, -kInf, kNaN, 1e-45f, -1e-45f}) x.push_back(edge);
+  for (float p : {0.0f, 1.0f,  2.0f,   3.0f,  0.5f, -0.5f, -1.0f,       -2.0f, -3.0f, 4.0f,  7.0f, -10.0f,
+                  1.5f, -1.7f, 0.001f, 30.3f, 1e4f, -1e5f, 16777215.0f, 1e30f, kInf,  -kInf, kNaN}) {
+    CAPTURE(p);
+    const auto n = int64_t(x.size());
+    Doubles y(x.size());
+    reference<double>().pow(double(p), n, widen(x).data(), y.data());
+    each_table(
+        {n, n},
+        [&](const auto& table, auto& out) {
+          table.pow(p, n, x.data(), out[0].data());
+          std::copy(x.begin(), x.end(), out[1].data());
+          table.pow(p, n, out[1].data(), out[1].data());  // in place
+        },
+        [&](const auto& out) {
+          CHECK(excess(out[0], y, 1.5e-45, 2 * kEps) <= 0);
+          CHECK(excess(out[1], y, 1.5e-45, 2 * kEps) <= 0);
+        });
+  }
+  for (int64_t n : kLengths) {
+    const Floats short_x = random_floats(n, -3, 3);
+    Doubles y(short_x.size());
+    reference<double>().pow(5, n, widen(short_x).data(), y.data());
+    each_table(
+        {n}, [&](const auto& table, auto& out) { table.pow(5, n, short_x.data(), out[0].data()); },
+        [&](const auto& out) { CHECK(excess(out[0], y, 1.5e-45, 2 * kEps) <= 0); });
+  }
+}
+
 TEST_CASE("maximum and minimum hand a NaN of either side on") {
   const Floats a = {kNaN, 1, kNaN, 2}, b = {1, kNaN, kNaN, 3};
   const Broadcast shape{1, {4}, {1}, {1}};

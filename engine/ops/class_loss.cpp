@@ -7,8 +7,21 @@
 #include "weft/engine/ops/loss.h"
 #include "weft/engine/ops/loss_helpers.h"
 #include "weft/engine/ops/reduce.h"
+#include "weft/engine/ops/select.h"
 
 namespace weft {
+namespace {
+
+/// p log_q, where p = 0 counts nothing even if log_q = -inf: there log_q is cut off at the lowest number of
+/// its type. Unlike weighted() it has its gradient in p there, too.
+Tensor log_term(const Tensor& p, const Tensor& log_q) {
+  const double lowest = log_q.dtype() == DType::f64 ? std::numeric_limits<double>::lowest()
+                                                    : double(std::numeric_limits<float>::lowest());
+  const Tensor least = Tensor::full({}, lowest, log_q.dtype(), log_q.device());
+  return mul(p, where(eq(p, 0.0), maximum(log_q, least), log_q));
+}
+
+}  // namespace
 
 Tensor nll_loss(const Tensor& x, const Tensor& labels, const NllLossOptions& options) {
   check(labels.dtype() == DType::i64, "nll_loss: labels are i64, not ", labels.dtype());
@@ -28,7 +41,7 @@ Tensor kl_div(const Tensor& input, const Tensor& target, const KlDivOptions& opt
   // 0 in a term that is 0, and has a slope.
   const Tensor least = Tensor::full({}, std::numeric_limits<float>::min(), x.dtype(), x.device());
   const Tensor log_t = options.log_target ? t : log(maximum(t, least));
-  return ops::reduced(sub(ops::weighted(p, log_t), ops::weighted(p, x)), options.reduction);
+  return ops::reduced(sub(log_term(p, log_t), log_term(p, x)), options.reduction);
 }
 
 Tensor softmax_focal_loss(const Tensor& logits, const Tensor& target, const SoftmaxFocalOptions& options) {

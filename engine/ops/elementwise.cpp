@@ -1,59 +1,78 @@
 #include "weft/engine/ops/elementwise.h"
 
+#include <algorithm>
+#include <array>
+
 #include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/select.h"
 #include "weft/engine/ops/traced.h"
 #include "weft/engine/trace.h"
 
 namespace weft {
 namespace {
 
-using kernels::Binary;
-using kernels::Broadcast;
-using kernels::Unary;
-using ops::empty_like;
-using ops::sum_to;
+/// Size of dimension i of `s` if it is aligned at the right with a shape of ndim dimensions.
+int64_t size_at(const Shape& s, int ndim, int i) {
+  return i < ndim - s.ndim() ? 1 : s[i - (ndim - s.ndim())];
+}
 
-/// Aligns both shapes at the right; dimensions that neither operand breaks are merged, so that most cases are
-/// 1-d or 2-d.
-Broadcast broadcast(const char* op, const Shape& a, const Shape& b, Shape& out) {
+}  // namespace
+
+Shape ops::broadcast_shape(const char* op, const Shape& a, const Shape& b) {
+  Shape out;
   const int ndim = std::max(a.ndim(), b.ndim());
-  const auto size = [&](const Shape& s, int i) { return i < ndim - s.ndim() ? 1 : s[i - (ndim - s.ndim())]; };
   for (int i = 0; i < ndim; ++i) {
-    const int64_t na = size(a, i), nb = size(b, i);
+    const int64_t na = size_at(a, ndim, i), nb = size_at(b, ndim, i);
     check(na == nb || na == 1 || nb == 1, op, ": shapes ", a, " and ", b, " do not broadcast (", na,
           " against ", nb, "); sizes must be equal or 1, aligned at the right");
     out.push_back(na == 1 ? nb : na);
   }
-  // From the right: (size, stride in a, stride in b), merged while both operands stay evenly strided.
-  Broadcast r;
-  int64_t step_a = 1, step_b = 1;
-  for (int i = ndim - 1; i >= 0; --i) {
-    const int64_t n = out[i], na = size(a, i), nb = size(b, i);
-    const int64_t sa = na == 1 ? 0 : step_a, sb = nb == 1 ? 0 : step_b;
-    step_a *= na, step_b *= nb;
-    if (n == 1) continue;
-    if (r.ndim > 0) {
-      const size_t last = size_t(r.ndim - 1);
-      if (sa == r.a_stride[last] * r.size[last] && sb == r.b_stride[last] * r.size[last]) {
-        r.size[last] *= n;
-        continue;
-      }
+  return out;
+}
+
+kernels::Broadcast ops::broadcast(const Shape& out, const Shape& a, const Shape& b, const Shape& c) {
+  // From the right: the size and the operands' strides, merged while all stay evenly strided.
+  kernels::Broadcast r;
+  const Shape* const shapes[] = {&a, &b, &c};
+  std::array<int64_t, kernels::kMaxDims>* const strides[] = {&r.a_stride, &r.b_stride, &r.c_stride};
+  int64_t step[] = {1, 1, 1};
+  for (int i = out.ndim() - 1; i >= 0; --i) {
+    int64_t stride[3];
+    for (int k = 0; k < 3; ++k) {
+      const int64_t n = size_at(*shapes[k], out.ndim(), i);
+      stride[k] = n == 1 ? 0 : step[k];
+      step[k] *= n;
+    }
+    if (out[i] == 1) continue;
+    bool even = r.ndim > 0;
+    const size_t last = size_t(std::max(r.ndim, 1) - 1);
+    for (int k = 0; k < 3; ++k) even = even && stride[k] == (*strides[k])[last] * r.size[last];
+    if (even) {
+      r.size[last] *= out[i];
+      continue;
     }
     const size_t next = size_t(r.ndim++);
-    r.size[next] = n, r.a_stride[next] = sa, r.b_stride[next] = sb;
+    r.size[next] = out[i];
+    for (int k = 0; k < 3; ++k) (*strides[k])[next] = stride[k];
   }
   if (r.ndim == 0) r.size[size_t(r.ndim++)] = out.numel();
-  std::reverse(r.size.begin(), r.size.begin() + r.ndim);
-  std::reverse(r.a_stride.begin(), r.a_stride.begin() + r.ndim);
-  std::reverse(r.b_stride.begin(), r.b_stride.begin() + r.ndim);
+  for (auto* list : {&r.size, &r.a_stride, &r.b_stride, &r.c_stride})
+    std::reverse(list->begin(), list->begin() + r.ndim);
   return r;
 }
+
+namespace {
+
+using kernels::Binary;
+using kernels::Unary;
+using ops::empty_like;
+using ops::sum_to;
 
 /// The forward of all binary ops, without recording.
 Tensor compute(const char* name, Binary op, const Tensor& a, const Tensor& b) {
   ops::check_same_dtype(name, a, b);
-  Shape shape;
-  const Broadcast how = broadcast(name, a.shape(), b.shape(), shape);
+  const Shape shape = ops::broadcast_shape(name, a.shape(), b.shape());
+  const kernels::Broadcast how = ops::broadcast(shape, a.shape(), b.shape());
   Tensor y = ops::empty(shape, a);
   if (y.numel() == 0) return y;
   dispatch(name, a, [&](const auto& k) {
@@ -98,14 +117,16 @@ Tensor choose(const char* name, Binary op, const Tensor& a, const Tensor& b) {
            Tensor da = empty_like(y), db = empty_like(y);
            const Tensor zeros = Tensor::zeros(y.shape(), y.dtype(), y.device());
            const Tensor wide_a = compute("add", Binary::add, a, zeros), wide_b = compute("add", Binary::add, b, zeros);
-           // To be recorded, it is a product with what the kernel makes of ones.
+           // To be recorded, it is a product with what the kernel makes of ones, but for where that is 0: an
+           // infinite dy stays out of there.
            const Tensor dy = c.create_graph() ? Tensor::ones(y.shape(), y.dtype(), y.device()) : c.grad_output();
            dispatch(name, y, [&](const auto& k) {
              using T = kernel_type<decltype(k)>;
              k.choose_backward(y.numel(), wide_a.data<T>(), wide_b.data<T>(), y.data<T>(), dy.data<T>(),
                                da.data<T>(), db.data<T>());
            });
-           if (c.create_graph()) da = mul(da, c.grad_output()), db = mul(db, c.grad_output());
+           if (c.create_graph())
+             for (Tensor* share : {&da, &db}) *share = where(ne(*share, 0.0), mul(*share, c.grad_output()), 0.0);
            c.set(0, sum_to(da, a.shape()));
            c.set(1, sum_to(db, b.shape()));
          },
@@ -152,15 +173,15 @@ Tensor mul(const Tensor& a, const Tensor& b) {
   return y;
 }
 
-// y = a / b: da = dy / b, db = -dy a / b^2.
+// y = a / b: da = dy / b, db = -dy (a / b) / b.
 Tensor div(const Tensor& a, const Tensor& b) {
   const Tensor y = compute("div", Binary::div, a, b);
   record(
       "div", {a, b}, {y},
-      !recording({&a, &b}) ? BackwardFunction() : [=](BackwardContext& c) {
-        const Tensor da = div(c.grad_output(), b);
-        if (c.needs(1)) c.set(1, sum_to(neg(div(mul(da, a), b)), b.shape()));
-        if (c.needs(0)) c.set(0, sum_to(da, a.shape()));
+      !recording({&a, &b}) ? BackwardFunction() : [y, b, sa = a.shape()](BackwardContext& c) {
+        if (c.needs(0)) c.set(0, sum_to(div(c.grad_output(), b), sa));
+        // In this order, for dy / b may overflow where y is small.
+        if (c.needs(1)) c.set(1, sum_to(neg(mul(c.grad_output(), div(y, b))), b.shape()));
       },
       {.double_backward = true});
   return y;

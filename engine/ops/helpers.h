@@ -27,6 +27,12 @@ inline void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
   check_same_device(op, a, b);
 }
 
+/// The shape that a and b broadcast to; throws where they do not.
+Shape broadcast_shape(const char* op, const Shape& a, const Shape& b);
+/// How to walk operands of these shapes over what they broadcast to. Dimensions that no operand breaks are
+/// merged, so that most cases are 1-d or 2-d.
+kernels::Broadcast broadcast(const Shape& out, const Shape& a, const Shape& b, const Shape& c = {});
+
 /// What statistics and gradients of vectors are kept in beside activations of this dtype: f32 beside the
 /// 16-bit types.
 inline DType wide_dtype(DType t) { return is_half(t) ? DType::f32 : t; }

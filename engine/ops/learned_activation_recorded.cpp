@@ -3,6 +3,7 @@
 #include "weft/engine/ops/activation.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/learned_activation_helpers.h"
+#include "weft/engine/ops/select.h"
 
 namespace weft::ops {
 namespace {
@@ -23,8 +24,8 @@ Tensor constant_slope(Activation act, const Tensor& x, const std::vector<Tensor>
 
 // m is 1 above 0: f = x (m + (1 - m) w).
 LearnedSlopes slopes_of_prelu(const Tensor& x, const std::vector<Tensor>& p) {
-  const Tensor above = constant_slope(Activation::prelu, x, p, {0.0}), below = 1 - above;
-  return {above + below * p[0], {x * below}};
+  const Tensor above = constant_slope(Activation::prelu, x, p, {0.0});
+  return {above + (1 - above) * p[0], {where(gt(x, 0.0), 0.0, x)}};
 }
 
 LearnedSlopes slopes_of_srelu(const Tensor& x, const std::vector<Tensor>& p) {
@@ -32,8 +33,10 @@ LearnedSlopes slopes_of_srelu(const Tensor& x, const std::vector<Tensor>& p) {
     return constant_slope(Activation::srelu, x, p, {{}, right, {}, left});
   };
   const Tensor middle = slope(0, 0), right = slope(1, 0) - middle, left = slope(0, 1) - middle;
+  // x - p may be infinite where it does not count.
+  const auto beyond = [&](const Tensor& side, const Tensor& p) { return where(ne(side, 0.0), x - p, 0.0); };
   return {middle + right * p[1] + left * p[3],
-          {right * (1 - p[1]), right * (x - p[0]), left * (1 - p[3]), left * (x - p[2])}};
+          {right * (1 - p[1]), beyond(right, p[0]), left * (1 - p[3]), beyond(left, p[2])}};
 }
 
 LearnedSlopes slopes_of_swish_beta(const Tensor& x, const std::vector<Tensor>& p) {

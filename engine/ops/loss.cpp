@@ -3,6 +3,7 @@
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/loss_helpers.h"
 #include "weft/engine/ops/reduce.h"
+#include "weft/engine/ops/select.h"
 
 namespace weft {
 namespace {
@@ -98,9 +99,10 @@ Tensor log_softmax(const Tensor& x) {
 
 // With T for everything that weighs the terms, loss = -sum_rc T_rc log p_rc over a number: the plain loss of
 // the target T, and a factor.
-static Tensor weighted_cross_entropy(const Tensor& logits, const Tensor& target,
-                                     const CrossEntropyOptions& o) {
-  const ops::ClassTargets aim("cross_entropy", logits, target, {o.label_smoothing, o.weight, o.ignore_index});
+static Tensor weighted_cross_entropy(const Tensor& x, const Tensor& target, const CrossEntropyOptions& o) {
+  const ops::ClassTargets aim("cross_entropy", x, target, {o.label_smoothing, o.weight, o.ignore_index});
+  // What is ignored may be no number, and 0 times that is none either.
+  const Tensor logits = aim.empty.defined() ? masked_fill(x, aim.empty, 0) : x;
   if (o.reduction == Reduction::none) return neg(sum(ops::weighted(aim.t, log_softmax(logits)), {1}));
   const Tensor loss = cross_entropy(logits, aim.t);
   const double rows = double(logits.size(0));

@@ -2,10 +2,10 @@
 
 #include <limits>
 
-#include "weft/engine/anomaly.h"
 #include "weft/engine/ops/class_loss.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/reduce.h"
+#include "weft/engine/ops/select.h"
 #include "weft/kernels/cuda/augment.h"
 
 namespace weft {
@@ -70,22 +70,7 @@ Tensor reduced(const Tensor& losses, Reduction reduction) {
   return affine(sum(losses), 1 / double(losses.size(0)));
 }
 
-Tensor weighted(const Tensor& t, const Tensor& log_p) {
-  const double lowest = log_p.dtype() == DType::f64 ? std::numeric_limits<double>::lowest()
-                                                    : double(std::numeric_limits<float>::lowest());
-  Tensor cut;
-  {
-    const NoGrad quiet;
-    const DetectAnomaly::Pause pause;
-    // The lowest number where t is 0, else -inf, for 1 - |t| times the largest number is 1 only there.
-    const Tensor floor = div(constant(lowest, t), maximum(affine(abs(t), lowest, 1), constant(0, t)));
-    cut = maximum(log_p, floor);
-  }
-  // Where something was cut off, the product's gradient is 0 already.
-  record("cut_off", {log_p}, {cut}, [](BackwardContext& c) { c.set(0, c.grad_output()); },
-         {.double_backward = true});
-  return mul(t, cut);
-}
+Tensor weighted(const Tensor& t, const Tensor& log_p) { return mul(t, where(eq(t, 0.0), 0.0, log_p)); }
 
 Tensor focal_factor(const Tensor& q, double gamma) {
   if (gamma == 0) return Tensor::ones(q.shape(), q.dtype(), q.device());
@@ -119,6 +104,7 @@ ClassTargets::ClassTargets(const char* op, const Tensor& x, const Tensor& target
       const Tensor label = Tensor::full({}, double(*ignored), DType::i64, x.device());
       hot = mul(hot, affine(one_hot(label, classes, x.dtype()), -1, 1));
     }
+    if (ignored) empty = eq(sum(hot, {1}, true), 0.0);
     total = sum(weight.defined() ? mul(hot, weight) : hot);
     t = hot;
     if (eps > 0) {
@@ -137,15 +123,10 @@ ClassTargets::ClassTargets(const char* op, const Tensor& x, const Tensor& target
 }
 
 Tensor ClassTargets::mean_of(const Tensor& sum) const {
-  Tensor divisor, plus;
-  {
-    const NoGrad quiet;
-    const Tensor some =
-        minimum(affine(abs(total), 1e38), constant(1, total));  // 0 where the total is 0, else 1
-    divisor = add(total, affine(some, -1, 1));
-    plus = affine(div(total, total), 1, -1);  // NaN or 0
-  }
-  return add(div(sum, divisor), plus);
+  const Tensor nothing = eq(total, 0.0);
+  // Divided by 1 there, as 0 / 0 would be the gradient.
+  return masked_fill(div(sum, masked_fill(total, nothing, 1)), nothing,
+                     std::numeric_limits<double>::quiet_NaN());
 }
 
 }  // namespace ops

@@ -14,8 +14,8 @@ Tensor widened(const Tensor& x);
 void check_same_shape(const char* op, const Tensor& x, const Tensor& target);
 Tensor reduced(const Tensor& losses, Reduction reduction);
 
-/// t log_p, where a class of weight 0 counts nothing even if it is impossible (log_p = -inf): there log_p is
-/// cut off at the lowest number of its type.
+/// t log_p for constants t. A class of weight 0 counts nothing and gets no gradient, even if it is impossible
+/// (log_p = -inf) or no number.
 Tensor weighted(const Tensor& t, const Tensor& log_p);
 /// q^gamma for probabilities q, the factor of focal losses. Its gradient stays finite at q = 0.
 Tensor focal_factor(const Tensor& q, double gamma);
@@ -29,6 +29,7 @@ struct ClassTargetOptions {
 /// What a loss over classes aims at, as constants: loss = -sum t log_p.
 struct ClassTargets {
   Tensor t;      ///< [N, C]: targets, smoothed, times the weights of the classes; 0 in rows that are ignored
+  Tensor empty;  ///< [N, 1], u8: the rows that are ignored; undefined without an ignore_index
   Tensor total;  ///< []: what a mean divides by: the weights of the labels; N for probabilities
 
   /// For log_p or logits x [N, C], f32 or f64, and labels i64 [N] or probabilities [N, C] of any floating

@@ -1,6 +1,6 @@
-// unary, binary, affine, choose_backward, dropout and rrelu. The op is looked up once a thread, outside of
-// the loop over its elements: a branch that all threads take alike costs nothing beside the memory, and one
-// kernel serves all ops.
+// unary, binary, compare, select, pow, affine, choose_backward, dropout and rrelu. The op is looked up once a
+// thread, outside of the loop over its elements: a branch that all threads take alike costs nothing beside
+// the memory, and one kernel serves all ops.
 #include "weft/kernels/activations/random/rrelu.h"
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/activation_table.h"
@@ -8,6 +8,7 @@
 #include "weft/kernels/cuda/map.h"
 #include "weft/kernels/cuda/strided.h"
 #include "weft/kernels/philox.h"
+#include "weft/kernels/power.h"
 
 namespace weft::kernels::cuda {
 namespace {
@@ -116,6 +117,37 @@ struct BinaryForward {
   }
 };
 
+/// 1 where op holds, else 0.
+struct Comparison {
+  Compare op;
+  template <int N>
+  __device__ void operator()(const float (&a)[N], const float (&b)[N], float (&y)[N]) const {
+    switch (op) {
+      case Compare::eq:
+        WEFT_EACH(j) y[j] = float(a[j] == b[j]);
+        break;
+      case Compare::ne:
+        WEFT_EACH(j) y[j] = float(a[j] != b[j]);
+        break;
+      case Compare::lt:
+        WEFT_EACH(j) y[j] = float(a[j] < b[j]);
+        break;
+      case Compare::le:
+      default:
+        WEFT_EACH(j) y[j] = float(a[j] <= b[j]);
+        break;
+    }
+  }
+};
+
+struct Power {
+  float exponent;
+  template <int N>
+  __device__ void operator()(int64_t, const float (&x)[1][N], float (&y)[1][N]) const {
+    WEFT_EACH(j) y[0][j] = power(x[0][j], exponent);
+  }
+};
+
 struct Affine {
   float alpha, beta;
   template <int N>
@@ -199,10 +231,10 @@ __device__ Pack<T, N> load_neighbours(const T* p, int step) {
 
 /// y[i] = op(a, b) for packs of N elements; an operand's step is its stride within a pack, 0 or 1 (any one
 /// for N = 1).
-template <int N, class T>
+template <int N, class Op, class T, class Y>
 __global__ void __launch_bounds__(kBroadcastBlock)
-    broadcast_kernel(BinaryForward op, uint32_t packs, const Walk<2> walk, int a_step, int b_step, const T* a,
-                     const T* b, T* y) {
+    broadcast_kernel(Op op, uint32_t packs, const Walk<2> walk, int a_step, int b_step, const T* a,
+                     const T* b, Y* y) {
   wait_for_earlier();
   const uint32_t first = blockIdx.x * uint32_t(kBroadcastBlock * kBroadcastPacks) + threadIdx.x;
   Pack<T, N> in[kBroadcastPacks][2] = {};
@@ -223,28 +255,73 @@ __global__ void __launch_bounds__(kBroadcastBlock)
     to_floats(in[p][0], x[0]);
     to_floats(in[p][1], x[1]);
     op(x[0], x[1], z);
-    store(y + int64_t(i) * N, from_floats<T>(z));
+    store(y + int64_t(i) * N, from_floats<Y>(z));
   }
 }
 
-/// Over `s` in packs of N neighbours.
+/// y[i] = c ? a : b, the same way.
 template <int N, class T>
-void broadcast(Binary op, Strided<2> s, const T* a, const T* b, T* y) {
-  int step[2] = {0, 0};
-  if (s.ndim > 0) {
-    const size_t inner = size_t(s.ndim) - 1;
-    s.size[inner] /= N;
-    for (size_t k = 0; k < 2; ++k) {
-      step[k] = s.stride[k][inner] != 0;
-      s.stride[k][inner] *= N;
-    }
+__global__ void __launch_bounds__(kBroadcastBlock)
+    select_kernel(uint32_t packs, const Walk<3> walk, int a_step, int b_step, int c_step, const T* a,
+                  const T* b, const uint8_t* c, T* y) {
+  wait_for_earlier();
+  const uint32_t i = blockIdx.x * uint32_t(kBroadcastBlock) + threadIdx.x;
+  if (i >= packs) return;
+  int64_t offset[3];
+  walk.offsets(i, offset);
+  Pack<T, N> chosen = load_neighbours<N>(a + offset[0], a_step);
+  const Pack<T, N> other = load_neighbours<N>(b + offset[1], b_step);
+  const Pack<uint8_t, N> condition = load_neighbours<N>(c + offset[2], c_step);
+#pragma unroll
+  for (int j = 0; j < N; ++j)
+    if (!condition.v[j]) chosen.v[j] = other.v[j];
+  store(y + int64_t(i) * N, chosen);
+}
+
+/// Whether the operands can be walked in packs of N neighbours: each is dense in the innermost dimension, or
+/// one element for a whole row.
+template <int N, int K>
+bool in_packs(const Strided<K>& s, const void* const (&operands)[K], const void* y) {
+  bool wide = s.ndim > 0 && aligned({y}) && s.size[size_t(s.ndim) - 1] % N == 0;
+  for (size_t k = 0; k < size_t(K) && wide; ++k) {
+    const int64_t step = s.stride[k][size_t(s.ndim) - 1];
+    if (step == 0) continue;
+    wide = step == 1 && aligned({operands[k]});
+    for (int d = 0; d + 1 < s.ndim; ++d) wide = wide && s.stride[k][size_t(d)] % N == 0;
   }
+  return wide;
+}
+
+/// Makes `s` a walk over packs of N neighbours. The operands' steps within a pack.
+template <int N, int K>
+std::array<int, size_t(K)> to_packs(Strided<K>& s) {
+  std::array<int, size_t(K)> step{};
+  if (s.ndim == 0) return step;
+  const size_t inner = size_t(s.ndim) - 1;
+  s.size[inner] /= N;
+  for (size_t k = 0; k < size_t(K); ++k) {
+    step[k] = s.stride[k][inner] != 0;
+    s.stride[k][inner] *= N;
+  }
+  return step;
+}
+
+/// Over `s` in packs of N neighbours.
+template <int N, class Op, class T, class Y>
+void broadcast(Op op, Strided<2> s, const T* a, const T* b, Y* y) {
+  const auto step = to_packs<N>(s);
   each_part(s, [&](const Strided<2>& part, int64_t start, const std::array<int64_t, 2>& offset) {
     const int64_t packs = part.count();
-    launch_early(broadcast_kernel<N, T>, blocks_for(packs, kBroadcastBlock * kBroadcastPacks),
-                 kBroadcastBlock, BinaryForward{op}, uint32_t(packs), Walk<2>(part), step[0], step[1],
-                 a + offset[0], b + offset[1], y + start * N);
+    launch_early(broadcast_kernel<N, Op, T, Y>, blocks_for(packs, kBroadcastBlock * kBroadcastPacks),
+                 kBroadcastBlock, op, uint32_t(packs), Walk<2>(part), step[0], step[1], a + offset[0],
+                 b + offset[1], y + start * N);
   });
+}
+/// The same in the widest packs that there can be; `s` is collapsed.
+template <class Op, class T, class Y>
+void broadcast(Op op, const Strided<2>& s, const T* a, const T* b, Y* y) {
+  constexpr int N = kWide<T>;
+  in_packs<N>(s, {a, b}, y) ? broadcast<N>(op, s, a, b, y) : broadcast<1>(op, s, a, b, y);
 }
 
 template <class T>
@@ -254,16 +331,35 @@ void binary(Binary op, const Broadcast& shape, const T* a, const T* b, T* y) {
   s.collapse();
   if (s.ndim == 1 && s.stride[0][0] == 1 && s.stride[1][0] == 1)
     return map<2, 1, T>(s.size[0], {{a, b}, {y}}, BinaryForward{op});
+  broadcast(BinaryForward{op}, s, a, b, y);
+}
 
+template <class T>
+void compare(Compare op, const Broadcast& shape, const T* a, const T* b, uint8_t* y) {
+  Strided<2> s{shape.ndim, shape.size, {shape.a_stride, shape.b_stride}};
+  if (s.count() == 0) return;
+  s.collapse();
+  broadcast(Comparison{op}, s, a, b, y);
+}
+
+template <int N, class T>
+void select(Strided<3> s, const T* a, const T* b, const uint8_t* c, T* y) {
+  const auto step = to_packs<N>(s);
+  each_part(s, [&](const Strided<3>& part, int64_t start, const std::array<int64_t, 3>& offset) {
+    const int64_t packs = part.count();
+    launch_early(select_kernel<N, T>, blocks_for(packs, kBroadcastBlock), kBroadcastBlock, uint32_t(packs),
+                 Walk<3>(part), step[0], step[1], step[2], a + offset[0], b + offset[1], c + offset[2],
+                 y + start * N);
+  });
+}
+
+template <class T>
+void select(const Broadcast& shape, const uint8_t* c, const T* a, const T* b, T* y) {
+  Strided<3> s{shape.ndim, shape.size, {shape.a_stride, shape.b_stride, shape.c_stride}};
+  if (s.count() == 0) return;
+  s.collapse();
   constexpr int N = kWide<T>;
-  bool wide = s.ndim > 0 && aligned({y}) && s.size[size_t(s.ndim) - 1] % N == 0;
-  for (size_t k = 0; k < 2 && wide; ++k) {
-    const int64_t step = s.stride[k][size_t(s.ndim) - 1];
-    if (step == 0) continue;  // one element for a whole row
-    wide = step == 1 && aligned({k == 0 ? a : b});
-    for (int d = 0; d + 1 < s.ndim; ++d) wide = wide && s.stride[k][size_t(d)] % N == 0;
-  }
-  wide ? broadcast<N>(op, s, a, b, y) : broadcast<1>(op, s, a, b, y);
+  in_packs<N>(s, {a, b, c}, y) ? select<N>(s, a, b, c, y) : select<1>(s, a, b, c, y);
 }
 
 // --- the other entries ---
@@ -276,6 +372,11 @@ void unary(Unary op, int64_t n, const T* x, T* y) {
 template <class T>
 void unary_backward(Unary op, int64_t n, const T* x, const T* dy, T* dx) {
   map<2, 1, T>(n, {{x, dy}, {dx}}, UnaryBackward{op});
+}
+
+template <class T>
+void pow(Wide<T> exponent, int64_t n, const T* x, T* y) {
+  map<1, 1, T>(n, {{x}, {y}}, Power{exponent});
 }
 
 template <class T>
@@ -314,6 +415,9 @@ void set_elementwise(KernelTable<T>& table) {
   table.unary = unary<T>;
   table.unary_backward = unary_backward<T>;
   table.binary = binary<T>;
+  table.compare = compare<T>;
+  table.select = select<T>;
+  table.pow = pow<T>;
   table.affine = affine<T>;
   table.choose_backward = choose_backward<T>;
   table.dropout = dropout<T>;

@@ -2,6 +2,7 @@
 
 #include "weft/kernels/dual.h"
 #include "weft/kernels/philox.h"
+#include "weft/kernels/power.h"
 #include "weft/kernels/reference/families.h"
 
 namespace weft::kernels::plain {
@@ -80,21 +81,60 @@ void unary_backward(Unary op, int64_t n, const T* x, const T* dy, T* dx) {
   for (int64_t i = 0; i < n; ++i) dx[i] = dy[i] * slope(op, x[i]);
 }
 
-/// One loop per dimension; the innermost call writes the next element of y and returns the place after it.
 template <class T>
-T* walk(Binary op, const Broadcast& shape, int dim, const T* a, const T* b, T* y) {
+bool holds(Compare op, T a, T b) {
+  switch (op) {
+    case Compare::eq:
+      return a == b;
+    case Compare::ne:
+      return a != b;
+    case Compare::lt:
+      return a < b;
+    case Compare::le:
+      return a <= b;
+  }
+  return false;
+}
+
+/// One loop per dimension; the innermost call writes the next element of y = f(a, b) and returns the place
+/// after it.
+template <class F, class T, class Y>
+Y* walk(F f, const Broadcast& shape, int dim, const T* a, const T* b, Y* y) {
   if (dim == shape.ndim) {
-    *y = apply(op, *a, *b);
+    *y = Y(f(*a, *b));
     return y + 1;
   }
   for (int64_t i = 0; i < shape.size[dim]; ++i)
-    y = walk(op, shape, dim + 1, a + i * shape.a_stride[dim], b + i * shape.b_stride[dim], y);
+    y = walk(f, shape, dim + 1, a + i * shape.a_stride[dim], b + i * shape.b_stride[dim], y);
   return y;
 }
 
 template <class T>
 void binary(Binary op, const Broadcast& shape, const T* a, const T* b, T* y) {
-  walk(op, shape, 0, a, b, y);
+  walk([op](T u, T v) { return apply(op, u, v); }, shape, 0, a, b, y);
+}
+
+/// The same of y = c ? a : b.
+template <class T>
+T* walk_select(const Broadcast& shape, int dim, const uint8_t* c, const T* a, const T* b, T* y) {
+  if (dim == shape.ndim) {
+    *y = *c ? *a : *b;
+    return y + 1;
+  }
+  for (int64_t i = 0; i < shape.size[dim]; ++i)
+    y = walk_select(shape, dim + 1, c + i * shape.c_stride[dim], a + i * shape.a_stride[dim],
+                    b + i * shape.b_stride[dim], y);
+  return y;
+}
+
+template <class T>
+void select(const Broadcast& shape, const uint8_t* c, const T* a, const T* b, T* y) {
+  walk_select(shape, 0, c, a, b, y);
+}
+
+template <class T>
+void pow(T exponent, int64_t n, const T* x, T* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = power(x[i], exponent);
 }
 
 template <class T>
@@ -150,6 +190,9 @@ void set_elementwise(KernelTable<T>& table) {
   table.unary = unary<T>;
   table.unary_backward = unary_backward<T>;
   table.binary = binary<T>;
+  table.compare = plain_compare<T>;
+  table.select = select<T>;
+  table.pow = pow<T>;
   table.affine = affine<T>;
   table.choose_backward = choose_backward<T>;
   table.activation = activation<T>;
@@ -163,3 +206,17 @@ template void set_elementwise(KernelTable<float>&);
 template void set_elementwise(KernelTable<double>&);
 
 }  // namespace weft::kernels::plain
+
+namespace weft::kernels {
+
+template <class T>
+void plain_compare(Compare op, const Broadcast& shape, const T* a, const T* b, uint8_t* y) {
+  plain::walk([op](T u, T v) { return plain::holds(op, u, v); }, shape, 0, a, b, y);
+}
+
+template void plain_compare(Compare, const Broadcast&, const float*, const float*, uint8_t*);
+template void plain_compare(Compare, const Broadcast&, const double*, const double*, uint8_t*);
+template void plain_compare(Compare, const Broadcast&, const int64_t*, const int64_t*, uint8_t*);
+template void plain_compare(Compare, const Broadcast&, const uint8_t*, const uint8_t*, uint8_t*);
+
+}  // namespace weft::kernels

@@ -131,6 +131,23 @@ void unary_backward(Unary op, int64_t n, const float* x, const float* dy, float*
   }
 }
 
+// The cases are those of power() of kernels/power.h. For the others SIMD in doubles, which is as accurate as
+// the C library, has been measured to be hardly faster (5.3 against 5.8 ns with AVX2).
+void pow(float exponent, int64_t n, const float* x, float* y) {
+  if (exponent == 0) return map(n, x, y, [](Vec) { return Vec(1.0f); });
+  if (exponent == 1) return map(n, x, y, [](Vec v) { return v; });
+  if (exponent == 2) return map(n, x, y, [](Vec v) { return v * v; });
+  if (exponent == 3) return map(n, x, y, [](Vec v) { return v * v * v; });
+  if (exponent == 0.5f) return map(n, x, y, [](Vec v) { return sqrt(v); });
+  if (exponent == -0.5f) return map(n, x, y, [](Vec v) { return Vec(1.0f) / sqrt(v); });
+  if (exponent == -1) return map(n, x, y, [](Vec v) { return Vec(1.0f) / v; });
+  if (exponent == -2) return map(n, x, y, [](Vec v) { return (Vec(1.0f) / v) * (Vec(1.0f) / v); });
+  map(n, x, y, [=](Vec v) {
+    for (int i = 0; i < kWidth; ++i) v.v[i] = __builtin_powf(v.v[i], exponent);
+    return v;
+  });
+}
+
 void affine(int64_t n, float alpha, float beta, const float* x, float* y) {
   map(n, x, y, [=](Vec v) { return fma(Vec(alpha), v, Vec(beta)); });
 }

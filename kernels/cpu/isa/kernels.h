@@ -16,6 +16,9 @@ namespace weft::kernels::WEFT_ISA {
 void unary(Unary op, int64_t n, const float* x, float* y);
 void unary_backward(Unary op, int64_t n, const float* x, const float* dy, float* dx);
 void binary(Binary op, const Broadcast& shape, const float* a, const float* b, float* y);
+void compare(Compare op, const Broadcast& shape, const float* a, const float* b, uint8_t* y);
+void select(const Broadcast& shape, const uint8_t* c, const float* a, const float* b, float* y);
+void pow(float exponent, int64_t n, const float* x, float* y);
 void affine(int64_t n, float alpha, float beta, const float* x, float* y);
 void activation(Activation act, float param, int64_t n, const float* x, float* y);
 void activation_backward(Activation act, float param, int64_t n, const float* x, const float* dy, float* dx);

@@ -13,11 +13,15 @@ constexpr int64_t kGrain = 16 << 10;
 struct Whole {
   static WEFT_INLINE Vec load(const float* p) { return Vec::load(p); }
   static WEFT_INLINE void store(Vec v, float* p) { v.store(p); }
+  static WEFT_INLINE Mask load(const uint8_t* p) { return load_bytes(p, kWidth); }
+  static WEFT_INLINE void store(Mask m, uint8_t* p) { store_bytes(m, p, kWidth); }
 };
 struct Few {
   int64_t count;
   WEFT_INLINE Vec load(const float* p) const { return Vec::load_first(p, count); }
   WEFT_INLINE void store(Vec v, float* p) const { v.store_first(p, count); }
+  WEFT_INLINE Mask load(const uint8_t* p) const { return load_bytes(p, count); }
+  WEFT_INLINE void store(Mask m, uint8_t* p) const { store_bytes(m, p, count); }
 };
 
 /// Calls body(access, i) for the vectors of [begin, end), i being the first element; access loads and stores

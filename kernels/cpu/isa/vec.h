@@ -99,6 +99,18 @@ WEFT_INLINE Vec fma(Vec a, Vec b, Vec c) {
   return Vec(a.v * b.v + c.v);
 #endif
 }
+/// Bytes of 1 (true) or 0, the form of a mask in memory: the first n of them, 0 < n <= kWidth.
+typedef uint8_t ByteLanes __attribute__((vector_size(kWidth)));
+WEFT_INLINE void store_bytes(Mask m, uint8_t* p, int64_t n) {
+  const ByteLanes bytes = __builtin_convertvector(m.v & 1, ByteLanes);
+  std::memcpy(p, &bytes, size_t(n));
+}
+/// True where a byte is not 0; the lanes beyond the first n are false.
+WEFT_INLINE Mask load_bytes(const uint8_t* p, int64_t n) {
+  ByteLanes bytes = {};
+  std::memcpy(&bytes, p, size_t(n));
+  return {IntLanes(__builtin_convertvector(bytes, IntLanes) != 0)};
+}
 WEFT_INLINE Vec select(Mask m, Vec a, Vec b) { return Vec(m.v ? a.v : b.v); }
 
 // The extents and limits below are not std::min and std::max, see kernels.h.
