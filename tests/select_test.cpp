@@ -301,6 +301,15 @@ TEST_CASE("learned activations of infinite numbers: the gradients of their param
   }
 }
 
+TEST_CASE("what is divided by a number is divided, not multiplied by its reciprocal") {
+  for (const DType dtype : {DType::f32, DType::f64})
+    for (int n = 1; n < 1000; ++n) {
+      const double quotient = (Tensor::scalar(n, dtype) / double(n)).item();
+      CHECK_MESSAGE(quotient == 1, n);
+    }
+  CHECK((Tensor::scalar(1e-39) / 1e-39).item() == 1);
+}
+
 TEST_CASE("the gradient of a divisor too small to be divided by twice") {
   const Tensor b = leaf({1e-39});
   Tape tape;

@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "support/errors.h"
+#include "support/temp_folder.h"
 #include "weft/engine/file.h"
 #include "weft/kernels/parallel.h"
 #include "weft/weft.h"
@@ -609,4 +610,20 @@ TEST_CASE("batches of tensors: order by seed and epoch, any start, the last one 
   CHECK(rest(batches) == std::vector<int64_t>(first.begin() + 15, first.end()));
   std::sort(first.begin(), first.end());
   CHECK(first == in_order);
+}
+
+TEST_CASE("a callback can write what TensorBoard draws") {
+  const test::TempFolder folder;
+  Setup s;
+  SummaryWriter writer(folder / "spirals");
+  training::Callbacks watch{.on_epoch = [&](Trainer& trainer, const training::EpochResult& e) {
+    const int64_t step = trainer.state().step;
+    writer.add_scalar("loss/train", e.train_loss, step);
+    for (const Parameter& p : trainer.module().parameters()) writer.add_histogram(p.name, p.tensor, step);
+  }};
+  Trainer trainer(*s.net, *s.optimizer, *s.train, {.callbacks = {watch}});
+  CHECK(trainer.fit(2));
+  const std::string events = read_file(writer.path());
+  for (const char* tag : {"loss/train", "hidden.weight", "head.bias"})
+    CHECK_MESSAGE(events.find(tag) != std::string::npos, tag);
 }

@@ -173,6 +173,11 @@ Tensor mul(const Tensor& a, const Tensor& b) {
   return y;
 }
 
+Tensor operator/(const Tensor& x, double c) {
+  if (x.device() != Device::cpu) return affine(x, 1 / c);
+  return div(x, Tensor::scalar(c, x.dtype()));
+}
+
 // y = a / b: da = dy / b, db = -dy (a / b) / b.
 Tensor div(const Tensor& a, const Tensor& b) {
   const Tensor y = compute("div", Binary::div, a, b);

@@ -39,7 +39,8 @@ inline Tensor operator-(const Tensor& x, double c) { return affine(x, 1, -c); }
 inline Tensor operator-(double c, const Tensor& x) { return affine(x, -1, c); }
 inline Tensor operator*(const Tensor& x, double c) { return affine(x, c); }
 inline Tensor operator*(double c, const Tensor& x) { return affine(x, c); }
-inline Tensor operator/(const Tensor& x, double c) { return affine(x, 1 / c); }
+/// Divided, not multiplied by 1 / c, which is a rounding more; on a GPU it is multiplied, as by PyTorch.
+Tensor operator/(const Tensor& x, double c);
 inline Tensor operator/(double c, const Tensor& x) { return affine(reciprocal(x), c); }
 
 }  // namespace weft
