@@ -109,6 +109,18 @@ TEST_CASE("wrong usage ends with 2 and names what is known") {
   check_error(weft_run({"train", "--sym", "--no-sa"}), 2, {"--sym", "--no-sa"});
   check_error(weft_run({"train", "--quiet", "--json"}), 2, {"--quiet", "--json"});
   check_error(weft_run({"train", "--trace-nan", "--precision", "fp16"}), 2, {"--trace-nan", "fp16"});
+  for (const char* flag : {"--wd", "--mom", "--epochs", "--seed", "--threads", "--checkpoint-steps"})
+    check_error(weft_run({"train", flag, ""}), 2, {flag, "empty"});
+  check_error(weft_run({"train", "--wd="}), 2, {"--wd"});
+  check_error(weft_run({"bench", "step", "--batch-size", ""}), 2, {"--batch-size", "empty"});
+  for (const char* flag : {"--checkpoint-steps", "--cache-bytes"})
+    check_error(weft_run({"train", flag, "-1"}), 2, {flag, "must be 0 or more, got -1 (see"});
+  for (const char* flag : {"--start-lr", "--end-lr"})
+    for (const char* rate : {"0", "-1", "nan", "inf"})
+      check_error(weft_run({"lab", "lr-find", flag, rate}), 2,
+                  {flag, "must be above 0, and 1e30 at most, got"});
+  check_error(weft_limited("export WEFT_THREADS=100000", {"train"}), 1,
+              {"WEFT_THREADS", "100000", "1 to 256"});
   for (const char* flag : {"--resume", "--config", "--out"})
     check_error(weft_run({"train", flag, ""}), 2, {flag, "empty"});
   check_error(weft_run({"train", "--resume", at("a"), "--overwrite"}), 2, {"--overwrite"});
