@@ -475,6 +475,29 @@ TEST_CASE("a disk or folder that cannot be written to") {
   }
 }
 
+TEST_CASE("a run that fails before its first file leaves no empty folder") {
+  const Arguments fails = {"train",  "--data", sample(),  "--model",      "mlp",
+                           "--size", "8",      "--quiet", "--batch-size", "999"};
+  for (const char* runs : {"1", "2"})
+    check_error(weft_run(fails + Arguments{"--runs", runs, "--out", at("no/such/folder")}), 1,
+                {"full batch of 999"});
+  CHECK_FALSE(fs::exists(at("no")));
+  fs::create_directories(at("empty"));
+  check_error(weft_run(fails + Arguments{"--out", at("empty/run")}), 1, {"full batch of 999"});
+  check_error(weft_run(fails + Arguments{"--out", at("empty")}), 1, {"full batch of 999"});
+  CHECK(fs::is_empty(at("empty")));  // not made by it
+  CHECK(weft_limited("cd '" + at("empty") + "'", fails).code == 1);
+  CHECK(fs::is_empty(at("empty")));  // no runs/TIME
+}
+
+TEST_CASE("--tune warns once of a cache that cannot be written to") {
+  write_file(at("no-cache"), "");
+  const Result r = weft_limited("export XDG_CACHE_HOME='" + at("no-cache") + "'",
+                                quick_run("untuned") + Arguments{"--model", "resnet20", "--tune", "--quiet"});
+  CHECK(r.code == 0);
+  check_error({2, r.out, r.err}, 2, {"the choices of --tune are not kept"});
+}
+
 TEST_CASE("data that cannot be trained on") {
   const auto error = [](const std::string& data, const std::vector<std::string>& parts) {
     check_error(weft_run({"train", "--data", data, "--out", at("never")}), 1, parts);

@@ -99,7 +99,8 @@ void ConvTuning::keep() {
     write_file(file_.string(), all.dump(1));
     known_ = all.size();
   } catch (const std::exception& e) {
-    complain(std::string("warning: the choices of --tune are not kept: ") + e.what());
+    if (!std::exchange(complained_, true))
+      complain(std::string("warning: the choices of --tune are not kept: ") + e.what());
   }
 }
 
