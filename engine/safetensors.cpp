@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "weft/engine/file.h"
+#include "weft/engine/whole_number.h"
 
 namespace weft {
 namespace {
@@ -58,6 +59,14 @@ DType parse_type(const std::string& path, const std::string& tensor, const std::
     if (name == e.name) return e.dtype;
   fail(path, ": tensor ", tensor, " has dtype ", name,
        ", which weft does not read (it reads F32, F64, I64, U8, BF16, F16)");
+}
+
+template <class T>
+std::vector<T> whole_numbers(const json& list, const std::string& what) {
+  check(list.is_array(), what, " must be a list");
+  std::vector<T> numbers;
+  for (const json& value : list) numbers.push_back(whole_number<T>(value, what));
+  return numbers;
 }
 
 }  // namespace
@@ -132,8 +141,10 @@ StateDict load_safetensors(const std::string& path, std::map<std::string, std::s
         continue;
       }
       const DType dtype = parse_type(path, name, value.at("dtype").get<std::string>());
-      const auto sizes = value.at("shape").get<std::vector<int64_t>>();
-      const auto offsets = value.at("data_offsets").get<std::vector<uint64_t>>();
+      const auto sizes =
+          whole_numbers<int64_t>(value.at("shape"), concat(path, ": tensor ", name, ": its shape"));
+      const auto offsets = whole_numbers<uint64_t>(value.at("data_offsets"),
+                                                   concat(path, ": tensor ", name, ": its data_offsets"));
       Shape shape;
       int64_t bytes = 0;
       try {

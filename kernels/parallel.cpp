@@ -9,6 +9,7 @@
 #include <exception>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -48,13 +49,16 @@ unsigned wait_for_change(const std::atomic<unsigned>& value, unsigned old) {
   return value.load();
 }
 
+constexpr int kMostThreads = 256;  // that WEFT_THREADS may ask for
+
 int default_threads() {
   if (const char* text = std::getenv("WEFT_THREADS"); text && *text) {
     int n = 0;
     const char* end = text + std::strlen(text);
     const auto result = std::from_chars(text, end, n);
-    if (result.ec != std::errc() || result.ptr != end || n < 1)
-      throw Error(std::string("WEFT_THREADS: '") + text + "' is not a number of threads (1 or more)");
+    if (result.ec != std::errc() || result.ptr != end || n < 1 || n > kMostThreads)
+      throw Error(std::string("WEFT_THREADS: '") + text + "' is not a number of threads (1 to " +
+                  std::to_string(kMostThreads) + ")");
     return n;
   }
 #ifdef __linux__
@@ -128,7 +132,13 @@ class Pool {
   Pool() : threads_(default_threads()) {}
 
   void start() {
-    while (int(workers_.size()) < threads() - 1) workers_.emplace_back([this] { loop(); });
+    try {
+      while (int(workers_.size()) < threads() - 1) workers_.emplace_back([this] { loop(); });
+    } catch (const std::system_error& e) {
+      throw Error("thread " + std::to_string(workers_.size() + 2) + " of " + std::to_string(threads()) +
+                  " cannot be started (" + e.what() +
+                  "); set fewer by WEFT_THREADS, --threads or set_num_threads()");
+    }
   }
 
   void stop() {

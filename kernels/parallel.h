@@ -9,7 +9,7 @@
 namespace weft {
 
 /// Threads that parallel regions use, the caller included. Default: WEFT_THREADS, else the cores this process
-/// may use.
+/// may use. Throws Error where WEFT_THREADS is none of 1 to 256.
 int num_threads();
 /// Sets it (n >= 1). Not to be called from inside a parallel region.
 void set_num_threads(int n);
@@ -32,7 +32,8 @@ class TaskRef {
 
 /// Runs task(0) .. task(count - 1), each once, on the pool's threads and the caller's; returns when all are
 /// done. Threads take tasks in ascending order as they become free. Inside a task it runs serially. The first
-/// exception that a task throws is rethrown here after the others have ended.
+/// exception that a task throws is rethrown here after the others have ended. Throws Error where a thread
+/// cannot be started.
 void parallel_for(int64_t count, TaskRef task);
 
 /// Cuts [0, n) into ranges of `grain` (the last one shorter) and runs body(begin, end) on each as one task.

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -194,6 +195,32 @@ TEST_CASE("what lies in the folder is not replaced by accident") {
   fs::remove(at("kept/compare.json"));
   check_error(weft_run({"lab", "compare", "--resume", at("kept")}), 1, {"no study in this folder"});
   check_error(weft_run(small), 1, {"kept holds a run of weft train"});
+}
+
+TEST_CASE("a compare.json that no study can have is refused by name, and nothing trains") {
+  REQUIRE(whole().code == 0);
+  const std::string record = read_file(at("whole/compare.json"));
+  const auto refused = [&](const std::function<void(json&)>& edit, const std::vector<std::string>& parts) {
+    json study = json::parse(record);
+    edit(study);
+    write_file(at("whole/compare.json"), study.dump());
+    const Result r = weft_run({"lab", "compare", "--resume", at("whole"), "--quiet"});
+    check_error(r, 1, parts);
+    check_error(r, 1, {at("whole/compare.json")});
+    CHECK_FALSE(fs::exists(at("whole/run-1")));
+  };
+  refused([](json& s) { s["pictures"] = json::array(); }, {"\"pictures\" is empty"});
+  refused([](json& s) { s["vary"] = json::array(); }, {"\"vary\" is empty"});
+  refused([](json& s) { s["vary"][1]["values"] = json::array(); }, {"mixup has no values"});
+  refused([](json& s) { s["runs"].push_back(s["runs"][2]); }, {"run 1 of relu_", "is there twice"});
+  refused([](json& s) { s["runs"][0]["final_val_accuracy"] = 1e308; }, {"an accuracy of 1e+308"});
+  refused([](json& s) { s["runs"][0]["best_val_accuracy"] = -0.1; }, {"an accuracy of -0.1"});
+  refused([](json& s) { s["runs"][0]["run"] = 1.9; },
+          {"\"run\" is 1.9, expected a whole number from 1 to 2"});
+  refused([](json& s) { s["runs"][0]["run"] = 9.2e25; }, {"\"run\" is 9.2e+25"});
+  refused([](json& s) { s["runs"][0]["run"] = 3; }, {"\"run\" is 3"});
+  refused([](json& s) { s["config"]["epochs"] = ~uint64_t{0}; }, {"\"epochs\" is 18446744073709551615"});
+  write_file(at("whole/compare.json"), record);
 }
 
 TEST_CASE("going on, --within may be repeated as it was written") {

@@ -109,6 +109,18 @@ TEST_CASE("wrong usage ends with 2 and names what is known") {
   check_error(weft_run({"train", "--sym", "--no-sa"}), 2, {"--sym", "--no-sa"});
   check_error(weft_run({"train", "--quiet", "--json"}), 2, {"--quiet", "--json"});
   check_error(weft_run({"train", "--trace-nan", "--precision", "fp16"}), 2, {"--trace-nan", "fp16"});
+  for (const char* flag : {"--wd", "--mom", "--epochs", "--seed", "--threads", "--checkpoint-steps"})
+    check_error(weft_run({"train", flag, ""}), 2, {flag, "empty"});
+  check_error(weft_run({"train", "--wd="}), 2, {"--wd"});
+  check_error(weft_run({"bench", "step", "--batch-size", ""}), 2, {"--batch-size", "empty"});
+  for (const char* flag : {"--checkpoint-steps", "--cache-bytes"})
+    check_error(weft_run({"train", flag, "-1"}), 2, {flag, "must be 0 or more, got -1 (see"});
+  for (const char* flag : {"--start-lr", "--end-lr"})
+    for (const char* rate : {"0", "-1", "nan", "inf"})
+      check_error(weft_run({"lab", "lr-find", flag, rate}), 2,
+                  {flag, "must be above 0, and 1e30 at most, got"});
+  check_error(weft_limited("export WEFT_THREADS=100000", {"train"}), 1,
+              {"WEFT_THREADS", "100000", "1 to 256"});
   for (const char* flag : {"--resume", "--config", "--out"})
     check_error(weft_run({"train", flag, ""}), 2, {flag, "empty"});
   check_error(weft_run({"train", "--resume", at("a"), "--overwrite"}), 2, {"--overwrite"});
@@ -461,6 +473,29 @@ TEST_CASE("a disk or folder that cannot be written to") {
     const std::string name = entry.path().filename().string();
     CHECK_MESSAGE((name == "config.json" || name == "metrics.csv"), name);
   }
+}
+
+TEST_CASE("a run that fails before its first file leaves no empty folder") {
+  const Arguments fails = {"train",  "--data", sample(),  "--model",      "mlp",
+                           "--size", "8",      "--quiet", "--batch-size", "999"};
+  for (const char* runs : {"1", "2"})
+    check_error(weft_run(fails + Arguments{"--runs", runs, "--out", at("no/such/folder")}), 1,
+                {"full batch of 999"});
+  CHECK_FALSE(fs::exists(at("no")));
+  fs::create_directories(at("empty"));
+  check_error(weft_run(fails + Arguments{"--out", at("empty/run")}), 1, {"full batch of 999"});
+  check_error(weft_run(fails + Arguments{"--out", at("empty")}), 1, {"full batch of 999"});
+  CHECK(fs::is_empty(at("empty")));  // not made by it
+  CHECK(weft_limited("cd '" + at("empty") + "'", fails).code == 1);
+  CHECK(fs::is_empty(at("empty")));  // no runs/TIME
+}
+
+TEST_CASE("--tune warns once of a cache that cannot be written to") {
+  write_file(at("no-cache"), "");
+  const Result r = weft_limited("export XDG_CACHE_HOME='" + at("no-cache") + "'",
+                                quick_run("untuned") + Arguments{"--model", "resnet20", "--tune", "--quiet"});
+  CHECK(r.code == 0);
+  check_error({2, r.out, r.err}, 2, {"the choices of --tune are not kept"});
 }
 
 TEST_CASE("data that cannot be trained on") {

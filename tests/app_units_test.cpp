@@ -196,6 +196,9 @@ TEST_CASE("settings survive JSON, and bad files are named with the key") {
   };
   CHECK(error({{"lr", "fast"}}).find("\"lr\"") != std::string::npos);
   CHECK(error({{"epochs", 1.5}}).find("\"epochs\"") != std::string::npos);
+  CHECK(error({{"epochs", 1e30}}).find("some.json: \"epochs\" is 1e+30") == 0);
+  CHECK(error({{"epochs", ~uint64_t{0}}}).find("\"epochs\" is 18446744073709551615") != std::string::npos);
+  CHECK(error({{"epochs", true}}).find("\"epochs\"") != std::string::npos);
   CHECK(error({{"seed", -1}}).find("\"seed\"") != std::string::npos);
   CHECK(error({{"lerning_rate", 1}}).find("lerning_rate") != std::string::npos);
   CHECK(error(nlohmann::json::array()).find("some.json") != std::string::npos);
@@ -347,6 +350,15 @@ TEST_CASE("convolution tuning: kept in a file, read again, a damaged file is mea
     convolve(7);
   }
   CHECK(listed().size() == known + 2);
+  nlohmann::json edited = listed();
+  edited[0]["in_h"] = 60.9;  // no size
+  write_file(file.string(), edited.dump());
+  {
+    const ConvTuning tuning(file);
+    convolve(9);
+  }
+  CHECK(listed().size() == known + 3);
+  for (const nlohmann::json& choice : listed()) CHECK(choice["in_h"] == 6);
 }
 
 TEST_CASE("a model file whose description or weights were edited is refused by name") {
@@ -382,6 +394,10 @@ TEST_CASE("a model file whose description or weights were edited is refused by n
     CHECK(with("size", size).find(": damaged (its description makes no model: its size is ") == 0);
   for (const int64_t resize : {int64_t{-1}, int64_t{15}, int64_t{8193}, (int64_t{1} << 32) + 16})
     CHECK(with("valid_resize", resize).find("its valid_resize is ") != std::string::npos);
+  CHECK(with("size", 16.9).find(": damaged (its description makes no model: its size is 16.9, expected") ==
+        0);
+  CHECK(with("size", 1e30).find("its size is 1e+30") != std::string::npos);
+  CHECK(with("valid_resize", 128.9).find("its valid_resize is 128.9") != std::string::npos);
   CHECK(with("std", {0, 1, 1}).find("mean and std of colour 0 are 0.485 and 0") != std::string::npos);
   CHECK(with("std", {1, 1, -1}).find("of colour 2") != std::string::npos);
   CHECK(with("mean", {1, 1e300, 1}).find("of colour 1") != std::string::npos);

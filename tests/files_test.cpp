@@ -91,6 +91,14 @@ TEST_CASE("safetensors: hostile headers") {
           "bad.safetensors: tensor a: shape: [4611686018427387904, 4] has too many elements");
   refused(R"({"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4]}})",
           "bad.safetensors: tensor a: shape: 9 dimensions");
+  refused(R"({"a":{"dtype":"F32","shape":[1e30],"data_offsets":[0,8]}})",
+          "bad.safetensors: tensor a: its shape is 1e+30, expected a whole number");
+  refused(R"({"a":{"dtype":"F32","shape":[4.9],"data_offsets":[0,16]}})", "its shape is 4.9");
+  refused(R"({"a":{"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,16]}})",
+          "its shape is 184467");
+  refused(R"({"a":{"dtype":"F32","shape":4,"data_offsets":[0,16]}})", "its shape must be a list");
+  refused(R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0.5,16.7]}})", "its data_offsets is 0.5");
+  refused(R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[-1,15]}})", "its data_offsets is -1");
   refused(R"({"a":{"dtype":"F8","shape":[16],"data_offsets":[0,16]}})", "has dtype F8");
   refused(R"({"a":{"dtype":"F32","shape":[4]}})", "damaged");
   refused(

@@ -3,6 +3,7 @@
 #include "weft/kernels/parallel.h"
 
 #include <doctest/doctest.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <atomic>
@@ -12,6 +13,8 @@
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "weft/kernels/error.h"
 
 using weft::num_threads;
 using weft::set_num_threads;
@@ -168,3 +171,28 @@ TEST_CASE("the number of threads can change between regions, but not below one")
   CHECK_THROWS(set_num_threads(-3));
   CHECK(num_threads() == 3);
 }
+
+#ifdef __GLIBC__
+TEST_CASE("a thread that cannot be started is an Error, and the pool works on") {
+  const Threads guard(3);
+  pthread_attr_t usual, huge;
+  REQUIRE(pthread_getattr_default_np(&usual) == 0);
+  REQUIRE(pthread_getattr_default_np(&huge) == 0);
+  REQUIRE(pthread_attr_setstacksize(&huge, size_t{1} << 60) == 0);
+  REQUIRE(pthread_setattr_default_np(&huge) == 0);
+  std::string message;
+  try {
+    parallel_for(8, [](int64_t) {});
+  } catch (const weft::Error& e) {
+    message = e.what();
+  }
+  REQUIRE(pthread_setattr_default_np(&usual) == 0);
+  CHECK(message.find("thread 2 of 3 cannot be started (") == 0);
+  CHECK(message.find("WEFT_THREADS") != std::string::npos);
+  std::atomic<int> done{0};
+  parallel_for(20, [&](int64_t) { ++done; });
+  CHECK(done == 20);
+  pthread_attr_destroy(&usual);
+  pthread_attr_destroy(&huge);
+}
+#endif

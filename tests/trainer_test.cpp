@@ -568,6 +568,49 @@ TEST_CASE("a checkpoint of something else is refused and changes nothing") {
   check_error([&] { shorter.load_checkpoint(file.path); }, {file.path.c_str(), "batches in an epoch"});
 }
 
+TEST_CASE("a checkpoint whose counts cannot be is refused") {
+  const TempFile file("counts"), edited("edited");
+  Setup s;
+  Trainer trainer = s.trainer({.checkpoint = file.path, .callbacks = {stop_at_step(5)}});
+  trainer.fit(3);
+  training::Metadata metadata;
+  const StateDict all = load_safetensors(file.path, &metadata);
+  const auto load = [&](const std::string& key, const std::string& value) {
+    training::Metadata other = metadata;
+    std::string& state = other["state"];
+    const size_t at = state.find("\"" + key + "\":");
+    REQUIRE(at != std::string::npos);
+    const size_t begin = at + key.size() + 3;
+    state.replace(begin, state.find_first_of(",}", begin) - begin, value);
+    save_safetensors(edited.path, all, other);
+    trainer.load_checkpoint(edited.path);
+  };
+  CHECK_NOTHROW(load("images", std::to_string(trainer.state().samples)));
+  const std::string most = "9223372036854775807";
+  const std::pair<const char*, std::string> wrong[] = {{"images", "-5"},
+                                                       {"images", "16.9"},
+                                                       {"correct", most},
+                                                       {"skipped", "-1"},
+                                                       {"epoch", "1e30"},
+                                                       {"epoch", "1"},
+                                                       {"batch", "-1"},
+                                                       {"step", "18446744073709551615"},
+                                                       {"total_seconds", "null"},
+                                                       {"seconds", "-1"},
+                                                       {"total_train_seconds", "-0.1"},
+                                                       {"lr", "null"},
+                                                       {"loss_sum", "null"},
+                                                       {"total_images", "-1"},
+                                                       {"random_count", "-1"}};
+  for (const auto& [key, value] : wrong)
+    check_error([&, k = key, v = value] { load(k, v); }, {edited.path.c_str(), "the checkpoint is damaged"});
+  check_error([&] { load("images", "-5"); }, {"images is -5, expected a whole number from 0"});
+  const std::pair<const char*, std::string> unequal[] = {
+      {"step", most}, {"step", "0"}, {"batch", "0"}, {"batch", most}};
+  for (const auto& [key, value] : unequal)
+    check_error([&, k = key, v = value] { load(k, v); }, {edited.path.c_str(), "batches in an epoch"});
+}
+
 TEST_CASE("batches of tensors: order by seed and epoch, any start, the last one shorter") {
   const int64_t n = 23;
   Tensor x = Tensor::empty({n, 2, 1}, DType::f64), y = Tensor::empty({n}, DType::i64);

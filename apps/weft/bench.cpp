@@ -108,13 +108,7 @@ void add_steps(CLI::App& command, BenchFlags& flags) {
 
 void add_seconds(CLI::App& command, BenchFlags& flags) {
   command.add_option("--seconds", flags.seconds, "time spent on each line")
-      ->check(CLI::Validator(
-          [](const std::string& text) {
-            double seconds = 0;
-            const bool fits = CLI::detail::lexical_cast(text, seconds) && seconds > 0 && seconds <= 86400;
-            return fits ? std::string() : text + " is not above 0 and at most 86400, a day";
-          },
-          "POSITIVE"))
+      ->check(number_from(1e-9, 86400, "above 0, and at most 86400, a day"))
       ->capture_default_str();
 }
 

@@ -19,6 +19,15 @@ std::string fits_64_bits(const std::string& value) {
   return stop == end && error == std::errc() ? "" : value + " is no whole number from 0 to 2^64 - 1";
 }
 
+std::function<std::string(const std::string&)> number_from(double least, double most,
+                                                           const std::string& wanted) {
+  return [=](const std::string& value) {
+    double number = 0;
+    const bool fits = CLI::detail::lexical_cast(value, number) && number >= least && number <= most;
+    return fits ? "" : "must be " + wanted + ", got " + value;
+  };
+}
+
 void add_device(CLI::App& command, std::string& device, std::string& precision) {
   command.add_option("--device", device, "cpu, or cuda[:i] for the NVIDIA GPU of that number")
       ->capture_default_str();

@@ -49,6 +49,10 @@ void add_lab(CLI::App& weft, Action& action);
 /// nothing.
 std::string fits_64_bits(const std::string& value);
 
+/// The same of a flag for numbers from `least` to `most`, which is `wanted` in words.
+std::function<std::string(const std::string&)> number_from(double least, double most,
+                                                           const std::string& wanted);
+
 /// Adds --device [cpu] and --precision [fp32].
 void add_device(CLI::App& command, std::string& device, std::string& precision);
 

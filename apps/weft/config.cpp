@@ -15,6 +15,7 @@
 #include "weft/apps/weft/names.h"
 #include "weft/engine/data/file_tree.h"
 #include "weft/engine/device.h"
+#include "weft/engine/whole_number.h"
 
 namespace weft::app {
 
@@ -41,21 +42,16 @@ void from_json(const json& in, const std::string& path, TrainConfig& config) {
     const auto found = in.find(key);
     if (found == in.end()) return;
     using T = std::remove_reference_t<decltype(value)>;
-    bool fits = false;
-    if constexpr (std::is_same_v<T, bool>)
-      fits = found->is_boolean();
-    else if constexpr (std::is_same_v<T, std::string>)
-      fits = found->is_string();
-    else if constexpr (std::is_same_v<T, uint64_t>)
-      fits = found->is_number_unsigned();
-    else if constexpr (std::is_integral_v<T>)
-      fits = found->is_number_integer();
-    else
-      fits = found->is_number();
-    if (!fits)
-      fail(path, ": \"", key, "\" cannot be ",
-           found->is_structured() ? "a list" : found->dump().substr(0, 80));
-    value = found->template get<T>();
+    const std::string what = concat(path, ": \"", key, "\"");
+    if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
+      value = whole_number<T>(*found, what);
+    } else {
+      const bool fits = std::is_same_v<T, bool>          ? found->is_boolean()
+                        : std::is_same_v<T, std::string> ? found->is_string()
+                                                         : found->is_number();
+      if (!fits) fail(what, " cannot be ", found->is_structured() ? "a list" : found->dump().substr(0, 80));
+      value = found->template get<T>();
+    }
   });
   for (const auto& [key, value] : in.items())
     check(std::find(known.begin(), known.end(), key) != known.end(), path, ": unknown setting \"", key, "\"");

@@ -5,12 +5,14 @@
 #include <cstdio>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "weft/apps/weft/cache.h"
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/json_file.h"
 #include "weft/engine/error.h"
 #include "weft/engine/file.h"
+#include "weft/engine/whole_number.h"
 #include "weft/kernels/convolution.h"
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/parallel.h"
@@ -50,7 +52,7 @@ json to_json(const ConvChoice& choice) {
 ConvChoice from_json(const json& j) {
   ConvChoice choice;
   choice.kernels = kernels::cpu().name;
-  for (const auto& [name, field] : kFields) choice.params.*field = j.at(name).get<int64_t>();
+  for (const auto& [name, field] : kFields) choice.params.*field = whole_number<int64_t>(j.at(name), name);
   const std::string pass = j.at("pass"), algorithm = j.at("algorithm");
   for (int i = 0; i < 3; ++i)
     if (pass == kPassNames[i]) choice.pass = ConvPass(i);
@@ -97,7 +99,8 @@ void ConvTuning::keep() {
     write_file(file_.string(), all.dump(1));
     known_ = all.size();
   } catch (const std::exception& e) {
-    complain(std::string("warning: the choices of --tune are not kept: ") + e.what());
+    if (!std::exchange(complained_, true))
+      complain(std::string("warning: the choices of --tune are not kept: ") + e.what());
   }
 }
 

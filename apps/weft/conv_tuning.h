@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 
 namespace weft::app {
@@ -8,7 +9,7 @@ namespace weft::app {
 /// (weft::set_conv_tuning), beginning with what was found earlier on this machine; keep(), and its end,
 /// write what is new beside it. The file belongs to one set of kernels and one number of threads:
 /// conv2d-avx512-2.json in the cache folder. A file that cannot be understood is measured anew; one that
-/// cannot be written is a warning on the standard error stream.
+/// cannot be written is one warning on the standard error stream.
 class ConvTuning {
  public:
   explicit ConvTuning(std::filesystem::path file = default_file());
@@ -24,6 +25,7 @@ class ConvTuning {
  private:
   std::filesystem::path file_;
   size_t known_;
+  bool complained_ = false;
 };
 
 /// Keeps the algorithms that cuDNN was measured to be fastest with in the cache folder, for later runs on

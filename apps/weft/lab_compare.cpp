@@ -142,7 +142,7 @@ class StudySession {
     }
     TrainConfig config = cell.config;
     config.seed += uint64_t(k - 1);
-    make_run_folder(folder);
+    const MadeFolder made(folder);
     const RunLock lock(folder);
     progress_.line(fmt::format("run {}/{}: {}, seed {}", study_.runs.size() + 1, study_.total_runs(),
                                cell.name, config.seed));
@@ -261,9 +261,9 @@ int run_study(StudyFlags flags) {
     fail("--resume ", flags.resume, ": the study is of other pictures, ", study.pictures.front(),
          ", where there are ", data.pictures().front(), " now; put them back, or start anew");
   study.pictures = data.pictures();
-  StudyFolder folder{flags.resume};
-  if (!resumed && flags.out.empty()) folder.path = make_default_run_folder().path;
-  if (!resumed && !flags.out.empty()) make_run_folder({flags.out}), folder.path = flags.out;
+  std::optional<MadeFolder> made;
+  if (!resumed) made.emplace(make_run_folder(flags.out));
+  const StudyFolder folder{made ? made->folder().path : fs::path(flags.resume)};
   if (!lock) lock.emplace(RunFolder{folder.path});
   for (const std::string& file : folder.files()) remove_leftovers(file);
   std::optional<Study> replaced;

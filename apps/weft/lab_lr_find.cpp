@@ -154,10 +154,10 @@ void add_lab_lr_find(CLI::App& lab, Action& action) {
   CLI::App* command =
       lab.add_subcommand("lr-find", "Which learning rates a model can be trained with: the range test");
   command->add_option("--start-lr", flags->start_lr, "first rate")
-      ->check(CLI::Range(1e-30, 1e30))
+      ->check(number_from(1e-30, 1e30, "above 0, and 1e30 at most"))
       ->capture_default_str();
   command->add_option("--end-lr", flags->end_lr, "last rate")
-      ->check(CLI::Range(1e-30, 1e30))
+      ->check(number_from(1e-30, 1e30, "above 0, and 1e30 at most"))
       ->capture_default_str();
   command->add_option("--steps", flags->steps, "steps from one to the other")
       ->check(CLI::Range(int64_t{2}, int64_t{1'000'000}))

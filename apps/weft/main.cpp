@@ -65,18 +65,23 @@ std::string wanted_command(const CLI::App& app) {
   return (rest.empty() ? "a command is missing" : "unknown command " + rest.front()) + "; there are " + known;
 }
 
-/// CLI11 reads 010 as 8.
-void refuse_octal(CLI::App& app) {
-  for (CLI::Option* option : app.get_options())
-    if (const std::string type = option->get_type_name();
-        type.rfind("INT", 0) == 0 || type.rfind("UINT", 0) == 0)
-      option->check([](const std::string& value) {
-        const size_t at = value.find_first_not_of("+-");
-        const bool zero = at != std::string::npos && value[at] == '0' && value.size() > at + 1 &&
-                          std::isdigit((unsigned char)value[at + 1]);
-        return zero ? value + ": leave out the zero that it begins with" : std::string();
-      });
-  for (CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) refuse_octal(*command);
+/// CLI11 reads nothing as 0, and 010 as 8.
+void check_numbers(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    const std::string type = option->get_type_name();
+    const bool whole = type.rfind("INT", 0) == 0 || type.rfind("UINT", 0) == 0;
+    if (!whole && type.rfind("FLOAT", 0) != 0) continue;
+    // A transform comes before the option's own checks.
+    const auto wrong = [whole](const std::string& value) -> std::string {
+      if (value.empty()) return "it is empty; give a number, or leave the flag out";
+      const size_t at = value.find_first_not_of("+-");
+      const bool zero = whole && at != std::string::npos && value[at] == '0' && value.size() > at + 1 &&
+                        std::isdigit((unsigned char)value[at + 1]);
+      return zero ? value + ": leave out the zero that it begins with" : "";
+    };
+    option->transform(CLI::Validator(wrong, ""));
+  }
+  for (CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) check_numbers(*command);
 }
 
 int run(int argc, char** argv) {
@@ -92,7 +97,7 @@ int run(int argc, char** argv) {
   add_data(app, action);
   add_bench(app, action);
   add_lab(app, action);
-  refuse_octal(app);
+  check_numbers(app);
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage. `weft COMMAND --help` describes a command.");
   const auto wrong_usage = [&](const std::string& what) {
     return report(kWrongUsage, fmt::format("{} (see {} --help)", what, typed_command(app)));

@@ -11,6 +11,7 @@
 #include "weft/engine/finite.h"
 #include "weft/engine/ops/activation.h"
 #include "weft/engine/safetensors.h"
+#include "weft/engine/whole_number.h"
 #include "weft/layers/models.h"
 
 namespace weft::app {
@@ -37,7 +38,8 @@ ModelInfo info_from(const json& in) {
   ModelInfo info;
   in.at("model").get_to(info.model), in.at("activation").get_to(info.activation);
   in.at("sa").get_to(info.sa), in.at("sym").get_to(info.sym);
-  in.at("size").get_to(info.size), in.at("valid_resize").get_to(info.valid_resize);
+  info.size = whole_number<int64_t>(in.at("size"), "its size");
+  info.valid_resize = whole_number<int64_t>(in.at("valid_resize"), "its valid_resize");
   in.at("classes").get_to(info.classes);
   in.at("mean").get_to(info.normalize.mean), in.at("std").get_to(info.normalize.std);
   return info;
@@ -90,12 +92,10 @@ LoadedModel load_model(const std::string& path) {
   LoadedModel loaded;
   try {
     loaded.info = info_from(json::parse(metadata["info"]));
-  } catch (const json::exception&) {
-    fail(file, ": damaged (its description of the model cannot be read)");
-  }
-  try {
     validate(loaded.info);
     loaded.module = build_model(loaded.info);
+  } catch (const json::exception&) {
+    fail(file, ": damaged (its description of the model cannot be read)");
   } catch (const Error& e) {
     fail(file, ": damaged (its description makes no model: ", e.what(), ")");
   }

@@ -11,11 +11,13 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <utility>
 
 #include "weft/apps/weft/json_file.h"
 #include "weft/apps/weft/version.h"
 #include "weft/engine/error.h"
 #include "weft/engine/file.h"
+#include "weft/engine/whole_number.h"
 
 namespace weft::app {
 
@@ -54,13 +56,21 @@ std::vector<std::string> present_files(const RunFolder& folder, int64_t runs) {
 
 }  // namespace
 
-void make_run_folder(const RunFolder& folder) {
+MadeFolder::MadeFolder(const RunFolder& folder) : folder_(folder) {
   std::error_code error;
-  fs::create_directories(folder.path, error);
+  std::vector<fs::path> missing;
+  for (fs::path path = folder.path; !path.empty() && !fs::exists(path, error); path = path.parent_path())
+    missing.push_back(path);
+  const bool is_new = fs::create_directories(folder.path, error);
   check(!error, "cannot make the folder ", folder.path.string(), ": ", error.message(),
         "; give another one with --out");
   check(access(folder.path.c_str(), W_OK | X_OK) == 0, "cannot write into ", folder.path.string(), ": ",
         std::strerror(errno), "; give another folder with --out");
+  if (is_new) made_ = std::move(missing);
+}
+
+MadeFolder::~MadeFolder() {
+  for (const fs::path& path : made_) rmdir(path.c_str());  // fails where something is in it
 }
 
 bool holds_run(const RunFolder& folder, int64_t runs) { return !present_files(folder, runs).empty(); }
@@ -73,18 +83,17 @@ void remove_run(const RunFolder& folder, int64_t runs) {
   }
 }
 
-RunFolder make_default_run_folder() {
+MadeFolder make_run_folder(const std::string& out) {
+  if (!out.empty()) return MadeFolder({out});
   const std::time_t now = std::time(nullptr);
   std::tm local = {};
   localtime_r(&now, &local);
   const std::string name = fmt::format("runs/{:%Y%m%d-%H%M%S}", local);
-  RunFolder folder{name};
-  make_run_folder({"runs"});
-  std::error_code error;  // of others that come first, see what make_run_folder() says
-  for (int k = 2; fs::exists(folder.path) || (!fs::create_directory(folder.path, error) && !error); ++k)
-    folder.path = fmt::format("{}-{}", name, k);
-  make_run_folder(folder);
-  return folder;
+  for (int k = 1;; ++k) {
+    const RunFolder folder{k == 1 ? name : fmt::format("{}-{}", name, k)};
+    if (fs::exists(folder.path)) continue;
+    if (MadeFolder made(folder); made.is_new()) return made;  // and no other process was faster
+  }
 }
 
 RunLock::RunLock(const RunFolder& folder) : descriptor_(open(folder.path.c_str(), O_RDONLY | O_CLOEXEC)) {
@@ -120,10 +129,15 @@ void write_summary(const RunFolder& folder, const nlohmann::json& summary) {
 nlohmann::json read_summary(const RunFolder& folder) {
   const std::string mend = "; remove it, and --resume writes it anew";
   const nlohmann::json summary = read_json(folder.summary(), mend);
-  for (const char* key :
-       {"final_val_accuracy", "best_val_accuracy", "seconds", "images_per_second", "peak_memory_bytes"})
+  for (const char* key : {"final_val_accuracy", "best_val_accuracy", "final_val_loss", "seconds",
+                          "images_per_second", "steps", "peak_memory_bytes"})
     check(summary.is_object() && summary.contains(key) && summary[key].is_number(), folder.summary(),
           ": not the summary of a run (\"", key, "\" is missing)", mend);
+  for (const char* key : {"final_val_accuracy", "best_val_accuracy"})
+    check(summary[key] >= 0 && summary[key] <= 1, folder.summary(), ": \"", key, "\" is not from 0 to 1",
+          mend);
+  for (const char* key : {"steps", "peak_memory_bytes"})
+    whole_number<int64_t>(summary[key], folder.summary() + ": " + key, 0);
   return summary;
 }
 

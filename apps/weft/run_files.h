@@ -28,15 +28,30 @@ struct RunFolder {
   RunFolder run(int64_t k) const { return {path / ("run-" + std::to_string(k))}; }
 };
 
-/// Makes the folder. Throws Error naming it where it cannot be made or written to.
-void make_run_folder(const RunFolder& folder);
+/// A folder, with those above it, that was made here. At its end it removes what of that is empty still.
+class MadeFolder {
+ public:
+  /// Makes it where it is not there. Throws Error naming it where it cannot be made or written to.
+  explicit MadeFolder(const RunFolder& folder);
+  ~MadeFolder();
+  MadeFolder(MadeFolder&&) = default;
+  MadeFolder& operator=(MadeFolder&&) = delete;
+
+  const RunFolder& folder() const { return folder_; }
+  bool is_new() const { return !made_.empty(); }
+
+ private:
+  RunFolder folder_;
+  std::vector<std::filesystem::path> made_;  // the deepest first
+};
 /// True where the folder holds files of a run already; of several `runs`, also those of run-1 to run-N in it.
 bool holds_run(const RunFolder& folder, int64_t runs = 1);
 /// Removes the files of the folder's run, nothing else: of several runs, which its config.json or `runs`
 /// speaks of, those of run-1 to run-N, too.
 void remove_run(const RunFolder& folder, int64_t runs = 1);
-/// Makes "runs/20261123-182700", with -2, -3, ... where that is taken.
-RunFolder make_default_run_folder();
+/// Makes the folder of --out, or, where that is empty, "runs/20261123-182700", with -2, -3, ... where that is
+/// taken.
+MadeFolder make_run_folder(const std::string& out);
 
 /// While it lives no other process can have one for this folder: two runs would mix their files. Throws Error
 /// where another one has. On file systems that know no such locks it locks nothing. Removes what killed runs

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <type_traits>
@@ -29,6 +30,8 @@ std::string absolute(const std::string& path) {
 void anchor_data(TrainConfig& config) {
   if (config.data != kSampleData && fs::exists(config.data)) config.data = absolute(config.data);
 }
+
+const auto not_negative = number_from(0, std::numeric_limits<double>::infinity(), "0 or more");
 
 }  // namespace
 
@@ -129,7 +132,7 @@ void add_setting_flags(CLI::App& command, RunFlags& flags) {
       .add_option("--cache-bytes", flags.trainer.cache_bytes,
                   "memory for decoded images, which a second epoch need not decode again; 0: none "
                   "[a quarter of what is available]")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative);
   add_threads(command, flags.threads);
   command.add_flag("--quiet", flags.quiet, "print nothing but errors");
   command.add_flag("--json", flags.json_lines, "JSON lines on standard output");
@@ -145,7 +148,7 @@ void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what) 
   command
       .add_option("--checkpoint-steps", flags.trainer.checkpoint_steps,
                   "save a checkpoint also every so many steps")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative);
   command.add_flag("--tensorboard", flags.trainer.tensorboard,
                    "write the numbers of each epoch also as events for TensorBoard, beside the others");
   command.add_flag(
@@ -155,9 +158,7 @@ void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what) 
       "--trace-nan", flags.trainer.trace_nan,
       "look at every result and gradient, and name the op, layer and sample of the first that is "
       "not finite (slow)");
-  command.add_option("--stop-after-steps", flags.trainer.stop_after_steps)
-      ->check(CLI::NonNegativeNumber)
-      ->group("");
+  command.add_option("--stop-after-steps", flags.trainer.stop_after_steps)->check(not_negative)->group("");
 }
 
 }  // namespace weft::app

@@ -10,6 +10,7 @@
 #include "weft/apps/weft/json_file.h"
 #include "weft/apps/weft/version.h"
 #include "weft/engine/file.h"
+#include "weft/engine/whole_number.h"
 
 namespace weft::app {
 
@@ -72,8 +73,12 @@ StudyRun run_from_json(const json& row, const Study& study) {
   const std::string cell = row.at("cell");
   const auto found = std::find_if(study.cells.begin(), study.cells.end(),
                                   [&](const StudyCell& c) { return c.name == cell; });
-  StudyRun r{.cell = size_t(found - study.cells.begin()), .run = row.at("run"), .seed = row.at("seed")};
-  check(r.cell < study.cells.size() && r.run >= 1 && r.run <= study.base.runs, "a run of no cell");
+  check(found != study.cells.end(), "a run of no cell");
+  StudyRun r{.cell = size_t(found - study.cells.begin()),
+             .run = whole_number<int64_t>(row.at("run"), "\"run\"", 1, study.base.runs),
+             .seed = whole_number<uint64_t>(row.at("seed"), "\"seed\"")};
+  for (const StudyRun& other : study.runs)
+    check(other.cell != r.cell || other.run != r.run, "run ", r.run, " of ", cell, " is there twice");
   if (row.contains("diverged")) {
     r.diverged = row["diverged"].get<std::string>();
     return r;
@@ -82,6 +87,9 @@ StudyRun run_from_json(const json& row, const Study& study) {
   row.at("best_val_accuracy").get_to(r.best_accuracy);
   row.at("val_loss").get_to(r.loss);
   row.at("seconds").get_to(r.seconds);
+  for (double accuracy : {r.final_accuracy, r.best_accuracy})
+    check(accuracy >= 0 && accuracy <= 1, "run ", r.run, " of ", cell, " has an accuracy of ", accuracy,
+          ", expected 0 to 1");
   return r;
 }
 
@@ -153,9 +161,12 @@ Study read_study(const StudyFolder& folder, const RunFlags& flags) {
     study.title = in.at("title");
     study.within = in.at("within");
     in.at("pictures").get_to(study.pictures);
+    check(!study.pictures.empty(), "\"pictures\" is empty");
     from_json(in.at("config"), path, study.base);
     for (const json& axis : in.at("vary"))
       study.axes.push_back({.key = axis.at("key"), .values = axis.at("values").get<std::vector<json>>()});
+    check(!study.axes.empty(), "\"vary\" is empty");
+    for (const StudyAxis& axis : study.axes) check(!axis.values.empty(), axis.key, " has no values");
     make_cells(study, flags);
     for (const json& row : in.at("runs")) study.runs.push_back(run_from_json(row, study));
   } catch (const json::exception& e) {

@@ -44,13 +44,6 @@ TrainConfig settings_of(const TrainFlags& flags) {
   return config;
 }
 
-RunFolder prepare_folder(const TrainFlags& flags) {
-  if (!flags.resume.empty()) return {flags.resume};
-  if (flags.out.empty()) return make_default_run_folder();
-  make_run_folder({flags.out});
-  return {flags.out};
-}
-
 /// Whose lock is held: nobody adds a run meanwhile.
 void check_free(const TrainFlags& flags, const RunFolder& folder, int64_t runs) {
   check(!fs::exists(StudyFolder{folder.path}.study()), folder.path.string(),
@@ -127,7 +120,7 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
     TrainConfig own = config;
     own.runs = 1, own.seed = config.seed + uint64_t(k - 1);
     const RunFolder sub = folder.run(k);
-    make_run_folder(sub);
+    const MadeFolder made(sub);
     const RunLock lock(sub);
     if (!flags.resume.empty() && fs::exists(sub.summary())) {
       summaries.push_back(read_summary(sub));
@@ -167,7 +160,9 @@ int train(TrainFlags flags) {
   const InterruptGuard guard;
   Progress progress(output);
   const DataSource data = open_training_data(config, progress);
-  const RunFolder folder = prepare_folder(flags);
+  std::optional<MadeFolder> made;
+  if (flags.resume.empty()) made.emplace(make_run_folder(flags.out));
+  const RunFolder folder = made ? made->folder() : RunFolder{flags.resume};
   if (!lock) lock.emplace(folder);
   check_free(flags, folder, config.runs);
   return config.runs == 1 ? train_once(flags, config, data, folder, progress)

@@ -1,10 +1,12 @@
 #include "weft/optim/training/checkpoint.h"
 
+#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "weft/engine/file.h"
 #include "weft/engine/safetensors.h"
+#include "weft/engine/whole_number.h"
 
 namespace weft::training {
 
@@ -43,7 +45,7 @@ EpochResult result_from(const json& row) {
   constexpr size_t kBefore = 3, kBehind = 3;
   check(row.size() >= kBefore + kBehind, "a row of the history is too short");
   const size_t metrics = row.size() - kBehind;
-  EpochResult r{.epoch = row.at(0).get<int64_t>(),
+  EpochResult r{.epoch = whole_number<int64_t>(row.at(0), "epoch"),
                 .train_loss = number(row.at(1)),
                 .valid_loss = number(row.at(2)),
                 .lr = number(row.at(metrics)),
@@ -64,14 +66,24 @@ json to_json(const TrainingState& state) {
 TrainingState state_from(const json& in) {
   TrainingState state;
   visit_state(state, [&](const char* key, auto& value) {
-    if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, double>)
+    using T = std::remove_reference_t<decltype(value)>;
+    if constexpr (std::is_same_v<T, double>) {
       value = number(in.at(key));
-    else
-      value = in.at(key).get<std::remove_reference_t<decltype(value)>>();
+      check(std::isfinite(value), key, " is not finite");
+    } else {
+      value = whole_number<T>(in.at(key), key, 0);
+    }
   });
-  for (const json& row : in.at("metrics")) state.history.push_back(result_from(row));
-  check(state.epoch >= 1 && state.batch >= 0 && state.step >= 0, "a count is negative");
-  check(int64_t(state.history.size()) == state.epoch - 1, "the history lacks an epoch");
+  for (double seconds : {state.seconds, state.total_seconds, state.total_train_seconds})
+    check(seconds >= 0, "a time is negative");
+  for (const json& row : in.at("metrics")) {
+    state.history.push_back(result_from(row));
+    const EpochResult& r = state.history.back();
+    check(std::isfinite(r.seconds) && r.seconds >= 0, "a time of the history is negative or not finite");
+    check(r.epoch == int64_t(state.history.size()), "the history lacks an epoch");
+  }
+  check(state.epoch == int64_t(state.history.size()) + 1, "the history lacks an epoch");
+  check(state.correct <= state.samples, "more is correct than there were samples");
   return state;
 }
 
@@ -117,12 +129,15 @@ TrainingState load_checkpoint(const std::string& path, Module& module, optim::Op
     const json parsed = json::parse(metadata["state"]);
     state = state_from(parsed);
     optimizer_name = parsed.value("optimizer", optimizer.name());
-  } catch (const std::exception&) {
-    fail(path, ": the checkpoint is damaged (its state cannot be read)");
+  } catch (const std::exception& e) {
+    fail(path, ": the checkpoint is damaged (its state cannot be read: ", e.what(), ")");
   }
   check(optimizer_name == optimizer.name(), path, ": does not fit this run: the optimizer was ",
         optimizer_name, ", now it is ", optimizer.name());
-  check(state.batch <= batches, path, ": the run had more batches in an epoch than the data make now");
+  const int64_t step_then = (state.epoch - 1) * batches + state.batch;
+  check(state.batch <= batches && state.step == step_then, path, ": batch ", state.batch, " of epoch ",
+        state.epoch, " is step ", step_then, " where the data make ", batches,
+        " batches in an epoch, as they do now, and not ", state.step, "; put the run's data back");
   const StateDict model_before = clone(module.state_dict()), optimizer_before = clone(optimizer.state_dict());
   try {
     module.load_state_dict(part(all, kModel));

@@ -54,8 +54,8 @@ void save_checkpoint(const std::string& path, const Module& module, const optim:
 
 /// Reads it into `module`, `optimizer` and `step`, for epochs of `batches` batches. `fits`, where given, sees
 /// the metadata first and throws where the file is of some other training. Throws Error, naming the file, and
-/// then changes nothing, where it is missing, damaged, no such checkpoint, or one of another model or
-/// optimizer.
+/// then changes nothing, where it is missing, damaged, no such checkpoint, or one of another model, optimizer
+/// or number of batches.
 TrainingState load_checkpoint(const std::string& path, Module& module, optim::Optimizer& optimizer,
                               TrainStep& step, int64_t batches,
                               const std::function<void(const Metadata&)>& fits = {});

@@ -112,7 +112,8 @@ class Trainer {
   /// where a weight is not finite; an older file stays as it was then.
   void save_checkpoint(const std::string& path);
   /// Goes on from there at the next fit(), which should be given the same number of epochs. Throws Error, and
-  /// then changes nothing, where the file is missing, damaged, or of another model or optimizer.
+  /// then changes nothing, where the file is missing, damaged, or of another model, optimizer or number of
+  /// batches.
   void load_checkpoint(const std::string& path);
 
   Module& module() { return module_; }
