@@ -100,7 +100,12 @@ void save_safetensors(const std::string& path, const StateDict& tensors,
     here.push_back(tensor.to(Device::cpu));
     pieces.emplace_back(static_cast<const char*>(here.back().raw()), size_t(tensor.bytes()));
   }
-  std::string text = header.dump();
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const nlohmann::json::type_error&) {
+    fail("save_safetensors: ", path, ": a tensor's name or a text of the metadata is not UTF-8");
+  }
   text.append((8 - text.size() % 8) % 8, ' ');  // the data start at a multiple of 8
   const uint64_t length = text.size();
   pieces[0] = {reinterpret_cast<const char*>(&length), sizeof length};

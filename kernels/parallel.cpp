@@ -80,11 +80,13 @@ thread_local bool in_task = false;
 class Pool {
  public:
   static Pool& instance() {
-    static Pool pool;
+    // Outlives main(): destructors of other globals may compute. Its threads end before.
+    static Pool& pool = *new Pool;
+    static const struct End {
+      ~End() { pool.resize(1); }
+    } end;
     return pool;
   }
-
-  ~Pool() { stop(); }
 
   int threads() const { return threads_.load(std::memory_order_relaxed); }
 

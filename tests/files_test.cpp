@@ -151,6 +151,14 @@ TEST_CASE("nested JSON: brackets in strings are no levels") {
   CHECK_ERROR(check_nesting("some.json", many.substr(35)), "at most 64");
 }
 
+TEST_CASE("safetensors: names and texts are UTF-8") {
+  const TempFolder folder;
+  const std::string path = folder / "a.safetensors";
+  CHECK_ERROR(save_safetensors(path, {{"\xff", Tensor::ones({1})}}), "is not UTF-8");
+  CHECK_ERROR(save_safetensors(path, {{"w", Tensor::ones({1})}}, {{"note", "\xc3("}}), "is not UTF-8");
+  CHECK_FALSE(fs::exists(path));
+}
+
 TEST_CASE("a file that is too large is not read") {
   const TempFolder folder;
   write_file(folder / "file", "12345");

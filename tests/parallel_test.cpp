@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <mutex>
 #include <set>
 #include <stdexcept>
@@ -30,6 +31,14 @@ struct Threads {
   int before;
 };
 
+/// Computes after main(), and after what the pool began in main().
+const struct AtTheEnd {
+  ~AtTheEnd() {
+    std::atomic<int> done = 0;
+    parallel_for(9, [&](int64_t) { ++done; });
+    if (done != 9) std::abort();
+  }
+} at_the_end;
 }  // namespace
 
 TEST_CASE("each task runs once, for any number of tasks and threads") {
