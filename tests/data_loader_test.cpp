@@ -302,7 +302,7 @@ TEST_CASE("options that make no sense are errors") {
               "resize is 64, but must be at least the size 128");
   CHECK_ERROR(ImageLoader(set, {.normalize = {{0, 0, 0}, {1, 0, 1}}}), "normalize.std is 0");
   CHECK_ERROR(ImageLoader(set, {.batch_size = 6, .drop_last = true}), "5 pictures make no full batch of 6");
-  CHECK_ERROR(ImageLoader(ImageDataset{}, {}), "0 pictures make no full batch");
+  CHECK_ERROR(ImageLoader(ImageDataset{}, {}), "there are no pictures");
   ImageLoader loader(set, {.size = 8, .batch_size = 2});
   CHECK_ERROR(loader.begin_epoch(-1), "epoch is -1");
   CHECK_ERROR(loader.begin_epoch(0, 4), "first_batch is 4, but an epoch has 3");
