@@ -134,10 +134,10 @@ TrainingState load_checkpoint(const std::string& path, Module& module, optim::Op
   }
   check(optimizer_name == optimizer.name(), path, ": does not fit this run: the optimizer was ",
         optimizer_name, ", now it is ", optimizer.name());
-  const int64_t step_then = (state.epoch - 1) * batches + state.batch;
-  check(state.batch <= batches && state.step == step_then, path, ": batch ", state.batch, " of epoch ",
-        state.epoch, " is step ", step_then, " where the data make ", batches,
-        " batches in an epoch, as they do now, and not ", state.step, "; put the run's data back");
+  // The epoch is one more than the history has, and so no number that overflows.
+  check(state.batch <= batches && state.step == (state.epoch - 1) * batches + state.batch, path, ": batch ",
+        state.batch, " of epoch ", state.epoch, " is not step ", state.step, " where the data make ", batches,
+        " batches in an epoch, as they do now; put the run's data back");
   const StateDict model_before = clone(module.state_dict()), optimizer_before = clone(optimizer.state_dict());
   try {
     module.load_state_dict(part(all, kModel));
