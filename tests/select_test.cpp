@@ -226,7 +226,8 @@ TEST_CASE("gradients, and the gradients' gradients") {
   };
   const std::pair<Shape, Shape> shapes[] = {
       {{3, 5}, {3, 5}}, {{2, 3, 5}, {5}}, {{}, {3, 1}}, {{1, 5}, {2, 1, 1}}};
-  for (const auto& [a, b] : shapes) {
+  for (const auto& of : shapes) {
+    const Shape &a = of.first, &b = of.second;
     CAPTURE(a.to_string());
     CAPTURE(b.to_string());
     check_both_gradients(curved([&](const Inputs& in) { return where(mask, in[0], in[1]); }),
