@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <numeric>
 #include <span>
@@ -218,19 +219,24 @@ TEST_CASE_TEMPLATE("binary ops, same shape and broadcast", T, EACH_TYPE) {
   }
 }
 
+/// A random shape of up to 6,000 elements, and for each operand in which dimensions it has that size.
+static std::vector<int64_t> random_shape(std::initializer_list<std::vector<bool>*> operands) {
+  std::vector<int64_t> size;
+  int64_t n = 1;
+  const int64_t ndim = pick(1, kMaxDims);
+  for (int64_t d = 0; d < ndim; ++d) {
+    const int64_t most = std::max<int64_t>(1, std::min<int64_t>(20, 6000 / n));
+    size.push_back(pick(0, 2) == 0 ? std::min<int64_t>(8, most) : pick(1, most));
+    n *= size.back();
+    for (auto* in : operands) in->push_back(pick(0, 3) != 0);
+  }
+  return size;
+}
+
 TEST_CASE_TEMPLATE("binary ops on random shapes", T, EACH_TYPE) {
   for (int trial = 0; trial < (light() ? 25 : 100); ++trial) {
-    std::vector<int64_t> size;
     std::vector<bool> in_a, in_b;
-    int64_t n = 1;
-    const int64_t ndim = pick(1, kMaxDims);
-    for (int64_t d = 0; d < ndim; ++d) {
-      const int64_t most = std::max<int64_t>(1, std::min<int64_t>(20, 6000 / n));
-      size.push_back(pick(0, 2) == 0 ? std::min<int64_t>(8, most) : pick(1, most));
-      n *= size.back();
-      in_a.push_back(pick(0, 3) != 0);
-      in_b.push_back(pick(0, 3) != 0);
-    }
+    const std::vector<int64_t> size = random_shape({&in_a, &in_b});
     check_binary<T>(Binary(pick(0, kBinaryCount - 1)), size, in_a, in_b, pick(0, 3) == 0);
   }
 }
@@ -331,16 +337,8 @@ TEST_CASE_TEMPLATE("comparisons and select, same shape and broadcast", T, EACH_T
 
 TEST_CASE_TEMPLATE("comparisons and select on random shapes", T, EACH_TYPE) {
   for (int trial = 0; trial < (light() ? 10 : 40); ++trial) {
-    std::vector<int64_t> size;
     std::vector<bool> in_a, in_b, in_c;
-    int64_t n = 1;
-    const int64_t ndim = pick(1, kMaxDims);
-    for (int64_t d = 0; d < ndim; ++d) {
-      const int64_t most = std::max<int64_t>(1, std::min<int64_t>(20, 6000 / n));
-      size.push_back(pick(0, 2) == 0 ? std::min<int64_t>(8, most) : pick(1, most));
-      n *= size.back();
-      for (auto* in : {&in_a, &in_b, &in_c}) in->push_back(pick(0, 3) != 0);
-    }
+    const std::vector<int64_t> size = random_shape({&in_a, &in_b, &in_c});
     check_choice<T>(size, in_a, in_b, in_c, pick(0, 3) == 0);
   }
 }

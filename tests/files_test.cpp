@@ -1,17 +1,16 @@
 #include <doctest/doctest.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <thread>
 
 #include "support/errors.h"
+#include "support/file_size_limit.h"
 #include "support/temp_folder.h"
 #include "weft/engine/file.h"
 #include "weft/engine/safetensors.h"
@@ -175,15 +174,10 @@ TEST_CASE("a file is replaced whole or left as it was") {
     CHECK(read_file(path) == "new");
   }
   SUBCASE("no room") {
-    rlimit before{};
-    getrlimit(RLIMIT_FSIZE, &before);
-    const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-    rlimit small = before;
-    small.rlim_cur = 4096;
-    setrlimit(RLIMIT_FSIZE, &small);
-    CHECK_ERROR(write_file(path, std::string(100'000, 'x')), "can't write");
-    setrlimit(RLIMIT_FSIZE, &before);
-    std::signal(SIGXFSZ, handler);
+    {
+      const test::FileSizeLimit limit(4096);
+      CHECK_ERROR(write_file(path, std::string(100'000, 'x')), "can't write");
+    }
     CHECK(read_file(path) == "old");
   }
   SUBCASE("no such folder") {

@@ -1,9 +1,7 @@
 // Event files for TensorBoard, read back by a reader of their own.
 #include <doctest/doctest.h>
-#include <sys/resource.h>
 
 #include <cmath>
-#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -13,6 +11,7 @@
 #include <vector>
 
 #include "support/errors.h"
+#include "support/file_size_limit.h"
 #include "support/temp_folder.h"
 #include "weft/engine/file.h"
 #include "weft/engine/summary_writer.h"
@@ -203,15 +202,10 @@ TEST_CASE("a record that does not fit leaves the file whole") {
   const TempFolder temp;
   SummaryWriter writer(temp.path());
   writer.add_scalar("a", 1, 1);
-  rlimit before{};
-  getrlimit(RLIMIT_FSIZE, &before);
-  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-  rlimit small = before;
-  small.rlim_cur = 4096;
-  setrlimit(RLIMIT_FSIZE, &small);
-  CHECK_ERROR(writer.add_text("much", std::string(100'000, 'x'), 2), "can't write");
-  setrlimit(RLIMIT_FSIZE, &before);
-  std::signal(SIGXFSZ, handler);
+  {
+    const test::FileSizeLimit limit(4096);
+    CHECK_ERROR(writer.add_text("much", std::string(100'000, 'x'), 2), "can't write");
+  }
   CHECK(events_of(writer.path()).size() == 2);
   writer.add_scalar("a", 1, 2);
   CHECK(events_of(writer.path()).size() == 3);
