@@ -9,7 +9,7 @@ namespace {
 /// Overwrites `unit` with x / max(|x|, eps).
 void assign_normalized(const Tensor& unit, const Tensor& x, double eps) {
   const Tensor norm = sqrt(sum(square(x)));
-  const Tensor least = Tensor::full({}, eps, x.dtype(), x.device());
+  const Tensor least = Tensor::scalar(eps, x.dtype(), x.device());
   unit.copy_from((x / maximum(norm, least)).view(unit.shape()));
 }
 

@@ -11,7 +11,7 @@ namespace weft::optim {
 GradScaler::GradScaler(Device device, const Options& options)
     : options_(options),
       device_(device),
-      scale_(Tensor::full({}, options.init_scale, DType::f32, device)),
+      scale_(Tensor::scalar(options.init_scale, DType::f32, device)),
       found_(Tensor::zeros({kernels::updates::kScaledOptimizers}, DType::f32, device)),
       left_out_(Tensor::zeros({kernels::updates::kScaledOptimizers}, DType::i64, device)),
       tracker_(Tensor::zeros({}, DType::i64, device)),

@@ -17,7 +17,7 @@ namespace {
 Tensor log_term(const Tensor& p, const Tensor& log_q) {
   const double lowest = log_q.dtype() == DType::f64 ? std::numeric_limits<double>::lowest()
                                                     : double(std::numeric_limits<float>::lowest());
-  const Tensor least = Tensor::full({}, lowest, log_q.dtype(), log_q.device());
+  const Tensor least = Tensor::scalar(lowest, log_q.dtype(), log_q.device());
   return mul(p, where(eq(p, 0.0), maximum(log_q, least), log_q));
 }
 
@@ -39,7 +39,7 @@ Tensor kl_div(const Tensor& input, const Tensor& target, const KlDivOptions& opt
   const Tensor p = options.log_target ? exp(t) : t;
   // Two products, as either probability may be 0. The logarithm of the least float is near enough to that of
   // 0 in a term that is 0, and has a slope.
-  const Tensor least = Tensor::full({}, std::numeric_limits<float>::min(), x.dtype(), x.device());
+  const Tensor least = Tensor::scalar(std::numeric_limits<float>::min(), x.dtype(), x.device());
   const Tensor log_t = options.log_target ? t : log(maximum(t, least));
   return ops::reduced(sub(log_term(p, log_t), log_term(p, x)), options.reduction);
 }
@@ -53,7 +53,7 @@ Tensor softmax_focal_loss(const Tensor& logits, const Tensor& target, const Soft
   const Tensor log_p = log_softmax(x);
   Tensor terms = ops::weighted(aim.t, log_p);
   // Through the factor goes p log p at most, which is 0 for p = 0; cut off there, it isn't 0 times inf.
-  const Tensor least = Tensor::full({}, std::log(std::numeric_limits<float>::min()), x.dtype(), x.device());
+  const Tensor least = Tensor::scalar(std::log(std::numeric_limits<float>::min()), x.dtype(), x.device());
   if (options.gamma != 0)
     terms = mul(terms, ops::focal_factor(1 - exp(maximum(log_p, least)), options.gamma));
   return ops::reduced(neg(sum(terms, {1})), options.reduction);

@@ -11,10 +11,6 @@
 namespace weft {
 namespace {
 
-Tensor constant(double value, const Tensor& like) {
-  return Tensor::full({}, value, like.dtype(), like.device());
-}
-
 /// Rows of zeros with a 1 at the label, f32. Labels on a GPU are not looked at here.
 Tensor one_hot_rows(const char* op, const Tensor& labels, int64_t classes, std::optional<int64_t> allowed) {
   check(labels.dtype() == DType::i64, op, ": labels are i64, not ", labels.dtype());
@@ -77,7 +73,7 @@ Tensor focal_factor(const Tensor& q, double gamma) {
   if (gamma == 1) return q;
   if (gamma == 2) return square(q);
   const double least = q.dtype() == DType::f64 ? 1e-300 : 1e-36;
-  return exp(affine(log(maximum(q, constant(least, q))), gamma));
+  return exp(affine(log(maximum(q, Tensor::scalar(least, q.dtype(), q.device()))), gamma));
 }
 
 ClassTargets::ClassTargets(const char* op, const Tensor& x, const Tensor& target,
@@ -101,7 +97,7 @@ ClassTargets::ClassTargets(const char* op, const Tensor& x, const Tensor& target
     const auto ignored = options.ignore_index;
     Tensor hot = one_hot_rows(op, target, classes, ignored).to(x.dtype());
     if (ignored && *ignored >= 0 && *ignored < classes) {
-      const Tensor label = Tensor::full({}, double(*ignored), DType::i64, x.device());
+      const Tensor label = Tensor::scalar(double(*ignored), DType::i64, x.device());
       hot = mul(hot, affine(one_hot(label, classes, x.dtype()), -1, 1));
     }
     if (ignored) empty = eq(sum(hot, {1}, true), 0.0);
@@ -117,7 +113,7 @@ ClassTargets::ClassTargets(const char* op, const Tensor& x, const Tensor& target
           x.shape());
     check(!options.ignore_index, op, ": ignore_index is for labels, but the target is probabilities");
     t = affine(target.detach().to(x.dtype()), 1 - eps, eps / double(classes));
-    total = constant(double(rows), x);
+    total = Tensor::scalar(double(rows), x.dtype(), x.device());
   }
   if (weight.defined()) t = mul(t, weight);
 }

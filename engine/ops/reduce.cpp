@@ -119,7 +119,7 @@ Tensor stretch(const char* name, const Tensor& g, const Shape& kept, const Shape
   Shape ones;
   for (int i = 0; i < shape.ndim(); ++i) ones.push_back(1);
   const Tensor y = stretched(name, kernels::Binary::mul, shape, g, kept,
-                             Tensor::full({}, scale, g.dtype(), g.device()), ones);
+                             Tensor::scalar(scale, g.dtype(), g.device()), ones);
   record("stretch", {g}, {y},
          [=, from = g.shape()](BackwardContext& c) {
            const Tensor dy = sum_to(c.grad_output(), kept);

@@ -17,7 +17,7 @@ Tensor difference(const char* op, const Tensor& x, const Tensor& target) {
 
 /// With c = d within [-delta, delta]: c (d - c / 2) is d^2 / 2 there, and has slope delta outside.
 Tensor huber(const Tensor& d, double delta) {
-  const auto bound = [&](double value) { return Tensor::full({}, value, d.dtype(), d.device()); };
+  const auto bound = [&](double value) { return Tensor::scalar(value, d.dtype(), d.device()); };
   const Tensor c = minimum(maximum(d, bound(-delta)), bound(delta));
   return mul(c, sub(d, affine(c, 0.5)));
 }

@@ -95,7 +95,7 @@ Tensor newton_schulz(const Tensor& matrices, const std::array<double, 3>& coeffi
   const NoGrad no_grad;
   const Tensor x = matrices.view({ndim == 3 ? matrices.size(0) : 1, matrices.size(-2), matrices.size(-1)});
   const Tensor norms = sqrt(sum(square(x), {1, 2}, true));
-  const Tensor least = Tensor::full({}, eps, x.dtype(), x.device());
+  const Tensor least = Tensor::scalar(eps, x.dtype(), x.device());
   return iterate(div(x, maximum(norms, least)), coefficients, steps).view(matrices.shape());
 }
 
