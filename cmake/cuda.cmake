@@ -1,5 +1,5 @@
-# NVIDIA's libraries: targets weft_cudnn (cuDNN 9, and nvrtc, with which cuDNN compiles kernels) and weft_cublaslt.
-# A target is absent where its library is; WEFT_CUDA_MISSING says in words what was not found, and where to tell.
+# NVIDIA's libraries, which weft loads when it runs (kernels/cuda/nvidia.h): WEFT_<NAME>_INCLUDE and WEFT_<NAME>_LIBRARY of
+# CUDNN, CUBLASLT and NVRTC. WEFT_CUDA_MISSING says in words what was not found, and where to tell.
 # Looked for in: CUDNN_ROOT and CUDA_ROOT (CMake's or the environment's), the CUDA toolkit, the system's folders,
 # and the Python packages nvidia-* (their libraries have no unversioned names).
 find_package(CUDAToolkit QUIET)
@@ -73,31 +73,11 @@ if(WEFT_CUDNN_INCLUDE)
   endforeach()
 endif()
 
-function(weft_nvidia_target target name)
-  if(TARGET ${target})
-    return()
-  endif()
-  add_library(${target} SHARED IMPORTED GLOBAL)
-  set_target_properties(${target} PROPERTIES IMPORTED_LOCATION ${WEFT_${name}_LIBRARY}
-    INTERFACE_INCLUDE_DIRECTORIES ${WEFT_${name}_INCLUDE})
-endfunction()
-
-if(WEFT_CUDNN_LIBRARY AND WEFT_CUDNN_INCLUDE AND WEFT_CUDNN_VERSION VERSION_GREATER_EQUAL 9.0)
-  weft_nvidia_target(weft_cudnn CUDNN)
-  if(WEFT_NVRTC_LIBRARY)
-    # cuDNN opens nvrtc by name, and finds it where the program has loaded it already; no symbol of it is used, so
-    # that a linker might leave it out.
-    get_filename_component(nvrtc_folder ${WEFT_NVRTC_LIBRARY} DIRECTORY)
-    set_property(TARGET weft_cudnn PROPERTY INTERFACE_LINK_LIBRARIES
-      "-Wl,--push-state,--no-as-needed,${WEFT_NVRTC_LIBRARY},--pop-state,-rpath,${nvrtc_folder}")
-  else()
-    list(APPEND WEFT_CUDA_MISSING "nvrtc (a part of the CUDA toolkit; set CUDA_ROOT)")
-  endif()
-else()
+if(NOT WEFT_CUDNN_LIBRARY OR NOT WEFT_CUDNN_INCLUDE OR WEFT_CUDNN_VERSION VERSION_LESS 9.0)
   list(APPEND WEFT_CUDA_MISSING "cuDNN 9 or later (found: version ${WEFT_CUDNN_VERSION}; set CUDNN_ROOT to the folder with its include and lib)")
+elseif(NOT WEFT_NVRTC_LIBRARY)  # with which cuDNN compiles kernels
+  list(APPEND WEFT_CUDA_MISSING "nvrtc (a part of the CUDA toolkit; set CUDA_ROOT)")
 endif()
-if(WEFT_CUBLASLT_LIBRARY AND WEFT_CUBLASLT_INCLUDE)
-  weft_nvidia_target(weft_cublaslt CUBLASLT)
-else()
+if(NOT WEFT_CUBLASLT_LIBRARY OR NOT WEFT_CUBLASLT_INCLUDE)
   list(APPEND WEFT_CUDA_MISSING "cuBLASLt (a part of the CUDA toolkit; set CUDA_ROOT)")
 endif()

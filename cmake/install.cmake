@@ -37,6 +37,3 @@ configure_package_config_file(cmake/weftConfig.cmake.in ${CMAKE_CURRENT_BINARY_D
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/weftConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/weftConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/weftConfigVersion.cmake
   DESTINATION ${package_folder})
-if(WEFT_HAS_CUDA)  # finds NVIDIA's libraries again, for the package
-  install(FILES ${CMAKE_CURRENT_SOURCE_DIR}/cmake/cuda.cmake DESTINATION ${package_folder})
-endif()

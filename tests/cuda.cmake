@@ -31,7 +31,8 @@ foreach(source IN LISTS device_sources)
 endforeach()
 # cuDNN builds plans without a GPU; the driver's library, which its engines ask for, is then the toolkit's stub.
 if(TARGET cuda_plans_test)
-  target_link_libraries(cuda_plans_test PRIVATE weft_app weft_cudnn CUDA::cudart_static ${CMAKE_DL_LIBS})
+  target_link_libraries(cuda_plans_test PRIVATE weft_app CUDA::cudart_static)
+  target_include_directories(cuda_plans_test SYSTEM PRIVATE ${WEFT_CUDNN_INCLUDE} ${WEFT_CUBLASLT_INCLUDE})
   find_library(WEFT_CUDA_DRIVER NAMES libcuda.so.1)
   find_library(WEFT_CUDA_STUB cuda PATHS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT} PATH_SUFFIXES stubs lib/stubs lib64/stubs
     NO_DEFAULT_PATH)

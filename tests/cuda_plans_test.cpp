@@ -3,6 +3,7 @@
 //
 // Engines that compile their kernels call the driver: where libcuda.so.1 is the toolkit's stub, such a plan
 // fails only where its kernels are loaded (CUDA error 34), after cuDNN has found and compiled them.
+#include <dlfcn.h>
 #include <doctest/doctest.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #include "weft/apps/weft/bench_op.h"
 #include "weft/kernels/cuda/conv_padded.h"
 #include "weft/kernels/cuda/conv_plans.h"
+#include "weft/kernels/cuda/nvidia.h"
 #include "weft/kernels/cuda/plan_cache.h"
 #include "weft/layers/xresnet.h"
 
@@ -119,6 +121,16 @@ std::string read(const std::string& path) {
 }
 
 }  // namespace
+
+TEST_CASE("a program starts without NVIDIA's libraries, and finds them when it asks") {
+  for (const char* name : {"libcudnn.so.9", "libcublasLt.so.12", "libcublasLt.so.13"})
+    CHECK(dlopen(name, RTLD_LAZY | RTLD_NOLOAD) == nullptr);
+  CHECK(nvidia().cudnnGetVersion() >= 90000);
+  CHECK(nvidia().cublasLtGetVersion() >= 120000);
+  const std::string missing = message_of([] { open_library("libnone.so.9", "/none/libnone.so"); });
+  CHECK(missing.rfind("libnone.so.9 can't be loaded, which weft needs on a GPU: ", 0) == 0);
+  CHECK(missing.find("LD_LIBRARY_PATH") != std::string::npos);
+}
 
 TEST_CASE("every convolution of the models has a plan for each pass and type") {
   std::set<std::string> seen;

@@ -18,7 +18,7 @@ endforeach()
 # from kernels/cuda or kernels/no_cuda.cpp in the weft library. Their libraries (cuDNN, cuBLASLt) are replaced.
 file(GLOB emulated_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cu ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cpp
   ${PROJECT_SOURCE_DIR}/optim/*.cu)
-list(FILTER emulated_sources EXCLUDE REGEX "/(cudnn|conv_plans|conv_padded|convolution|plan_cache|gemm)\\.cpp$|/memset_nodes\\.cu$")
+list(FILTER emulated_sources EXCLUDE REGEX "/(cudnn|conv_plans|conv_padded|convolution|nvidia|plan_cache|gemm)\\.cpp$|/memset_nodes\\.cu$")
 set_source_files_properties(${emulated_sources} PROPERTIES LANGUAGE CXX)
 add_library(weft_cuda_emulated OBJECT ${emulated_sources} ${emulated_libraries})
 target_link_libraries(weft_cuda_emulated PUBLIC weft_emulator weft_flags)

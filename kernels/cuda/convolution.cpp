@@ -25,6 +25,7 @@
 #include "weft/kernels/cuda/cudnn.h"
 #include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/families.h"
+#include "weft/kernels/cuda/nvidia.h"
 #include "weft/kernels/cuda/plain_product.h"
 #include "weft/kernels/cuda/plan_cache.h"
 #include "weft/kernels/cuda/timing.h"
@@ -77,8 +78,8 @@ State& state() {
   static State* const made = [] {
     auto* s = new State;
     stream();  // chooses the device
-    for (cudnnHandle_t& handle : s->handles) cudnn::check(cudnnCreate(&handle), "cudnnCreate");
-    s->machine = "cudnn " + std::to_string(cudnnGetVersion()) + " on " + device_info().name;
+    for (cudnnHandle_t& handle : s->handles) cudnn::check(nvidia().cudnnCreate(&handle), "cudnnCreate");
+    s->machine = "cudnn " + std::to_string(nvidia().cudnnGetVersion()) + " on " + device_info().name;
     return s;
   }();
   return *made;
@@ -102,7 +103,7 @@ void run_product(ConvPass pass, const Conv2dParams& p, bool add, T* x, T* w, T* 
 
 template <class T>
 void execute(const State& s, const ConvKey& key, const Choice& choice, const Buffers& b, void* workspace) {
-  cudnn::check(cudnnSetStream(s.handle(), stream()), "cudnnSetStream");
+  cudnn::check(nvidia().cudnnSetStream(s.handle(), stream()), "cudnnSetStream");
   T *x = static_cast<T*>(b.x), *w = static_cast<T*>(b.w), *y = static_cast<T*>(b.y);
   switch (choice.kind) {
     case Choice::Kind::plan: {

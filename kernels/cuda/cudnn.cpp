@@ -3,6 +3,8 @@
 #include <array>
 #include <utility>
 
+#include "weft/kernels/cuda/nvidia.h"
+
 namespace weft::kernels::cuda::cudnn {
 namespace {
 
@@ -44,8 +46,8 @@ std::string call(const char* function, const char* type) { return std::string(fu
 void check(cudnnStatus_t status, const std::string& call) {
   if (status == CUDNN_STATUS_SUCCESS) return;
   std::array<char, 1024> last{};
-  cudnnGetLastErrorString(last.data(), last.size() - 1);
-  std::string message = call + ": " + cudnnGetErrorString(status);
+  nvidia().cudnnGetLastErrorString(last.data(), last.size() - 1);
+  std::string message = call + ": " + nvidia().cudnnGetErrorString(status);
   std::string_view said(last.data());
   while (!said.empty() && (said.back() == '\n' || said.back() == ' ')) said.remove_suffix(1);
   if (!said.empty()) message.append(": ").append(said);
@@ -55,7 +57,7 @@ void check(cudnnStatus_t status, const std::string& call) {
 // --- descriptors ---
 
 Descriptor::Descriptor(cudnnBackendDescriptorType_t type) : type_(name_of(type)) {
-  check(cudnnBackendCreateDescriptor(type, &raw_), call("cudnnBackendCreateDescriptor", type_));
+  check(nvidia().cudnnBackendCreateDescriptor(type, &raw_), call("cudnnBackendCreateDescriptor", type_));
 }
 
 Descriptor::Descriptor(Descriptor&& other) noexcept
@@ -68,12 +70,12 @@ Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
 }
 
 Descriptor::~Descriptor() {
-  if (raw_) cudnnBackendDestroyDescriptor(raw_);
+  if (raw_) nvidia().cudnnBackendDestroyDescriptor(raw_);
 }
 
 void Descriptor::set(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t count,
                      const void* values) {
-  const cudnnStatus_t status = cudnnBackendSetAttribute(raw_, name, type, count, values);
+  const cudnnStatus_t status = nvidia().cudnnBackendSetAttribute(raw_, name, type, count, values);
   if (status != CUDNN_STATUS_SUCCESS)
     check(status,
           std::string("cudnnBackendSetAttribute(") + type_ + ", attribute " + std::to_string(name) + ")");
@@ -85,14 +87,14 @@ void Descriptor::set(cudnnBackendAttributeName_t name, const Descriptor& value) 
 }
 
 void Descriptor::finalize() {
-  const cudnnStatus_t status = cudnnBackendFinalize(raw_);
+  const cudnnStatus_t status = nvidia().cudnnBackendFinalize(raw_);
   if (status != CUDNN_STATUS_SUCCESS) check(status, call("cudnnBackendFinalize", type_));
 }
 
 int64_t Descriptor::get(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t room,
                         void* values) const {
   int64_t count = 0;
-  const cudnnStatus_t status = cudnnBackendGetAttribute(raw_, name, type, room, &count, values);
+  const cudnnStatus_t status = nvidia().cudnnBackendGetAttribute(raw_, name, type, room, &count, values);
   if (status != CUDNN_STATUS_SUCCESS)
     check(status,
           std::string("cudnnBackendGetAttribute(") + type_ + ", attribute " + std::to_string(name) + ")");
@@ -220,7 +222,7 @@ std::vector<EngineConfig> engine_configs(const OpGraph& graph, const Target& tar
   heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph.descriptor());
   heuristics.set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
   if (target.device) heuristics.set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, *target.device);
-  if (cudnnBackendFinalize(heuristics.raw()) != CUDNN_STATUS_SUCCESS) return {};  // it knows no way
+  if (nvidia().cudnnBackendFinalize(heuristics.raw()) != CUDNN_STATUS_SUCCESS) return {};  // it knows no way
 
   const int64_t count =
       heuristics.get(CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, nullptr);
@@ -269,7 +271,7 @@ void Plan::execute(cudnnHandle_t handle, std::span<const int64_t> ids, std::span
            pointers.data());
   pack.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
   pack.finalize();
-  const cudnnStatus_t status = cudnnBackendExecute(handle, plan_.raw(), pack.raw());
+  const cudnnStatus_t status = nvidia().cudnnBackendExecute(handle, plan_.raw(), pack.raw());
   if (status != CUDNN_STATUS_SUCCESS) check(status, "cudnnBackendExecute");
 }
 

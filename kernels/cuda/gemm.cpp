@@ -1,7 +1,5 @@
 // Matrix products by cuBLASLt. It sees matrices by columns: what is [rows, cols] here is its transpose
 // [cols, rows] there, so that c = op(a) op(b) is asked for as c' = op(b)' op(a)'.
-#include <cublasLt.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
@@ -17,6 +15,7 @@
 
 #include "weft/kernels/cuda/device.h"
 #include "weft/kernels/cuda/families.h"
+#include "weft/kernels/cuda/nvidia.h"
 #include "weft/kernels/cuda/plain_product.h"
 #include "weft/kernels/cuda/plan_cache.h"
 #include "weft/kernels/cuda/timing.h"
@@ -26,8 +25,8 @@ namespace {
 
 void check(cublasStatus_t status, const char* call) {
   if (status != CUBLAS_STATUS_SUCCESS)
-    throw Error(std::string(call) + ": " + cublasLtGetStatusName(status) + ": " +
-                cublasLtGetStatusString(status));
+    throw Error(std::string(call) + ": " + nvidia().cublasLtGetStatusName(status) + ": " +
+                nvidia().cublasLtGetStatusString(status));
 }
 
 constexpr size_t kWorkspace = size_t{32} << 20;  // what cuBLAS itself takes on sm_90
@@ -95,8 +94,8 @@ Library& library() {
   static Library* const made = [] {
     stream();  // chooses the device
     auto* l = new Library;
-    check(cublasLtCreate(&l->handle), "cublasLtCreate");
-    l->machine = "cublasLt " + std::to_string(cublasLtGetVersion()) + " on " + device_info().name;
+    check(nvidia().cublasLtCreate(&l->handle), "cublasLtCreate");
+    l->machine = "cublasLt " + std::to_string(nvidia().cublasLtGetVersion()) + " on " + device_info().name;
     for (void*& workspace : l->workspace) {
       workspace = allocate_own(int64_t(kWorkspace));
       if (!workspace) throw OutOfMemoryError("gemm: 32 MiB of the GPU for cuBLASLt could not be had");
@@ -115,13 +114,15 @@ uint32_t alignment(const void* pointer, int64_t stride_bytes) {
 cublasLtMatrixLayoutOpaque_t layout(cudaDataType_t type, int64_t rows, int64_t cols, int64_t ld,
                                     int64_t batch, int64_t stride) {
   cublasLtMatrixLayoutOpaque_t l;
-  check(cublasLtMatrixLayoutInit(&l, type, uint64_t(rows), uint64_t(cols), ld), "cublasLtMatrixLayoutInit");
+  check(nvidia().cublasLtMatrixLayoutInit_internal(&l, sizeof l, type, uint64_t(rows), uint64_t(cols), ld),
+        "cublasLtMatrixLayoutInit");
   if (batch > 1) {
     const int32_t count = int32_t(batch);
-    check(cublasLtMatrixLayoutSetAttribute(&l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count),
+    check(nvidia().cublasLtMatrixLayoutSetAttribute(&l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count,
+                                                    sizeof count),
           "cublasLtMatrixLayoutSetAttribute(batch count)");
-    check(cublasLtMatrixLayoutSetAttribute(&l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride,
-                                           sizeof stride),
+    check(nvidia().cublasLtMatrixLayoutSetAttribute(&l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride,
+                                                    sizeof stride),
           "cublasLtMatrixLayoutSetAttribute(batch stride)");
   }
   return l;
@@ -137,14 +138,14 @@ struct Product {
   Product(const Key& key, float alpha, float beta)
       : key(key), alpha(alpha), beta(key.p.accumulate ? beta : 0) {
     const GemmParams& p = key.p;
-    check(cublasLtMatmulDescInit(
-              &operation,
+    check(nvidia().cublasLtMatmulDescInit_internal(
+              &operation, sizeof operation,
               key.type == CUDA_R_32F && key.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
               CUDA_R_32F),
           "cublasLtMatmulDescInit");
     const auto transpose = [&](cublasLtMatmulDescAttributes_t name, bool on) {
       const cublasOperation_t value = on ? CUBLAS_OP_T : CUBLAS_OP_N;
-      check(cublasLtMatmulDescSetAttribute(&operation, name, &value, sizeof value),
+      check(nvidia().cublasLtMatmulDescSetAttribute(&operation, name, &value, sizeof value),
             "cublasLtMatmulDescSetAttribute");
     };
     transpose(CUBLASLT_MATMUL_DESC_TRANSA, p.transpose_b);
@@ -156,17 +157,18 @@ struct Product {
 
   void run(const Library& l, const cublasLtMatmulAlgo_t& algorithm, const void* at_a, const void* at_b,
            const void* at_c, void* d) {
-    check(cublasLtMatmul(l.handle, &operation, &alpha, at_b, &b, at_a, &a, &beta, at_c, &c, d, &c, &algorithm,
-                         l.workspace[lane()], kWorkspace, stream()),
+    check(nvidia().cublasLtMatmul(l.handle, &operation, &alpha, at_b, &b, at_a, &a, &beta, at_c, &c, d, &c,
+                                  &algorithm, l.workspace[lane()], kWorkspace, stream()),
           "cublasLtMatmul");
   }
 
   /// What cuBLASLt proposes, the best by its own estimate first; at least one.
   std::vector<cublasLtMatmulAlgo_t> candidates(const Library& l, int most) {
     cublasLtMatmulPreferenceOpaque_t preference;
-    check(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit");
+    check(nvidia().cublasLtMatmulPreferenceInit_internal(&preference, sizeof preference),
+          "cublasLtMatmulPreferenceInit");
     const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t name, auto value) {
-      check(cublasLtMatmulPreferenceSetAttribute(&preference, name, &value, sizeof value),
+      check(nvidia().cublasLtMatmulPreferenceSetAttribute(&preference, name, &value, sizeof value),
             "cublasLtMatmulPreferenceSetAttribute");
     };
     prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(kWorkspace));
@@ -178,8 +180,8 @@ struct Product {
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key.align_c);
     std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<size_t>(most));
     int found = 0;
-    check(cublasLtMatmulAlgoGetHeuristic(l.handle, &operation, &b, &a, &c, &c, &preference, most,
-                                         results.data(), &found),
+    check(nvidia().cublasLtMatmulAlgoGetHeuristic(l.handle, &operation, &b, &a, &c, &c, &preference, most,
+                                                  results.data(), &found),
           "cublasLtMatmulAlgoGetHeuristic");
     std::vector<cublasLtMatmulAlgo_t> algorithms;
     for (int i = 0; i < found; ++i)
@@ -213,7 +215,7 @@ struct Product {
       if (std::from_chars(from, from + 16, made.algorithm.data[i], 16).ptr != from + 16) return {};
     }
     cublasLtMatmulHeuristicResult_t result{};
-    if (cublasLtMatmulAlgoCheck(l.handle, &operation, &b, &a, &c, &c, &made.algorithm, &result) !=
+    if (nvidia().cublasLtMatmulAlgoCheck(l.handle, &operation, &b, &a, &c, &c, &made.algorithm, &result) !=
             CUBLAS_STATUS_SUCCESS ||
         result.state != CUBLAS_STATUS_SUCCESS || result.workspaceSize > kWorkspace)
       return {};
