@@ -8,14 +8,15 @@ usage="usage: ./test.sh [--fast | --full]
   formatting     clang-format 14 finds nothing to change (left out where that version is not there)
   build-test/    everything, Release, warnings as errors; all tests, among them an outside project that uses weft. With the CUDA
                  toolkit and cuDNN the CUDA kernels too, whose tests on a device are skipped where there is none
-  build-asan/    AddressSanitizer and UndefinedBehaviorSanitizer: all tests but the slow ones, those of stored numbers, and
-                 those of the CUDA kernels, whose emulated device has guards of its own
+  build-asan/    AddressSanitizer and UndefinedBehaviorSanitizer in all of weft: the tests of build-test/ linked with it, but
+                 for the slow ones, those of stored numbers, and those of the CUDA kernels, whose emulated device has
+                 guards of its own
   build-tsan/    ThreadSanitizer: the tests of the thread pool and of the data loader
 --fast leaves the two sanitizer builds out. --full, for a release, compiles each source and header by itself (else several
-at a time), kernels for all GPUs (else for sm_90), and with sanitizers AVX-512 too (else AVX2) and the CUDA kernels,
-with the checks of pointers and of variables' scopes that are left out else."
+at a time), kernels for all GPUs (else for sm_90), and with sanitizers AVX-512 too (else AVX2), the CUDA kernels and the
+tests themselves, with the checks of pointers and of variables' scopes that are left out else."
 fast=no
-unity=-DCMAKE_UNITY_BUILD=ON gpus=-DCMAKE_CUDA_ARCHITECTURES=90 asan_parts=(-DWEFT_ISAS=avx2 -DWEFT_EMULATED=OFF)
+unity=-DCMAKE_UNITY_BUILD=ON gpus=-DCMAKE_CUDA_ARCHITECTURES=90 asan_parts=(-DWEFT_ISAS=avx2 -DWEFT_EMULATED=OFF "-DWEFT_TEST_OBJECTS=$PWD/build-test")
 # Without the uses of variables after their scope: a third of the build's time. And all of "undefined" but what looks at
 # pointers before they are used (null, object-size, pointer-overflow, vptr): a tenth, and most of it AddressSanitizer finds
 # at the use.
@@ -27,7 +28,7 @@ for argument in "$@"; do
     --fast) fast=yes ;;
     --full)
       unity=-DCMAKE_UNITY_BUILD=OFF gpus=-UCMAKE_CUDA_ARCHITECTURES
-      asan_parts=(-UWEFT_ISAS -UWEFT_EMULATED) asan_flags= checks=undefined
+      asan_parts=(-UWEFT_ISAS -UWEFT_EMULATED -UWEFT_TEST_OBJECTS) asan_flags= checks=undefined
       ;;
     -h | --help) echo "$usage" && exit 0 ;;
     *) echo "$usage" >&2 && exit 2 ;;

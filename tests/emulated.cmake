@@ -25,7 +25,7 @@ target_link_libraries(weft_cuda_emulated PUBLIC weft_emulator weft_flags)
 target_compile_options(weft_cuda_emulated PRIVATE ${optimise_emulated})
 # Tests of the command start one that is linked with them.
 if(TARGET weft_command)
-  add_executable(weft_emulated ${PROJECT_SOURCE_DIR}/apps/weft/main.cpp $<TARGET_OBJECTS:weft_cuda_emulated>)
+  add_executable(weft_emulated $<TARGET_OBJECTS:weft_main> $<TARGET_OBJECTS:weft_cuda_emulated>)
   target_link_libraries(weft_emulated PRIVATE weft_emulator weft_app)
 endif()
 foreach(source IN LISTS device_sources)

@@ -1,4 +1,4 @@
-// The weft command as a process (WEFT_BINARY), with its exit code and what it printed.
+// The weft command as a process, with its exit code and what it printed.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -93,8 +94,10 @@ inline std::vector<std::string> lines_of(const std::string& text) {
 
 inline nlohmann::json json_file(const std::string& path) { return nlohmann::json::parse(read_file(path)); }
 
+/// With the command before them: that of the build, or of WEFT_BINARY in the environment.
 inline Arguments command(Arguments arguments) {
-  arguments.insert(arguments.begin(), WEFT_BINARY);
+  const char* const given = std::getenv("WEFT_BINARY");
+  arguments.insert(arguments.begin(), given ? given : WEFT_BINARY);
   return arguments;
 }
 
