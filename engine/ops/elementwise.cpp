@@ -142,7 +142,7 @@ Tensor add(const Tensor& a, const Tensor& b) {
   record("add", {a, b}, {y},
          [sa = a.shape(), sb = b.shape()](BackwardContext& c) {
            if (c.needs(0)) c.set(0, sum_to(c.grad_output(), sa));
-           if (c.needs(1)) c.set(1, sum_to(c.grad_output(), sb));
+           if (c.needs(1)) c.set(1, sum_to(c.take_grad_output(), sb));
          },
          {.double_backward = true});
   return y;

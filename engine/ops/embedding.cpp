@@ -18,8 +18,8 @@ Tensor embedding_backward(const Tensor& index, const Shape& table, int64_t paddi
   });
   record("embedding_backward", {dy}, {dweight},
          [=](BackwardContext& c) {
-           const Tensor rows = embedding(index, c.grad_output());
-           if (padding < 0) return c.set(0, rows);
+           Tensor rows = embedding(index, c.grad_output());
+           if (padding < 0) return c.set(0, std::move(rows));
            const Tensor kept = Tensor::ones({table[0], 1});
            kept.data<float>()[padding] = 0;
            c.set(0, rows * embedding(index, kept.to(dy.dtype()).to(dy.device())));

@@ -67,13 +67,13 @@ bool added_in_place(BackwardContext& c, int i, Add&& add) {
 // Recorded, as backward functions need it:
 
 /// x.view(shape).
-Tensor view_as(const Tensor& x, const Shape& shape);
+Tensor view_as(Tensor x, const Shape& shape);
 /// x in the middle of zeros: dimension d becomes `whole`, x lies from `start` on.
 Tensor zeros_around(const char* name, const Tensor& x, int d, int64_t start, int64_t whole);
 /// dy f'(x) of an activation f.
 Tensor activation_backward(Activation act, double param, const Tensor& x, const Tensor& dy);
 /// The gradient of a broadcast operand: g summed over the dimensions in which `shape` was stretched.
-Tensor sum_to(const Tensor& g, const Shape& shape);
+Tensor sum_to(Tensor g, const Shape& shape);
 /// g, [.., 1, ..] in the dimensions that are stretched, times scale in `shape`. g may have its dimensions of
 /// size 1 left out; `kept` is its shape with them.
 Tensor stretch(const char* name, const Tensor& g, const Shape& kept, const Shape& shape, double scale = 1);

@@ -28,7 +28,7 @@ Tensor rowwise(const char* name, const Tensor& x, Forward forward, Backward back
           using T = kernel_type<decltype(k)>;
           backward(k)(rows, cols, y.data<T>(), c.grad_output().data<T>(), dx.data<T>());
         });
-        c.set(0, dx);
+        c.set(0, std::move(dx));
       },
       {.double_backward = true});
   return y;
@@ -139,7 +139,7 @@ Tensor cross_entropy(const Tensor& x, const Tensor& target, const CrossEntropyOp
           k.cross_entropy_backward(aim.arguments<T>(log_p), log_p.data<T>(), c.grad_output().data<T>(),
                                    dx.data<T>());
         });
-        c.set(0, dx);
+        c.set(0, std::move(dx));
       },
       {.double_backward = true});
   return loss;

@@ -69,8 +69,7 @@ Tensor normalize(const char* op, const Partition& p, const Tensor& x, const Tens
   const Shape bias_shape = bias.defined() ? bias.shape() : Shape{};
   const auto backward = [=](BackwardContext& c) {
     if (c.create_graph()) return recorded_backward(c, p, x, weight, bias_shape, eps);
-    const Tensor& dy = c.grad_output();
-    const Tensor dx = !c.needs(0) ? Tensor() : dy.unique() ? dy : ops::empty_like(x);
+    Tensor dy = c.take_grad_output(), dx = !c.needs(0) ? Tensor() : dy.unique() ? dy : ops::empty_like(x);
     const Tensor dw = c.needs(1) ? ops::empty({p.channels}, mean) : Tensor(),
                  db = c.needs(2) ? ops::empty({p.channels}, mean) : Tensor();
     dispatch(op, x, [&](const auto& k) {
@@ -80,7 +79,8 @@ Tensor normalize(const char* op, const Partition& p, const Tensor& x, const Tens
       k.group_norm_backward(arguments<T>(p, x, weight, Tensor()), mean.data<W>(), rstd.data<W>(),
                             dy.data<T>(), dx.defined() ? dx.data<T>() : nullptr, data(dw), data(db));
     });
-    if (dx.defined()) c.set(0, dx);
+    dy = {};
+    if (dx.defined()) c.set(0, std::move(dx));
     if (dw.defined()) c.set(1, dw.view(weight.shape()));
     if (db.defined()) c.set(2, db.view(bias_shape));
   };

@@ -106,13 +106,14 @@ Tensor extreme(const char* op, Reduce kind, const Tensor& x, const std::vector<i
 }  // namespace
 
 namespace ops {
-Tensor sum_to(const Tensor& g, const Shape& shape) {
+Tensor sum_to(Tensor g, const Shape& shape) {
   if (g.shape() == shape) return g;
   std::vector<int> dims;
   const int extra = g.ndim() - shape.ndim();
   for (int i = 0; i < g.ndim(); ++i)
     if (i < extra || (shape[i - extra] == 1 && g.size(i) != 1)) dims.push_back(i);
-  return view_as(dims.empty() ? g : sum(g, dims, true), shape);
+  if (!dims.empty()) g = sum(g, dims, true);
+  return view_as(std::move(g), shape);
 }
 
 Tensor stretch(const char* name, const Tensor& g, const Shape& kept, const Shape& shape, double scale) {

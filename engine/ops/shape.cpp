@@ -1,5 +1,6 @@
 #include "weft/engine/ops/shape.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "weft/engine/ops/helpers.h"
@@ -7,6 +8,7 @@
 #include "weft/engine/ops/traced.h"
 #include "weft/engine/trace.h"
 #include "weft/kernels/cuda.h"
+#include "weft/kernels/parallel.h"
 
 namespace weft {
 namespace {
@@ -16,7 +18,18 @@ void copy_rows(Device device, const char* from, int64_t from_step, char* to, int
                int64_t rows) {
   if (width == 0) return;  // rows without elements can be very many
   if (device == Device::cuda) return kernels::cuda::copy_rows(from, from_step, to, to_step, width, rows);
-  for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * to_step, from + r * from_step, size_t(width));
+  // A task has some rows, or a part of a long one.
+  constexpr int64_t kTask = 128 << 10;
+  const int64_t part = std::min(width, kTask), parts = (width + part - 1) / part;
+  if (parts > 1)
+    return kernels::parallel_for(rows * parts, [&](int64_t task) {
+      const int64_t row = task / parts, first = (task - row * parts) * part;
+      std::memcpy(to + row * to_step + first, from + row * from_step + first,
+                  size_t(std::min(part, width - first)));
+    });
+  kernels::parallel_ranges(rows, kTask / part, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) std::memcpy(to + r * to_step, from + r * from_step, size_t(width));
+  });
 }
 
 }  // namespace
@@ -56,10 +69,10 @@ Tensor reshape(const Tensor& x, const std::vector<int64_t>& sizes) {
   return ops::view_as(x, shape);
 }
 
-Tensor ops::view_as(const Tensor& x, const Shape& shape) {
+Tensor ops::view_as(Tensor x, const Shape& shape) {
   const Tensor y = x.view(shape);
   record("reshape", {x}, {y},
-         [from = x.shape()](BackwardContext& c) { c.set(0, view_as(c.grad_output(), from)); },
+         [from = x.shape()](BackwardContext& c) { c.set(0, view_as(c.take_grad_output(), from)); },
          {.double_backward = true});
   return y;
 }

@@ -28,10 +28,14 @@ WEFT_INLINE float divisor(const Pool2dParams& p, const Span& h, const Span& w) {
   return p.count_include_pad ? float(h.cells * w.cells) : float((h.end - h.begin) * (w.end - w.begin));
 }
 
-IntLanes load_ints(const int32_t* p, int64_t n) {
-  IntLanes lanes = {};
-  std::memcpy(&lanes, p, size_t(n) * sizeof(int32_t));
-  return lanes;
+// As vectors of floats, whose bits a load and a store leave alone.
+template <class At>
+WEFT_INLINE IntLanes load_ints(At at, const int32_t* p) {
+  return bits(at.load(reinterpret_cast<const float*>(p)));
+}
+template <class At>
+WEFT_INLINE void store_ints(At at, IntLanes lanes, int32_t* p) {
+  at.store(from_bits(lanes), reinterpret_cast<float*>(p));
 }
 
 /// Calls body(image n, row, column h span...) for the rows of `count` rows an image, some rows a task.
@@ -41,10 +45,6 @@ void each_image_row(int64_t batch, int64_t rows, int64_t row_floats, F body) {
     for (int64_t r = begin; r < end; ++r) body(r / rows, r % rows);
   });
 }
-
-/// Lanes of an access.
-WEFT_INLINE int64_t lanes_of(Whole) { return kWidth; }
-WEFT_INLINE int64_t lanes_of(Few few) { return few.count; }
 
 }  // namespace
 
@@ -68,7 +68,7 @@ void max_pool2d_forward(const Pool2dParams& params, const float* x, float* y, in
             where = more.v ? int_lanes(int32_t(cell)) : where;
           }
         at.store(best, y + out + c);
-        std::memcpy(index + out + c, &where, size_t(lanes_of(at)) * sizeof(int32_t));
+        store_ints(at, where, index + out + c);
       });
     }
   });
@@ -86,7 +86,7 @@ void max_pool2d_backward(const Pool2dParams& params, const float* dy, const int3
         for (int64_t i = h.begin; i < h.end; ++i)
           for (int64_t j = w.begin; j < w.end; ++j) {
             const int64_t out = ((n * p.out_h + i) * p.out_w + j) * p.channels + c;
-            const Mask mine = {load_ints(index + out, lanes_of(at)) == int_lanes(int32_t(cell))};
+            const Mask mine = {load_ints(at, index + out) == int_lanes(int32_t(cell))};
             sum += select(mine, at.load(dy + out), Vec(0.0f));
           }
         at.store(sum, dx + (n * p.in_h * p.in_w + cell) * p.channels + c);

@@ -35,6 +35,12 @@ struct Mask {
 
 #if defined(WEFT_ISA_avx512)
 WEFT_INLINE __mmask16 first_lanes(int64_t n) { return __mmask16((1u << n) - 1); }
+#elif defined(WEFT_ISA_avx2) && !defined(__SANITIZE_ADDRESS__)  // which does not see masked accesses
+#define WEFT_AVX2_MASKED
+WEFT_INLINE __m256i first_lanes(int64_t n) {
+  alignas(32) static constexpr int32_t kLanes[2 * kWidth] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kLanes + kWidth - n));
+}
 #endif
 
 struct Vec {
@@ -52,6 +58,9 @@ struct Vec {
   static WEFT_INLINE Vec load_first(const float* p, int64_t n, float fill = 0) {
 #if defined(WEFT_ISA_avx512)
     return Vec(FloatLanes(_mm512_mask_loadu_ps(Vec(fill).v, first_lanes(n), p)));
+#elif defined(WEFT_AVX2_MASKED)
+    const __m256i lanes = first_lanes(n);
+    return Vec(FloatLanes(_mm256_blendv_ps(Vec(fill).v, _mm256_maskload_ps(p, lanes), __m256(lanes))));
 #else
     alignas(4 * kWidth) float lanes[kWidth];
     Vec(fill).store(lanes);
@@ -62,6 +71,8 @@ struct Vec {
   WEFT_INLINE void store_first(float* p, int64_t n) const {
 #if defined(WEFT_ISA_avx512)
     _mm512_mask_storeu_ps(p, first_lanes(n), v);
+#elif defined(WEFT_AVX2_MASKED)
+    _mm256_maskstore_ps(p, first_lanes(n), v);
 #else
     alignas(4 * kWidth) float lanes[kWidth];
     store(lanes);
