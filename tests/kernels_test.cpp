@@ -784,6 +784,58 @@ TEST_CASE("gemm: larger than the cache blocks, and a vector on either side") {
     }
 }
 
+namespace {
+struct Sides {
+  int64_t m, n, k;
+};
+}  // namespace
+
+TEST_CASE("gemm: thin products, padded rows, accumulation, batches, one matrix for all") {
+  // A vector on either side, a column by a row, tiny ones, and each with more than one task.
+  const Sides sides[] = {{1, 37, 53},   {41, 1, 67},   {1, 1, 150},    {1, 1, 1},    {1, 1100, 83},
+                         {303, 1, 700}, {1203, 1, 61}, {13, 1, 30011}, {35, 43, 1},  {301, 517, 1},
+                         {3, 3, 3},     {8, 8, 8},     {5, 16, 7},     {16, 13, 16}, {9, 33, 2},
+                         {7013, 3, 5},  {901, 17, 3},  {1, 7, 3000},   {2, 1, 9},    {6, 5, 1030}};
+  for (const Sides& s : sides)
+    for (int i = 0; i < 8; ++i) {
+      GemmParams p{.m = s.m, .n = s.n, .k = s.k, .transpose_a = (i & 1) != 0, .transpose_b = (i & 2) != 0};
+      p.accumulate = pick(0, 1) != 0;
+      const int64_t padding = i & 4 ? pick(1, 5) : 0;
+      p.lda = (p.transpose_a ? p.m : p.k) + padding;
+      p.ldb = (p.transpose_b ? p.k : p.n) + padding;
+      p.ldc = p.n + (pick(0, 1) != 0 ? padding : 0);
+      p.batch = s.m * s.n * s.k < 10000 && pick(0, 1) != 0 ? pick(2, 100) : 1;
+      p.stride_a = pick(0, 2) == 0 ? 0 : p.lda * (p.transpose_a ? p.k : p.m);
+      p.stride_b = pick(0, 2) == 0 ? 0 : p.ldb * (p.transpose_b ? p.n : p.k);
+      p.stride_c = p.ldc * p.m;
+      check_gemm(p);
+    }
+}
+
+TEST_CASE("gemm: infinity and NaN come through, 0 times infinity too") {
+  for (const auto& [m, n, k] :
+       {Sides{1, 70, 33}, Sides{70, 1, 33}, Sides{40, 45, 1}, Sides{6, 5, 7}, Sides{40, 90, 50}})
+    for (int i = 0; i < 4; ++i) {
+      GemmParams p{.m = m, .n = n, .k = k, .transpose_a = (i & 1) != 0, .transpose_b = (i & 2) != 0};
+      p.lda = p.transpose_a ? m : k, p.ldb = p.transpose_b ? k : n, p.ldc = n;
+      Floats a(size_t(m * k)), b(size_t(k * n));
+      for (Floats* x : {&a, &b}) {
+        for (float& v : *x) v = float(pick(-3, 3));  // whose sums are exact in any order
+        for (float special : {kInf, -kInf, kNaN}) (*x)[size_t(pick(0, int64_t(x->size()) - 1))] = special;
+      }
+      Floats expected(size_t(m * n));
+      reference<float>().gemm(p, a.data(), b.data(), expected.data());
+      each_table(
+          {m * n}, [&](const auto& table, auto& out) { table.gemm(p, a.data(), b.data(), out[0].data()); },
+          [&](const auto& out) {
+            for (int64_t at = 0; at < m * n; ++at) {
+              const float y = out[0].data()[at], z = expected[size_t(at)];
+              REQUIRE((y == z || (y != y && z != z)));
+            }
+          });
+    }
+}
+
 TEST_CASE("gemm: rows whole pages apart, a whole tile and part of one") {
   for (bool ta : {false, true})
     for (bool tb : {false, true}) {

@@ -2,6 +2,7 @@
 #include "weft/kernels/cpu/isa/kernels.h"
 #include "weft/kernels/cpu/isa/lattice.h"
 #include "weft/kernels/cpu/isa/scratch.h"
+#include "weft/kernels/cpu/isa/thin.h"
 #include "weft/kernels/parallel.h"
 
 namespace weft::kernels::WEFT_ISA {
@@ -9,7 +10,9 @@ namespace {
 
 // Depth that one packing task takes; a multiple of 16 keeps each part of a panel aligned.
 constexpr int64_t kPackDepth = 256;
-constexpr int64_t kManyProducts = 16, kLargeProduct = 1 << 18;
+constexpr int64_t kManyProducts = 16;
+// Multiply-adds of the small products that a task takes together, and of those that take all threads.
+constexpr int64_t kSmallWork = 1 << 14, kLargeProduct = 1 << 18, kLargeThin = 1 << 16;
 
 /// op(b): [k, n] into panels.
 void pack_b(const GemmParams& p, const float* b, float* panels) {
@@ -54,10 +57,21 @@ void clear(const GemmParams& p, float* c) {
     for (int64_t j = 0; j < p.n; ++j) c[i * p.ldc + j] = 0;
 }
 
-}  // namespace
+/// Calls f(i) for the products of a batch: large ones one after the other, each on all threads; of small ones
+/// each thread takes some.
+template <class F>
+void each_product(const GemmParams& p, int64_t large, F f) {
+  const int64_t work = p.m * p.n * p.k;
+  if (p.batch < kManyProducts && work > large)
+    for (int64_t i = 0; i < p.batch; ++i) f(i);
+  else
+    parallel_ranges(p.batch, 1 + kSmallWork / work, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) f(i);
+    });
+}
 
-void gemm(const GemmParams& p, const float* a, const float* b, float* c) {
-  if (p.m <= 0 || p.n <= 0 || p.batch <= 0) return;
+/// By the register tile.
+void multiply_packed(const GemmParams& p, const float* a, const float* b, float* c) {
   const int64_t panel_floats = panels_size(p.k, p.n);
   // An odd number of cache lines, so that the rows of a tile do not fall into the same cache set.
   const int64_t pitch = p.transpose_a ? (round_up(p.k, 16) / 16 | 1) * 16 : p.lda;
@@ -70,10 +84,6 @@ void gemm(const GemmParams& p, const float* a, const float* b, float* c) {
   if (one_b) pack_b(p, b, shared_b.get());
   const auto product = [&](int64_t i) {
     float* ci = c + i * p.stride_c;
-    if (p.k <= 0) {
-      if (!p.accumulate) clear(p, ci);
-      return;
-    }
     const Scratch own_a(one_a ? 0 : a_floats), own_b(one_b ? 0 : panel_floats);
     const float* rows = p.transpose_a ? shared_a.get() : a + i * p.stride_a;
     const float* panels = shared_b.get();
@@ -87,11 +97,23 @@ void gemm(const GemmParams& p, const float* a, const float* b, float* c) {
     }
     multiply(p, rows, pitch, panels, ci);
   };
-  // Large products one after the other, each on all threads; of small ones each thread takes its own.
-  if (p.batch < kManyProducts && p.m * p.n * p.k > kLargeProduct)
-    for (int64_t i = 0; i < p.batch; ++i) product(i);
+  each_product(p, kLargeProduct, product);
+}
+
+}  // namespace
+
+void gemm(const GemmParams& p, const float* a, const float* b, float* c) {
+  if (p.m <= 0 || p.n <= 0 || p.batch <= 0) return;
+  if (p.k <= 0) {
+    if (!p.accumulate)
+      for (int64_t i = 0; i < p.batch; ++i) clear(p, c + i * p.stride_c);
+    return;
+  }
+  if (const Product product = thin_product(p))
+    each_product(p, kLargeThin,
+                 [&](int64_t i) { product(p, a + i * p.stride_a, b + i * p.stride_b, c + i * p.stride_c); });
   else
-    parallel_for(p.batch, product);
+    multiply_packed(p, a, b, c);
 }
 
 }  // namespace weft::kernels::WEFT_ISA
