@@ -790,12 +790,15 @@ struct Sides {
 };
 }  // namespace
 
-TEST_CASE("gemm: thin products, padded rows, accumulation, batches, one matrix for all") {
-  // A vector on either side, a column by a row, tiny ones, and each with more than one task.
-  const Sides sides[] = {{1, 37, 53},   {41, 1, 67},   {1, 1, 150},    {1, 1, 1},    {1, 1100, 83},
-                         {303, 1, 700}, {1203, 1, 61}, {13, 1, 30011}, {35, 43, 1},  {301, 517, 1},
-                         {3, 3, 3},     {8, 8, 8},     {5, 16, 7},     {16, 13, 16}, {9, 33, 2},
-                         {7013, 3, 5},  {901, 17, 3},  {1, 7, 3000},   {2, 1, 9},    {6, 5, 1030}};
+TEST_CASE("gemm: thin and deep products, padded rows, accumulation, batches, one matrix for all") {
+  // A vector on either side, a column by a row, tiny ones, and each with more than one task; a few rows by
+  // many columns; a depth in parts.
+  const Sides sides[] = {{1, 37, 53},   {41, 1, 67},   {1, 1, 150},    {1, 1, 1},      {1, 1100, 83},
+                         {303, 1, 700}, {1203, 1, 61}, {13, 1, 30011}, {35, 43, 1},    {301, 517, 1},
+                         {3, 3, 3},     {8, 8, 8},     {5, 16, 7},     {16, 13, 16},   {9, 33, 2},
+                         {7013, 3, 5},  {901, 17, 3},  {1, 7, 3000},   {2, 1, 9},      {6, 5, 1030},
+                         {20, 150, 90}, {2, 33, 17},   {37, 29, 5003}, {1, 700, 2100}, {700, 1, 2100},
+                         {3, 1, 40000}};
   for (const Sides& s : sides)
     for (int i = 0; i < 8; ++i) {
       GemmParams p{.m = s.m, .n = s.n, .k = s.k, .transpose_a = (i & 1) != 0, .transpose_b = (i & 2) != 0};

@@ -1,6 +1,7 @@
 // Matrix multiply as a lattice of one tap: the rows of a are its pixels, b is packed into panels.
 #include "weft/kernels/cpu/isa/kernels.h"
 #include "weft/kernels/cpu/isa/lattice.h"
+#include "weft/kernels/cpu/isa/loops.h"
 #include "weft/kernels/cpu/isa/scratch.h"
 #include "weft/kernels/cpu/isa/thin.h"
 #include "weft/kernels/parallel.h"
@@ -13,6 +14,8 @@ constexpr int64_t kPackDepth = 256;
 constexpr int64_t kManyProducts = 16;
 // Multiply-adds of the small products that a task takes together, and of those that take all threads.
 constexpr int64_t kSmallWork = 1 << 14, kLargeProduct = 1 << 18, kLargeThin = 1 << 16;
+// Columns of c, and depth, for each row of c that make it worth computing its transpose.
+constexpr int64_t kFewRows = 4;
 
 /// op(b): [k, n] into panels.
 void pack_b(const GemmParams& p, const float* b, float* panels) {
@@ -100,6 +103,71 @@ void multiply_packed(const GemmParams& p, const float* a, const float* b, float*
   each_product(p, kLargeProduct, product);
 }
 
+/// c^T = op(b)^T op(a)^T.
+void multiply_exchanged(const GemmParams& p, const float* a, const float* b, float* c) {
+  GemmParams q = exchanged(p);
+  q.batch = 1;
+  q.ldc = p.m;
+  const Scratch columns(p.m * p.n);
+  multiply_packed(q, b, a, columns.get());
+  transpose(columns.get(), p.m, p.m, p.n, c, p.ldc);
+}
+
+/// How to compute each product of a batch; null: all of them by multiply_packed().
+Product choose_product(const GemmParams& p) {
+  if (const Product thin = thin_product(p)) return thin;
+  // A few rows by the transpose of a large b, whose columns are then read in place of packing them.
+  if (p.transpose_b && !p.accumulate && p.m * kFewRows <= smaller(p.n, p.k)) return multiply_exchanged;
+  return nullptr;
+}
+
+void multiply_batch(const GemmParams& p, const float* a, const float* b, float* c) {
+  if (const Product product = choose_product(p))
+    each_product(p, kLargeThin,
+                 [&](int64_t i) { product(p, a + i * p.stride_a, b + i * p.stride_b, c + i * p.stride_c); });
+  else
+    multiply_packed(p, a, b, c);
+}
+
+/// Into how many parts the depth is to be cut: more than one where a small c leaves the threads without work.
+int64_t depth_parts(const GemmParams& p) {
+  if (p.batch > 1) return 1;
+  const bool vector = p.m == 1 || p.n == 1, dots = p.n == 1 ? !p.transpose_a : p.transpose_b;
+  const int64_t tasks = vector ? ceil_div(p.m * p.n, dots ? 4 : 512) : ceil_div(p.m, 96) * panel_count(p.n);
+  // Deep enough that a part reads far more than the c that it writes.
+  const int64_t depth = larger(128, 4 * p.m * p.n / (p.m + p.n));
+  const int64_t parts = smaller(64, smaller(p.k / depth, p.m * p.n * p.k / kLargeThin));
+  return parts > 2 * tasks ? parts : 1;
+}
+
+/// The sum of the products of `parts` parts of the depth, a task each.
+void multiply_parts(const GemmParams& p, int64_t parts, const float* a, const float* b, float* c) {
+  const int64_t depth = round_up(ceil_div(p.k, parts), 16), size = p.m * p.n;
+  parts = ceil_div(p.k, depth);
+  const Scratch products(parts * size);
+  parallel_for(parts, [&](int64_t i) {
+    const int64_t k = i * depth;
+    GemmParams q = p;
+    q.k = smaller(depth, p.k - k);
+    q.ldc = p.n;
+    q.accumulate = false;
+    multiply_batch(q, a + k * (p.transpose_a ? p.lda : 1), b + k * (p.transpose_b ? 1 : p.ldb),
+                   products.get() + i * size);
+  });
+  const bool dense = p.ldc == p.n;  // then c is as one row
+  const int64_t rows = dense ? 1 : p.m, columns = dense ? size : p.n;
+  for (int64_t r = 0; r < rows; ++r)
+    parallel_ranges(columns, larger(1, kGrain / parts), [&](int64_t begin, int64_t end) {
+      each_vector(begin, end, [&](auto at, int64_t j) {
+        const float* x = products.get() + r * columns + j;
+        Vec sum = at.load(x);
+        for (int64_t i = 1; i < parts; ++i) sum += at.load(x + i * size);
+        float* y = c + r * p.ldc + j;
+        at.store(p.accumulate ? at.load(y) + sum : sum, y);
+      });
+    });
+}
+
 }  // namespace
 
 void gemm(const GemmParams& p, const float* a, const float* b, float* c) {
@@ -109,11 +177,10 @@ void gemm(const GemmParams& p, const float* a, const float* b, float* c) {
       for (int64_t i = 0; i < p.batch; ++i) clear(p, c + i * p.stride_c);
     return;
   }
-  if (const Product product = thin_product(p))
-    each_product(p, kLargeThin,
-                 [&](int64_t i) { product(p, a + i * p.stride_a, b + i * p.stride_b, c + i * p.stride_c); });
+  if (const int64_t parts = depth_parts(p); parts > 1)
+    multiply_parts(p, parts, a, b, c);
   else
-    multiply_packed(p, a, b, c);
+    multiply_batch(p, a, b, c);
 }
 
 }  // namespace weft::kernels::WEFT_ISA
