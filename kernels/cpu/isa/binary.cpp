@@ -46,18 +46,29 @@ void each_stretch(const Broadcast& shape, F body) {
   // Tasks are some whole stretches, or parts of one where a stretch is long.
   const int64_t part = smaller(inner.size, kGrain), parts = ceil_div(inner.size, part);
   parallel_ranges(outer * parts, rows_per_task(part), [&](int64_t begin, int64_t end) {
+    // The place of the first row in the outer dimensions, then of one after the other.
+    int64_t row = begin / parts, rest = row, a = 0, b = 0, c = 0, place[kMaxDims];
+    for (int d = walk.ndim - 2; d >= 0; --d) {
+      const Dim& dim = walk.dims[d];
+      const int64_t i = place[d] = rest % dim.size;
+      rest /= dim.size;
+      a += i * dim.a, b += i * dim.b, c += i * dim.c;
+    }
+    int64_t first = (begin - row * parts) * part;
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t row = task / parts, first = (task - row * parts) * part;
-      int64_t rest = row, a = first * inner.a, b = first * inner.b, c = first * inner.c;
+      body(inner, smaller(part, inner.size - first), a + first * inner.a, b + first * inner.b,
+           c + first * inner.c, row * inner.size + first);
+      first += part;
+      if (first < inner.size) continue;
+      first = 0;
+      ++row;
       for (int d = walk.ndim - 2; d >= 0; --d) {
         const Dim& dim = walk.dims[d];
-        const int64_t i = rest % dim.size;
-        rest /= dim.size;
-        a += i * dim.a;
-        b += i * dim.b;
-        c += i * dim.c;
+        a += dim.a, b += dim.b, c += dim.c;
+        if (++place[d] < dim.size) break;
+        place[d] = 0;
+        a -= dim.size * dim.a, b -= dim.size * dim.b, c -= dim.size * dim.c;
       }
-      body(inner, smaller(part, inner.size - first), a, b, c, row * inner.size + first);
     }
   });
 }
