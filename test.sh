@@ -16,7 +16,8 @@ usage="usage: ./test.sh [--fast | --full]
 at a time), kernels for all GPUs (else for sm_90), and with sanitizers AVX-512 too (else AVX2), the CUDA kernels and the
 tests themselves, with the checks of pointers and of variables' scopes that are left out else."
 fast=no
-unity=-DCMAKE_UNITY_BUILD=ON gpus=-DCMAKE_CUDA_ARCHITECTURES=90 asan_parts=(-DWEFT_ISAS=avx2 -DWEFT_EMULATED=OFF "-DWEFT_TEST_OBJECTS=$PWD/build-test")
+unity=-DCMAKE_UNITY_BUILD=ON gpus=-DCMAKE_CUDA_ARCHITECTURES=90
+asan_parts=(-DWEFT_ISAS=avx2 -DWEFT_EMULATED=OFF "-DWEFT_TEST_OBJECTS=$PWD/build-test")
 # Without the uses of variables after their scope: a third of the build's time. And all of "undefined" but what looks at
 # pointers before they are used (null, object-size, pointer-overflow, vptr): a tenth, and most of it AddressSanitizer finds
 # at the use.

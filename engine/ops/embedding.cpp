@@ -1,5 +1,7 @@
 #include "weft/engine/ops/embedding.h"
 
+#include <utility>
+
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
 

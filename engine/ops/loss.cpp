@@ -1,5 +1,7 @@
 #include "weft/engine/ops/loss.h"
 
+#include <utility>
+
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/loss_helpers.h"
 #include "weft/engine/ops/reduce.h"

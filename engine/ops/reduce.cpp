@@ -1,6 +1,7 @@
 #include "weft/engine/ops/reduce.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
