@@ -816,9 +816,10 @@ TEST_CASE("gemm: thin and deep products, padded rows, accumulation, batches, one
 }
 
 TEST_CASE("gemm: infinity and NaN come through, 0 times infinity too") {
-  for (const auto& [m, n, k] :
+  for (const Sides& s :
        {Sides{1, 70, 33}, Sides{70, 1, 33}, Sides{40, 45, 1}, Sides{6, 5, 7}, Sides{40, 90, 50}})
     for (int i = 0; i < 4; ++i) {
+      const int64_t m = s.m, n = s.n, k = s.k;
       GemmParams p{.m = m, .n = n, .k = k, .transpose_a = (i & 1) != 0, .transpose_b = (i & 2) != 0};
       p.lda = p.transpose_a ? m : k, p.ldb = p.transpose_b ? k : n, p.ldc = n;
       Floats a(size_t(m * k)), b(size_t(k * n));
