@@ -64,7 +64,8 @@ bool added_in_place(BackwardContext& c, int i, Add&& add) {
   return added;
 }
 
-// Recorded, as backward functions need it:
+// Recorded, as backward functions need it. What is taken by value may be handed over, so that the result is
+// unique() where nobody else holds it:
 
 /// x.view(shape).
 Tensor view_as(Tensor x, const Shape& shape);

@@ -81,7 +81,7 @@ Tensor normalize(const char* op, const Partition& p, const Tensor& x, const Tens
       k.group_norm_backward(arguments<T>(p, x, weight, Tensor()), mean.data<W>(), rstd.data<W>(),
                             dy.data<T>(), dx.defined() ? dx.data<T>() : nullptr, data(dw), data(db));
     });
-    dy = {};
+    dy = {};  // so that dx is handed over with no other owner
     if (dx.defined()) c.set(0, std::move(dx));
     if (dw.defined()) c.set(1, dw.view(weight.shape()));
     if (db.defined()) c.set(2, db.view(bias_shape));

@@ -79,7 +79,7 @@ Tensor spectral_norm(const Tensor& weight, const Tensor& u, const Tensor& v, con
       k.spectral_norm_backward(left.numel(), right.numel(), left.data<T>(), right.data<T>(), sigma.data<W>(),
                                y.data<T>(), dy.data<T>(), dw.data<T>());
     });
-    c.set(0, std::move(dw));
+    c.set(0, dw);
   };
   record("spectral_norm", {weight}, {y},
          recording({&weight}) ? BackwardFunction(backward) : BackwardFunction(),

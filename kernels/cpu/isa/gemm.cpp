@@ -154,17 +154,15 @@ void multiply_parts(const GemmParams& p, int64_t parts, const float* a, const fl
     multiply_batch(q, a + k * (p.transpose_a ? p.lda : 1), b + k * (p.transpose_b ? 1 : p.ldb),
                    products.get() + i * size);
   });
+  const Scratch sums(size);
+  reduce(Reduce::sum, 1, parts, size, products.get(), sums.get());
   const bool dense = p.ldc == p.n;  // then c is as one row
   const int64_t rows = dense ? 1 : p.m, columns = dense ? size : p.n;
   for (int64_t r = 0; r < rows; ++r)
-    parallel_ranges(columns, larger(1, kGrain / parts), [&](int64_t begin, int64_t end) {
-      each_vector(begin, end, [&](auto at, int64_t j) {
-        const float* x = products.get() + r * columns + j;
-        Vec sum = at.load(x);
-        for (int64_t i = 1; i < parts; ++i) sum += at.load(x + i * size);
-        float* y = c + r * p.ldc + j;
-        at.store(p.accumulate ? at.load(y) + sum : sum, y);
-      });
+    each_vector(0, columns, [&](auto at, int64_t j) {
+      const Vec sum = at.load(sums.get() + r * columns + j);
+      float* y = c + r * p.ldc + j;
+      at.store(p.accumulate ? at.load(y) + sum : sum, y);
     });
 }
 
