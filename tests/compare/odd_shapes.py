@@ -7,8 +7,6 @@
 Of images PyTorch gets both layouts, the better counts. The slowest of weft's come first. Needs torch; nothing else.
 """
 
-import argparse
-import os
 import statistics
 import subprocess
 
@@ -92,13 +90,10 @@ attention 2,12,512,64 2,12,512,64 2,12,512,64
 
 
 def parse():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.parser(__doc__, rounds=3)
     parser.add_argument("--program", default="build/tests/compare/odd_shapes")
     parser.add_argument("--filter", default="", help="only cases with this text")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.3, help="for each case, program and round")
-    parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
 

@@ -7,20 +7,15 @@ PyTorch runs each op in nchw and in channels_last, forward and backward timed ap
 Needs torch; nothing else.
 """
 
-import argparse
-import os
 import statistics
 
 import report
 
 
 def parse():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.parser(__doc__, rounds=5)
     parser.add_argument("--weft", default="build/apps/weft", help="the weft command")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=10, help="calls of each op in a round")
-    parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
 

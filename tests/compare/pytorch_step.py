@@ -9,7 +9,6 @@ libraries included. Needs torch; nothing else.
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -20,19 +19,16 @@ MODES = ["channels_last", "nchw", "compiled"]
 
 
 def parse():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.parser(__doc__, rounds=5)
     parser.add_argument("--weft", default="build/apps/weft", help="the weft command")
     parser.add_argument("--model", default="mxresnet18")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--activation", default="mish")
     parser.add_argument("--no-sa", action="store_true", help="leave the self-attention out")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--steps", type=int, default=3, help="steps of each in a round")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--modes", default=",".join(MODES), help="of PyTorch, some of " + ",".join(MODES))
     parser.add_argument("--no-memory", action="store_true")
-    parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", choices=MODES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if unknown := set(args.modes.split(",")) - set(MODES):

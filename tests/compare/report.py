@@ -1,9 +1,19 @@
-"""What the comparisons share: the machine and the versions, weft's JSON lines, and tables."""
+"""What the comparisons share: flags, the machine and the versions, weft's JSON lines, and tables."""
 
+import argparse
 import json
 import os
 import platform
 import subprocess
+
+
+def parser(doc, rounds):
+    """With the flags that all comparisons in turns have."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    made.add_argument("--rounds", type=int, default=rounds)
+    made.add_argument("--json", action="store_true")
+    return made
 
 
 def machine():
