@@ -29,8 +29,8 @@ __device__ void finish(const Tiling& t, const Place<V>& at, float (&a)[V], float
     WarpRoom<kReduceThreads> warps;
     double groups[2][kReduceThreads];
   } room;
-  const int thread = int(threadIdx.x), columns = t.lanes * V, column = thread % columns;
-  const int64_t channel = int64_t(blockIdx.x) * columns + column;
+  const int thread = int(threadIdx.x), columns = t.lanes * V, group = t.over_lanes(thread / V),
+            column = thread - group * columns, channel = int(blockIdx.x) * columns + column;
   const bool writes = thread < columns && channel < t.channels;
   decltype(read(channel)) others{};
   if (writes) others = read(channel);  // while there is still time to wait for it
@@ -46,28 +46,37 @@ __device__ void finish(const Tiling& t, const Place<V>& at, float (&a)[V], float
     }
   }
   if (gridDim.y == 1 || !last_to_arrive(&arrivals[blockIdx.x], gridDim.y)) return;
-  const RowsOfBlocks rows(t, int(gridDim.y));
-  const int groups = kReduceThreads / columns, group = thread / columns;
+  const RowsOfBlocks rows(t);
+  const int groups = t.lane_rows / V;
   double center = 0;
   sums[0] = sums[1] = 0;
   if (channel < t.channels) {
     center = center_of(partial[channel]);
-#pragma unroll 8
-    for (int block = group; block < int(gridDim.y); block += groups) {
-      const float* from = partial + int64_t(block) * 2 * t.channels + channel;
-      Merge::add(sums, center, rows[block], from[0], from[t.channels]);
-    }
+    const float* const from = partial + channel;
+    for_every<8>(
+        group, int(gridDim.y), groups,
+        [&](int block) {
+          const float* const of_block = from + int64_t(block) * 2 * t.channels;
+          return Pack<float, 2>{of_block[0], of_block[t.channels]};
+        },
+        [&](int block, const Pack<float, 2>& p) {
+          Merge::add(sums, center, double(rows[block]), p.v[0], p.v[1]);
+        });
   }
   room.groups[0][thread] = sums[0];
   room.groups[1][thread] = sums[1];
   __syncthreads();
   if (!writes) return;
-#pragma unroll 8
-  for (int other = thread + columns; other < kReduceThreads; other += columns) {
-    sums[0] += room.groups[0][other];
-    sums[1] += room.groups[1][other];
-  }
-  Merge::finish(sums, center, double(t.rows));
+  for_every<8>(
+      thread + columns, kReduceThreads, columns,
+      [&](int other) {
+        return Pack<double, 2>{room.groups[0][other], room.groups[1][other]};
+      },
+      [&](int, const Pack<double, 2>& other) {
+        sums[0] += other.v[0];
+        sums[1] += other.v[1];
+      });
+  Merge::finish(sums, center, t.per_row);
   write(channel, sums[0], sums[1], others);
 }
 
@@ -76,14 +85,13 @@ __device__ void finish(const Tiling& t, const Place<V>& at, float (&a)[V], float
 template <class T, int V>
 __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
     stats_kernel(Tiling t, const T* x, float* partial, float* mean, float* var, Update update) {
-  wait_for_earlier();
   const Place<V> at(t);
+  wait_for_earlier();
   float shift[V] = {}, sum[V] = {}, squares[V] = {};
   if (at.count > 0) {
     to_floats(load<V>(x + at.first), shift);
 #pragma unroll
-    for (int j = 0; j < V; ++j)
-      if (shift[j] - shift[j] != 0) shift[j] = 0;  // not finite
+    for (int j = 0; j < V; ++j) shift[j] = finite_or_0(shift[j]);
   }
   constexpr int kAhead = 8;
   Held<T, V> rows[kAhead];
@@ -113,7 +121,7 @@ __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
   finish<Moments>(t, at, sum, squares, n, partial, running,
                   [&](int64_t c, double m, double deviations, const Update::Running& old) {
                     const float mu = t.rows > 0 ? float(m) : std::numeric_limits<float>::quiet_NaN(),
-                                v = float(deviations / double(t.rows));
+                                v = float(deviations * t.per_row);
                     mean[c] = mu;
                     var[c] = v;
                     if (update.invstd) update(c, mu, v, old);
@@ -130,8 +138,8 @@ template <class T, int V, class A, Residual R>
 __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
     backward_reduce_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, T* g, float* partial,
                            float* dweight, float* dbias) {
-  wait_for_earlier();
   const Place<V> at(t);
+  wait_for_earlier();
   float sums[kSums<A>][V] = {};
   sum_rows<R>(act, at, a, dy, g, sums);
   finish<Sums>(

@@ -105,8 +105,8 @@ struct Affine {
 template <class T, int V, class A, Residual R>
 __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
     batch_norm_forward_kernel(A act, Tiling t, BatchNormArgs<T> a, T* y) {
-  wait_for_earlier();
   const Place<V> at(t);
+  wait_for_earlier();
   if (at.count == 0) return;
   const Affine<T, V> affine(a, at.channel);
   const ChannelActivations<A, V> f(act, a, at.channel);
@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
           for (int j = 0; j < V; ++j) {
             v[j] = affine(j, v[j]);
             if (adds_residual<R>(a)) v[j] += r[j];
-            v[j] = f[j].forward(v[j]);
+            v[j] = value<T>(f[j], v[j]);
           }
           store(y + offset + u * step, from_floats<T>(v));
         }
@@ -230,8 +230,8 @@ template <class T, int V, class A, Residual R>
 __global__ void __launch_bounds__(kApplyThreads, kApplyBlocks)
     batch_norm_input_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, const float* dweight,
                             const float* dbias, bool training, float per_row, T* dx) {
-  wait_for_earlier();
   const Place<V> at(t);
+  wait_for_earlier();
   if (at.count == 0) return;
   const Affine<T, V> affine(a, at.channel);
   const ChannelActivations<A, V> f(act, a, at.channel);

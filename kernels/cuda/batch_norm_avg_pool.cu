@@ -15,24 +15,26 @@ constexpr int kForwardBlocks = 2;  // that a multiprocessor shall hold at once: 
 template <int V>
 struct Windows {
   Place<V> at;  // in [windows, channels]
-  int64_t number, apart;
-  unsigned in_row;  // windows
-  int64_t channels;
+  int number, apart;
+  Divisor in_row;  // windows
+  int64_t channels, down;
 
-  __device__ Windows(const Tiling& t, unsigned windows_in_row)
+  __device__ Windows(const Tiling& t, const Divisor& in_row)
       : at(t),
-        number(int64_t(blockIdx.y) * t.lane_rows + at.lane_row),
-        apart(int64_t(gridDim.y) * t.lane_rows),
-        in_row(windows_in_row),
-        channels(t.channels) {}
+        number(int(blockIdx.y) * t.lane_rows + at.lane_row),
+        apart(int(gridDim.y) * t.lane_rows),
+        in_row(in_row),
+        channels(t.channels),
+        down(2 * int64_t(in_row.d) * t.channels) {}
   /// f(offset of the window, offsets of its pixels), the last one first where it is `back`.
   template <bool back, class F>
   __device__ void each(F&& f) const {
-    for (int64_t i = 0; i < at.count; ++i) {
-      const int64_t window = number + (back ? at.count - 1 - i : i) * apart;
-      // Above it lie whole pairs of rows, and left of it pairs of pixels, each in two rows.
-      const int64_t first = (4 * window - 2 * (window % in_row)) * channels + at.channel,
-                    down = 2 * int64_t(in_row) * channels;
+    for (int i = 0; i < at.count; ++i) {
+      const int window = number + (back ? at.count - 1 - i : i) * apart,
+                row = int(in_row.divide(uint32_t(window)));
+      // Above it lie whole pairs of rows, and left of it pairs of pixels.
+      const int64_t first =
+          int64_t(row) * 2 * down + int64_t(window - row * int(in_row.d)) * 2 * channels + at.channel;
       const int64_t pixels[4] = {first, first + channels, first + down, first + down + channels};
       f(window * channels + at.channel, pixels);
     }
@@ -41,9 +43,9 @@ struct Windows {
 
 template <class T, int V, class A>
 __global__ void __launch_bounds__(kApplyThreads, kForwardBlocks)
-    avg_pool_forward_kernel(A act, Tiling t, BatchNormArgs<T> a, unsigned in_row, T* y, T* pooled) {
-  wait_for_earlier();
+    avg_pool_forward_kernel(A act, Tiling t, BatchNormArgs<T> a, Divisor in_row, T* y, T* pooled) {
   const Windows<V> windows(t, in_row);
+  wait_for_earlier();
   if (windows.at.count == 0) return;
   const Affine<T, V> affine(a, windows.at.channel);
   const InHand<A, float> f{act, a.param};
@@ -63,7 +65,7 @@ __global__ void __launch_bounds__(kApplyThreads, kForwardBlocks)
       residual[k].get(r);
 #pragma unroll
       for (int j = 0; j < V; ++j) {
-        v[j] = f.forward(affine(j, v[j]) + r[j]);
+        v[j] = value<T>(f, affine(j, v[j]) + r[j]);
         sum[j] += v[j];
       }
       store(y + pixels[k], from_floats<T>(v));
@@ -76,10 +78,10 @@ __global__ void __launch_bounds__(kApplyThreads, kForwardBlocks)
 
 template <class T, int V, class A>
 __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
-    avg_pool_reduce_kernel(A act, Tiling t, BatchNormArgs<T> a, unsigned in_row, const T* dy,
-                           const T* dpooled, T* g, float* partial) {
-  wait_for_earlier();
+    avg_pool_reduce_kernel(A act, Tiling t, BatchNormArgs<T> a, Divisor in_row, const T* dy, const T* dpooled,
+                           T* g, float* partial) {
   const Windows<V> windows(t, in_row);
+  wait_for_earlier();
   float sums[2][V] = {};  // of g (x - mean), of g
   const Centered<V> centered(a, windows.at.channel);
   float bias[V];
@@ -117,12 +119,13 @@ __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
 }
 
 int64_t windows_of(const Pool2dParams& p) { return p.batch * p.out_h * p.out_w; }
+Divisor in_row_of(const Pool2dParams& p) { return Divisor(uint32_t(std::max<int64_t>(p.out_w, 1))); }
 
 }  // namespace
 
 bool has_batch_norm_avg_pool(const Pool2dParams& p, Activation act) {
   return has_own_kernels(act) && p.kernel_h == 2 && p.kernel_w == 2 && p.stride_h == 2 && p.stride_w == 2 &&
-         p.pad_h == 0 && p.pad_w == 0 && p.in_h % 2 == 0 && p.in_w % 2 == 0;
+         p.pad_h == 0 && p.pad_w == 0 && p.in_h % 2 == 0 && p.in_w % 2 == 0 && windows_of(p) >> 31 == 0;
 }
 
 template <class T>
@@ -130,8 +133,7 @@ void batch_norm_avg_pool_forward(const BatchNormArgs<T>& a, const Pool2dParams& 
   if (a.rows == 0 || a.channels == 0) return;
   with_own_kernels(a, {y, pooled}, [&]<class A, int V>(A act, std::integral_constant<int, V>) {
     const Tiling t = apply_tiling(windows_of(p), a.channels, V, 1, kForwardBlocks);
-    launch_early(avg_pool_forward_kernel<T, V, A>, t.grid(), t.block(), act, t, a, unsigned(p.out_w), y,
-                 pooled);
+    launch_early(avg_pool_forward_kernel<T, V, A>, t.grid(), t.block(), act, t, a, in_row_of(p), y, pooled);
   });
 }
 
@@ -142,8 +144,8 @@ void batch_norm_avg_pool_backward_reduce(const BatchNormArgs<T>& a, const Pool2d
   with_own_kernels(a, {dy, dpooled, g}, [&]<class A, int V>(A act, std::integral_constant<int, V>) {
     const Tiling t = reduce_tiling(windows_of(p), a.channels, V);
     float* partial = partial_sums<2>(t);
-    launch_early(avg_pool_reduce_kernel<T, V, A>, t.grid(), t.block(), act, t, a, unsigned(p.out_w), dy,
-                 dpooled, g, partial);
+    launch_early(avg_pool_reduce_kernel<T, V, A>, t.grid(), t.block(), act, t, a, in_row_of(p), dy, dpooled,
+                 g, partial);
     combine_sums(t, partial, SumTargets<2>{.of = {dweight, dbias}, .scale = {a.invstd, nullptr}});
   });
 }

@@ -14,6 +14,14 @@ constexpr int kAhead = 4;  // rows of a residual on their way
 
 constexpr int kMaxLanes = 4, kColumns = kMaxLanes * 8;  // channels of a block at most
 
+/// Lets the compiler forget what the offset is made of: else it multiplies for each row, and keeps the
+/// offsets of all rows in registers from one pass to the next.
+__device__ inline void hide([[maybe_unused]] int64_t& offset) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" : "+l"(offset));
+#endif
+}
+
 /// The rows of kTensors tensors that a thread has in its registers.
 template <class T, int kTensors, int kRows>
 struct InHandRows {
@@ -23,22 +31,23 @@ struct InHandRows {
   int64_t first, step;  // offsets of the first row, from row to row
 
   __device__ InHandRows(const Place<kWide<T>>& at, const T* const (&from)[kTensors])
-      : count(int(at.count)), first(at.first), step(at.step) {
+      : count(at.count), first(at.first), step(at.step) {
+    int64_t offset = first;
 #pragma unroll
-    for (int i = 0; i < kRows; ++i)
+    for (int i = 0; i < kRows; ++i) {
+      if (i >= count) break;
 #pragma unroll
-      for (int k = 0; k < kTensors; ++k)
-        if (i < count) rows[i][k] = Row::from(from[k] + first + i * step);
+      for (int k = 0; k < kTensors; ++k) rows[i][k] = Row::from(from[k] + offset);
+      offset += step;
+      hide(offset);
+    }
   }
   /// f(rows of the tensors, i, their offset) one row after the other; what it makes of them is kept where it
   /// is `changing` them.
   template <bool changing = false, class F>
   __device__ void each(F&& f) {
     int64_t offset = first;
-#ifdef __CUDA_ARCH__
-    // Else registers keep the offsets of all rows from one pass to the next.
-    asm volatile("" : "+l"(offset));
-#endif
+    hide(offset);
 #pragma unroll
     for (int i = 0; i < kRows; ++i, offset += step) {
       if (i >= count) break;
@@ -81,28 +90,32 @@ __device__ inline Part* part_of(Part* all, int block, int column) {
 }
 
 /// Adds up what the blocks have for a channel, for threads below `columns`.
-template <class Merge, int kThreads>
-__device__ void add_blocks(Part* all, const Tiling& t, int columns, const RowsOfBlocks& rows,
-                           double (&room)[2][kThreads], double (&total)[2]) {
-  const int thread = int(threadIdx.x), column = thread % columns, blocks = int(gridDim.y);
+template <class Merge, int V, int kThreads>
+__device__ void add_blocks(Part* all, const Tiling& t, double (&room)[2][kThreads], double (&total)[2]) {
+  const int thread = int(threadIdx.x), columns = t.lanes * V, group = t.over_lanes(thread / V),
+            column = thread - group * columns, blocks = int(gridDim.y);
+  const RowsOfBlocks rows(t);
   const double center = center_of(part_of(all, 0, column)->v[0]);
   total[0] = total[1] = 0;
-#pragma unroll 8
-  for (int block = thread / columns; block < blocks; block += kThreads / columns) {
-    const Part part = *part_of(all, block, column);
-    Merge::add(total, center, rows[block], part.v[0], part.v[1]);
-  }
+  for_every<4>(
+      group, blocks, t.lane_rows / V, [&](int block) { return *part_of(all, block, column); },
+      [&](int block, const Part& part) {
+        Merge::add(total, center, double(rows[block]), part.v[0], part.v[1]);
+      });
   room[0][thread] = total[0];
   room[1][thread] = total[1];
   __syncthreads();
   if (thread >= columns) return;
-  const int filled = min(blocks * columns, kThreads);
-#pragma unroll 4
-  for (int other = thread + columns; other < filled; other += columns) {
-    total[0] += room[0][other];
-    total[1] += room[1][other];
-  }
-  Merge::finish(total, center, double(t.rows));
+  for_every<4>(
+      thread + columns, min(blocks * columns, kThreads), columns,
+      [&](int other) {
+        return Pack<double, 2>{room[0][other], room[1][other]};
+      },
+      [&](int, const Pack<double, 2>& other) {
+        total[0] += other.v[0];
+        total[1] += other.v[1];
+      });
+  Merge::finish(total, center, t.per_row);
 }
 
 template <class T, class A, Residual R>
@@ -114,39 +127,28 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
   alignas(16) __shared__ float shifts[kColumns];
   constexpr int V = kWide<T>;
   using Row = Held<T, V>;
-  wait_for_earlier();
   const Place<V> at(t);
+  wait_for_earlier();
   const int column = int(threadIdx.x);
   InHandRows<T, 1, kForwardRows> rows(at, {a.x});
-  const int64_t channel = int64_t(blockIdx.x) * t.lanes * V + column;
+  // What the block's first row has: no matter how far the mean is from 0, little is lost by sums of what is
+  // above that, and of the squares. Where that row is far from all others, var is good to 2^-24 times rows.
+  const T* const first_row = a.x + int64_t(blockIdx.y) * t.lane_rows * t.channels;
+  float center[V];
+  Row::from(first_row + at.channel).get(center);
+  const int channel = int(blockIdx.x) * t.lanes * V + column;
   const bool writes = column < t.lanes * V;
-  float weight = 0, bias = 0;
+  float weight = 0, bias = 0, own_center = 0;
   Update::Running old{};
   if (writes) {
     weight = a.weight[channel];
     bias = a.bias[channel];
+    own_center = finite_or_0(float(first_row[channel]));
     old = update.running(channel);
   }
-  // The block's mean, and the squared deviations from it.
-  float sums[V] = {};
-  rows.each([&](Row(&row)[1], int, int64_t) {
 #pragma unroll
-    for (int k = 0; k < V / 2; ++k) {
-      float v[2];
-      row[0].get(k, v);
-      sums[2 * k] += v[0];
-      sums[2 * k + 1] += v[1];
-    }
-  });
-  add_in_warp<V, kForwardThreads>(t.lanes, at, sums, room[0]);
-  __syncthreads();
-  const RowsOfBlocks rows_of(t, int(gridDim.y));
-  if (writes) scales[column] = add_warps<kForwardThreads>(column, room[0]) / float(rows_of[int(blockIdx.y)]);
-  __syncthreads();
-  float center[V];
-  load_floats(&scales[at.lane * V], center);
-#pragma unroll
-  for (int j = 0; j < V; ++j) sums[j] = 0;
+  for (int j = 0; j < V; ++j) center[j] = finite_or_0(center[j]);
+  float sums[2][V] = {};
   rows.each([&](Row(&row)[1], int, int64_t) {
 #pragma unroll
     for (int k = 0; k < V / 2; ++k) {
@@ -154,15 +156,23 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
       row[0].get(k, v);
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
-        const float d = v[e] - center[2 * k + e];
-        sums[2 * k + e] = fmaf(d, d, sums[2 * k + e]);
+        const int j = 2 * k + e;
+        const float d = v[e] - center[j];
+        sums[0][j] += d;
+        sums[1][j] = fmaf(d, d, sums[1][j]);
       }
     }
   });
-  add_in_warp<V, kForwardThreads>(t.lanes, at, sums, room[1]);
+#pragma unroll
+  for (int k = 0; k < 2; ++k) add_in_warp<V, kForwardThreads>(t.lanes, at, sums[k], room[k]);
   __syncthreads();
-  if (writes)
-    *part_of(all, int(blockIdx.y), column) = {{scales[column], add_warps<kForwardThreads>(column, room[1])}};
+  if (writes) {
+    // The block's mean, and the squared deviations from it.
+    const float sum = add_warps<kForwardThreads>(column, room[0]),
+                d = sum * math::reciprocal(float(RowsOfBlocks(t)[int(blockIdx.y)])),
+                rest = add_warps<kForwardThreads>(column, room[1]) - sum * d;
+    *part_of(all, int(blockIdx.y), column) = {{own_center + d, rest < 0 ? 0 : rest}};
+  }
   Meeting& meeting = meetings[blockIdx.x];
   const unsigned arrival = meeting.arrive(gridDim.y);
   Row residual[kAhead];
@@ -173,9 +183,9 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
   for (int i = 0; i < kAhead; ++i) load_residual(i, rows.first + i * rows.step);
   meeting.wait(arrival);
   double total[2];
-  add_blocks<Moments>(all, t, t.lanes * V, rows_of, blocks, total);
+  add_blocks<Moments, V>(all, t, blocks, total);
   if (writes) {
-    const float mu = float(total[0]), var = float(total[1] / double(t.rows));
+    const float mu = float(total[0]), var = float(total[1] * t.per_row);
     const float invstd = update.invstd_of(var);
     scales[column] = weight * invstd;
     shifts[column] = fmaf(-mu, weight * invstd, bias);
@@ -199,7 +209,7 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
       for (int e = 0; e < 2; ++e) {
         v[e] = fmaf(v[e], scale[2 * k + e], shift[2 * k + e]);
         if (R == Residual::some) v[e] += r[e];
-        v[e] = f.forward(v[e]);
+        v[e] = value<T>(f, v[e]);
       }
       row[0].set(k, v);
     }
@@ -218,8 +228,8 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
   alignas(16) __shared__ float constants[kColumns];
   constexpr int V = kWide<T>;
   using Row = Held<T, V>;
-  wait_for_earlier();
   const Place<V> at(t);
+  wait_for_earlier();
   const int column = int(threadIdx.x);
   InHandRows<T, 2, kBackwardRows> rows(at, {a.x, dy});
   Row residual[kAhead];
@@ -228,7 +238,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
   };
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) load_residual(i, rows.first + i * rows.step);
-  const int64_t channel = int64_t(blockIdx.x) * t.lanes * V + column;
+  const int channel = int(blockIdx.x) * t.lanes * V + column;
   const bool writes = column < t.lanes * V;
   // The sums are of g and of g (x - center), where center is the mean as T rounds it: of those two fit into a
   // register.
@@ -272,14 +282,14 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
   Meeting& meeting = meetings[blockIdx.x];
   meeting.wait(meeting.arrive(gridDim.y));
   double total[2];
-  add_blocks<Sums>(all, t, t.lanes * V, RowsOfBlocks(t, int(gridDim.y)), blocks, total);
+  add_blocks<Sums, V>(all, t, blocks, total);
   if (writes) {
     const float db = float(total[0]);
     const double from_center = double(mean) - double(float(T(mean)));
     const float dw = float((total[1] - from_center * total[0]) * double(invstd));
     // dx = scale g + slope x + constant, where slope and constant are what goes through the batch's
     // statistics.
-    const float per_row = -weight * invstd / float(t.rows);
+    const float per_row = -weight * invstd * float(t.per_row);
     slopes[column] = dw * per_row * invstd;
     constants[column] = fmaf(-slopes[column], mean, db * per_row);
     if (blockIdx.y == 0) {
@@ -315,13 +325,9 @@ Tiling once_tiling(int64_t rows, int64_t channels, int width, int threads, int m
   Tiling best{};
   const auto blocks_of = [](const Tiling& t) { return int(t.slices * t.row_blocks); };
   for (int lanes = 2; lanes <= kMaxLanes; lanes *= 2) {
-    Tiling t{};
-    t.rows = rows, t.channels = channels, t.groups = channels / width;
-    t.lanes = lanes, t.lane_rows = threads / lanes;
-    const int64_t slices = t.groups / lanes;
-    if (t.groups % lanes != 0 || slices > std::min(multiprocessors(), kMaxSlices)) continue;
-    t.slices = unsigned(slices);
-    t.row_blocks = blocks_for(rows, t.lane_rows, multiprocessors() / slices);
+    Tiling t(rows, channels, width, lanes, threads);
+    if (t.groups % lanes != 0 || int(t.slices) > std::min(multiprocessors(), kMaxSlices)) continue;
+    t.share_rows(blocks_for(rows, t.lane_rows, multiprocessors() / int(t.slices)));
     const bool fills = blocks_of(t) * 4 >= multiprocessors() * 3;
     if (rows > (fills ? most : most / 2) * int64_t(t.lane_rows) * t.row_blocks) continue;
     if (blocks_of(t) >= blocks_of(best)) best = t;

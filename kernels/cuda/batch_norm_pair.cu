@@ -11,8 +11,8 @@ constexpr int kPairBlocks = 2;  // of kApplyThreads: leaves 128 registers a thre
 template <class T, int V, class A>
 __global__ void __launch_bounds__(kApplyThreads, kPairBlocks)
     pair_forward_kernel(A act, Tiling t, BatchNormArgs<T> a, BatchNormArgs<T> b, T* y) {
-  wait_for_earlier();
   const Place<V> at(t);
+  wait_for_earlier();
   if (at.count == 0) return;
   const Affine<T, V> of_a(a, at.channel), of_b(b, at.channel);
   const InHand<A, float> f{act, a.param};
@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kApplyThreads, kPairBlocks)
       to_floats(rows_a[u], v);
       to_floats(rows_b[u], w);
 #pragma unroll
-      for (int j = 0; j < V; ++j) v[j] = f.forward(of_a(j, v[j]) + of_b(j, w[j]));
+      for (int j = 0; j < V; ++j) v[j] = value<T>(f, of_a(j, v[j]) + of_b(j, w[j]));
       store(y + offset + u * step, from_floats<T>(v));
     }
   });
@@ -42,8 +42,8 @@ __global__ void __launch_bounds__(kApplyThreads, kPairBlocks)
 template <class T, int V, class A>
 __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
     pair_reduce_kernel(A act, Tiling t, BatchNormArgs<T> a, BatchNormArgs<T> b, const T* dy, float* partial) {
-  wait_for_earlier();
   const Place<V> at(t);
+  wait_for_earlier();
   const Centered<V> of_a(a, at.channel), of_b(b, at.channel);
   float bias[V];
   {
@@ -88,8 +88,8 @@ template <class T, int V, class A>
 __global__ void __launch_bounds__(kApplyThreads, kPairBlocks)
     pair_input_kernel(A act, Tiling t, BatchNormArgs<T> a, BatchNormArgs<T> b, const T* dy,
                       BatchNormGradients<T> da, BatchNormGradients<T> db, float per_row) {
-  wait_for_earlier();
   const Place<V> at(t);
+  wait_for_earlier();
   if (at.count == 0) return;
   const Affine<T, V> of_a(a, at.channel), of_b(b, at.channel);
   const Through<T, V> through_a(a, of_a, da.weight, da.bias, at.channel, per_row),

@@ -286,8 +286,8 @@ __global__ void __launch_bounds__(kThreads, kPoolBlocks)
 template <class T, int V, class A>
 __global__ void __launch_bounds__(kReduceThreads, kReduceBlocks)
     pool_reduce_kernel(A act, Tiling t, BatchNormArgs<T> maxima, const T* dy, T* g, float* partial) {
-  wait_for_earlier();
   const Place<V> at(t);
+  wait_for_earlier();
   float sums[2][V] = {};
   sum_rows<Residual::perhaps>(act, at, maxima, dy, g, sums);
   store_block_sums(t, at, sums, partial);

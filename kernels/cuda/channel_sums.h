@@ -3,27 +3,33 @@
 #pragma once
 
 #include "weft/kernels/cuda/channels.h"
+#include "weft/kernels/cuda/reduction.h"
 
 namespace weft::kernels::cuda {
 
 /// Adds up what the block's threads of the same channels have. partial: [row blocks, N, channels].
 template <int N, int V>
-__device__ inline void store_block_sums(const Tiling& t, const Place<V>& at, const float (&sums)[N][V],
+__device__ inline void store_block_sums(const Tiling& t, const Place<V>& at, float (&sums)[N][V],
                                         float* partial) {
-  __shared__ float room[kReduceThreads * V];
-  const int columns = t.lanes * V, column = int(threadIdx.x);
-  const int64_t channel = int64_t(blockIdx.x) * columns + column;
+  constexpr int kWarps = kReduceThreads / kWarp;
+  alignas(16) __shared__ float room[N][kWarps][kMaxColumns];
+  const int thread = int(threadIdx.x), columns = t.lanes * V, channel = int(blockIdx.x) * columns + thread;
 #pragma unroll
   for (int k = 0; k < N; ++k) {
+    for (int distance = t.lanes; distance < kWarp; distance *= 2)
 #pragma unroll
-    for (int j = 0; j < V; ++j) room[at.lane_row * columns + at.lane * V + j] = sums[k][j];
-    __syncthreads();
-    if (column < columns && channel < t.channels) {
-      float sum = 0;
-      for (int row = 0; row < t.lane_rows; ++row) sum += room[row * columns + column];
-      partial[(int64_t(blockIdx.y) * N + k) * t.channels + channel] = sum;
-    }
-    __syncthreads();
+      for (int j = 0; j < V; ++j) sums[k][j] += __shfl_xor_sync(kAllLanes, sums[k][j], distance);
+    if (thread % kWarp < t.lanes) store_floats(&room[k][thread / kWarp][at.lane * V], sums[k]);
+  }
+  __syncthreads();
+  if (thread >= columns || channel >= t.channels) return;
+  float* to = partial + int64_t(blockIdx.y) * N * t.channels + channel;
+#pragma unroll
+  for (int k = 0; k < N; ++k, to += t.channels) {
+    float sum = 0;
+#pragma unroll
+    for (int warp = 0; warp < kWarps; ++warp) sum += room[k][warp][thread];
+    *to = sum;
   }
 }
 
@@ -66,11 +72,10 @@ __global__ void __launch_bounds__(kSumColumns* kSumGroups)
   const int64_t at = int64_t(blockIdx.x) * kSumColumns + column, all = N * channels;
   double sum = sum_of_blocks(blocks, partial + at, all, at < all, room);
   if (int(threadIdx.x) >= kSumColumns || at >= all) return;
-  const int k = int(at / channels);
-  const int64_t c = at - k * channels;
 #pragma unroll
   for (int i = 0; i < N; ++i) {
-    if (i != k) continue;
+    const int64_t c = at - i * channels;
+    if (c < 0 || c >= channels) continue;
     if (to.scale[i]) sum *= double(to.scale[i][c]);
     to.of[i][c] = float(sum);
     if (to.also[i]) to.also[i][c] = float(sum);

@@ -6,7 +6,9 @@
 #include <type_traits>
 
 #include "weft/kernels/cuda/device.h"
+#include "weft/kernels/cuda/strided.h"
 #include "weft/kernels/cuda/wide.h"
+#include "weft/kernels/error.h"
 
 namespace weft::kernels::cuda {
 
@@ -14,55 +16,74 @@ namespace weft::kernels::cuda {
 /// channels each, and `lane_rows` such rows of threads. blockIdx.x counts the slices of lanes * width
 /// channels, blockIdx.y the blocks that share the rows of a slice.
 struct Tiling {
-  int64_t rows, channels, groups;
-  int lanes, lane_rows;
-  unsigned slices, row_blocks;
+  int64_t rows = 0;
+  int channels = 0, groups = 0, lanes = 0, lane_rows = 0;
+  unsigned slices = 0, row_blocks = 0;
+  // What follows, so that no thread has to divide: a thread's rows, of which the first `rest` rows of threads
+  // have one more; from one of its rows to the next.
+  int whole = 0, rest = 0;
+  int64_t step = 0;
+  double per_row = 0;  // 1 / rows
+  Divisor by_lanes;
+
+  Tiling() = default;
+  Tiling(int64_t rows, int64_t channels, int width, int64_t lanes, int threads)
+      : rows(rows),
+        channels(int(channels)),
+        groups(int(channels / width)),
+        lanes(int(lanes)),
+        lane_rows(threads / int(lanes)),
+        slices(unsigned((channels / width + lanes - 1) / lanes)),
+        per_row(1 / double(rows)),
+        by_lanes(uint32_t(lanes)) {
+    if (channels >> 30) throw Error("no more than 2^30 channels are possible on a GPU");
+  }
+  void share_rows(unsigned blocks) {
+    const int64_t apart = int64_t(blocks) * lane_rows;
+    row_blocks = blocks;
+    whole = int(rows / apart);
+    rest = int(rows % apart);
+    step = apart * channels;
+  }
 
   dim3 grid() const { return dim3(slices, row_blocks); }
   dim3 block() const { return dim3(unsigned(lanes * lane_rows)); }
+  __device__ int over_lanes(int n) const { return int(by_lanes.divide(uint32_t(n))); }
 };
 
 // Threads of a block, and blocks that a multiprocessor shall hold at once.
 constexpr int kReduceThreads = 512, kReduceBlocks = 1;  // leaves 128 registers a thread
 constexpr int kApplyThreads = 256, kApplyBlocks = 3;    // 80
 constexpr int kMaxSlices = 1024;                        // that share their rows among blocks
+constexpr int kMaxColumns = 64;                         // channels of a block that adds up
 
 /// About as many blocks as run at once, where each thread gets `min_rows` rows or more, and a row of threads
 /// has `lanes`.
 inline Tiling tiling(int64_t rows, int64_t channels, int width, int64_t lanes, int threads, int blocks,
                      int min_rows) {
-  Tiling t{};
-  t.rows = rows;
-  t.channels = channels;
-  t.groups = channels / width;
-  const int64_t slices = (t.groups + lanes - 1) / lanes;
-  t.slices = unsigned(slices);
-  t.lanes = int(lanes);
-  t.lane_rows = threads / t.lanes;
-  const int64_t limit = slices > kMaxSlices ? 1 : int64_t(multiprocessors()) * blocks / slices;
-  t.row_blocks = blocks_for(rows, int64_t(t.lane_rows) * min_rows, std::max<int64_t>(1, limit));
+  Tiling t(rows, channels, width, lanes, threads);
+  const int64_t limit = t.slices > kMaxSlices ? 1 : int64_t(multiprocessors()) * blocks / t.slices;
+  t.share_rows(blocks_for(rows, int64_t(t.lane_rows) * min_rows, std::max<int64_t>(1, limit)));
   return t;
 }
 
-/// A thread's place in the tiling.
+/// A thread's place in the tiling. Only parameters are read: it can be found before wait_for_earlier().
 template <int V>
 struct Place {
   int lane, lane_row;
-  int64_t group, channel;     // held in range where the slice hangs over the last channel
-  int64_t count;              // rows
+  int channel;                // held in range where the slice hangs over the last one
+  int count;                  // rows
   int64_t first, last, step;  // offsets of the first and the last row, from row to row
 
   __device__ explicit Place(const Tiling& t) {
-    lane = int(threadIdx.x) % t.lanes;
-    lane_row = int(threadIdx.x) / t.lanes;
-    group = int64_t(blockIdx.x) * t.lanes + lane;
+    lane_row = t.over_lanes(int(threadIdx.x));
+    lane = int(threadIdx.x) - lane_row * t.lanes;
+    const int group = int(blockIdx.x) * t.lanes + lane, row = int(blockIdx.y) * t.lane_rows + lane_row;
     const bool active = group < t.groups;
     channel = (active ? group : t.groups - 1) * V;
-    const int64_t row = int64_t(blockIdx.y) * t.lane_rows + lane_row;
-    const int64_t rows_apart = int64_t(gridDim.y) * t.lane_rows;
-    count = active && row < t.rows ? (t.rows - row - 1) / rows_apart + 1 : 0;
-    step = rows_apart * t.channels;
-    first = row * t.channels + channel;
+    count = active ? t.whole + (row < t.rest) : 0;
+    step = t.step;
+    first = int64_t(row) * t.channels + channel;
     last = first + (count - 1) * step;
   }
 };
@@ -73,30 +94,32 @@ using Rows = std::integral_constant<int, N>;
 /// f(offset, Rows<U>, n) for the n = U rows from there on, `step` apart, again and again, then for the n < U
 /// that are left. n is a constant but for those.
 template <int U, class F>
-__device__ inline void for_rows(int64_t count, int64_t offset, int64_t step, F&& f) {
+__device__ inline void for_rows(int count, int64_t offset, int64_t step, F&& f) {
   for (; count >= U; count -= U, offset += U * step) f(offset, Rows<U>{}, Rows<U>{});
-  if (U > 1 && count > 0) f(offset, Rows<U>{}, int(count));
+  if (U > 1 && count > 0) f(offset, Rows<U>{}, count);
 }
 
 /// The same one by one, with the U - 1 rows behind each on their way: load(u, offset) puts a row into place
 /// u, and use(u, offset) takes it from there.
 template <int U, class Load, class Use>
-__device__ inline void for_rows_ahead(int64_t count, int64_t offset, int64_t step, Load&& load, Use&& use) {
-  const int rows = int(count);
+__device__ inline void for_rows_ahead(int count, int64_t offset, int64_t step, Load&& load, Use&& use) {
   int64_t ahead = offset;
 #pragma unroll
   for (int u = 0; u < U; ++u, ahead += step)
-    if (u < rows) load(u, ahead);
-  for (int row = 0; row < rows; row += U) {
+    if (u < count) load(u, ahead);
+  int row = 0;
+  for (; row + U <= count; row += U) {
 #pragma unroll
     for (int u = 0; u < U; ++u) {
-      if (row + u >= rows) break;
       use(u, offset);
-      if (row + u + U < rows) load(u, ahead);
+      if (row + u + U < count) load(u, ahead);
       offset += step;
       ahead += step;
     }
   }
+#pragma unroll
+  for (int u = 0; u < U - 1; ++u, offset += step)
+    if (row + u < count) use(u, offset);
 }
 
 // 128 bytes side by side, as a rule, which are a whole line: the partial results of a slice are read by one
@@ -112,7 +135,7 @@ inline Tiling reduce_tiling(int64_t rows, int64_t channels, int width, int packs
   int64_t lanes = 1;
   while (lanes < most && lanes < groups) lanes *= 2;
   Tiling t = tiling(rows, channels, width, lanes, kReduceThreads, kReduceBlocks, 4);
-  if (few) t.row_blocks = 1;
+  if (few) t.share_rows(1);
   return t;
 }
 // At most 512 bytes side by side.

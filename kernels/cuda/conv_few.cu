@@ -170,8 +170,7 @@ __global__ void __launch_bounds__(kColumnThreads, kBlocks) few_kernel(FewArgs<T>
           row_of<T>(acc, i, h).store(a.y + int64_t(row + i * 16 + h * 8) * a.stats.n + first_column +
                                      quarter * 8);
   }
-  tell_columns(a.stats, room, shift, TileShare(rows, kTileRows, int(gridDim.y)), arrivals, warp, sum, squares,
-               [&](int) { return quarter * 8; });
+  tell_columns(a.stats, room, shift, arrivals, warp, sum, squares, [&](int) { return quarter * 8; });
 }
 
 // --- the gradient of w ---
@@ -317,8 +316,9 @@ bool has_conv_few(const Conv2dParams& p) {
 template <class T>
 void conv_few_stats(const Conv2dParams& p, const T* x, const T* w, T* y, float* mean, float* var) {
   const dim3 grid = few_grid(p);
-  launch_early(few_kernel<T>, grid, dim3(kColumnThreads),
-               FewArgs<T>{Geometry(p), x, w, y, column_stats(pixels_of(p), p.out_c, grid, mean, var)});
+  launch_early(
+      few_kernel<T>, grid, dim3(kColumnThreads),
+      FewArgs<T>{Geometry(p), x, w, y, column_stats(pixels_of(p), p.out_c, kTileRows, grid, mean, var)});
 }
 
 int64_t conv_few_weight_bytes(const Conv2dParams& p) {

@@ -224,15 +224,15 @@ __global__ void __launch_bounds__(kThreads, kBlocks) product_kernel(ProductArgs<
   }
   if constexpr (extra == Extra::stats) {
     wait_for_copies<0>();
-    tell_columns(a.stats, room.sums, room.shift, TileShare(a.rows, kTileRows, blocks), arrivals, warp % 4,
-                 sum, squares, [&](int half) { return half * 64 + warp_column + quarter * 8; });
+    tell_columns(a.stats, room.sums, room.shift, arrivals, warp % 4, sum, squares,
+                 [&](int half) { return half * 64 + warp_column + quarter * 8; });
   }
 }
 
 template <class T, int kColumns, int kChunks, Extra extra>
 void start(ProductArgs<T> a) {
   const dim3 grid = column_grid(a.rows, a.n, kColumns, kTileRows, kBlocks);
-  if (extra == Extra::stats) a.stats = column_stats(a.rows, a.n, grid, a.stats.mean, a.stats.var);
+  if (extra == Extra::stats) a.stats = column_stats(a.rows, a.n, kTileRows, grid, a.stats.mean, a.stats.var);
   launch_early_with(sizeof(Room<kColumns, kChunks>), product_kernel<T, kColumns, kChunks, extra>, grid,
                     dim3(kThreads), a);
 }

@@ -353,6 +353,7 @@ template <class T, int V, class A>
 __global__ void __launch_bounds__(kThreads, 3)
     add_activation_pool_kernel(Geometry g, A act, float param, const T* a, const T* b, T* y,
                                T* __restrict__ pooled) {
+  const InHand<A, float> f{act, param};
   for_pixels(g.batch, g.out_h, g.out_w, g.groups, [&](int64_t n, int i, int j, int group) {
     const Four at(g, n, i, j, group * V);
     Pack<T, V> as[4], bs[4];
@@ -366,7 +367,7 @@ __global__ void __launch_bounds__(kThreads, 3)
       to_floats(bs[k], w);
 #pragma unroll
       for (int c = 0; c < V; ++c) {
-        v[c] = act.forward(v[c] + w[c], param);
+        v[c] = value<T>(f, v[c] + w[c]);
         sum[c] += at.inside[k] ? v[c] : 0;
       }
       if (at.inside[k]) store(y + at.pixel[k], from_floats<T>(v));
