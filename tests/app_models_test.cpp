@@ -72,6 +72,10 @@ TEST_CASE("each kind trains, goes on where it stopped, and serves") {
       if (file.is_regular_file()) picture = file.path().string();
     const Result predict = weft_run({"predict", "--model", at(whole), picture});
     CHECK_MESSAGE(predict.code == 0, predict.err);
+    const fs::path example = fs::path(command({})[0]).parent_path() / "examples/predict_own";
+    const Result own = Process({example.string(), at(whole) + "/model.safetensors", picture}).wait();
+    REQUIRE_MESSAGE(own.code == 0, own.err);
+    CHECK(lines_of(predict.out).at(1).ends_with("  " + lines_of(own.out).at(0)));
   }
 }
 
