@@ -1,6 +1,7 @@
 // GroupedOptimizer: what all optimizers share that keep one options struct for each parameter group.
 #pragma once
 
+#include <cmath>
 #include <vector>
 
 #include "weft/optim/optimizer.h"
@@ -78,15 +79,18 @@ class GroupedOptimizer : public Optimizer {
   /// The checks that all options share.
   void check_common(const Options& o) const {
     check_lr(o.lr);
-    check(o.weight_decay >= 0, name(), ": weight_decay is ", o.weight_decay, "; it must be 0 or more");
+    check(std::isfinite(o.weight_decay) && o.weight_decay >= 0, name(), ": weight_decay is ", o.weight_decay,
+          "; it must be a finite number, 0 or more");
     if constexpr (kAdamLike) {
       for (double beta : o.betas)
         check(beta >= 0 && beta < 1, name(), ": a beta is ", beta, "; betas must be in [0, 1)");
     }
     if constexpr (requires { o.eps; })
-      check(o.eps >= 0, name(), ": eps is ", o.eps, "; it must be 0 or more");
+      check(std::isfinite(o.eps) && o.eps >= 0, name(), ": eps is ", o.eps,
+            "; it must be a finite number, 0 or more");
     if constexpr (kMomentum) {
-      check(o.momentum >= 0, name(), ": momentum is ", o.momentum, "; it must be 0 or more");
+      check(std::isfinite(o.momentum) && o.momentum >= 0, name(), ": momentum is ", o.momentum,
+            "; it must be a finite number, 0 or more");
     }
   }
 

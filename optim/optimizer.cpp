@@ -61,6 +61,11 @@ void Optimizer::check_lr(double lr) const {
   check(std::isfinite(lr) && lr >= 0, name(), ": lr is ", lr, "; it must be a finite number, 0 or more");
 }
 
+void Optimizer::set_initial_lr(size_t group, double lr) {
+  set_lr(group, lr);
+  groups_.at(group).initial_lr = lr;
+}
+
 void Optimizer::append_group(const std::vector<Parameter>& parameters, std::vector<Slot> slots,
                              double initial_lr) {
   std::vector<Parameter> all = this->parameters();
@@ -71,6 +76,9 @@ void Optimizer::append_group(const std::vector<Parameter>& parameters, std::vect
     tensors.insert(p.tensor.raw());
   }
   Group group;
+  check(!groups_.empty() || !parameters.empty(), name(),
+        ": there are no parameters; does the module register_parameter() its tensors, and are its layers "
+        "constructed with it as their parent?");
   for (const Parameter& p : parameters) {
     check(p.tensor.defined(), name(), ": parameter '", p.name, "' is undefined");
     check(p.tensor.dtype() == DType::f32 || p.tensor.dtype() == DType::f64, name(), ": parameter '", p.name,

@@ -35,6 +35,11 @@ struct ChunkRange {
 ///
 /// A step gives the same bits for any number of threads. NaN and infinity in a gradient go through to the
 /// parameter.
+///
+/// A class of one's own is a FormulaOptimizer as a rule (formula_optimizer.h). One that derives from this
+/// says append_group() in its constructor; its step() begins with check_gradients() and advance(), counts
+/// each parameter's update in Entry::updates, and says Tensor::count_change() of what it writes through
+/// data().
 class Optimizer {
  public:
   Optimizer() = default;
@@ -63,8 +68,10 @@ class Optimizer {
   /// The learning rate of a group.
   virtual double lr(size_t group) const = 0;
   virtual void set_lr(size_t group, double lr) = 0;
-  /// The learning rate that the group was added with: what a schedule multiplies.
+  /// What a schedule multiplies: the learning rate that the group was added with, or set_initial_lr().
   double initial_lr(size_t group) const { return at(group).initial_lr; }
+  /// Sets that and lr().
+  void set_initial_lr(size_t group, double lr);
   /// Whether the group has a momentum to set: beta1 in the Adam family, in Muon beta1 of its AdamW too; false
   /// for SGD built with momentum 0.
   virtual bool has_momentum(size_t group) const = 0;

@@ -226,6 +226,12 @@ TEST_CASE("a changed rate or momentum holds from the next step on") {
   optimizer.step();
   CHECK(p.at(0) == -1 - 0.5 * 1.25);
   CHECK(optimizer.initial_lr(0) == 1);
+  optimizer.set_initial_lr(0, 0.125);
+  CHECK(optimizer.lr(0) == 0.125);
+  CHECK(optimizer.initial_lr(0) == 0.125);
+  CHECK_ERROR(optimizer.set_initial_lr(0, -1), "lr is -1");
+  CHECK_ERROR(SGD({}, {.lr = 1}), "there are no parameters");
+  CHECK_ERROR(SGD({{"p", p}}, {.lr = 1, .weight_decay = INFINITY}), "weight_decay is inf");
   Ranger ranger({{"p", p}}, {.betas = {0.95, 0.99}});
   CHECK(ranger.momentum(0) == 0.95);
   ranger.set_momentum(0, 0.85);

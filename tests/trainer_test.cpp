@@ -170,6 +170,21 @@ TEST_CASE("it learns which points lie in a circle") {
   CHECK(trainer.state().step == 60 * 8);
 }
 
+TEST_CASE("rates that are set stay, or are what the schedule multiplies") {
+  const Points points(64, 1);
+  TensorBatches train(points.x, points.y, {.batch_size = 16});
+  Net net(2, 0);
+  optim::SGD optimizer(net.parameters(), {.lr = 1});
+  optimizer.set_lr(0, 1e-3);
+  Trainer plain(net, optimizer, train);
+  plain.fit(1);
+  CHECK(plain.history()[0].lr == 1e-3);
+  optimizer.set_initial_lr(0, 0.5);
+  Trainer scheduled(net, optimizer, train, {.schedule = optim::constant()});
+  scheduled.fit(1);
+  CHECK(scheduled.history()[0].lr == 0.5);
+}
+
 TEST_CASE("the loop gives what the plain loop gives, bit for bit") {
   Setup a, b;
   {

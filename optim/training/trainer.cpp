@@ -81,7 +81,9 @@ void Trainer::fail_not_finite(const char* what, double value) const {
 void Trainer::fail_diverged(const std::string& where) const {
   const bool saved = !options_.checkpoint.empty() && std::filesystem::exists(options_.checkpoint);
   throw DivergedError(
-      where, concat("try a lower learning rate (it was ", optimizer_.initial_lr(0), ")"),
+      where,
+      concat("try a lower learning rate (it was ",
+             options_.schedule ? optimizer_.initial_lr(0) : optimizer_.lr(0), ")"),
       saved ? "The last good checkpoint is kept: " + options_.checkpoint : "There was no checkpoint yet");
 }
 
@@ -101,7 +103,7 @@ bool Trainer::train_batch() {
   if (train_.next_size() == 0) return train_.next().has_value();  // the end, or an error
   state_.batch = train_.position();
   state_.step = place();
-  options_.schedule.apply(optimizer_, state_.step, total_steps());
+  if (options_.schedule) options_.schedule->apply(optimizer_, state_.step, total_steps());
   take_step();
   state_.lr = optimizer_.lr(0);
   // Looking at a GPU's sums waits for it.

@@ -46,7 +46,7 @@ struct TrainerOptions {
   Loss valid_loss = {};        ///< default: loss, or cross_entropy
   /// Of validation. Default: accuracy() with the default loss, none with a loss of one's own.
   std::vector<Metric> metrics = {};
-  optim::Schedule schedule = optim::constant();
+  std::optional<optim::Schedule> schedule = {};  ///< none: learning rates stay as they are set
   DType precision =
       DType::f32;  ///< of activations; see TrainStepOptions::dtype. A module in f64 computes in f64
   double clip_grad_norm = 0;  ///< see TrainStepOptions
