@@ -23,10 +23,13 @@ std::string concat(const Parts&... parts) {
   return out.str();
 }
 
-/// Throws Error with the message concat(parts...).
+/// " (in stem.0)" while the module of that path is called; else "". See ScopeName.
+std::string in_scope();
+
+/// Throws Error with the message concat(parts...) and, while a module is called, its path.
 template <class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
-  throw Error(concat(parts...));
+  throw Error(concat(parts...) + in_scope());
 }
 
 /// fail(parts...) unless `ok`. The message is put together only then.

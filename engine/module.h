@@ -44,8 +44,9 @@ using BackwardHook =
 /// Modules are neither copied nor moved: parents hold their addresses. One that only holds others and is
 /// never called itself names what it holds on the tape by a ScopeName(name()) while they run.
 ///
-/// In evaluation mode several threads may call one module at the same time, each with its own tape or none;
-/// not while one trains it, loads it or changes its mode.
+/// In evaluation mode several threads may call one module at the same time, each with its own tape or none,
+/// and take Tape::grad(): Tape::backward() adds to the grad() that all threads share, and is for one at a
+/// time. Nor may one train the module meanwhile, load it or change its mode.
 class Module {
  public:
   Module() = default;

@@ -1,5 +1,6 @@
 #include "weft/engine/tape.h"
 
+#include <algorithm>
 #include <atomic>
 #include <iomanip>
 #include <sstream>
@@ -52,6 +53,7 @@ ScopeName::~ScopeName() {
   if (range_) kernels::cuda::pop_range();
 }
 const std::string& ScopeName::path() { return scope_path; }
+std::string in_scope() { return scope_path.empty() ? "" : " (in " + scope_path + ")"; }
 
 bool recording(std::initializer_list<const Tensor*> inputs) {
   if (!Tape::current()) return false;
@@ -64,25 +66,30 @@ class Recorder {
  public:
   static void record(Tape& tape, std::string_view op, std::vector<TapeEntry::Slot> inputs,
                      const std::vector<Tensor>& outputs, BackwardFunction backward, RecordOptions options) {
-    check(!tape.spent_, op, ": this tape has been walked back; start a new Tape for the next computation");
+    const bool asked = std::any_of(inputs.begin(), inputs.end(), [](const auto& in) { return in.variable; });
+    if (tape.spent_) {
+      check(
+          !asked, op,
+          ": this tape has been walked back; start a new Tape for the next step, or compute under NoGrad, or "
+          "on what is detach()ed");
+      return;
+    }
     TapeEntry entry;
     entry.op = op;
     entry.detail = std::move(options.detail);
     entry.scope = scope_path;
     entry.multiply_adds = options.multiply_adds;
     entry.double_backward = options.double_backward;
-    bool differentiable = false;
     for (size_t i = 0; i < inputs.size(); ++i) {
       const Variable* variable = inputs[i].variable.get();
       if (!variable) continue;
-      differentiable = true;
       check(variable->leaf || variable->tape == tape.id_, op, ": input ", i, " ", inputs[i].shape,
             " was computed under another tape; detach() it, or compute it under this one",
             tape.nested_ ? ", or make it an input of the checkpoint()" : "");
     }
     entry.inputs = std::move(inputs);
     for (const Tensor& t : outputs) {
-      if (differentiable && backward) {
+      if (asked && backward) {
         check(is_floating(t.dtype()), op, ": an output is ", t.dtype(), " ", t.shape(),
               ", through which no gradient can come; record it without a backward");
         check(!t.variable() || !t.variable()->leaf, op, ": an output ", t.shape(),
@@ -95,7 +102,7 @@ class Recorder {
       }
       entry.outputs.emplace_back(t);
     }
-    if (differentiable && tape.kind_ == Tape::Kind::full) entry.backward = std::move(backward);
+    if (asked && tape.kind_ == Tape::Kind::full) entry.backward = std::move(backward);
     tape.entries_.push_back(std::move(entry));
     if (Profiler* profiler = Profiler::current())
       profiler->passed(tape.entries_.back(), ProfileEvent::Pass::forward);

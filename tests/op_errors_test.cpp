@@ -67,6 +67,7 @@ TEST_CASE("matrices") {
 TEST_CASE("convolution") {
   CHECK_ERROR(conv2d(f32({1, 8, 8, 3}), f32({64, 3, 3, 4})),
               "conv2d: input has 3 channels but weight [64, 3, 3, 4] with groups 1 expects 4");
+  CHECK_ERROR(conv2d(Tensor::ones({1, 4, 8, 8}), Tensor::ones({2, 3, 3, 4})), "permute(x, {0, 2, 3, 1})");
   CHECK_ERROR(conv2d(f32({8, 8, 3}), f32({64, 3, 3, 3})), "conv2d: expected input [N, H, W, C]");
   CHECK_ERROR(conv2d(f32({1, 8, 8, 4}), f32({3, 3, 3, 2}), {}, {.groups = 2}),
               "3 output channels can't be split into 2 groups");

@@ -130,6 +130,11 @@ TEST_CASE("without a tape nothing is recorded") {
   CHECK(tape.entries().size() == 2);
 }
 
+TEST_CASE("an error within a module names it") {
+  const ScopeName stem("stem"), conv("conv");
+  CHECK_ERROR(Tensor::ones({2}) + Tensor::ones({3}), "(in stem.conv)");
+}
+
 TEST_CASE("misuse is an error that says what to do") {
   const Tensor a = leaf({1, 2});
   Tensor old;
@@ -140,6 +145,9 @@ TEST_CASE("misuse is an error that says what to do") {
     tape.backward(loss);
     CHECK_ERROR(tape.backward(loss), "walked back already");
     CHECK_ERROR(a * a, "start a new Tape");
+    const Tensor metric = mean(loss.detach() * 2.0);  // as without a tape
+    CHECK(metric.item() == 10);
+    CHECK(!metric.requires_grad());
   }
   {
     Tape tape;

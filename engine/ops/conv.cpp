@@ -20,7 +20,8 @@ Conv2dParams geometry(const Tensor& x, const Tensor& w, const Tensor& bias, cons
         ", dilation ", o.dilation, " and groups ", o.groups, " must be at least 1, padding ", o.padding,
         " at least 0");
   check(x.size(3) == w.size(3) * o.groups, "conv2d: input has ", x.size(3), " channels but weight ",
-        w.shape(), " with groups ", o.groups, " expects ", w.size(3) * o.groups);
+        w.shape(), " with groups ", o.groups, " expects ", w.size(3) * o.groups,
+        x.size(1) == w.size(3) * o.groups ? "; if it is [N, C, H, W], give permute(x, {0, 2, 3, 1})" : "");
   check(w.size(0) % o.groups == 0, "conv2d: ", w.size(0), " output channels can't be split into ", o.groups,
         " groups");
   check(!bias.defined() || bias.shape() == Shape{w.size(0)}, "conv2d: bias ",
