@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "emulator/testing.h"
+#include "weft/kernels/cuda/together.h"
 
 using namespace weft_emulator::testing;
 using weft_emulator::meet;
@@ -151,6 +152,45 @@ TEST_CASE("blocks of a captured launch meet") {
   CHECK(cudaGraphExecDestroy(executable) == cudaSuccess);
   CHECK(cudaGraphDestroy(graph) == cudaSuccess);
   CHECK(cudaStreamDestroy(stream) == cudaSuccess);
+}
+
+using weft::kernels::cuda::Told;
+using weft::kernels::cuda::Turns;
+
+// Each block tells `base` and its number, and adds up what all of its group tell.
+__global__ void sums_of_told(Turns* turns, Told* told, float base, float* sums) {
+  __shared__ unsigned turn;
+  if (threadIdx.x == 0) turn = turns[blockIdx.x].next();
+  __syncthreads();
+  Told* const group = told + blockIdx.x * gridDim.y;
+  if (threadIdx.x == 0) group[blockIdx.y].tell(turn, base, float(blockIdx.y));
+  weft::kernels::cuda::let_others_tell();
+  float sum = 0;
+  for (unsigned block = 0; block < gridDim.y; ++block) {
+    const Told part = group[block].hear(turn, group[block].look());
+    sum += part.value(0) + part.value(1);
+  }
+  __syncthreads();
+  if (threadIdx.x == 0 && blockIdx.y == 0) turns[blockIdx.x].done(turn);
+  sums[(blockIdx.x * gridDim.y + blockIdx.y) * blockDim.x + threadIdx.x] = sum;
+}
+
+TEST_CASE("what blocks tell is of the same turn, also where the turns' count begins anew") {
+  for (const unsigned had : {0u, 0xfffffffdu}) {
+    Array<Turns> turns(std::vector<Turns>(3, Turns{had}));
+    Array<Told> told(std::vector<Told>(60, Told{}));
+    for (int launches = 0; launches < 5; ++launches)
+      for (const unsigned size : {1u, 7u, 20u}) {
+        Array<float> sums(3 * size * 33);
+        const float base = float(launches * 100);
+        REQUIRE(launch_together_in(nullptr, sums_of_told, dim3(3, size), 33, turns.data(), told.data(), base,
+                                   sums.data()) == cudaSuccess);
+        const std::vector<float> found = sums.host();
+        const float expected = float(size) * base + float(size * (size - 1) / 2);
+        CHECK(std::count(found.begin(), found.end(), expected) == std::ptrdiff_t(found.size()));
+      }
+    for (const Turns& t : turns.host()) CHECK(t.had == (had == 0 ? 15 : 13));
+  }
 }
 
 __global__ void nothing(int) {}

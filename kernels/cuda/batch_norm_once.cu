@@ -81,30 +81,33 @@ __device__ float add_warps(int column, const WarpSums<kThreads>& of) {
   return sum;
 }
 
-__device__ Meeting meetings[kMaxSlices];  // one stream, so that no two kernels use one at once
+// One stream, so that no two kernels use them at once.
+constexpr int kMostBlocks = 256;
+__device__ Turns turns[kMostBlocks];  // of each slice
+__device__ Told told[kMostBlocks * kColumns];
 
-/// A block's two results for a channel; [slices, blocks, kColumns] those of all.
-using Part = Pack<float, 2>;
-__device__ inline Part* part_of(Part* all, int block, int column) {
-  return all + (int64_t(blockIdx.x) * gridDim.y + block) * kColumns + column;
+/// A block's two results for a channel.
+__device__ inline Told& told_by(int block, int column) {
+  return told[(int(blockIdx.x * gridDim.y) + block) * kColumns + column];
 }
 
-/// Adds up what the blocks have for a channel, for threads below `columns`.
-template <class Merge, int V, int kThreads>
-__device__ void add_blocks(Part* all, const Tiling& t, double (&room)[2][kThreads], double (&total)[2]) {
+/// Adds up what the blocks tell of a channel, N of them looked at together, for threads below `columns`.
+template <class Merge, int V, int N, int kThreads>
+__device__ void add_blocks(unsigned turn, const Tiling& t, double (&room)[2][kThreads], double (&total)[2]) {
   const int thread = int(threadIdx.x), columns = t.lanes * V, group = t.over_lanes(thread / V),
             column = thread - group * columns, blocks = int(gridDim.y);
   const RowsOfBlocks rows(t);
-  const double center = center_of(part_of(all, 0, column)->v[0]);
   total[0] = total[1] = 0;
-  for_every<4>(
-      group, blocks, t.lane_rows / V, [&](int block) { return *part_of(all, block, column); },
-      [&](int block, const Part& part) {
-        Merge::add(total, center, double(rows[block]), part.v[0], part.v[1]);
+  for_every<N>(
+      group, blocks, t.lane_rows / V, [&](int block) { return told_by(block, column).look(); },
+      [&](int block, const Told& now) {
+        const Told part = told_by(block, column).hear(turn, now);
+        Merge::add(total, 0, double(rows[block]), part.value(0), part.value(1));
       });
   room[0][thread] = total[0];
   room[1][thread] = total[1];
   __syncthreads();
+  if (thread == 0 && blockIdx.y == 0) turns[blockIdx.x].done(turn);
   if (thread >= columns) return;
   for_every<4>(
       thread + columns, min(blocks * columns, kThreads), columns,
@@ -115,12 +118,12 @@ __device__ void add_blocks(Part* all, const Tiling& t, double (&room)[2][kThread
         total[0] += other.v[0];
         total[1] += other.v[1];
       });
-  Merge::finish(total, center, t.per_row);
+  Merge::finish(total, 0, t.per_row);
 }
 
 template <class T, class A, Residual R>
 __global__ void __launch_bounds__(kForwardThreads, 1)
-    forward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, Update update, Part* all, float* mean, T* y) {
+    forward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, Update update, float* mean, T* y) {
   alignas(16) __shared__ WarpSums<kForwardThreads> room[2];
   __shared__ double blocks[2][kForwardThreads];
   alignas(16) __shared__ float scales[kColumns];
@@ -130,6 +133,8 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
   const Place<V> at(t);
   wait_for_earlier();
   const int column = int(threadIdx.x);
+  __shared__ unsigned turn;
+  if (column == 0) turn = turns[blockIdx.x].next();
   InHandRows<T, 1, kForwardRows> rows(at, {a.x});
   // What the block's first row has: no matter how far the mean is from 0, little is lost by sums of what is
   // above that, and of the squares. Where that row is far from all others, var is good to 2^-24 times rows.
@@ -171,19 +176,17 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
     const float sum = add_warps<kForwardThreads>(column, room[0]),
                 d = sum * math::reciprocal(float(RowsOfBlocks(t)[int(blockIdx.y)])),
                 rest = add_warps<kForwardThreads>(column, room[1]) - sum * d;
-    *part_of(all, int(blockIdx.y), column) = {{own_center + d, rest < 0 ? 0 : rest}};
+    told_by(int(blockIdx.y), column).tell(turn, own_center + d, rest < 0 ? 0 : rest);
   }
-  Meeting& meeting = meetings[blockIdx.x];
-  const unsigned arrival = meeting.arrive(gridDim.y);
   Row residual[kAhead];
   const auto load_residual = [&](int i, int64_t offset) {
     if (R == Residual::some && i < rows.count) residual[i % kAhead] = Row::from(a.residual + offset);
   };
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) load_residual(i, rows.first + i * rows.step);
-  meeting.wait(arrival);
+  let_others_tell();
   double total[2];
-  add_blocks<Moments, V>(all, t, blocks, total);
+  add_blocks<Moments, V, 2>(turn, t, blocks, total);
   if (writes) {
     const float mu = float(total[0]), var = float(total[1] * t.per_row);
     const float invstd = update.invstd_of(var);
@@ -220,8 +223,8 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
 
 template <class T, class A, Residual R>
 __global__ void __launch_bounds__(kBackwardThreads, 1)
-    backward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, Part* all, T* g, float* dweight,
-                         float* dbias, T* dx) {
+    backward_once_kernel(A act, Tiling t, BatchNormArgs<T> a, const T* dy, T* g, float* dweight, float* dbias,
+                         T* dx) {
   alignas(16) __shared__ WarpSums<kBackwardThreads> room[2];
   __shared__ double blocks[2][kBackwardThreads];
   alignas(16) __shared__ float slopes[kColumns];
@@ -231,6 +234,8 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
   const Place<V> at(t);
   wait_for_earlier();
   const int column = int(threadIdx.x);
+  __shared__ unsigned turn;
+  if (column == 0) turn = turns[blockIdx.x].next();
   InHandRows<T, 2, kBackwardRows> rows(at, {a.x, dy});
   Row residual[kAhead];
   const auto load_residual = [&](int i, int64_t offset) {
@@ -277,12 +282,12 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
   for (int k = 0; k < 2; ++k) add_in_warp<V, kBackwardThreads>(t.lanes, at, sums[k], room[k]);
   __syncthreads();
   if (writes)
-    *part_of(all, int(blockIdx.y), column) = {
-        {add_warps<kBackwardThreads>(column, room[0]), add_warps<kBackwardThreads>(column, room[1])}};
-  Meeting& meeting = meetings[blockIdx.x];
-  meeting.wait(meeting.arrive(gridDim.y));
+    told_by(int(blockIdx.y), column)
+        .tell(turn, add_warps<kBackwardThreads>(column, room[0]),
+              add_warps<kBackwardThreads>(column, room[1]));
+  let_others_tell();
   double total[2];
-  add_blocks<Sums, V>(all, t, blocks, total);
+  add_blocks<Sums, V, 4>(turn, t, blocks, total);
   if (writes) {
     const float db = float(total[0]);
     const double from_center = double(mean) - double(float(T(mean)));
@@ -323,11 +328,12 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
 /// multiprocessors have no work: two passes are faster then.
 Tiling once_tiling(int64_t rows, int64_t channels, int width, int threads, int most) {
   Tiling best{};
+  const int most_blocks = std::min(multiprocessors(), kMostBlocks);
   const auto blocks_of = [](const Tiling& t) { return int(t.slices * t.row_blocks); };
   for (int lanes = 2; lanes <= kMaxLanes; lanes *= 2) {
     Tiling t(rows, channels, width, lanes, threads);
-    if (t.groups % lanes != 0 || int(t.slices) > std::min(multiprocessors(), kMaxSlices)) continue;
-    t.share_rows(blocks_for(rows, t.lane_rows, multiprocessors() / int(t.slices)));
+    if (t.groups % lanes != 0 || int(t.slices) > most_blocks) continue;
+    t.share_rows(blocks_for(rows, t.lane_rows, most_blocks / int(t.slices)));
     const bool fills = blocks_of(t) * 4 >= multiprocessors() * 3;
     if (rows > (fills ? most : most / 2) * int64_t(t.lane_rows) * t.row_blocks) continue;
     if (blocks_of(t) >= blocks_of(best)) best = t;
@@ -341,8 +347,7 @@ bool fits(const BatchNormArgs<T>& a, std::initializer_list<const void*> others) 
          !is_learned(a.activation) && aligned({a.x, a.residual}) && aligned(others);
 }
 
-/// run(activation, tiling, room for what the blocks have) where there is a kernel for the activation, and
-/// room; false if not.
+/// run(activation, tiling) where there is a kernel for the activation, and room; false if not.
 template <class T, class F>
 bool with_kernels(const BatchNormArgs<T>& a, int threads, int most, F&& run) {
   const Tiling t = once_tiling(a.rows, a.channels, kWide<T>, threads, most);
@@ -350,8 +355,7 @@ bool with_kernels(const BatchNormArgs<T>& a, int threads, int most, F&& run) {
   if (t.row_blocks > 0)
     with_activation(a.activation, [&]<class A>(A act) {
       if constexpr (!std::is_same_v<A, AnyActivation>) {
-        const int64_t parts = int64_t(kColumns) * t.slices * t.row_blocks;
-        run(act, t, static_cast<Part*>(scratch(int64_t(sizeof(Part)) * parts)));
+        run(act, t);
         done = true;
       }
     });
@@ -362,11 +366,10 @@ bool with_kernels(const BatchNormArgs<T>& a, int threads, int most, F&& run) {
 
 template <class T>
 bool batch_norm_forward_once(const BatchNormArgs<T>& a, const Update& update, float* mean, T* y) {
-  return fits(a, {y}) &&
-         with_kernels(a, kForwardThreads, kForwardRows, [&]<class A>(A act, const Tiling& t, Part* all) {
+  return fits(a, {y}) && with_kernels(a, kForwardThreads, kForwardRows, [&]<class A>(A act, const Tiling& t) {
            const auto kernel = a.residual ? forward_once_kernel<T, A, Residual::some>
                                           : forward_once_kernel<T, A, Residual::none>;
-           launch_together(kernel, t.grid(), t.block(), act, t, a, update, all, mean, y);
+           launch_together(kernel, t.grid(), t.block(), act, t, a, update, mean, y);
          });
 }
 
@@ -374,10 +377,10 @@ template <class T>
 bool batch_norm_backward_once(const BatchNormArgs<T>& a, const T* dy, T* g, float* dweight, float* dbias,
                               T* dx) {
   return fits(a, {dy, g, dx, a.mean, a.invstd, a.weight, a.bias}) &&
-         with_kernels(a, kBackwardThreads, kBackwardRows, [&]<class A>(A act, const Tiling& t, Part* all) {
+         with_kernels(a, kBackwardThreads, kBackwardRows, [&]<class A>(A act, const Tiling& t) {
            const auto kernel = a.residual ? backward_once_kernel<T, A, Residual::some>
                                           : backward_once_kernel<T, A, Residual::none>;
-           launch_together(kernel, t.grid(), t.block(), act, t, a, dy, all, g, dweight, dbias, dx);
+           launch_together(kernel, t.grid(), t.block(), act, t, a, dy, g, dweight, dbias, dx);
          });
 }
 

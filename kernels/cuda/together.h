@@ -1,61 +1,89 @@
-// Blocks that run at the same time and wait for each other by way of global memory.
+// Blocks that run at the same time and tell each other what they have by way of global memory.
 #pragma once
+
+#include <bit>
+#include <cstdint>
 
 #include "weft/kernels/cuda/device.h"
 
 namespace weft::kernels::cuda {
 
-/// Where the blocks of a group come together, in global memory, 0 at first and used by one kernel at a time.
-/// Between its arrival and its wait a block is not held up; behind the wait it sees what the others wrote to
-/// global memory before they arrived. Blocks are 1-d, and all threads come to each part.
-struct Meeting {
-  unsigned arrived, turn;
+/// Two floats that a block tells others, in global memory, 0 at first. Each travels in one word with the
+/// number of the turn: who finds that number has the value, and waits for nothing else. That is one way
+/// through the L2 cache, where a counter of those who have arrived takes three. (The LL protocol of NCCL,
+/// NVIDIA's collective communication.)
+struct alignas(16) Told {
+  uint64_t words[2];
 
-  /// Of the group's `count` blocks. The result is for wait().
-  __device__ unsigned arrive([[maybe_unused]] unsigned count) {
-    unsigned now = 0;
-#ifdef __CUDACC__  // on the emulated device the wait does both
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      // The turn can't pass before this block has arrived.
-      asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];"
-                   : "=r"(now)
-                   : "l"(__cvta_generic_to_global(&turn))
-                   : "memory");
-      unsigned before;
-      asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
-                   : "=r"(before)
-                   : "l"(__cvta_generic_to_global(&arrived)), "r"(count - 1)
-                   : "memory");
-      if (before == count - 1)
-        asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(&turn)),
-                     "r"(now + 1)
-                     : "memory");
+  __device__ float value(int k) const { return std::bit_cast<float>(uint32_t(words[k])); }
+  __device__ bool is_of(unsigned turn) const {
+    return unsigned(words[0] >> 32) == turn && unsigned(words[1] >> 32) == turn;
+  }
+
+  /// For one thread of the block.
+  __device__ void tell(unsigned turn, float a, float b) {
+    const uint64_t high = uint64_t(turn) << 32, first = high | std::bit_cast<uint32_t>(a),
+                   second = high | std::bit_cast<uint32_t>(b);
+#ifdef __CUDACC__
+    asm volatile("st.relaxed.gpu.global.v2.b64 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(this)),
+                 "l"(first), "l"(second)
+                 : "memory");
+#else
+    words[0] = first, words[1] = second;
+#endif
+  }
+  /// What is there now.
+  __device__ Told look() const {
+#ifdef __CUDACC__
+    Told now;
+    asm volatile("ld.relaxed.gpu.global.v2.b64 {%0, %1}, [%2];"
+                 : "=l"(now.words[0]), "=l"(now.words[1])
+                 : "l"(__cvta_generic_to_global(this))
+                 : "memory");
+    return now;
+#else
+    return *this;
+#endif
+  }
+  /// What is told in this turn, where `now` is what look() has given.
+  __device__ Told hear(unsigned turn, Told now) const {
+#ifdef __CUDACC__
+    for (bool again = false; !now.is_of(turn); again = true) {
+      if (again) __nanosleep(200);  // the cache has others to serve
+      now = look();
     }
+#else
+    while (!now.is_of(turn)) weft_emulator::meet(), now = look();  // too late: see let_others_tell()
 #endif
     return now;
   }
-  __device__ void wait([[maybe_unused]] unsigned arrival) {
-#ifndef __CUDACC__
-    weft_emulator::meet();
-#else
-    if (threadIdx.x == 0) {
-      unsigned now;
-      do
-        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
-                     : "=r"(now)
-                     : "l"(__cvta_generic_to_global(&turn))
-                     : "memory");
-      while (now == arrival);
-    }
-    __syncthreads();
-#endif
-  }
 };
 
-/// As launch_early(), for blocks that meet: those of each blockIdx.x. All blocks have to run at once, so
-/// there are at most as many as multiprocessors, and can_launch_together(). No other kernel that does so may
-/// run beside; one that does not ends some time, and then the blocks that had to wait for it begin.
+/// Between a block's tell() and its first look(): the emulated device runs the others there.
+__device__ inline void let_others_tell() {
+#ifndef __CUDACC__
+  weft_emulator::meet();
+#endif
+}
+
+/// How many turns the blocks of a group have had, in global memory, 0 at first and used by one kernel at a
+/// time, which has one turn. All read next() before any says done(): a block that has heard of another one
+/// knows that.
+struct Turns {
+  unsigned had;
+
+  /// 0 is what nobody has told: it is left out.
+  __device__ unsigned next() const {
+    const unsigned turn = had + 1;
+    return turn == 0 ? 1 : turn;
+  }
+  __device__ void done(unsigned turn) { had = turn; }
+};
+
+/// As launch_early(), for blocks that tell each other: those of each blockIdx.x. All blocks have to run at
+/// once, so there are at most as many as multiprocessors, and can_launch_together(). No other kernel that
+/// does so may run beside; one that does not ends some time, and then the blocks that had to wait for it
+/// begin.
 template <class... Params, class... Args>
 void launch_together(void (*kernel)(Params...), dim3 grid, dim3 block, Args&&... args) {
 #ifdef __CUDACC__
