@@ -160,7 +160,7 @@ using weft::kernels::cuda::Turns;
 // Each block tells `base` and its number, and adds up what all of its group tell.
 __global__ void sums_of_told(Turns* turns, Told* told, float base, float* sums) {
   __shared__ unsigned turn;
-  if (threadIdx.x == 0) turn = turns[blockIdx.x].next();
+  if (threadIdx.x == 0) turn = turns->next();
   __syncthreads();
   Told* const group = told + blockIdx.x * gridDim.y;
   if (threadIdx.x == 0) group[blockIdx.y].tell(turn, base, float(blockIdx.y));
@@ -170,26 +170,29 @@ __global__ void sums_of_told(Turns* turns, Told* told, float base, float* sums) 
     const Told part = group[block].hear(turn, group[block].look());
     sum += part.value(0) + part.value(1);
   }
-  __syncthreads();
-  if (threadIdx.x == 0 && blockIdx.y == 0) turns[blockIdx.x].done(turn);
+  if (threadIdx.x == 0) turns->done(turn);
   sums[(blockIdx.x * gridDim.y + blockIdx.y) * blockDim.x + threadIdx.x] = sum;
 }
 
-TEST_CASE("what blocks tell is of the same turn, also where the turns' count begins anew") {
+TEST_CASE("each kernel has a turn, also where their count begins anew, whatever groups there are") {
   for (const unsigned had : {0u, 0xfffffffdu}) {
-    Array<Turns> turns(std::vector<Turns>(3, Turns{had}));
+    Array<Turns> turns(std::vector<Turns>{{had, 0}});
     Array<Told> told(std::vector<Told>(60, Told{}));
+    unsigned expected_turn = had;
     for (int launches = 0; launches < 5; ++launches)
-      for (const unsigned size : {1u, 7u, 20u}) {
-        Array<float> sums(3 * size * 33);
-        const float base = float(launches * 100);
-        REQUIRE(launch_together_in(nullptr, sums_of_told, dim3(3, size), 33, turns.data(), told.data(), base,
+      for (const dim3 groups : {dim3(3, 1), dim3(1, 7), dim3(9, 6), dim3(3, 20)}) {
+        Array<float> sums(int64_t{33} * groups.x * groups.y);
+        const float base = float(launches * 100), size = float(groups.y);
+        REQUIRE(launch_together_in(nullptr, sums_of_told, groups, 33, turns.data(), told.data(), base,
                                    sums.data()) == cudaSuccess);
         const std::vector<float> found = sums.host();
-        const float expected = float(size) * base + float(size * (size - 1) / 2);
-        CHECK(std::count(found.begin(), found.end(), expected) == std::ptrdiff_t(found.size()));
+        CHECK(std::count(found.begin(), found.end(), size * base + size * (size - 1) / 2) ==
+              std::ptrdiff_t(found.size()));
+        if (++expected_turn == 0) expected_turn = 1;
+        CHECK(turns.host()[0].had == expected_turn);
+        CHECK(turns.host()[0].done_blocks == 0);
+        CHECK(told.host()[0].is_of(expected_turn));
       }
-    for (const Turns& t : turns.host()) CHECK(t.had == (had == 0 ? 15 : 13));
   }
 }
 

@@ -83,7 +83,7 @@ __device__ float add_warps(int column, const WarpSums<kThreads>& of) {
 
 // One stream, so that no two kernels use them at once.
 constexpr int kMostBlocks = 256;
-__device__ Turns turns[kMostBlocks];  // of each slice
+__device__ Turns turns;
 __device__ Told told[kMostBlocks * kColumns];
 
 /// A block's two results for a channel.
@@ -107,7 +107,7 @@ __device__ void add_blocks(unsigned turn, const Tiling& t, double (&room)[2][kTh
   room[0][thread] = total[0];
   room[1][thread] = total[1];
   __syncthreads();
-  if (thread == 0 && blockIdx.y == 0) turns[blockIdx.x].done(turn);
+  if (thread == 0) turns.done(turn);
   if (thread >= columns) return;
   for_every<4>(
       thread + columns, min(blocks * columns, kThreads), columns,
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kForwardThreads, 1)
   wait_for_earlier();
   const int column = int(threadIdx.x);
   __shared__ unsigned turn;
-  if (column == 0) turn = turns[blockIdx.x].next();
+  if (column == 0) turn = turns.next();
   InHandRows<T, 1, kForwardRows> rows(at, {a.x});
   // What the block's first row has: no matter how far the mean is from 0, little is lost by sums of what is
   // above that, and of the squares. Where that row is far from all others, var is good to 2^-24 times rows.
@@ -235,7 +235,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
   wait_for_earlier();
   const int column = int(threadIdx.x);
   __shared__ unsigned turn;
-  if (column == 0) turn = turns[blockIdx.x].next();
+  if (column == 0) turn = turns.next();
   InHandRows<T, 2, kBackwardRows> rows(at, {a.x, dy});
   Row residual[kAhead];
   const auto load_residual = [&](int i, int64_t offset) {

@@ -46,27 +46,26 @@ struct Best {
   }
 };
 
-/// Of the kernel's `count` blocks that call it with this counter: true in all threads of the last one, which
-/// then sees what the others wrote to global memory before. The counter is 0 before and after. Blocks are
-/// 1-d.
+/// Of `count` threads, one of each block, that call it with this counter: whether this is the last one. It
+/// sees what the others wrote to global memory before. The counter is 0 before and after.
+__device__ inline bool is_last(unsigned* counter, unsigned count) {
+#ifdef __CUDA_ARCH__
+  unsigned before;  // less to wait for than atomicInc() between two __threadfence()
+  asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+               : "=r"(before)
+               : "l"(__cvta_generic_to_global(counter)), "r"(count - 1)
+               : "memory");
+  return before == count - 1;
+#else
+  return atomicInc(counter, count - 1) == count - 1;
+#endif
+}
+/// The same for whole blocks: true in all threads of the last one of those that call it. Blocks are 1-d.
 __device__ inline bool last_to_arrive(unsigned* counter, unsigned count) {
   // What one thread releases and acquires holds for the whole block, because it lies between its barriers
   // (PTX ISA, "Causality order"): as in the grid barrier of cooperative groups.
   __syncthreads();
-  int last = 0;
-  if (threadIdx.x == 0) {
-#ifdef __CUDA_ARCH__
-    unsigned before;  // less to wait for than atomicInc() between two __threadfence()
-    asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
-                 : "=r"(before)
-                 : "l"(__cvta_generic_to_global(counter)), "r"(count - 1)
-                 : "memory");
-    last = before == count - 1;
-#else
-    last = atomicInc(counter, count - 1) == count - 1;
-#endif
-  }
-  return __syncthreads_or(last) != 0;
+  return __syncthreads_or(threadIdx.x == 0 && is_last(counter, count)) != 0;
 }
 
 }  // namespace weft::kernels::cuda

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "weft/kernels/cuda/device.h"
+#include "weft/kernels/cuda/reduction.h"
 
 namespace weft::kernels::cuda {
 
@@ -66,18 +67,22 @@ __device__ inline void let_others_tell() {
 #endif
 }
 
-/// How many turns the blocks of a group have had, in global memory, 0 at first and used by one kernel at a
-/// time, which has one turn. All read next() before any says done(): a block that has heard of another one
-/// knows that.
+/// How many turns there have been, in global memory, 0 at first and used by one kernel at a time, which has
+/// one. All its blocks have the same, those too that tell each other nothing: so a Told that served another
+/// group in an earlier kernel has the number of another turn. (Unless all of 2^32 - 1 turns have gone by
+/// since.)
 struct Turns {
-  unsigned had;
+  unsigned had, done_blocks;
 
-  /// 0 is what nobody has told: it is left out.
+  /// The number of this turn. 0 is left out: nobody has told it.
   __device__ unsigned next() const {
     const unsigned turn = had + 1;
     return turn == 0 ? 1 : turn;
   }
-  __device__ void done(unsigned turn) { had = turn; }
+  /// By one thread of each block, behind a barrier behind next().
+  __device__ void done(unsigned turn) {
+    if (is_last(&done_blocks, gridDim.x * gridDim.y)) had = turn;
+  }
 };
 
 /// As launch_early(), for blocks that tell each other: those of each blockIdx.x. All blocks have to run at
