@@ -127,6 +127,13 @@ TEST_CASE("a program starts without NVIDIA's libraries, and finds them when it a
     CHECK(dlopen(name, RTLD_LAZY | RTLD_NOLOAD) == nullptr);
   CHECK(nvidia().cudnnGetVersion() >= 90000);
   CHECK(nvidia().cublasLtGetVersion() >= 120000);
+  // nvrtc would open it by name when it first compiles, and find it in the system's folders alone.
+  int major = 0, minor = 0;
+  void* const nvrtc_version = dlsym(RTLD_DEFAULT, "nvrtcVersion");
+  REQUIRE(nvrtc_version);
+  reinterpret_cast<int (*)(int*, int*)>(nvrtc_version)(&major, &minor);
+  const std::string builtins = "libnvrtc-builtins.so." + std::to_string(major) + "." + std::to_string(minor);
+  CHECK(dlopen(builtins.c_str(), RTLD_LAZY | RTLD_NOLOAD) != nullptr);
   const std::string missing = message_of([] { open_library("libnone.so.9", "/none/libnone.so"); });
   CHECK(missing.rfind("libnone.so.9 can't be loaded, which weft needs on a GPU: ", 0) == 0);
   CHECK(missing.find("LD_LIBRARY_PATH") != std::string::npos);
