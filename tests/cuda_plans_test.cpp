@@ -171,12 +171,12 @@ TEST_CASE("there is something to choose from") {
 TEST_CASE("sums are told from what overwrites") {
   const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
   const std::vector<float> zeros(3), ones(3, 1), terms{0.5f, -3, nan, inf, 100};
-  CHECK(are_sums(zeros, ones, 1));
-  CHECK(!are_sums(zeros, zeros, 1));
-  CHECK(are_sums(terms, std::vector<float>{3.52f, -0.01f, nan, inf, 0}, 3));
-  CHECK(!are_sums(terms, terms, 3));
-  CHECK(!are_sums(terms, std::vector<float>{3.5f, nan, nan, inf, 103}, 3));
-  CHECK(!are_sums(std::vector<float>{nan, inf, 100}, std::vector<float>{nan, inf, 103}, 3));  // none tells
+  CHECK(are_sums(zeros, ones, 1) == true);
+  CHECK(are_sums(zeros, zeros, 1) == false);
+  CHECK(are_sums(terms, std::vector<float>{3.52f, -0.01f, nan, inf, 0}, 3) == true);
+  CHECK(are_sums(terms, terms, 3) == false);
+  CHECK(are_sums(terms, std::vector<float>{3.5f, nan, nan, inf, 103}, 3) == false);
+  CHECK(!are_sums(std::vector<float>{nan, inf, 100}, std::vector<float>{nan, inf, 103}, 3).has_value());
 }
 
 TEST_CASE("odd shapes have plans") {

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -52,7 +53,7 @@ struct Choice {
   Kind kind = Kind::plain;
   std::shared_ptr<const cudnn::Plan> plan;
   bool measured = false;  // or just the first that suits
-  bool lasting = true;    // or only until there is more memory
+  bool lasting = true;    // or only for this process, as with more memory it may be another
   int64_t copies = 0;     // bytes of copies of the operands, before the plan's workspace
 
   int64_t workspace() const { return copies + (plan ? plan->workspace() : 0); }
@@ -141,10 +142,11 @@ bool has_patches(const ConvKey& key) {
 int64_t size_of_x(const Conv2dParams& p) { return p.batch * p.in_h * p.in_w * p.in_c; }
 int64_t size_of_y(const Conv2dParams& p) { return p.batch * p.out_h() * p.out_w() * p.out_c; }
 
-/// Whether a candidate for a sum adds indeed: cuDNN proposes for a sum what it proposes without. Overwrites
-/// dx.
+/// Whether a candidate for a sum adds indeed, or nothing where that can't be told: cuDNN proposes for a sum
+/// what it proposes without. Overwrites dx.
 template <class T>
-bool adds(const State& s, const ConvKey& key, const Choice& candidate, const Buffers& b, void* workspace) {
+std::optional<bool> adds(const State& s, const ConvKey& key, const Choice& candidate, const Buffers& b,
+                         void* workspace) {
   const int64_t size = size_of_x(key.params);
   std::vector<T> some(size_t(std::min(size, int64_t{4096})));
   const auto add_to = [&](float start) {
@@ -201,17 +203,25 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b, const Buffe
   const Choice* best = nullptr;
   float best_time = 0;
   std::string why;
+  bool refuted = false;  // some were seen not to add
   for (const Choice& candidate : candidates) try {
-      if (key.add && !adds<T>(s, key, candidate, trial, workspace)) continue;
+      if (key.add) {
+        const std::optional<bool> sum = adds<T>(s, key, candidate, trial, workspace);
+        refuted |= sum == false;
+        if (sum != true) continue;
+      }
       const float time = time_of([&] { execute<T>(s, key, candidate, b, workspace); });
       if (!best || time < best_time) {
         best = &candidate;
         best_time = time;
       }
+    } catch (const OutOfMemoryError&) {
+      ++dropped;
     } catch (const Error& e) {
       why = e.what();
     }
-  if (!best && key.add) return {otherwise, nullptr, true};
+  if (!best && key.add) return {otherwise, nullptr, true, /*lasting=*/refuted && dropped == 0};
+  if (!best && dropped > 0) return {otherwise, nullptr, true, /*lasting=*/false};
   if (!best) throw Error("no algorithm for this convolution (" + key.text() + ") could run: " + why);
   Choice choice = *best;
   choice.measured = true;
