@@ -14,6 +14,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -63,25 +64,33 @@ struct Buffers {
   void *x, *w, *y;  // or their gradients
 };
 
+struct Destroy {
+  void operator()(cudnnHandle_t handle) const { nvidia().cudnnDestroy(handle); }
+};
+
 struct State {
   std::mutex mutex;
-  cudnnHandle_t handles[kLanes] = {};
+  std::unique_ptr<std::remove_pointer_t<cudnnHandle_t>, Destroy> handles[kLanes];
   std::string machine;  // what plans depend on besides their key
   std::unordered_map<ConvKey, Choice, ConvKeyHash> choices;
 
-  cudnnHandle_t handle() const { return handles[lane()]; }
-  cudnn::Target target() const { return {.handle = handles[0]}; }
+  cudnnHandle_t handle() const { return handles[lane()].get(); }
+  cudnn::Target target() const { return {.handle = handles[0].get()}; }
   std::string name_of(const ConvKey& key) const { return key.text() + ", " + machine; }
 };
 
 // Never destroyed: at the end of the process CUDA may be gone before it.
 State& state() {
   static State* const made = [] {
-    auto* s = new State;
+    auto s = std::make_unique<State>();
     stream();  // chooses the device
-    for (cudnnHandle_t& handle : s->handles) cudnn::check(nvidia().cudnnCreate(&handle), "cudnnCreate");
+    for (auto& owned : s->handles) {
+      cudnnHandle_t handle = nullptr;
+      cudnn::check(nvidia().cudnnCreate(&handle), "cudnnCreate");
+      owned.reset(handle);
+    }
     s->machine = "cudnn " + std::to_string(nvidia().cudnnGetVersion()) + " on " + device_info().name;
-    return s;
+    return s.release();
   }();
   return *made;
 }
