@@ -50,6 +50,13 @@ To convert(From x) {
     return static_cast<To>(x);
 }
 
+/// Whether they share memory, as parts of one tensor may.
+bool overlap(const Tensor& a, const Tensor& b) {
+  const auto begin = [](const Tensor& t) { return reinterpret_cast<uintptr_t>(t.raw()); };
+  const auto end = [&](const Tensor& t) { return begin(t) + uintptr_t(t.bytes()); };
+  return begin(a) < end(b) && begin(b) < end(a);
+}
+
 void convert_on_gpu(const Tensor& from, const Tensor& to) {
   check(from.dtype() != DType::f64 && to.dtype() != DType::f64,
         "copy_from: a GPU has no kernels for f64; convert on the CPU");
@@ -177,10 +184,11 @@ void Tensor::copy_from(const Tensor& source) const {
         shape());
   const bool here = device() == Device::cpu, there = source.device() == Device::cpu;
   if (bytes() == 0 || (dtype() == source.dtype() && raw() == source.raw())) return;
+  if (!here && !there && overlap(*this, source)) return copy_from(source.clone());
   count_change();
   if (dtype() == source.dtype()) {
     if (here && there)
-      std::memmove(raw(), source.raw(), size_t(bytes()));  // parts of one tensor may overlap
+      std::memmove(raw(), source.raw(), size_t(bytes()));
     else if (here)
       kernels::cuda::download(raw(), source.raw(), bytes());
     else if (there)

@@ -3,9 +3,11 @@
 // steps and errors there.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <numeric>
 
 #include "support/cuda_switches.h"
 #include "support/device_arrays.h"
@@ -486,6 +488,18 @@ TEST_CASE("tensors move, convert and show") {
   CHECK(argmax(x.to(Device::cuda)).to_vector<int64_t>() == std::vector<int64_t>{2, 2});
   const Tensor empty = Tensor::zeros({0, 3}, DType::f32, Device::cuda);
   CHECK((empty + empty).to_vector<float>().empty());
+}
+
+TEST_CASE("parts of a tensor that overlap are copied") {
+  std::vector<float> values(1000);
+  std::iota(values.begin(), values.end(), 0.0f);
+  const Tensor x = Tensor::from<float>(values, {1000}).to(Device::cuda);
+  x.part(1, {999}).copy_from(x.part(0, {999}));
+  std::copy_backward(values.begin(), values.end() - 1, values.end());
+  CHECK(x.to_vector<float>() == values);
+  x.part(0, {600}).copy_from(x.part(300, {600}));
+  std::copy(values.begin() + 300, values.begin() + 900, values.begin());
+  CHECK(x.to_vector<float>() == values);
 }
 
 TEST_CASE("what can't be done on a GPU is an error") {

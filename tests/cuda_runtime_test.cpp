@@ -290,6 +290,20 @@ TEST_CASE("the uploads of a step do not wait for the step before") {
   CHECK(x.to_vector<uint8_t>() == std::vector<uint8_t>(kUploads * 256, 3));
 }
 
+TEST_CASE("of several errors the first one is heard") {
+  const Tensor x = bytes_of_gpu(5);
+  CHECK_THROWS_WITH_AS(cuda::capture([&] {
+                         cuda::run_beside([&] {
+                           x.fill(1);
+                           cudaStreamSynchronize(cuda::stream());  // which ends the capture
+                           throw std::runtime_error("of the work");
+                         });
+                       }),
+                       "of the work", std::runtime_error);
+  x.fill(2);
+  CHECK(x.to_vector<uint8_t>() == std::vector<uint8_t>(5, 2));
+}
+
 TEST_CASE("a launch that fails keeps no upload for the next one") {
   const Tensor x = bytes_of_gpu(1);
   uint8_t value = 0;

@@ -508,6 +508,27 @@ TEST_CASE("an error within a step of f16 leaves nothing of it behind") {
   }
 }
 
+#if WEFT_EMULATED
+TEST_CASE("an error within a step is the one that is heard, though the GPU does nothing any more") {
+  const Features data(4, 3);
+  Net net;
+  net.to(Device::cuda);
+  optim::SGD sgd(net.parameters(), {.lr = 0.1});
+  TensorBatches batches(data.x, data.y, {.batch_size = 4, .device = Device::cuda});
+  for (const DType dtype : {DType::f32, DType::f16}) {
+    training::TrainStep step(net, sgd,
+                             [](const Tensor&, const Tensor&) -> Tensor {
+                               weft_emulator::fail_launch_after(0, cudaErrorLaunchOutOfResources);
+                               fail("no loss today");
+                             },
+                             {.dtype = dtype, .capture = false});
+    batches.begin_epoch(0, 0);
+    CHECK_THROWS_WITH_AS(step(batches), doctest::Contains("no loss today"), Error);
+    weft_emulator::fail_launch_after(0, cudaSuccess);
+  }
+}
+#endif
+
 TEST_CASE("sums of an epoch are its own, stopped after its last step or gone on from a checkpoint") {
   const Features data(46, 3);
   const std::string file =

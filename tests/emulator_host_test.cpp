@@ -139,6 +139,9 @@ TEST_CASE("copies must go where they say") {
   CHECK(copied(y.data(), host.data(), 32, cudaMemcpyDeviceToDevice) == cudaErrorInvalidValue);
   CHECK(copied(host.data(), host.data() + 4, 16, cudaMemcpyDeviceToHost) == cudaErrorInvalidValue);
   CHECK(copied(host.data(), x.data() + 1, 32, cudaMemcpyDeviceToHost) == cudaErrorInvalidValue);  // too long
+  CHECK(copied(x.data() + 1, x.data(), 28, cudaMemcpyDeviceToDevice) == cudaErrorInvalidValue);   // overlap
+  CHECK(copied(x.data(), x.data() + 1, 28, cudaMemcpyDeviceToDevice) == cudaErrorInvalidValue);
+  CHECK(copied(y.data() + 4, y.data(), 16, cudaMemcpyDeviceToDevice) == cudaSuccess);
   CHECK(copied(host.data(), x.data(), 32, static_cast<cudaMemcpyKind>(7)) == cudaErrorInvalidMemcpyDirection);
   CHECK(cudaMemset(host.data(), 0, 32) == cudaErrorInvalidValue);
   CHECK(cudaMemset(x.data() + 1, 0, 32) == cudaErrorInvalidValue);

@@ -103,14 +103,14 @@ std::vector<std::shared_ptr<const Plan>> conv_plans(const ConvKey& key, const Ta
   return found;
 }
 
-bool are_sums(std::span<const float> terms, std::span<const float> sums, float start) {
-  size_t told = 0;
+std::optional<bool> are_sums(std::span<const float> terms, std::span<const float> sums, float start) {
+  std::optional<bool> told;
   for (size_t i = 0; i < terms.size(); ++i) {
     if (!(std::abs(terms[i]) <= start)) continue;
     if (!(std::abs(sums[i] - terms[i] - start) <= start / 16)) return false;
-    ++told;
+    told = true;
   }
-  return told > 0;
+  return told;
 }
 
 }  // namespace weft::kernels::cuda

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -47,7 +48,7 @@ std::vector<std::shared_ptr<const cudnn::Plan>> conv_plans(const ConvKey& key, c
                                                            size_t limit, int64_t max_workspace);
 
 /// Whether `sums` are `terms` + start, up to what 16 bits round off. Terms that are not finite, or larger
-/// than start, can't tell; at least one has to.
-bool are_sums(std::span<const float> terms, std::span<const float> sums, float start);
+/// than start, can't tell; nothing where none can.
+std::optional<bool> are_sums(std::span<const float> terms, std::span<const float> sums, float start);
 
 }  // namespace weft::kernels::cuda

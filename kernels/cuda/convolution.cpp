@@ -11,8 +11,10 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -52,7 +54,7 @@ struct Choice {
   Kind kind = Kind::plain;
   std::shared_ptr<const cudnn::Plan> plan;
   bool measured = false;  // or just the first that suits
-  bool lasting = true;    // or only until there is more memory
+  bool lasting = true;    // or only for this process, as with more memory it may be another
   int64_t copies = 0;     // bytes of copies of the operands, before the plan's workspace
 
   int64_t workspace() const { return copies + (plan ? plan->workspace() : 0); }
@@ -62,25 +64,33 @@ struct Buffers {
   void *x, *w, *y;  // or their gradients
 };
 
+struct Destroy {
+  void operator()(cudnnHandle_t handle) const { nvidia().cudnnDestroy(handle); }
+};
+
 struct State {
   std::mutex mutex;
-  cudnnHandle_t handles[kLanes] = {};
+  std::unique_ptr<std::remove_pointer_t<cudnnHandle_t>, Destroy> handles[kLanes];
   std::string machine;  // what plans depend on besides their key
   std::unordered_map<ConvKey, Choice, ConvKeyHash> choices;
 
-  cudnnHandle_t handle() const { return handles[lane()]; }
-  cudnn::Target target() const { return {.handle = handles[0]}; }
+  cudnnHandle_t handle() const { return handles[lane()].get(); }
+  cudnn::Target target() const { return {.handle = handles[0].get()}; }
   std::string name_of(const ConvKey& key) const { return key.text() + ", " + machine; }
 };
 
 // Never destroyed: at the end of the process CUDA may be gone before it.
 State& state() {
   static State* const made = [] {
-    auto* s = new State;
+    auto s = std::make_unique<State>();
     stream();  // chooses the device
-    for (cudnnHandle_t& handle : s->handles) cudnn::check(nvidia().cudnnCreate(&handle), "cudnnCreate");
+    for (auto& owned : s->handles) {
+      cudnnHandle_t handle = nullptr;
+      cudnn::check(nvidia().cudnnCreate(&handle), "cudnnCreate");
+      owned.reset(handle);
+    }
     s->machine = "cudnn " + std::to_string(nvidia().cudnnGetVersion()) + " on " + device_info().name;
-    return s;
+    return s.release();
   }();
   return *made;
 }
@@ -141,10 +151,11 @@ bool has_patches(const ConvKey& key) {
 int64_t size_of_x(const Conv2dParams& p) { return p.batch * p.in_h * p.in_w * p.in_c; }
 int64_t size_of_y(const Conv2dParams& p) { return p.batch * p.out_h() * p.out_w() * p.out_c; }
 
-/// Whether a candidate for a sum adds indeed: cuDNN proposes for a sum what it proposes without. Overwrites
-/// dx.
+/// Whether a candidate for a sum adds indeed, or nothing where that can't be told: cuDNN proposes for a sum
+/// what it proposes without. Overwrites dx.
 template <class T>
-bool adds(const State& s, const ConvKey& key, const Choice& candidate, const Buffers& b, void* workspace) {
+std::optional<bool> adds(const State& s, const ConvKey& key, const Choice& candidate, const Buffers& b,
+                         void* workspace) {
   const int64_t size = size_of_x(key.params);
   std::vector<T> some(size_t(std::min(size, int64_t{4096})));
   const auto add_to = [&](float start) {
@@ -201,17 +212,25 @@ Choice fastest(const State& s, const ConvKey& key, const Buffers& b, const Buffe
   const Choice* best = nullptr;
   float best_time = 0;
   std::string why;
+  bool refuted = false;  // some were seen not to add
   for (const Choice& candidate : candidates) try {
-      if (key.add && !adds<T>(s, key, candidate, trial, workspace)) continue;
+      if (key.add) {
+        const std::optional<bool> sum = adds<T>(s, key, candidate, trial, workspace);
+        refuted |= sum == false;
+        if (sum != true) continue;
+      }
       const float time = time_of([&] { execute<T>(s, key, candidate, b, workspace); });
       if (!best || time < best_time) {
         best = &candidate;
         best_time = time;
       }
+    } catch (const OutOfMemoryError&) {
+      ++dropped;
     } catch (const Error& e) {
       why = e.what();
     }
-  if (!best && key.add) return {otherwise, nullptr, true};
+  if (!best && key.add) return {otherwise, nullptr, true, /*lasting=*/refuted && dropped == 0};
+  if (!best && dropped > 0) return {otherwise, nullptr, true, /*lasting=*/false};
   if (!best) throw Error("no algorithm for this convolution (" + key.text() + ") could run: " + why);
   Choice choice = *best;
   choice.measured = true;

@@ -84,7 +84,7 @@ struct Algorithm {
 struct Library {
   std::mutex mutex;
   cublasLtHandle_t handle = nullptr;
-  void* workspace[kLanes] = {};
+  Memory workspace[kLanes];
   std::string machine;  // what algorithms depend on besides their key
   std::unordered_map<Key, Algorithm, KeyHash> algorithms;
 };
@@ -93,14 +93,14 @@ struct Library {
 Library& library() {
   static Library* const made = [] {
     stream();  // chooses the device
-    auto* l = new Library;
-    check(nvidia().cublasLtCreate(&l->handle), "cublasLtCreate");
+    auto l = std::make_unique<Library>();
     l->machine = "cublasLt " + std::to_string(nvidia().cublasLtGetVersion()) + " on " + device_info().name;
-    for (void*& workspace : l->workspace) {
-      workspace = allocate_own(int64_t(kWorkspace));
+    for (Memory& workspace : l->workspace) {
+      workspace.reset(allocate_own(int64_t(kWorkspace)));
       if (!workspace) throw OutOfMemoryError("gemm: 32 MiB of the GPU for cuBLASLt could not be had");
     }
-    return l;
+    check(nvidia().cublasLtCreate(&l->handle), "cublasLtCreate");  // last, as nothing gives it back
+    return l.release();
   }();
   return *made;
 }
@@ -158,7 +158,7 @@ struct Product {
   void run(const Library& l, const cublasLtMatmulAlgo_t& algorithm, const void* at_a, const void* at_b,
            const void* at_c, void* d) {
     check(nvidia().cublasLtMatmul(l.handle, &operation, &alpha, at_b, &b, at_a, &a, &beta, at_c, &c, d, &c,
-                                  &algorithm, l.workspace[lane()], kWorkspace, stream()),
+                                  &algorithm, l.workspace[lane()].get(), kWorkspace, stream()),
           "cublasLtMatmul");
   }
 

@@ -29,8 +29,22 @@ void look_up(void* library, const char* name, Function*& function) {
                 " is not in the library that was loaded, of another version: " + dlerror());
 }
 
+/// What nvrtc opens by name when it compiles, out of its own folder: the system's loader need not know that.
+/// Where it isn't there nvrtc looks for it itself, and says what it misses.
+void open_builtins(void* nvrtc) {
+  int (*version)(int*, int*) = nullptr;
+  look_up(nvrtc, "nvrtcVersion", version);
+  int major = 0, minor = 0;
+  Dl_info file{};
+  if (version(&major, &minor) != 0 || dladdr(reinterpret_cast<void*>(version), &file) == 0) return;
+  const std::string path = file.dli_fname;
+  const std::string folder = path.substr(0, path.rfind('/') + 1);
+  dlopen((folder + "libnvrtc-builtins.so." + std::to_string(major) + "." + std::to_string(minor)).c_str(),
+         RTLD_LAZY);
+}
+
 Nvidia load() {
-  open_library("libnvrtc.so." + std::to_string(CUDART_VERSION / 1000), WEFT_NVRTC_FILE);
+  open_builtins(open_library("libnvrtc.so." + std::to_string(CUDART_VERSION / 1000), WEFT_NVRTC_FILE));
   void* const cublaslt =
       open_library("libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR), WEFT_CUBLASLT_FILE);
   void* const cudnn = open_library("libcudnn.so." + std::to_string(CUDNN_MAJOR), WEFT_CUDNN_FILE);

@@ -17,7 +17,12 @@ namespace weft::kernels::cuda {
   X(cudnnBackendFinalize)               \
   X(cudnnBackendGetAttribute)           \
   X(cudnnBackendSetAttribute)           \
-  X(cudnnCreate) X(cudnnGetErrorString) X(cudnnGetLastErrorString) X(cudnnGetVersion) X(cudnnSetStream)
+  X(cudnnCreate)                        \
+  X(cudnnDestroy)                       \
+  X(cudnnGetErrorString)                \
+  X(cudnnGetLastErrorString)            \
+  X(cudnnGetVersion)                    \
+  X(cudnnSetStream)
 
 // Those that end in _internal are what cublasLt.h's inline functions without it call.
 #define WEFT_FOR_EACH_CUBLASLT_FUNCTION(X) \

@@ -244,20 +244,22 @@ int64_t run_beside(const std::function<void()>& work) {
   check(cudaEventRecord(r.fork, r.stream), "cudaEventRecord");
   check(cudaStreamWaitEvent(r.lanes[1].stream, r.fork, 0), "cudaStreamWaitEvent");
   r.lane = 1;
-  std::exception_ptr failure;
+  // Counted when there is an end to wait for: work() itself may wait for all that was started.
+  const auto end = [&r] {
+    check(cudaEventRecord(r.ends[(r.started + 1) % kEnds], r.lanes[1].stream), "cudaEventRecord");
+    return ++r.started;
+  };
   try {
     work();
   } catch (...) {
-    failure = std::current_exception();
+    try {
+      await_beside(end());  // nobody gets a number to wait for, and its memory is used anew
+    } catch (const Error&) {
+      // The first error says why.
+    }
+    throw;
   }
-  // Counted now that there is an end to wait for: work() itself may have waited for all that was started.
-  check(cudaEventRecord(r.ends[(r.started + 1) % kEnds], r.lanes[1].stream), "cudaEventRecord");
-  ++r.started;
-  if (failure) {
-    await_beside(r.started);  // nobody gets a number to wait for, and its memory is used anew
-    std::rethrow_exception(failure);
-  }
-  return r.started;
+  return end();
 }
 
 void await_beside(int64_t ticket) {

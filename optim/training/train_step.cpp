@@ -129,8 +129,12 @@ void TrainStep::work(const DeviceBatch& batch) try {
   optimizer_.zero_grad();
 } catch (...) {
   optimizer_.zero_grad();
-  if (scaler_) scaler_->discard();
-  if (!kernels::cuda::capturing()) totals_.fill(0);  // what is captured has not run
+  try {
+    if (scaler_) scaler_->discard();
+    if (!kernels::cuda::capturing()) totals_.fill(0);  // what is captured has not run
+  } catch (const Error&) {
+    // Where the GPU does nothing any more, the first error says why.
+  }
   throw;
 }
 

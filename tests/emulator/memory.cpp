@@ -148,8 +148,15 @@ struct Copy {
   }
 };
 
+/// What CUDA leaves undefined. Rows of several may lie between each other's.
+bool overlaps(const Copy& copy) {
+  const auto to = reinterpret_cast<uintptr_t>(copy.target), from = reinterpret_cast<uintptr_t>(copy.source);
+  return copy.height == 1 && to < from + copy.width && from < to + copy.width;
+}
+
 cudaError_t resolve(Copy& copy) {
   if (copy.width > copy.target_pitch || copy.width > copy.source_pitch) return cudaErrorInvalidPitchValue;
+  if (overlaps(copy)) return cudaErrorInvalidValue;
   return resolve(copy.target, copy.source, copy.target_size(), copy.source_size(), copy.kind);
 }
 

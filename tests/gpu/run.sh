@@ -3,7 +3,7 @@
 #   tests/gpu/run.sh [--only STAGE,...] [--time FACTOR] [--go-on] [--dry]
 #   --only   some of: build tests bits steps pytorch ops sanitizer (the others keep what an earlier run left)
 #   --time   all time limits times that much
-#   --go-on  tests and sanitizer: what ended well in an earlier run is not run again
+#   --go-on  tests and sanitizer: what ended well in an earlier run of the same build is not run again
 #   --dry    needs no GPU: checks that the commands have the flags that are used here, and what a stage says without a GPU
 # Needs the CUDA toolkit with cuDNN (or NVIDIA's Python packages), g++, CMake, Ninja, Python (or WEFT_PYTHON); for the rivals
 # PyTorch. What tests/gpu/pack.sh has packed is used where it lies. WEFT_COMMIT names the commit where there is no .git.
@@ -82,6 +82,15 @@ bench() {
   fi
 }
 
+# in_time SECONDS COMMAND...: runs it so long at most, and no longer than this process is let: what `timeout` starts is in a group
+# of its own, which signals to the stage's do not reach.
+in_time() {
+  timeout -k 2 "$@" &
+  trap 'kill $! 2> /dev/null' TERM
+  wait $!  # a signal ends the first one
+  wait $!
+}
+
 # --- the stages, in order ---
 
 stage_build() {
@@ -138,16 +147,17 @@ run_parts() {
   mapfile -t runs
   ((${#runs[@]} > 0)) || { echo "There are no programs for a GPU." && return 1; }
   local run words was ended=() left=()
-  [[ -n ${GO_ON:-} ]] && mapfile -t ended < <(grep -sF "\"result\": \"$good\"" "$logs/$name.jsonl")
+  BUILT=$(cat "$build"/libweft*.so* "$build/tests/"*_gpu "$weft" 2> /dev/null | sha256sum | cut -c 1-16)
+  [[ -n ${GO_ON:-} ]] && mapfile -t ended < <(grep -sF "\"build\": \"$BUILT\", \"result\": \"$good\"" "$logs/$name.jsonl")
   for run in "${runs[@]}"; do
     read -ra words <<< "$run"
     was="\"program\": \"${words[-4]}\", \"cases\": \"${words[-3]}-${words[-2]} of ${words[-1]}\""
     ((${#words[@]} > 4)) && was="\"tool\": \"${words[0]}\", $was"
     [[ ${ended[*]} == *"$was"* ]] || left+=("$run")
   done
-  PARTS_UNTIL=$((EPOCHSECONDS + STAGE_SECONDS - 5)) PROGRAMS=$build/tests
-  export PARTS_UNTIL PROGRAMS logs
-  export -f "${function?}"
+  PARTS_UNTIL=$((STAGE_UNTIL - 5)) PROGRAMS=$build/tests
+  export PARTS_UNTIL PROGRAMS BUILT logs
+  export -f in_time "${function?}"
   printf '{"bench": "%s", "runs": %d}\n' "$name" ${#runs[@]} > "$logs/$name.jsonl"
   ((${#ended[@]} == 0)) || printf '%s\n' "${ended[@]}" >> "$logs/$name.jsonl"
   ((${#left[@]} == 0)) || printf '%s\n' "${left[@]}" | xargs -P $(($(nproc) - $(nproc) / 4)) -L 1 bash -c "$function \"\$@\"" "$function"
@@ -159,15 +169,15 @@ test_part() {
   local program=$1 first=$2 last=$3 cases=$4 left=$((PARTS_UNTIL - EPOCHSECONDS)) status=0 result=passed started=$EPOCHSECONDS log
   log=$logs/test-$program-$first.log
   ((left < 1)) && return  # table.py counts what is missing
-  env WEFT_REQUIRE_GPU=1 WEFT_TEST_DEVICE=gpu timeout -k 2 "$left" "$PROGRAMS/$program" --order-by=rand --rand-seed=1 \
+  in_time "$left" env WEFT_REQUIRE_GPU=1 WEFT_TEST_DEVICE=gpu "$PROGRAMS/$program" --order-by=rand --rand-seed=1 \
     --first="$first" --last="$last" > "$log" 2>&1 || status=$?
   case $status in
     0) ;;
-    124 | 137) result="not finished" ;;
+    124 | 137 | 143) result="not finished" ;;
     *) result=failed ;;
   esac
-  printf '{"bench": "tests", "program": "%s", "cases": "%d-%d of %d", "seconds": %d, "result": "%s"}\n' \
-    "$program" "$first" "$last" "$cases" $((EPOCHSECONDS - started)) "$result" | tee -a "$logs/tests.jsonl"
+  printf '{"bench": "tests", "program": "%s", "cases": "%d-%d of %d", "seconds": %d, "build": "%s", "result": "%s"}\n' \
+    "$program" "$first" "$last" "$cases" $((EPOCHSECONDS - started)) "$BUILT" "$result" | tee -a "$logs/tests.jsonl"
   [[ $result == passed ]] || { echo "--- the end of ${log##*/}:" && tail -n 25 "$log"; }
 }
 
@@ -258,18 +268,19 @@ sanitize() {
   # For memcheck each tensor gets an allocation of its own. Racecheck breaks down over kernels of NVIDIA's libraries.
   [[ $tool == memcheck ]] && settings+=(WEFT_CUDA_MEMCHECK=1) || settings+=(WEFT_CUDA_OWN_KERNELS=1)
   # Errors of calls to CUDA are what some tests provoke.
-  env "${settings[@]}" timeout -k 2 "$left" "$SANITIZER" --tool "$tool" "$SANITIZER_FILTER" kns=weft --report-api-errors no \
+  in_time "$left" env "${settings[@]}" "$SANITIZER" --tool "$tool" "$SANITIZER_FILTER" kns=weft --report-api-errors no \
     --error-exitcode 86 "$PROGRAMS/$program" --order-by=rand --rand-seed=1 --first="$first" --last="$last" > "$log" 2>&1 || status=$?
   errors=$(sed -n 's/.*\(ERROR SUMMARY: \|RACECHECK SUMMARY: \)\([0-9]*\).*/\2/p' "$log" | awk '{ sum += $1 } END { if (NR) print sum }')
   case $status in
     # The tool has had its say, and there was something to look at.
     0) [[ $errors == 0 ]] && grep -q 'assertions: *[1-9]' "$log" || result=failed ;;
     86) result=errors ;;
-    124 | 137) result="not finished" ;;
+    124 | 137 | 143) result="not finished" ;;
     *) result=failed ;;
   esac
-  printf '{"bench": "sanitizer", "tool": "%s", "program": "%s", "cases": "%d-%d of %d", "seconds": %d, "result": "%s", "errors": %s}\n' \
-    "$tool" "$program" "$first" "$last" "$cases" $((EPOCHSECONDS - started)) "$result" "${errors:-null}" | tee -a "$logs/sanitizer.jsonl"
+  printf '{"bench": "sanitizer", "tool": "%s", "program": "%s", "cases": "%d-%d of %d", "seconds": %d, "build": "%s", "result": "%s", "errors": %s}\n' \
+    "$tool" "$program" "$first" "$last" "$cases" $((EPOCHSECONDS - started)) "$BUILT" "$result" "${errors:-null}" |
+    tee -a "$logs/sanitizer.jsonl"
   [[ $result == clean ]] || { echo "--- the end of ${log##*/}:" && tail -n 25 "$log"; }
 }
 
@@ -281,7 +292,7 @@ stage_sanitizer() {
   SANITIZER=$(find_tool compute-sanitizer) || leave_out "no compute-sanitizer here"
   [[ $("$SANITIZER" --help) == *--kernel-name* ]] && SANITIZER_FILTER=--kernel-name || SANITIZER_FILTER=--kernel-regex
   export SANITIZER SANITIZER_FILTER
-  tried=$(timeout 60 "$SANITIZER" "$weft" bench gemm --device cuda --precision fp32 --seconds 0.01 2>&1)
+  tried=$(in_time 60 "$SANITIZER" "$weft" bench gemm --device cuda --precision fp32 --seconds 0.01 2>&1)
   [[ $tried == *"Device not supported"* ]] && leave_out "compute-sanitizer does not work with this device here"
   run_parts sanitizer sanitize clean < <(all_parts "$build/tests" | sed 's/.*/memcheck &\nracecheck &/')
 }
@@ -345,7 +356,7 @@ run_stage() {
     status=77 said="not run: no time was left"
   else
     printf '==> %s (at most %d s)\n' "$name" "$limit"
-    STAGE_SECONDS=$limit timeout -k 5 "$limit" bash "$script" --stage "$name" > "$log" 2>&1 &
+    STAGE_UNTIL=$((EPOCHSECONDS + limit)) timeout -k 5 "$limit" bash "$script" --stage "$name" > "$log" 2>&1 &
     wait $! || status=$?  # so that a signal is heeded at once
     said=$(tail -n 1 "$log")
   fi
