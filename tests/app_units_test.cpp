@@ -419,6 +419,12 @@ TEST_CASE("a model file whose description or weights were edited is refused by n
   test::check_error(test::weft_run({"predict", "--model", file, image}), 1, {image, "is not finite"});
   test::check_error(test::weft_run({"eval", "--model", file, "--data", set, "--json"}), 1, {file, "loss is"});
 
+  // The file is not to blame where no threads can be had.
+  CHECK(error([](nlohmann::json&) {}) == "");
+  const test::Result threads =
+      test::weft_limited("export WEFT_THREADS=abc", {"predict", "--model", file, image});
+  test::check_error(threads, 1, {"weft: WEFT_THREADS: 'abc'"});
+
   const StateDict weights = model->state_dict();
   weights.front().second.data<float>()[0] = std::nanf("");
   CHECK(error([](nlohmann::json&) {}) == ": damaged (a weight is not finite)");

@@ -149,6 +149,8 @@ TrainingState load_checkpoint(const std::string& path, Module& module, optim::Op
       optimizer.load_state_dict(optimizer_before);
       throw;
     }
+  } catch (const OutOfMemoryError&) {
+    throw;
   } catch (const Error& e) {
     fail(path, ": does not fit this run: ", e.what());
   }
