@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "weft/engine/anomaly.h"
+#include "weft/engine/file.h"
 #include "weft/engine/finite.h"
 #include "weft/engine/ops/loss.h"
 #include "weft/engine/random.h"
@@ -213,6 +214,7 @@ bool Trainer::fit(int64_t epochs) {
   epochs_ = epochs;
   stop_ = false;
   call(&Callbacks::on_begin);
+  if (!options_.checkpoint.empty() && state_.epoch <= epochs) check_writable(options_.checkpoint);
   while (!stop_ && state_.epoch <= epochs) {
     if (train_epoch() && validate_epoch()) continue;
     save();  // in the middle of an epoch
