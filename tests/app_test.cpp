@@ -448,7 +448,8 @@ TEST_CASE("a diverging run stops, names the step and keeps the last good checkpo
                          "--optimizer", "sgd",      "--lr",
                          "1e30",        "--quiet",  "--checkpoint-steps",
                          "1",           "--out",    at("diverged")};
-  check_error(weft_run(run), 1, {"step 2", "epoch 1", "--lr", at("diverged/checkpoint.safetensors")});
+  check_error(weft_run(run), 1,
+              {"step 2", "epoch 1", "--lr", "--trace-nan", at("diverged/checkpoint.safetensors")});
   for (const auto& [name, tensor] : weft::load_safetensors(at("diverged/checkpoint.safetensors")))
     if (name == "model.head.bias")
       for (float v : tensor.to_vector<float>()) CHECK(std::isfinite(v));

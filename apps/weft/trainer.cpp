@@ -88,6 +88,7 @@ class Run {
   void after_epoch(const training::EpochResult& row);
   void after_checkpoint();
   void show_step();
+  std::string mend_of_divergence() const;
   json summary() const;
 
   const char* kernel_set() const { return parts_.device == Device::cuda ? "cuda" : kernels::cpu().name; }
@@ -278,17 +279,25 @@ json Run::summary() const {
           {"compiler", __VERSION__}};
 }
 
+std::string Run::mend_of_divergence() const {
+  const bool traceable = !options_.trace_nan && parse_precision(config_.precision) != DType::f16;
+  if (trainer_.state().step > 0)
+    return concat("try a lower --lr (it was ", config_.lr, ")",
+                  traceable ? ", or see with --trace-nan where it begins" : "");
+  return concat("no weight had changed yet, so look for it in the data",
+                traceable ? "; --trace-nan names the op and the sample" : "");
+}
+
 std::optional<json> Run::run() {
   start();
-  if (trainer_.state().epoch > config_.epochs && std::filesystem::exists(folder_.summary()) &&
-      std::filesystem::exists(folder_.model())) {
+  if (ended()) {
     progress_.line("the run had ended; nothing is left to do");
     return read_summary(folder_);
   }
   try {
     if (!trainer_.fit(config_.epochs)) return std::nullopt;
   } catch (const training::DivergedError& e) {
-    throw training::DivergedError(e.where, concat("try a lower --lr (it was ", config_.lr, ")"), e.kept);
+    throw training::DivergedError(e.where, mend_of_divergence(), e.kept);
   }
   if (!model_written_)
     save_model(folder_.model(), *parts_.model, parts_.info);  // stopped right after the last checkpoint

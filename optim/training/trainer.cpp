@@ -81,8 +81,12 @@ void Trainer::fail_not_finite(const char* what, double value) const {
 
 void Trainer::fail_diverged(const std::string& where) const {
   const bool saved = !options_.checkpoint.empty() && std::filesystem::exists(options_.checkpoint);
+  const bool traceable = !options_.trace_nan && options_.precision != DType::f16;
   throw DivergedError(
-      where, concat("try a lower learning rate (it was ", optimizer_.initial_lr(0), ")"),
+      where,
+      state_.step > 0 ? concat("try a lower learning rate (it was ", optimizer_.initial_lr(0), ")")
+                      : concat("no weight had changed yet, so look for it in the data and in the weights",
+                               traceable ? "; trace_nan names the op" : ""),
       saved ? "The last good checkpoint is kept: " + options_.checkpoint : "There was no checkpoint yet");
 }
 
