@@ -64,8 +64,9 @@ MadeFolder::MadeFolder(const RunFolder& folder) : folder_(folder) {
   const bool is_new = fs::create_directories(folder.path, error);
   check(!error, "cannot make the folder ", folder.path.string(), ": ", error.message(),
         "; give another one with --out");
-  check(access(folder.path.c_str(), W_OK | X_OK) == 0, "cannot write into ", folder.path.string(), ": ",
-        std::strerror(errno), "; give another folder with --out");
+  const bool writable = access(folder.path.c_str(), W_OK | X_OK) == 0;  // before errno is read
+  check(writable, "cannot write into ", folder.path.string(), ": ", std::strerror(errno),
+        "; give another folder with --out");
   if (is_new) made_ = std::move(missing);
 }
 

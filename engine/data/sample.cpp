@@ -55,8 +55,8 @@ struct PartFolder {
   std::string path;
   explicit PartFolder(const fs::path& target) : path(target.string() + ".partXXXXXX") {
     if (target.has_parent_path()) fs::create_directories(target.parent_path());
-    check(mkdtemp(path.data()) != nullptr, "sample: cannot make a folder beside ", target.string(), ": ",
-          std::strerror(errno));
+    const bool made = mkdtemp(path.data()) != nullptr;  // before errno is read
+    check(made, "sample: cannot make a folder beside ", target.string(), ": ", std::strerror(errno));
   }
   ~PartFolder() {
     std::error_code ignored;
