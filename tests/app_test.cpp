@@ -123,7 +123,9 @@ TEST_CASE("wrong usage ends with 2 and names what is known") {
   check_error(weft_run({"train", "--resume", at("a"), "--overwrite"}), 2, {"--overwrite"});
   check_error(weft_run({"train", "--data", at("\xff")}), 2, {"--data", "UTF-8"});
   check_error(weft_run({"train", "--lerning-rate", "1"}), 2, {"--lerning-rate"});
-  check_error(weft_run({"train", "--epochs", "many"}), 2, {"--epochs"});
+  check_error(weft_run({"train", "--epochs", "many"}), 2, {"--epochs: many is no number"});
+  check_error(weft_run({"train", "--epochs", "8.5"}), 2, {"--epochs: 8.5 is no whole number"});
+  check_error(weft_run({"train", "--lr", "abc"}), 2, {"--lr: abc is no number"});
   check_error(weft_run({"train", "--epochs", "0"}), 2, {"--epochs"});
   check_error(weft_run({"train", "--model", "resnet18"}), 2, {"resnet18", "mxresnet18", "xresnet152"});
   check_error(weft_run({"train", "--optimizer", "adagad"}), 2, {"adagad", "ranger", "novograd", "lars"});

@@ -196,6 +196,7 @@ TEST_CASE("settings survive JSON, and bad files are named with the key") {
   };
   CHECK(error({{"lr", "fast"}}).find("\"lr\"") != std::string::npos);
   CHECK(error({{"epochs", 1.5}}).find("\"epochs\"") != std::string::npos);
+  CHECK(error({{"epochs", "6"}}) == "some.json: \"epochs\" is \"6\", expected a whole number");
   CHECK(error({{"epochs", 1e30}}).find("some.json: \"epochs\" is 1e+30") == 0);
   CHECK(error({{"epochs", ~uint64_t{0}}}).find("\"epochs\" is 18446744073709551615") != std::string::npos);
   CHECK(error({{"epochs", true}}).find("\"epochs\"") != std::string::npos);
