@@ -92,6 +92,7 @@ TEST_CASE("help and version") {
                            "--focal-gamma",  "--cutmix",       "--erase",
                            "--jitter",       "--no-flip",      "--pad"})
     CHECK_MESSAGE(has(train, flag), flag);
+  CHECK(has(train, "probability 1/2 [on]"));
   CHECK(has(weft_run({"--version"}).out, "weft "));
 }
 
