@@ -399,7 +399,7 @@ TEST_CASE("a run that cannot start leaves what the folder holds") {
     CHECK(json_file(at("kept/config.json"))["seed"] == 42);
     CHECK(fs::exists(at("kept/summary.json")));
   };
-  fails({"--overwrite", "--batch-size", "640"}, {"full batch of 640"});
+  fails({"--overwrite", "--batch-size", "640"}, {"--batch-size 640", "full batch of 640", "give 60 at most"});
   fails({"--overwrite", "--model", "mxresnet18", "--batch-size", "1", "--seed", "1"},
         {"batch_norm"});  // in its first step
   // In the place of one of several, and while another one has the folder.
