@@ -233,7 +233,12 @@ TEST_CASE("a run stopped anywhere goes on bit for bit") {
     CHECK(timeless_metrics("stopped") == timeless_metrics("reference"));
     // Once more: nothing is left to do, nothing changes.
     const std::string summary = read_file(at("stopped/summary.json"));
-    CHECK(weft_run({"train", "--resume", at("stopped"), "--quiet"}).code == 0);
+    const auto written = fs::last_write_time(at("stopped/metrics.csv"));
+    const Result done = weft_run({"train", "--resume", at("stopped")});
+    CHECK(done.code == 0);
+    CHECK(has(done.out, "nothing is left to do"));
+    CHECK(!has(done.out, "wrote"));
+    CHECK(fs::last_write_time(at("stopped/metrics.csv")) == written);
     CHECK(read_file(at("stopped/summary.json")) == summary);
     CHECK(read_file(at("stopped/model.safetensors")) == wanted);
   }

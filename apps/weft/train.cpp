@@ -77,13 +77,15 @@ int train_once(const TrainFlags& flags, const TrainConfig& config, const DataSou
   TrainerOptions options = flags.trainer;
   options.resume = !flags.resume.empty();
   if (flags.overwrite) options.before_files = [&] { give_way(folder); };
+  bool written = false;
+  options.after_files = [&] { written = true; };
   const auto summary = train_run(config, data, folder, options, progress);
   if (!summary) return tell_interrupted(folder, progress);
   progress.line(fmt::format("validation accuracy {:.2f} % (best {:.2f} %) in {}",
                             100 * summary->at("final_val_accuracy").get<double>(),
                             100 * summary->at("best_val_accuracy").get<double>(),
                             format_duration(summary->at("seconds").get<double>())));
-  tell_files(folder, progress);
+  if (written) tell_files(folder, progress);
   return kDone;
 }
 
@@ -116,16 +118,18 @@ json summary_of_runs(const std::vector<json>& runs) {
 int train_several(const TrainFlags& flags, const TrainConfig& config, const DataSource& data,
                   const RunFolder& folder, Progress& progress) {
   std::vector<json> summaries;
+  bool trained = false;  // in this session
   for (int64_t k = 1; k <= config.runs; ++k) {
     TrainConfig own = config;
     own.runs = 1, own.seed = config.seed + uint64_t(k - 1);
     const RunFolder sub = folder.run(k);
-    const MadeFolder made(sub);
-    const RunLock lock(sub);
     if (!flags.resume.empty() && fs::exists(sub.summary())) {
       summaries.push_back(read_summary(sub));
       continue;
     }
+    trained = true;
+    const MadeFolder made(sub);
+    const RunLock lock(sub);
     progress.line(fmt::format("run {}/{}, seed {}", k, config.runs, own.seed));
     TrainerOptions options = flags.trainer;
     options.resume = !flags.resume.empty() && fs::exists(sub.config());
@@ -139,13 +143,18 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
     summaries.push_back(*summary);
   }
   const json summary = summary_of_runs(summaries);
-  write_summary(folder, summary);
+  const bool write = trained || !fs::exists(folder.summary());
+  if (write)
+    write_summary(folder, summary);
+  else
+    progress.line("the runs had ended; nothing is left to do");
   progress.line(fmt::format("validation accuracy {:.2f} % +- {:.2f} over {} runs",
                             100 * summary.at("mean_val_accuracy").get<double>(),
                             100 * summary.at("std_val_accuracy").get<double>(), config.runs));
   progress.event({{"event", "runs"}, {"summary", summary}});
-  progress.line("wrote " + folder.summary() + " and run-1 to run-" + std::to_string(config.runs) +
-                " beside it");
+  if (write)
+    progress.line("wrote " + folder.summary() + " and run-1 to run-" + std::to_string(config.runs) +
+                  " beside it");
   return kDone;
 }
 
