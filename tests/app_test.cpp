@@ -331,11 +331,27 @@ TEST_CASE("several runs, and one of them again from its config.json") {
   INFO(r.err);
   REQUIRE(r.code == 0);
   const json summary = json_file(at("several/summary.json"));
-  const double a = json_file(at("several/run-1/summary.json"))["final_val_accuracy"],
-               b = json_file(at("several/run-2/summary.json"))["final_val_accuracy"];
+  const json one = json_file(at("several/run-1/summary.json")),
+             two = json_file(at("several/run-2/summary.json"));
+  const double a = one["final_val_accuracy"], b = two["final_val_accuracy"];
   CHECK(summary["runs"] == 2);
   CHECK(summary["mean_val_accuracy"].get<double>() == doctest::Approx((a + b) / 2));
   CHECK(summary["std_val_accuracy"].get<double>() == doctest::Approx(std::abs(a - b) / std::sqrt(2.0)));
+  CHECK(summary["seed"] == 7);
+  for (const char* key : {"final_val_accuracy", "final_val_loss", "final_train_loss"})
+    CHECK(summary[key].get<double>() ==
+          doctest::Approx((one[key].get<double>() + two[key].get<double>()) / 2));
+  for (const char* key : {"seconds", "train_seconds"})
+    CHECK(summary[key].get<double>() == doctest::Approx(one[key].get<double>() + two[key].get<double>()));
+  const json& best = summary["best_run"] == 1 ? one : two;
+  CHECK(summary["best_epoch"] == best["best_epoch"]);
+  CHECK(summary["best_val_accuracy"] == std::max(one["best_val_accuracy"], two["best_val_accuracy"]));
+  CHECK(summary["best_val_accuracy"] == best["best_val_accuracy"]);
+  check_error(weft_run({"eval", "--model", at("several")}), 1, {"several runs", "several/run-1 to run-2"});
+  const Result done = weft_run({"train", "--resume", at("several")});
+  CHECK(done.code == 0);
+  CHECK(has(done.out, "nothing is left to do"));
+  CHECK(!has(done.out, "wrote"));
   CHECK(json_file(at("several/run-1/config.json"))["seed"] == 7);
   CHECK(json_file(at("several/run-2/config.json"))["seed"] == 8);
   CHECK(fs::exists(at("several/config.json")));

@@ -2,9 +2,11 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 
 #include "weft/apps/weft/command.h"
@@ -89,29 +91,45 @@ int train_once(const TrainFlags& flags, const TrainConfig& config, const DataSou
   return kDone;
 }
 
-/// Mean and standard deviation (of the sample; 0 for one run) over the runs, beside sums and maxima of the
-/// rest.
+/// What all runs share, and of the rest: of final_* the means, with the sample's standard deviation of the
+/// accuracy (0 for one run); of best_* the best run's; sums of the times; the most of memory and skipped
+/// images; the mean rate; the first run's seed, as config.json says it.
 json summary_of_runs(const std::vector<json>& runs) {
-  double best = 0, seconds = 0, rate = 0;
-  int64_t memory = 0;
-  std::vector<double> accuracies;
-  for (const json& run : runs) {
-    accuracies.push_back(run.at("final_val_accuracy"));
-    best = std::max(best, run.at("best_val_accuracy").get<double>());
-    seconds += run.at("seconds").get<double>();
-    rate += run.at("images_per_second").get<double>() / double(runs.size());
-    memory = std::max(memory, run.at("peak_memory_bytes").get<int64_t>());
-  }
+  const auto all = [&](const char* key) {
+    std::vector<double> values;
+    for (const json& run : runs) values.push_back(run.at(key));
+    return values;
+  };
+  const auto sum = [&](const char* key) {
+    const std::vector<double> values = all(key);
+    return std::accumulate(values.begin(), values.end(), 0.0);
+  };
+  const auto most = [&](const char* key) {
+    int64_t value = 0;
+    for (const json& run : runs) value = std::max(value, run.at(key).get<int64_t>());
+    return value;
+  };
+  const std::vector<double> accuracies = all("final_val_accuracy"), bests = all("best_val_accuracy");
+  const auto best = std::max_element(bests.begin(), bests.end()) - bests.begin();
   const MeanOf mean = mean_of(accuracies);
-  json summary = runs.back();
+  const double n = double(runs.size());
+  json summary = runs.front();
   summary.update({{"runs", runs.size()},
                   {"mean_val_accuracy", mean.mean},
                   {"std_val_accuracy", mean.deviation.value_or(0)},
                   {"val_accuracies", accuracies},
-                  {"best_val_accuracy", best},
-                  {"seconds", seconds},
-                  {"images_per_second", rate},
-                  {"peak_memory_bytes", memory}});
+                  {"final_val_accuracy", mean.mean},
+                  {"final_val_loss", sum("final_val_loss") / n},
+                  {"final_train_loss", sum("final_train_loss") / n},
+                  {"best_val_accuracy", bests[size_t(best)]},
+                  {"best_epoch", runs[size_t(best)].at("best_epoch")},
+                  {"best_run", best + 1},
+                  {"seconds", sum("seconds")},
+                  {"train_seconds", sum("train_seconds")},
+                  {"images_per_second", sum("images_per_second") / n},
+                  {"peak_memory_bytes", most("peak_memory_bytes")},
+                  {"gpu_memory_bytes", most("gpu_memory_bytes")},
+                  {"skipped_images", most("skipped_images")}});
   return summary;
 }
 
