@@ -244,6 +244,16 @@ TEST_CASE("a run stopped anywhere goes on bit for bit") {
   }
   SUBCASE("refused where it does not fit") {
     check_error(weft_run({"train", "--resume", at("stopped"), "--model", "mxresnet34"}), 2, {"--model"});
+    // Its data have moved.
+    const std::string settings = read_file(at("stopped/config.json"));
+    json moved = json::parse(settings);
+    moved["data"] = at("gone");
+    write_file(at("stopped/config.json"), moved.dump());
+    check_error(weft_run({"train", "--resume", at("stopped")}), 1, {at("gone"), "--data"});
+    fs::copy(at("reference/model.safetensors"), at("stopped/model.safetensors"));
+    check_error(weft_run({"eval", "--model", at("stopped")}), 1, {at("gone"), "--data"});
+    fs::remove(at("stopped/model.safetensors"));
+    write_file(at("stopped/config.json"), settings);
     // The checkpoint of another run: links spare a copy.
     for (const char* name : {"other", "foreign", "cut"}) fs::create_directories(at(name));
     json config = json_file(at("stopped/config.json"));
@@ -528,6 +538,8 @@ TEST_CASE("data that cannot be trained on") {
   error(at("there-is-none"), {"there-is-none"});
   fs::create_directories(at("empty"));
   error(at("empty"), {"empty"});
+  fs::create_symlink("loop", at("loop"));
+  error(at("loop"), {at("loop") + ": Too many levels of symbolic links"});
   fs::create_directories(at("odd/train/cat"));
   fs::create_directories(at("odd/val/dog"));
   fs::copy(sample() + "/train/ring/ring_00000.JPEG", at("odd/train/cat/1.jpg"));

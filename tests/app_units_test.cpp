@@ -180,6 +180,13 @@ TEST_CASE("mixup mixes images and labels with the same weights") {
   }
 }
 
+TEST_CASE("a path is one word for a shell") {
+  for (const char* plain : {"runs/20261123-182700", "./a_b+c=d.e:f@g%h,"}) CHECK(shell_word(plain) == plain);
+  CHECK(shell_word("") == "''");
+  CHECK(shell_word("./o/sp ace") == "'./o/sp ace'");
+  CHECK(shell_word("it's $HOME") == "'it'\\''s $HOME'");
+}
+
 TEST_CASE("settings survive JSON, and bad files are named with the key") {
   TrainConfig config;
   config.lr = 0.1, config.model = "xresnet50", config.sa = true, config.seed = ~uint64_t{0},

@@ -8,6 +8,7 @@
 #include <cctype>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <new>
 #include <string>
@@ -123,6 +124,8 @@ int run(int argc, char** argv) {
     return report(kWrongUsage, e.what());
   } catch (const std::bad_alloc&) {
     return report(kFailed, "out of memory (a smaller --batch-size or --size needs less)");
+  } catch (const std::filesystem::filesystem_error& e) {
+    return report(kFailed, e.path1().string() + ": " + e.code().message());
   } catch (const std::exception& e) {
     return report(kFailed, e.what());
   }

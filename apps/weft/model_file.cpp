@@ -7,6 +7,7 @@
 
 #include "weft/apps/weft/config.h"
 #include "weft/apps/weft/json_file.h"
+#include "weft/apps/weft/run_files.h"
 #include "weft/engine/file.h"
 #include "weft/engine/finite.h"
 #include "weft/engine/ops/activation.h"
@@ -17,6 +18,7 @@
 namespace weft::app {
 
 using nlohmann::json;
+namespace fs = std::filesystem;
 
 namespace {
 
@@ -82,8 +84,14 @@ void save_model(const std::string& path, const Module& model, const ModelInfo& i
 }
 
 std::string model_file(const std::string& path) {
-  namespace fs = std::filesystem;
-  return fs::is_directory(path) ? (fs::path(path) / "model.safetensors").string() : path;
+  std::error_code error;
+  if (!fs::is_directory(path, error)) return path;
+  const RunFolder folder{path};
+  int64_t runs = 0;
+  while (fs::exists(folder.run(runs + 1).model(), error)) ++runs;
+  check(runs == 0 || fs::exists(folder.model(), error), path, " holds several runs; give one of them, ",
+        folder.run(1).path.string(), runs > 1 ? concat(" to run-", runs) : "");
+  return folder.model();
 }
 
 LoadedModel load_model(const std::string& path) {

@@ -36,12 +36,15 @@ TrainConfig settings_of(const TrainFlags& flags) {
   TrainConfig base;
   if (!flags.resume.empty()) {
     check_resume_flags(flags);
-    check(fs::exists(RunFolder{flags.resume}.config()), "--resume ", flags.resume,
+    std::error_code error;
+    check(fs::exists(RunFolder{flags.resume}.config(), error), "--resume ", flags.resume,
           ": there is no run in this folder (no config.json)");
     read_config(flags.resume, base);
   }
   TrainConfig config = merged_settings(flags, base);
   complete(config, flags);
+  const std::string settings = flags.resume.empty() ? flags.config_file : flags.resume;
+  if (!settings.empty() && flags.options.at("data")->count() == 0) check_not_moved(config.data, settings);
   if (!flags.resume.empty()) check_same_settings(flags, base, config);
   return config;
 }
@@ -52,7 +55,7 @@ void check_free(const TrainFlags& flags, const RunFolder& folder, int64_t runs) 
         " holds a study of weft lab compare; give another --out");
   if (flags.resume.empty() && !flags.overwrite)
     check(!holds_run(folder, runs), folder.path.string(), " holds a run already: go on with it (--resume ",
-          folder.path.string(), "), replace it (--overwrite), or give another --out");
+          shell_word(folder.path.string()), "), replace it (--overwrite), or give another --out");
 }
 
 /// Removes the old run, but not for one that was interrupted in its first step.
@@ -69,7 +72,7 @@ void tell_files(const RunFolder& folder, Progress& progress) {
 }
 
 int tell_interrupted(const RunFolder& folder, Progress& progress) {
-  progress.line(fmt::format("stopped; go on with: weft train --resume {}", folder.path.string()));
+  progress.line(fmt::format("stopped; go on with: weft train --resume {}", shell_word(folder.path.string())));
   progress.event({{"event", "stopped"}, {"resume", folder.path.string()}});
   return kFailed;
 }

@@ -110,7 +110,7 @@ void make_sample_dataset(const std::string& path, const SampleOptions& options) 
       }
     fs::rename(part, target);
   } catch (const fs::filesystem_error& e) {
-    fail("sample: ", e.what());
+    fail("sample: ", e.path1().string(), ": ", e.code().message());
   }
 }
 
