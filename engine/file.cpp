@@ -42,6 +42,13 @@ struct OpenFile {
   fail(doing, " ", path, ": ", std::strerror(code), mend);
 }
 
+[[noreturn]] void fail_to_read(const std::string& path) {
+  const int code = errno;
+  const char* mend =
+      code == EACCES ? "; give yourself the right to read it (chmod), or name another file" : "";
+  fail("can't read ", path, ": ", std::strerror(code), mend);
+}
+
 /// The file that `path` stands for, through links, also to what is not there yet: beside it, a rename stays
 /// in one file system. Throws where it is a folder, or a device, which a rename would replace.
 std::string target_of(const std::string& path) {
@@ -107,9 +114,9 @@ void write_file(const std::string& path, std::string_view content) { write_file(
 std::string read_file(const std::string& path, int64_t most) {
   OpenFile file;
   file.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file.fd < 0) fail_errno("can't read", path);
+  if (file.fd < 0) fail_to_read(path);
   struct stat info {};
-  if (::fstat(file.fd, &info) != 0) fail_errno("can't read", path);
+  if (::fstat(file.fd, &info) != 0) fail_to_read(path);
   check(!S_ISDIR(info.st_mode), "can't read ", path, ": it is a folder");
   check(S_ISREG(info.st_mode) || S_ISFIFO(info.st_mode), "can't read ", path,
         ": it is neither a file nor a pipe");
@@ -124,7 +131,7 @@ std::string read_file(const std::string& path, int64_t most) {
     if (used == content.size()) content.resize(used + (size_t{1} << 16));  // a pipe, or a file that grew
     const ssize_t n = ::read(file.fd, content.data() + used, content.size() - used);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail_errno("can't read", path);
+    if (n < 0) fail_to_read(path);
     if (n == 0) break;
     used += size_t(n);
     check_size(int64_t(used));

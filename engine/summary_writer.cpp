@@ -105,8 +105,8 @@ SummaryWriter::SummaryWriter(const std::string& folder, std::optional<int64_t> p
           " is there, but no file of events; remove it, or name another folder");
   }
   file_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  check(file_ >= 0 && ::ftruncate(file_, off_t(whole)) == 0, "can't write ", path_, ": ",
-        std::strerror(errno));
+  const bool cut = file_ >= 0 && ::ftruncate(file_, off_t(whole)) == 0;  // before errno is read
+  check(cut, "can't write ", path_, ": ", std::strerror(errno));
   if (whole == 0) append(event().bytes(3, "brain.Event:2").text());
   if (purge_step) {
     ProtobufMessage start, e = event();

@@ -22,10 +22,12 @@ T whole_number(const Json& value, const std::string& what, T least = std::numeri
   const bool fits = value.is_number_unsigned()
                         ? in_range(value.template get<uint64_t>())
                         : value.is_number_integer() && in_range(value.template get<int64_t>());
-  if (!fits)
-    fail(what, " is ", value.is_structured() ? "a list" : value.dump().substr(0, 80),
-         ", expected a whole number from ", least, " to ", most);
-  return value.template get<T>();
+  if (fits) return value.template get<T>();
+  // Limits of the type alone help where they are passed, and only there.
+  using Limits = std::numeric_limits<T>;
+  const bool limited = value.is_number() || least != Limits::min() || most != Limits::max();
+  fail(what, " is ", value.is_structured() ? "a list" : value.dump().substr(0, 80),
+       ", expected a whole number", limited ? concat(" from ", least, " to ", most) : "");
 }
 
 }  // namespace weft

@@ -49,7 +49,7 @@ unsigned wait_for_change(const std::atomic<unsigned>& value, unsigned old) {
   return value.load();
 }
 
-constexpr int kMostThreads = 256;  // that WEFT_THREADS may ask for
+constexpr int kMostThreads = 256;
 
 int default_threads() {
   if (const char* text = std::getenv("WEFT_THREADS"); text && *text) {
@@ -63,9 +63,9 @@ int default_threads() {
   }
 #ifdef __linux__
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::clamp(CPU_COUNT(&set), 1, kMostThreads);
 #endif
-  return std::max(1, int(std::thread::hardware_concurrency()));
+  return std::clamp(int(std::thread::hardware_concurrency()), 1, kMostThreads);
 }
 
 // True while this thread runs a task: a region inside it runs serially.
@@ -217,7 +217,9 @@ void parallel_for(int64_t count, TaskRef task) {
 int num_threads() { return kernels::Pool::instance().threads(); }
 
 void set_num_threads(int n) {
-  if (n < 1) throw Error("set_num_threads: " + std::to_string(n) + " threads; at least 1 is needed");
+  if (n < 1 || n > kernels::kMostThreads)
+    throw Error("set_num_threads: " + std::to_string(n) + " threads; there may be 1 to " +
+                std::to_string(kernels::kMostThreads));
   kernels::Pool::instance().resize(n);
 }
 

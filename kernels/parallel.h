@@ -9,9 +9,9 @@
 namespace weft {
 
 /// Threads that parallel regions use, the caller included. Default: WEFT_THREADS, else the cores this process
-/// may use. Throws Error where WEFT_THREADS is none of 1 to 256.
+/// may use, 256 at most. Throws Error where WEFT_THREADS is none of 1 to 256.
 int num_threads();
-/// Sets it (n >= 1). Not to be called from inside a parallel region.
+/// Sets it; throws Error where n is none of 1 to 256. Not to be called from inside a parallel region.
 void set_num_threads(int n);
 
 namespace kernels {

@@ -154,6 +154,7 @@ void add_transformers(Catalogue& list) {
                   .parameters = 5488330,
                   .multiply_adds = 368052096,
                   .smallest_size = 16,
+                  .size_step = 16,
                   .make = [](const ModelOptions& o, Generator& g) -> Made {
                     return std::make_unique<VisionTransformer>(
                         VisionTransformerOptions{

@@ -36,6 +36,7 @@ struct ModelEntry {
   bool attention = false;     ///< has a place for self-attention
   bool fixed_size = false;    ///< takes images of the size that it was made for only
   int64_t smallest_size = 8;  ///< of its images
+  int64_t size_step = 1;      ///< its images' height and width are multiples of this
   /// Makes it; options.activation is set.
   std::function<std::unique_ptr<Module>(const ModelOptions& options, Generator& generator)> make;
 };

@@ -194,6 +194,7 @@ TEST_CASE("lr-find tries rising rates and suggests some") {
   CHECK(has(read_file(at("rates.svg")), "valley"));
   check_error(weft_run(find + Arguments{"--end-lr", "1e-5"}), 2, {"--end-lr 1e-05", "--start-lr"});
   check_error(weft_run(find + Arguments{"--plot", at("rates.gif")}), 2, {"rates.gif"});
+  check_error(weft_run(find + Arguments{"--runs", "3"}), 2, {"--runs 3"});
 }
 
 TEST_CASE("the landscapes") {

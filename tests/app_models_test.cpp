@@ -86,6 +86,8 @@ TEST_CASE("what a model can't do is wrong usage") {
   const Result small = train("x", "mxresnet18-trick", {"--size", "32"});
   CHECK(small.code == 2);
   CHECK(small.err.find("at least 64 pixels") != std::string::npos);
+  check_error(train("x", "vit-tiny", {"--size", "40"}), 2, {"--size 40", "multiples of 16; give 32 or 48"});
+  check_error(weft_run({"bench", "step", "--model", "vit-tiny", "--size", "32,40"}), 2, {"--size 40"});
   const Result size = weft_run({"eval", "--model", at("whole-mlp"), "--size", "40"});
   CHECK(size.code == 2);
   CHECK(size.err.find("the size that it was trained on, 32") != std::string::npos);

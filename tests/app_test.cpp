@@ -92,6 +92,7 @@ TEST_CASE("help and version") {
                            "--focal-gamma",  "--cutmix",       "--erase",
                            "--jitter",       "--no-flip",      "--pad"})
     CHECK_MESSAGE(has(train, flag), flag);
+  CHECK(has(train, "probability 1/2 [on]"));
   CHECK(has(weft_run({"--version"}).out, "weft "));
 }
 
@@ -123,7 +124,9 @@ TEST_CASE("wrong usage ends with 2 and names what is known") {
   check_error(weft_run({"train", "--resume", at("a"), "--overwrite"}), 2, {"--overwrite"});
   check_error(weft_run({"train", "--data", at("\xff")}), 2, {"--data", "UTF-8"});
   check_error(weft_run({"train", "--lerning-rate", "1"}), 2, {"--lerning-rate"});
-  check_error(weft_run({"train", "--epochs", "many"}), 2, {"--epochs"});
+  check_error(weft_run({"train", "--epochs", "many"}), 2, {"--epochs: many is no number"});
+  check_error(weft_run({"train", "--epochs", "8.5"}), 2, {"--epochs: 8.5 is no whole number"});
+  check_error(weft_run({"train", "--lr", "abc"}), 2, {"--lr: abc is no number"});
   check_error(weft_run({"train", "--epochs", "0"}), 2, {"--epochs"});
   check_error(weft_run({"train", "--model", "resnet18"}), 2, {"resnet18", "mxresnet18", "xresnet152"});
   check_error(weft_run({"train", "--optimizer", "adagad"}), 2, {"adagad", "ranger", "novograd", "lars"});
@@ -230,12 +233,27 @@ TEST_CASE("a run stopped anywhere goes on bit for bit") {
     CHECK(timeless_metrics("stopped") == timeless_metrics("reference"));
     // Once more: nothing is left to do, nothing changes.
     const std::string summary = read_file(at("stopped/summary.json"));
-    CHECK(weft_run({"train", "--resume", at("stopped"), "--quiet"}).code == 0);
+    const auto written = fs::last_write_time(at("stopped/metrics.csv"));
+    const Result done = weft_run({"train", "--resume", at("stopped")});
+    CHECK(done.code == 0);
+    CHECK(has(done.out, "nothing is left to do"));
+    CHECK(!has(done.out, "wrote"));
+    CHECK(fs::last_write_time(at("stopped/metrics.csv")) == written);
     CHECK(read_file(at("stopped/summary.json")) == summary);
     CHECK(read_file(at("stopped/model.safetensors")) == wanted);
   }
   SUBCASE("refused where it does not fit") {
     check_error(weft_run({"train", "--resume", at("stopped"), "--model", "mxresnet34"}), 2, {"--model"});
+    // Its data have moved.
+    const std::string settings = read_file(at("stopped/config.json"));
+    json moved = json::parse(settings);
+    moved["data"] = at("gone");
+    write_file(at("stopped/config.json"), moved.dump());
+    check_error(weft_run({"train", "--resume", at("stopped")}), 1, {at("gone"), "--data"});
+    fs::copy(at("reference/model.safetensors"), at("stopped/model.safetensors"));
+    check_error(weft_run({"eval", "--model", at("stopped")}), 1, {at("gone"), "--data"});
+    fs::remove(at("stopped/model.safetensors"));
+    write_file(at("stopped/config.json"), settings);
     // The checkpoint of another run: links spare a copy.
     for (const char* name : {"other", "foreign", "cut"}) fs::create_directories(at(name));
     json config = json_file(at("stopped/config.json"));
@@ -323,11 +341,27 @@ TEST_CASE("several runs, and one of them again from its config.json") {
   INFO(r.err);
   REQUIRE(r.code == 0);
   const json summary = json_file(at("several/summary.json"));
-  const double a = json_file(at("several/run-1/summary.json"))["final_val_accuracy"],
-               b = json_file(at("several/run-2/summary.json"))["final_val_accuracy"];
+  const json one = json_file(at("several/run-1/summary.json")),
+             two = json_file(at("several/run-2/summary.json"));
+  const double a = one["final_val_accuracy"], b = two["final_val_accuracy"];
   CHECK(summary["runs"] == 2);
   CHECK(summary["mean_val_accuracy"].get<double>() == doctest::Approx((a + b) / 2));
   CHECK(summary["std_val_accuracy"].get<double>() == doctest::Approx(std::abs(a - b) / std::sqrt(2.0)));
+  CHECK(summary["seed"] == 7);
+  for (const char* key : {"final_val_accuracy", "final_val_loss", "final_train_loss"})
+    CHECK(summary[key].get<double>() ==
+          doctest::Approx((one[key].get<double>() + two[key].get<double>()) / 2));
+  for (const char* key : {"seconds", "train_seconds"})
+    CHECK(summary[key].get<double>() == doctest::Approx(one[key].get<double>() + two[key].get<double>()));
+  const json& best = summary["best_run"] == 1 ? one : two;
+  CHECK(summary["best_epoch"] == best["best_epoch"]);
+  CHECK(summary["best_val_accuracy"] == std::max(one["best_val_accuracy"], two["best_val_accuracy"]));
+  CHECK(summary["best_val_accuracy"] == best["best_val_accuracy"]);
+  check_error(weft_run({"eval", "--model", at("several")}), 1, {"several runs", "several/run-1 to run-2"});
+  const Result done = weft_run({"train", "--resume", at("several")});
+  CHECK(done.code == 0);
+  CHECK(has(done.out, "nothing is left to do"));
+  CHECK(!has(done.out, "wrote"));
   CHECK(json_file(at("several/run-1/config.json"))["seed"] == 7);
   CHECK(json_file(at("several/run-2/config.json"))["seed"] == 8);
   CHECK(fs::exists(at("several/config.json")));
@@ -396,7 +430,7 @@ TEST_CASE("a run that cannot start leaves what the folder holds") {
     CHECK(json_file(at("kept/config.json"))["seed"] == 42);
     CHECK(fs::exists(at("kept/summary.json")));
   };
-  fails({"--overwrite", "--batch-size", "640"}, {"full batch of 640"});
+  fails({"--overwrite", "--batch-size", "640"}, {"--batch-size 640", "full batch of 640", "give 60 at most"});
   fails({"--overwrite", "--model", "mxresnet18", "--batch-size", "1", "--seed", "1"},
         {"batch_norm"});  // in its first step
   // In the place of one of several, and while another one has the folder.
@@ -448,7 +482,8 @@ TEST_CASE("a diverging run stops, names the step and keeps the last good checkpo
                          "--optimizer", "sgd",      "--lr",
                          "1e30",        "--quiet",  "--checkpoint-steps",
                          "1",           "--out",    at("diverged")};
-  check_error(weft_run(run), 1, {"step 2", "epoch 1", "--lr", at("diverged/checkpoint.safetensors")});
+  check_error(weft_run(run), 1,
+              {"step 2", "epoch 1", "--lr", "--trace-nan", at("diverged/checkpoint.safetensors")});
   for (const auto& [name, tensor] : weft::load_safetensors(at("diverged/checkpoint.safetensors")))
     if (name == "model.head.bias")
       for (float v : tensor.to_vector<float>()) CHECK(std::isfinite(v));
@@ -503,6 +538,8 @@ TEST_CASE("data that cannot be trained on") {
   error(at("there-is-none"), {"there-is-none"});
   fs::create_directories(at("empty"));
   error(at("empty"), {"empty"});
+  fs::create_symlink("loop", at("loop"));
+  error(at("loop"), {at("loop") + ": Too many levels of symbolic links"});
   fs::create_directories(at("odd/train/cat"));
   fs::create_directories(at("odd/val/dog"));
   fs::copy(sample() + "/train/ring/ring_00000.JPEG", at("odd/train/cat/1.jpg"));

@@ -180,6 +180,13 @@ TEST_CASE("mixup mixes images and labels with the same weights") {
   }
 }
 
+TEST_CASE("a path is one word for a shell") {
+  for (const char* plain : {"runs/20261123-182700", "./a_b+c=d.e:f@g%h,"}) CHECK(shell_word(plain) == plain);
+  CHECK(shell_word("") == "''");
+  CHECK(shell_word("./o/sp ace") == "'./o/sp ace'");
+  CHECK(shell_word("it's $HOME") == "'it'\\''s $HOME'");
+}
+
 TEST_CASE("settings survive JSON, and bad files are named with the key") {
   TrainConfig config;
   config.lr = 0.1, config.model = "xresnet50", config.sa = true, config.seed = ~uint64_t{0},
@@ -196,6 +203,7 @@ TEST_CASE("settings survive JSON, and bad files are named with the key") {
   };
   CHECK(error({{"lr", "fast"}}).find("\"lr\"") != std::string::npos);
   CHECK(error({{"epochs", 1.5}}).find("\"epochs\"") != std::string::npos);
+  CHECK(error({{"epochs", "6"}}) == "some.json: \"epochs\" is \"6\", expected a whole number");
   CHECK(error({{"epochs", 1e30}}).find("some.json: \"epochs\" is 1e+30") == 0);
   CHECK(error({{"epochs", ~uint64_t{0}}}).find("\"epochs\" is 18446744073709551615") != std::string::npos);
   CHECK(error({{"epochs", true}}).find("\"epochs\"") != std::string::npos);
@@ -418,6 +426,12 @@ TEST_CASE("a model file whose description or weights were edited is refused by n
   CHECK(with("std", {1e-39, 1, 1}) == "");
   test::check_error(test::weft_run({"predict", "--model", file, image}), 1, {image, "is not finite"});
   test::check_error(test::weft_run({"eval", "--model", file, "--data", set, "--json"}), 1, {file, "loss is"});
+
+  // The file is not to blame where no threads can be had.
+  CHECK(error([](nlohmann::json&) {}) == "");
+  const test::Result threads =
+      test::weft_limited("export WEFT_THREADS=abc", {"predict", "--model", file, image});
+  test::check_error(threads, 1, {"weft: WEFT_THREADS: 'abc'"});
 
   const StateDict weights = model->state_dict();
   weights.front().second.data<float>()[0] = std::nanf("");

@@ -144,6 +144,7 @@ TEST_CASE("pictures depend on the seed, the split and the number alone") {
 
 TEST_CASE("what cannot be made is an error") {
   const TempFolder temp;
+  CHECK_ERROR(make_sample_dataset(temp / std::string(250, 'x')), ": File name too long");
   CHECK_ERROR(make_sample_dataset(temp.path(), {}), "exists already: remove it or choose another folder");
   write_bytes(temp / "file", text("x"));
   CHECK_ERROR(make_sample_dataset(temp / "file/below", {}), "sample: ");

@@ -257,6 +257,19 @@ TEST_CASE("what a killed writer left can be removed") {
   remove_leftovers(folder / "absent/file");
 }
 
+TEST_CASE("a file that may not be read") {
+  const TempFolder folder;
+  write_file(folder / "file", "x");
+  fs::permissions(folder / "file", fs::perms::none);
+  const bool root = ::geteuid() == 0;  // who may read everything
+  if (root && ::seteuid(65534) != 0) return;
+  const std::string message = error_of([&] { read_file(folder / "file"); });
+  if (root) REQUIRE(::seteuid(0) == 0);
+  CHECK(message == concat("can't read ", folder / "file",
+                          ": Permission denied; give yourself the right to read it (chmod), or name another "
+                          "file"));
+}
+
 TEST_CASE("read_file reads files and pipes, and refuses what has no end") {
   const TempFolder folder;
   CHECK_ERROR(read_file("/dev/zero"), "can't read /dev/zero: it is neither a file nor a pipe");

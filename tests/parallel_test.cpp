@@ -168,7 +168,7 @@ TEST_CASE("regions of several threads at once do not mix") {
     CHECK(sums[caller] == 300 * (45 + 10 * int64_t(caller)));
 }
 
-TEST_CASE("the number of threads can change between regions, but not below one") {
+TEST_CASE("the number of threads can change between regions, but not below 1 or above 256") {
   const Threads guard(2);
   for (int n : {5, 1, 3}) {
     set_num_threads(n);
@@ -178,6 +178,7 @@ TEST_CASE("the number of threads can change between regions, but not below one")
   }
   CHECK_THROWS(set_num_threads(0));
   CHECK_THROWS(set_num_threads(-3));
+  CHECK_THROWS(set_num_threads(257));
   CHECK(num_threads() == 3);
 }
 

@@ -412,6 +412,29 @@ TEST_CASE("a loss that is not finite ends it, and the last checkpoint stays") {
   CHECK(read_file(file.path) == before);
 }
 
+TEST_CASE("NaN in the data ends it at its first step, and the learning rate is not blamed") {
+  Setup s;
+  s.points.x.fill(NAN);
+  Trainer trainer = s.trainer();
+  const std::string message = error_of([&] { trainer.fit(1); });
+  for (const char* part : {"step 1 ", "look for it in the data", "; trace_nan names"})
+    CHECK_MESSAGE(mentions(message, part), message);
+  CHECK(!mentions(message, "learning rate"));
+}
+
+TEST_CASE("a checkpoint that cannot be written is noticed before the first step") {
+  const TempFile folder("no-such-folder");
+  Setup s;
+  Trainer trainer = s.trainer({.checkpoint = folder.path + "/c.st"});
+  check_error([&] { trainer.fit(1); }, {folder.path.c_str(), "c.st: No such file"});
+  CHECK(trainer.state().step == 0);
+  fs::create_directory(folder.path);
+  Trainer stopped = s.trainer({.checkpoint = folder.path + "/c.st",
+                               .callbacks = {{.on_epoch_begin = [&](Trainer&) { fail("enough"); }}}});
+  check_error([&] { stopped.fit(1); }, {"enough"});
+  CHECK(fs::is_empty(folder.path));
+}
+
 TEST_CASE("trace_nan names the op and the layer in which a step went wrong, and changes nothing else") {
   const auto weights = [](bool trace) {
     Setup s;
@@ -561,6 +584,26 @@ TEST_CASE("a checkpoint of something else is refused and changes nothing") {
   Trainer fewer(net, part, *s.train);
   check_error([&] { fewer.load_checkpoint(file.path); }, {file.path.c_str()});
   CHECK(bits(net.state_dict()) == net_before);
+
+  // A weight that is not finite.
+  training::Metadata metadata;
+  const StateDict saved = load_safetensors(file.path, &metadata);
+  for (const auto& [name, tensor] : saved)
+    if (name == "model.hidden.weight") tensor.data<float>()[0] = NAN;
+  const TempFile edited("edited");
+  save_safetensors(edited.path, saved, metadata);
+  check_error([&] { trainer.load_checkpoint(edited.path); },
+              {edited.path.c_str(), "the checkpoint is damaged (hidden.weight is not finite)"});
+  // In a buffer, too, but not where the module's own is so by its nature.
+  struct Masked : Net {
+    Tensor mask = register_buffer("mask", Tensor::full({2}, -INFINITY));
+  } masked;
+  optim::AdamW masked_optimizer(masked.parameters(), {});
+  Trainer of_masked(masked, masked_optimizer, *s.train);
+  of_masked.save_checkpoint(edited.path);
+  CHECK_NOTHROW(of_masked.load_checkpoint(edited.path));
+  masked.mask.fill(0);
+  check_error([&] { of_masked.load_checkpoint(edited.path); }, {"damaged (mask is not finite)"});
 
   // Metadata of one's own.
   training::Metadata seen;

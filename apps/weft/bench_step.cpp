@@ -131,6 +131,7 @@ void TrainingStep::operator()() {
 }
 
 int bench_step(const BenchFlags& flags) {
+  for (int64_t size : flags.sweep.sizes) require_fitting(flags.model, flags.sa || flags.sym, size);
   if (flags.place.gpu()) return bench_step_gpu(flags);
   if (!flags.breakdown.empty()) return bench_breakdown(flags);
   manual_seed(1);

@@ -2,13 +2,26 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cstdio>
+#include <string_view>
 
 #include "weft/apps/weft/names.h"
 #include "weft/kernels/parallel.h"
 
 namespace weft::app {
+
+std::string shell_word(const std::string& path) {
+  const auto plain = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) ||
+           std::string_view("/._-+,:=@%").find(c) != std::string_view::npos;
+  };
+  if (!path.empty() && std::all_of(path.begin(), path.end(), plain)) return path;
+  std::string word = "'";
+  for (char c : path) word += c == '\'' ? "'\\''" : std::string(1, c);
+  return word + "'";
+}
 
 void complain(const std::string& text) { std::fputs(("weft: " + text + "\n").c_str(), stderr); }
 

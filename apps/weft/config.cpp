@@ -59,8 +59,10 @@ void from_json(const json& in, const std::string& path, TrainConfig& config) {
 }
 
 void read_config(const std::string& path, TrainConfig& config) {
-  const std::string file =
-      std::filesystem::is_directory(path) ? (std::filesystem::path(path) / "config.json").string() : path;
+  std::error_code error;
+  const std::string file = std::filesystem::is_directory(path, error)
+                               ? (std::filesystem::path(path) / "config.json").string()
+                               : path;
   from_json(read_json(file), file, config);
 }
 

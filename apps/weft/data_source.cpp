@@ -39,7 +39,8 @@ std::string cached_sample(Progress& progress) {
 
 std::string resolve_data(const std::string& value, Progress& progress) {
   if (value == kSampleData) return cached_sample(progress);
-  if (fs::exists(value)) return value;
+  std::error_code error;
+  if (fs::exists(value, error)) return value;
   if (const KnownSet* set = find_known_set(value)) {
     const fs::path archive = cache_folder() / set->file_name();
     check(fs::exists(archive), "--data ", value, ": not fetched yet (", archive.string(),
@@ -47,6 +48,12 @@ std::string resolve_data(const std::string& value, Progress& progress) {
     return archive.string();
   }
   return value;  // the reader says best what is wrong with it
+}
+
+void check_not_moved(const std::string& value, const std::string& whose) {
+  std::error_code error;
+  check(value == kSampleData || find_known_set(value) || fs::exists(value, error), "the data of ", whose,
+        ", ", value, ", are not there; say with --data where they are now");
 }
 
 DataSource open_training_data(const TrainConfig& config, Progress& progress) {

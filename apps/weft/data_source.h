@@ -22,6 +22,9 @@ std::string fingerprint(const DataSource& data);
 /// first time, the name of a known set stands for its fetched archive, anything else is a path.
 std::string resolve_data(const std::string& data, Progress& progress);
 
+/// Throws Error where `value`, which the settings of `whose` name and nobody has typed, names no data now.
+void check_not_moved(const std::string& value, const std::string& whose);
+
 /// Opens what `config` trains on.
 DataSource open_training_data(const TrainConfig& config, Progress& progress);
 

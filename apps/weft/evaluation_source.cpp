@@ -18,12 +18,15 @@ namespace {
 std::string data_of(const EvaluationFlags& flags) {
   if (!flags.data.empty()) return flags.data;
   namespace fs = std::filesystem;
+  std::error_code error;
   const fs::path folder =
-      fs::is_directory(flags.model) ? fs::path(flags.model) : fs::path(flags.model).parent_path();
+      fs::is_directory(flags.model, error) ? fs::path(flags.model) : fs::path(flags.model).parent_path();
   const std::string config_file = (folder / "config.json").string();
-  if (!fs::exists(config_file)) usage_error("--data is required (there is no config.json beside the model)");
+  if (!fs::exists(config_file, error))
+    usage_error("--data is required (there is no config.json beside the model)");
   TrainConfig config;
   read_config(config_file, config);
+  check_not_moved(config.data, config_file);
   return config.data;
 }
 

@@ -94,7 +94,7 @@ void check_study_folder(const StudyFlags& flags, const StudyFolder& folder, cons
   if (!replaced)
     check(!holds_run({folder.path}), path, " holds a run of weft train; give another --out");
   else
-    check(flags.overwrite, path, " holds a study already: go on with it (--resume ", path,
+    check(flags.overwrite, path, " holds a study already: go on with it (--resume ", shell_word(path),
           "), replace it (--overwrite), or give another --out");
   std::set<std::string> ours;
   if (replaced)
@@ -278,7 +278,8 @@ int run_study(StudyFlags flags) {
   StudySession session(flags, folder, study, replaced, data, progress);
   if (!session.run()) {
     check(session.begun(), "interrupted before its first step; nothing was written");
-    progress.line(fmt::format("stopped; go on with: weft lab compare --resume {}", folder.path.string()));
+    progress.line(
+        fmt::format("stopped; go on with: weft lab compare --resume {}", shell_word(folder.path.string())));
     progress.event({{"event", "stopped"}, {"resume", folder.path.string()}});
     return kFailed;
   }

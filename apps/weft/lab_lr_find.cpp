@@ -106,6 +106,9 @@ int find_rates(LrFindFlags flags) {
   if (!flags.plot.empty()) Drawing::require_known_ending(flags.plot);
   if (!(flags.end_lr > flags.start_lr))
     usage_error("--end-lr ", flags.end_lr, " must be above --start-lr ", flags.start_lr);
+  if (flags.config.runs > 1)
+    usage_error("--runs ", flags.config.runs,
+                ": lr-find makes one test; leave it out, or call it with other --seed");
   TrainConfig config = merged_settings(flags, {});
   complete(config, flags);
   const std::unique_ptr<ConvTuning> tuning = set_up_process(flags, config);

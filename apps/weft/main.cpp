@@ -8,6 +8,7 @@
 #include <cctype>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <new>
 #include <string>
@@ -65,7 +66,7 @@ std::string wanted_command(const CLI::App& app) {
   return (rest.empty() ? "a command is missing" : "unknown command " + rest.front()) + "; there are " + known;
 }
 
-/// CLI11 reads nothing as 0, and 010 as 8.
+/// CLI11 reads nothing as 0, and 010 as 8, and of a word it says no more than that it "could not convert".
 void check_numbers(CLI::App& app) {
   for (CLI::Option* option : app.get_options()) {
     const std::string type = option->get_type_name();
@@ -77,7 +78,13 @@ void check_numbers(CLI::App& app) {
       const size_t at = value.find_first_not_of("+-");
       const bool zero = whole && at != std::string::npos && value[at] == '0' && value.size() > at + 1 &&
                         std::isdigit((unsigned char)value[at + 1]);
-      return zero ? value + ": leave out the zero that it begins with" : "";
+      if (zero) return value + ": leave out the zero that it begins with";
+      double number = 0;
+      int64_t whole_one = 0;
+      if (!CLI::detail::lexical_cast(value, number)) return value + " is no number";
+      const bool digits = value.find_first_not_of("0123456789", at) == std::string::npos;
+      return !whole || digits || CLI::detail::lexical_cast(value, whole_one) ? ""
+                                                                             : value + " is no whole number";
     };
     option->transform(CLI::Validator(wrong, ""));
   }
@@ -117,6 +124,8 @@ int run(int argc, char** argv) {
     return report(kWrongUsage, e.what());
   } catch (const std::bad_alloc&) {
     return report(kFailed, "out of memory (a smaller --batch-size or --size needs less)");
+  } catch (const std::filesystem::filesystem_error& e) {
+    return report(kFailed, e.path1().string() + ": " + e.code().message());
   } catch (const std::exception& e) {
     return report(kFailed, e.what());
   }

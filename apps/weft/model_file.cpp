@@ -7,6 +7,7 @@
 
 #include "weft/apps/weft/config.h"
 #include "weft/apps/weft/json_file.h"
+#include "weft/apps/weft/run_files.h"
 #include "weft/engine/file.h"
 #include "weft/engine/finite.h"
 #include "weft/engine/ops/activation.h"
@@ -17,6 +18,7 @@
 namespace weft::app {
 
 using nlohmann::json;
+namespace fs = std::filesystem;
 
 namespace {
 
@@ -47,9 +49,13 @@ ModelInfo info_from(const json& in) {
 
 /// Throws Error where no run of weft train has such an `info`: the file may have been edited.
 void validate(const ModelInfo& info) {
-  const int64_t smallest = find_model(info.model).smallest_size;
+  const ModelEntry& entry = find_model(info.model);
+  const int64_t smallest = entry.smallest_size;
+  activation_by_name(info.activation);
+  check(entry.attention || !(info.sa || info.sym), info.model, " has no place for self-attention");
   check(info.size >= smallest && info.size <= kMostSize, "its size is ", info.size, ", but ", info.model,
         " takes ", smallest, " to ", kMostSize);
+  check(info.size % entry.size_step == 0, "its size is ", info.size, ", no multiple of ", entry.size_step);
   check(info.valid_resize == 0 || (info.valid_resize >= info.size && info.valid_resize <= kMostResize),
         "its valid_resize is ", info.valid_resize, ", expected 0 or ", info.size, " to ", kMostResize);
   for (size_t c = 0; c < 3; ++c)
@@ -78,8 +84,14 @@ void save_model(const std::string& path, const Module& model, const ModelInfo& i
 }
 
 std::string model_file(const std::string& path) {
-  namespace fs = std::filesystem;
-  return fs::is_directory(path) ? (fs::path(path) / "model.safetensors").string() : path;
+  std::error_code error;
+  if (!fs::is_directory(path, error)) return path;
+  const RunFolder folder{path};
+  int64_t runs = 0;
+  while (fs::exists(folder.run(runs + 1).model(), error)) ++runs;
+  check(runs == 0 || fs::exists(folder.model(), error), path, " holds several runs; give one of them, ",
+        folder.run(1).path.string(), runs > 1 ? concat(" to run-", runs) : "");
+  return folder.model();
 }
 
 LoadedModel load_model(const std::string& path) {
@@ -93,14 +105,16 @@ LoadedModel load_model(const std::string& path) {
   try {
     loaded.info = info_from(json::parse(metadata["info"]));
     validate(loaded.info);
-    loaded.module = build_model(loaded.info);
   } catch (const json::exception&) {
     fail(file, ": damaged (its description of the model cannot be read)");
   } catch (const Error& e) {
     fail(file, ": damaged (its description makes no model: ", e.what(), ")");
   }
+  loaded.module = build_model(loaded.info);  // what fails from here on for want of memory is no damage
   try {
     loaded.module->load_state_dict(weights);
+  } catch (const OutOfMemoryError&) {
+    throw;
   } catch (const Error& e) {
     fail(file, ": the weights do not fit ", loaded.info.model, ": ", e.what());
   }

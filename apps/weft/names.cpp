@@ -31,6 +31,10 @@ void require_fitting(const std::string& model, bool self_attention, int64_t size
     usage_error("--sa: ", model, " has no place for self-attention; leave it out");
   if (size < entry.smallest_size)
     usage_error("--size ", size, ": ", model, " needs images of at least ", entry.smallest_size, " pixels");
+  const int64_t below = size - size % entry.size_step;
+  if (below != size)
+    usage_error("--size ", size, ": ", model, " takes multiples of ", entry.size_step, "; give ", below,
+                " or ", below + entry.size_step);
 }
 
 void require_known(std::string_view flag, std::string_view name, const std::vector<std::string>& names) {

@@ -64,8 +64,9 @@ MadeFolder::MadeFolder(const RunFolder& folder) : folder_(folder) {
   const bool is_new = fs::create_directories(folder.path, error);
   check(!error, "cannot make the folder ", folder.path.string(), ": ", error.message(),
         "; give another one with --out");
-  check(access(folder.path.c_str(), W_OK | X_OK) == 0, "cannot write into ", folder.path.string(), ": ",
-        std::strerror(errno), "; give another folder with --out");
+  const bool writable = access(folder.path.c_str(), W_OK | X_OK) == 0;  // before errno is read
+  check(writable, "cannot write into ", folder.path.string(), ": ", std::strerror(errno),
+        "; give another folder with --out");
   if (is_new) made_ = std::move(missing);
 }
 
@@ -129,14 +130,15 @@ void write_summary(const RunFolder& folder, const nlohmann::json& summary) {
 nlohmann::json read_summary(const RunFolder& folder) {
   const std::string mend = "; remove it, and --resume writes it anew";
   const nlohmann::json summary = read_json(folder.summary(), mend);
-  for (const char* key : {"final_val_accuracy", "best_val_accuracy", "final_val_loss", "seconds",
-                          "images_per_second", "steps", "peak_memory_bytes"})
+  for (const char* key : {"final_val_accuracy", "best_val_accuracy", "best_epoch", "final_val_loss",
+                          "final_train_loss", "seconds", "train_seconds", "images_per_second", "steps",
+                          "peak_memory_bytes", "gpu_memory_bytes", "skipped_images"})
     check(summary.is_object() && summary.contains(key) && summary[key].is_number(), folder.summary(),
           ": not the summary of a run (\"", key, "\" is missing)", mend);
   for (const char* key : {"final_val_accuracy", "best_val_accuracy"})
     check(summary[key] >= 0 && summary[key] <= 1, folder.summary(), ": \"", key, "\" is not from 0 to 1",
           mend);
-  for (const char* key : {"steps", "peak_memory_bytes"})
+  for (const char* key : {"best_epoch", "steps", "peak_memory_bytes", "gpu_memory_bytes", "skipped_images"})
     whole_number<int64_t>(summary[key], folder.summary() + ": " + key, 0);
   return summary;
 }

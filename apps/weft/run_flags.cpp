@@ -28,7 +28,8 @@ std::string absolute(const std::string& path) {
 }
 
 void anchor_data(TrainConfig& config) {
-  if (config.data != kSampleData && fs::exists(config.data)) config.data = absolute(config.data);
+  std::error_code error;
+  if (config.data != kSampleData && fs::exists(config.data, error)) config.data = absolute(config.data);
 }
 
 const auto not_negative = number_from(0, std::numeric_limits<double>::infinity(), "0 or more");
@@ -44,7 +45,8 @@ void anchor_paths(TrainConfig& config) {
   // A file that is not here lies beside train/ in the data, and its name stays as it is: in a config.json,
   // too.
   const size_t colon = config.noisy_labels.rfind(':');
-  if (colon != std::string::npos && fs::is_regular_file(config.noisy_labels.substr(0, colon)))
+  std::error_code error;
+  if (colon != std::string::npos && fs::is_regular_file(config.noisy_labels.substr(0, colon), error))
     config.noisy_labels = absolute(config.noisy_labels.substr(0, colon)) + config.noisy_labels.substr(colon);
 }
 

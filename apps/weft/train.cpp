@@ -2,9 +2,11 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 
 #include "weft/apps/weft/command.h"
@@ -34,12 +36,15 @@ TrainConfig settings_of(const TrainFlags& flags) {
   TrainConfig base;
   if (!flags.resume.empty()) {
     check_resume_flags(flags);
-    check(fs::exists(RunFolder{flags.resume}.config()), "--resume ", flags.resume,
+    std::error_code error;
+    check(fs::exists(RunFolder{flags.resume}.config(), error), "--resume ", flags.resume,
           ": there is no run in this folder (no config.json)");
     read_config(flags.resume, base);
   }
   TrainConfig config = merged_settings(flags, base);
   complete(config, flags);
+  const std::string settings = flags.resume.empty() ? flags.config_file : flags.resume;
+  if (!settings.empty() && flags.options.at("data")->count() == 0) check_not_moved(config.data, settings);
   if (!flags.resume.empty()) check_same_settings(flags, base, config);
   return config;
 }
@@ -50,7 +55,7 @@ void check_free(const TrainFlags& flags, const RunFolder& folder, int64_t runs) 
         " holds a study of weft lab compare; give another --out");
   if (flags.resume.empty() && !flags.overwrite)
     check(!holds_run(folder, runs), folder.path.string(), " holds a run already: go on with it (--resume ",
-          folder.path.string(), "), replace it (--overwrite), or give another --out");
+          shell_word(folder.path.string()), "), replace it (--overwrite), or give another --out");
 }
 
 /// Removes the old run, but not for one that was interrupted in its first step.
@@ -67,7 +72,7 @@ void tell_files(const RunFolder& folder, Progress& progress) {
 }
 
 int tell_interrupted(const RunFolder& folder, Progress& progress) {
-  progress.line(fmt::format("stopped; go on with: weft train --resume {}", folder.path.string()));
+  progress.line(fmt::format("stopped; go on with: weft train --resume {}", shell_word(folder.path.string())));
   progress.event({{"event", "stopped"}, {"resume", folder.path.string()}});
   return kFailed;
 }
@@ -77,55 +82,75 @@ int train_once(const TrainFlags& flags, const TrainConfig& config, const DataSou
   TrainerOptions options = flags.trainer;
   options.resume = !flags.resume.empty();
   if (flags.overwrite) options.before_files = [&] { give_way(folder); };
+  bool written = false;
+  options.after_files = [&] { written = true; };
   const auto summary = train_run(config, data, folder, options, progress);
   if (!summary) return tell_interrupted(folder, progress);
   progress.line(fmt::format("validation accuracy {:.2f} % (best {:.2f} %) in {}",
                             100 * summary->at("final_val_accuracy").get<double>(),
                             100 * summary->at("best_val_accuracy").get<double>(),
                             format_duration(summary->at("seconds").get<double>())));
-  tell_files(folder, progress);
+  if (written) tell_files(folder, progress);
   return kDone;
 }
 
-/// Mean and standard deviation (of the sample; 0 for one run) over the runs, beside sums and maxima of the
-/// rest.
+/// What all runs share, and of the rest: of final_* the means, with the sample's standard deviation of the
+/// accuracy (0 for one run); of best_* the best run's; sums of the times; the most of memory and skipped
+/// images; the mean rate; the first run's seed, as config.json says it.
 json summary_of_runs(const std::vector<json>& runs) {
-  double best = 0, seconds = 0, rate = 0;
-  int64_t memory = 0;
-  std::vector<double> accuracies;
-  for (const json& run : runs) {
-    accuracies.push_back(run.at("final_val_accuracy"));
-    best = std::max(best, run.at("best_val_accuracy").get<double>());
-    seconds += run.at("seconds").get<double>();
-    rate += run.at("images_per_second").get<double>() / double(runs.size());
-    memory = std::max(memory, run.at("peak_memory_bytes").get<int64_t>());
-  }
+  const auto all = [&](const char* key) {
+    std::vector<double> values;
+    for (const json& run : runs) values.push_back(run.at(key));
+    return values;
+  };
+  const auto sum = [&](const char* key) {
+    const std::vector<double> values = all(key);
+    return std::accumulate(values.begin(), values.end(), 0.0);
+  };
+  const auto most = [&](const char* key) {
+    int64_t value = 0;
+    for (const json& run : runs) value = std::max(value, run.at(key).get<int64_t>());
+    return value;
+  };
+  const std::vector<double> accuracies = all("final_val_accuracy"), bests = all("best_val_accuracy");
+  const auto best = std::max_element(bests.begin(), bests.end()) - bests.begin();
   const MeanOf mean = mean_of(accuracies);
-  json summary = runs.back();
+  const double n = double(runs.size());
+  json summary = runs.front();
   summary.update({{"runs", runs.size()},
                   {"mean_val_accuracy", mean.mean},
                   {"std_val_accuracy", mean.deviation.value_or(0)},
                   {"val_accuracies", accuracies},
-                  {"best_val_accuracy", best},
-                  {"seconds", seconds},
-                  {"images_per_second", rate},
-                  {"peak_memory_bytes", memory}});
+                  {"final_val_accuracy", mean.mean},
+                  {"final_val_loss", sum("final_val_loss") / n},
+                  {"final_train_loss", sum("final_train_loss") / n},
+                  {"best_val_accuracy", bests[size_t(best)]},
+                  {"best_epoch", runs[size_t(best)].at("best_epoch")},
+                  {"best_run", best + 1},
+                  {"seconds", sum("seconds")},
+                  {"train_seconds", sum("train_seconds")},
+                  {"images_per_second", sum("images_per_second") / n},
+                  {"peak_memory_bytes", most("peak_memory_bytes")},
+                  {"gpu_memory_bytes", most("gpu_memory_bytes")},
+                  {"skipped_images", most("skipped_images")}});
   return summary;
 }
 
 int train_several(const TrainFlags& flags, const TrainConfig& config, const DataSource& data,
                   const RunFolder& folder, Progress& progress) {
   std::vector<json> summaries;
+  bool trained = false;  // in this session
   for (int64_t k = 1; k <= config.runs; ++k) {
     TrainConfig own = config;
     own.runs = 1, own.seed = config.seed + uint64_t(k - 1);
     const RunFolder sub = folder.run(k);
-    const MadeFolder made(sub);
-    const RunLock lock(sub);
     if (!flags.resume.empty() && fs::exists(sub.summary())) {
       summaries.push_back(read_summary(sub));
       continue;
     }
+    trained = true;
+    const MadeFolder made(sub);
+    const RunLock lock(sub);
     progress.line(fmt::format("run {}/{}, seed {}", k, config.runs, own.seed));
     TrainerOptions options = flags.trainer;
     options.resume = !flags.resume.empty() && fs::exists(sub.config());
@@ -139,13 +164,18 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
     summaries.push_back(*summary);
   }
   const json summary = summary_of_runs(summaries);
-  write_summary(folder, summary);
+  const bool write = trained || !fs::exists(folder.summary());
+  if (write)
+    write_summary(folder, summary);
+  else
+    progress.line("the runs had ended; nothing is left to do");
   progress.line(fmt::format("validation accuracy {:.2f} % +- {:.2f} over {} runs",
                             100 * summary.at("mean_val_accuracy").get<double>(),
                             100 * summary.at("std_val_accuracy").get<double>(), config.runs));
   progress.event({{"event", "runs"}, {"summary", summary}});
-  progress.line("wrote " + folder.summary() + " and run-1 to run-" + std::to_string(config.runs) +
-                " beside it");
+  if (write)
+    progress.line("wrote " + folder.summary() + " and run-1 to run-" + std::to_string(config.runs) +
+                  " beside it");
   return kDone;
 }
 

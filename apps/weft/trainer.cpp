@@ -3,6 +3,8 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "weft/apps/weft/command.h"
@@ -82,12 +84,14 @@ class Run {
  private:
   training::TrainerOptions trainer_options();
   void start();
+  bool ended() const;
   void begin_files();
   void begin_events(int64_t purge_step);
   void after_step();
   void after_epoch(const training::EpochResult& row);
   void after_checkpoint();
   void show_step();
+  std::string mend_of_divergence() const;
   json summary() const;
 
   const char* kernel_set() const { return parts_.device == Device::cuda ? "cuda" : kernels::cpu().name; }
@@ -143,9 +147,11 @@ void Run::start() {
     trainer_.load_checkpoint(folder_.checkpoint());
     for (const training::EpochResult& row : trainer_.history())
       check(row.metrics.size() == 1, folder_.checkpoint(), ": the checkpoint is of a run with other metrics");
-    write_metrics(folder_, trainer_.history());
-    begin_events(trainer_.state().step + 1);
-    files_begun_ = true;
+    if (!ended()) {
+      write_metrics(folder_, trainer_.history());
+      begin_events(trainer_.state().step + 1);
+      files_begun_ = true;
+    }
   } else if (options_.resume) {
     for (const std::string& result : {folder_.model(), folder_.summary()})
       check(!std::filesystem::exists(result), folder_.checkpoint(),
@@ -174,7 +180,15 @@ void Run::start() {
   if (!config_.noisy_labels.empty())
     progress_.line(fmt::format("{} of {} training labels are others in {}", relabelled_,
                                parts_.train->dataset().size(), config_.noisy_labels));
-  if (step > 0) progress_.line(fmt::format("going on at step {} of {}", step, total_steps()));
+  if (step > 0 && !ended()) progress_.line(fmt::format("going on at step {} of {}", step, total_steps()));
+}
+
+/// Whether all that the run makes is there already.
+bool Run::ended() const {
+  const std::string files[] = {folder_.model(), folder_.metrics(), folder_.summary()};
+  return trainer_.state().epoch > config_.epochs &&
+         std::all_of(std::begin(files), std::end(files),
+                     [](const std::string& f) { return std::filesystem::exists(f); });
 }
 
 /// A step has shown by now that the run fits its data, its options and this machine.
@@ -278,22 +292,31 @@ json Run::summary() const {
           {"compiler", __VERSION__}};
 }
 
+std::string Run::mend_of_divergence() const {
+  const bool traceable = !options_.trace_nan && parse_precision(config_.precision) != DType::f16;
+  if (trainer_.state().step > 0)
+    return concat("try a lower --lr (it was ", config_.lr, ")",
+                  traceable ? ", or see with --trace-nan where it begins" : "");
+  return concat("no weight had changed yet, so look for it in the data",
+                traceable ? "; --trace-nan names the op and the sample" : "");
+}
+
 std::optional<json> Run::run() {
   start();
-  if (trainer_.state().epoch > config_.epochs && std::filesystem::exists(folder_.summary()) &&
-      std::filesystem::exists(folder_.model())) {
+  if (ended()) {
     progress_.line("the run had ended; nothing is left to do");
     return read_summary(folder_);
   }
   try {
     if (!trainer_.fit(config_.epochs)) return std::nullopt;
   } catch (const training::DivergedError& e) {
-    throw training::DivergedError(e.where, concat("try a lower --lr (it was ", config_.lr, ")"), e.kept);
+    throw training::DivergedError(e.where, mend_of_divergence(), e.kept);
   }
   if (!model_written_)
     save_model(folder_.model(), *parts_.model, parts_.info);  // stopped right after the last checkpoint
   const json result = summary();
   write_summary(folder_, result);
+  if (options_.after_files) options_.after_files();
   progress_.event({{"event", "end"}, {"summary", result}});
   return result;
 }

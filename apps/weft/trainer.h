@@ -20,6 +20,8 @@ struct TrainerOptions {
   bool trace_nan = false;  ///< name the op where the first value of a step that is not finite appears
   /// Called once a first step was done, before the first file is written.
   std::function<void()> before_files;
+  /// Called when all files of the run are written; not where it had ended before, and nothing is.
+  std::function<void()> after_files;
   /// Called when a checkpoint was written.
   std::function<void()> after_checkpoint;
   int64_t stop_after_steps = 0;  ///< behave as if interrupted when so many steps are done in all; 0: never

@@ -74,6 +74,9 @@ int64_t cache_share(const TrainConfig& c, const DataSource& data, int64_t images
 std::unique_ptr<data::BatchLoader> make_loader(const TrainConfig& c, const DataSource& data, bool train,
                                                int64_t cache_bytes, Progress& progress) {
   const data::ImageDataset& set = train ? data.train : data.val;
+  check(!train || c.batch_size <= set.size(), "--batch-size ", c.batch_size, ": the ", set.size(),
+        " training images of ", c.data, " make no full batch of ", c.batch_size, "; give ", set.size(),
+        " at most");
   return data::make_batches(
       set, loader_options(c, train, cache_share(c, data, set.size(), cache_bytes), progress),
       parse_device(c.device), batch_options(c, train, train ? data.train.size() / c.batch_size : 0));

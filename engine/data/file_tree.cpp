@@ -159,7 +159,7 @@ std::vector<FileEntry> read_file_tree(const std::string& path) {
     }
     return unique;
   } catch (const fs::filesystem_error& e) {
-    fail("data: ", e.what());
+    fail("data: ", e.path1().string(), ": ", e.code().message());
   }
 }
 

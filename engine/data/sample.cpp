@@ -55,8 +55,8 @@ struct PartFolder {
   std::string path;
   explicit PartFolder(const fs::path& target) : path(target.string() + ".partXXXXXX") {
     if (target.has_parent_path()) fs::create_directories(target.parent_path());
-    check(mkdtemp(path.data()) != nullptr, "sample: cannot make a folder beside ", target.string(), ": ",
-          std::strerror(errno));
+    const bool made = mkdtemp(path.data()) != nullptr;  // before errno is read
+    check(made, "sample: cannot make a folder beside ", target.string(), ": ", std::strerror(errno));
   }
   ~PartFolder() {
     std::error_code ignored;
@@ -110,7 +110,7 @@ void make_sample_dataset(const std::string& path, const SampleOptions& options) 
       }
     fs::rename(part, target);
   } catch (const fs::filesystem_error& e) {
-    fail("sample: ", e.what());
+    fail("sample: ", e.path1().string(), ": ", e.code().message());
   }
 }
 

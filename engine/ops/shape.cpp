@@ -74,6 +74,7 @@ Tensor ops::view_as(Tensor x, const Shape& shape) {
   record("reshape", {x}, {y},
          [from = x.shape()](BackwardContext& c) { c.set(0, view_as(c.take_grad_output(), from)); },
          {.double_backward = true});
+  x = {};  // it would live until the caller's expression ends, and y not be unique() in it
   return y;
 }
 

@@ -1,10 +1,12 @@
 #include "weft/optim/training/checkpoint.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "weft/engine/file.h"
+#include "weft/engine/finite.h"
 #include "weft/engine/safetensors.h"
 #include "weft/engine/whole_number.h"
 
@@ -99,6 +101,18 @@ StateDict part(const StateDict& all, const std::string& prefix) {
   return out;
 }
 
+/// Throws where a weight or a buffer that was saved is not finite. A buffer of `own`, the module's state,
+/// may hold infinities by its nature, as a mask does; then so may the saved one.
+void check_saved_finite(const std::string& path, const StateDict& saved, const StateDict& own) {
+  for (const auto& [name, tensor] : saved) {
+    if (all_finite(tensor)) continue;
+    const bool usual = std::any_of(own.begin(), own.end(), [&, &name = name](const auto& entry) {
+      return entry.first == name && !all_finite(entry.second);
+    });
+    check(usual, path, ": the checkpoint is damaged (", name, " is not finite)");
+  }
+}
+
 }  // namespace
 
 void save_checkpoint(const std::string& path, const Module& module, const optim::Optimizer& optimizer,
@@ -139,8 +153,10 @@ TrainingState load_checkpoint(const std::string& path, Module& module, optim::Op
         state.batch, " of epoch ", state.epoch, " is not step ", state.step, " where the data make ", batches,
         " batches in an epoch, as they do now; put the run's data back");
   const StateDict model_before = clone(module.state_dict()), optimizer_before = clone(optimizer.state_dict());
+  const StateDict model = part(all, kModel);
+  check_saved_finite(path, model, model_before);
   try {
-    module.load_state_dict(part(all, kModel));
+    module.load_state_dict(model);
     try {
       optimizer.load_state_dict(part(all, kOptimizer));
       step.load_state_dict(part(all, kScaling));
@@ -149,6 +165,8 @@ TrainingState load_checkpoint(const std::string& path, Module& module, optim::Op
       optimizer.load_state_dict(optimizer_before);
       throw;
     }
+  } catch (const OutOfMemoryError&) {
+    throw;
   } catch (const Error& e) {
     fail(path, ": does not fit this run: ", e.what());
   }

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "weft/engine/anomaly.h"
+#include "weft/engine/file.h"
 #include "weft/engine/finite.h"
 #include "weft/engine/ops/loss.h"
 #include "weft/engine/random.h"
@@ -80,10 +81,13 @@ void Trainer::fail_not_finite(const char* what, double value) const {
 
 void Trainer::fail_diverged(const std::string& where) const {
   const bool saved = !options_.checkpoint.empty() && std::filesystem::exists(options_.checkpoint);
+  const bool traceable = !options_.trace_nan && options_.precision != DType::f16;
   throw DivergedError(
       where,
-      concat("try a lower learning rate (it was ",
-             options_.schedule ? optimizer_.initial_lr(0) : optimizer_.lr(0), ")"),
+      state_.step > 0 ? concat("try a lower learning rate (it was ",
+                               options_.schedule ? optimizer_.initial_lr(0) : optimizer_.lr(0), ")")
+                      : concat("no weight had changed yet, so look for it in the data and in the weights",
+                               traceable ? "; trace_nan names the op" : ""),
       saved ? "The last good checkpoint is kept: " + options_.checkpoint : "There was no checkpoint yet");
 }
 
@@ -215,6 +219,7 @@ bool Trainer::fit(int64_t epochs) {
   epochs_ = epochs;
   stop_ = false;
   call(&Callbacks::on_begin);
+  if (!options_.checkpoint.empty() && state_.epoch <= epochs) check_writable(options_.checkpoint);
   while (!stop_ && state_.epoch <= epochs) {
     if (train_epoch() && validate_epoch()) continue;
     save();  // in the middle of an epoch

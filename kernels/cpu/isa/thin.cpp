@@ -12,11 +12,11 @@ constexpr int64_t kTask = 1 << 16;
 // Floats of a packed right-hand side that a tiny product keeps on the stack.
 constexpr int64_t kTinyPanel = 1024;
 
-/// y[r * step] (+)= row r of the matrix times x.
+/// y[r * step] (+)= row r of the matrix times x, the same bits whatever rows are beside it.
 template <int kRows>
 void dot_rows(int64_t depth, const float* matrix, int64_t pitch, const float* x, float* y, int64_t step,
               bool accumulate) {
-  constexpr int kChains = kRows == 1 ? 4 : 2;  // independent sums enough to hide the latency of one
+  constexpr int kChains = 2;  // sums that do not wait for each other
   Vec sums[kRows][kChains];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r)
