@@ -815,6 +815,31 @@ TEST_CASE("gemm: thin and deep products, padded rows, accumulation, batches, one
     }
 }
 
+TEST_CASE("gemm: equal rows times a vector are equal, whatever rows are beside them") {
+  for (int64_t rows = 2; rows < 10; ++rows)
+    for (const int64_t k : {3, 17, 96, 399, 5000}) {
+      CAPTURE(rows);
+      CAPTURE(k);
+      const Floats row = random_floats(k), x = random_floats(k);
+      Floats equal;
+      for (int64_t r = 0; r < rows; ++r) equal.insert(equal.end(), row.begin(), row.end());
+      for (const bool vector_first : {false, true}) {
+        GemmParams p{.m = rows, .n = 1, .k = k, .lda = k, .ldb = 1, .ldc = 1};
+        if (vector_first)
+          p = {.m = 1, .n = rows, .k = k, .transpose_b = true, .lda = k, .ldb = k, .ldc = rows};
+        each_table(
+            {rows},
+            [&](const auto& table, auto& out) {
+              const auto &a = vector_first ? x : equal, &b = vector_first ? equal : x;
+              table.gemm(p, a.data(), b.data(), out[0].data());
+            },
+            [&](const auto& out) {
+              for (int64_t r = 1; r < rows; ++r) CHECK(out[0][size_t(r)] == out[0][0]);
+            });
+      }
+    }
+}
+
 TEST_CASE("gemm: infinity and NaN come through, 0 times infinity too") {
   for (const Sides& s :
        {Sides{1, 70, 33}, Sides{70, 1, 33}, Sides{40, 45, 1}, Sides{6, 5, 7}, Sides{40, 90, 50}})

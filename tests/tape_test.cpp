@@ -53,6 +53,16 @@ TEST_CASE("two leaves never share one gradient's memory") {
   CHECK(b.grad().item() == 1);
 }
 
+TEST_CASE("a gradient that nobody else has is handed over, through a reshape too") {
+  const Tensor a = leaf({1, 2, 3, 4});
+  Tensor gradient = Tensor::ones({2, 2});
+  const void* const memory = gradient.raw();
+  Tape tape;
+  const Tensor y = reshape(a, {2, 2});
+  tape.backward(y, std::move(gradient));
+  CHECK(a.grad().raw() == memory);
+}
+
 namespace {
 /// y = 3 x, whose backward adds to what x has been given so far where it can.
 struct Tripled {
