@@ -8,6 +8,7 @@
 #include <cctype>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 #include <new>
@@ -79,12 +80,11 @@ void check_numbers(CLI::App& app) {
       const bool zero = whole && at != std::string::npos && value[at] == '0' && value.size() > at + 1 &&
                         std::isdigit((unsigned char)value[at + 1]);
       if (zero) return value + ": leave out the zero that it begins with";
-      double number = 0;
-      int64_t whole_one = 0;
-      if (!CLI::detail::lexical_cast(value, number)) return value + " is no number";
+      char* end = nullptr;
+      std::strtod(value.c_str(), &end);
+      if (*end != '\0') return value + " is no number";
       const bool digits = value.find_first_not_of("0123456789", at) == std::string::npos;
-      return !whole || digits || CLI::detail::lexical_cast(value, whole_one) ? ""
-                                                                             : value + " is no whole number";
+      return whole && !digits ? value + " is no whole number" : "";
     };
     option->transform(CLI::Validator(wrong, ""));
   }
