@@ -76,9 +76,6 @@ void Optimizer::append_group(const std::vector<Parameter>& parameters, std::vect
     tensors.insert(p.tensor.raw());
   }
   Group group;
-  check(!groups_.empty() || !parameters.empty(), name(),
-        ": there are no parameters; does the module register_parameter() its tensors, and are its layers "
-        "constructed with it as their parent?");
   for (const Parameter& p : parameters) {
     check(p.tensor.defined(), name(), ": parameter '", p.name, "' is undefined");
     check(p.tensor.dtype() == DType::f32 || p.tensor.dtype() == DType::f64, name(), ": parameter '", p.name,
@@ -107,6 +104,10 @@ void Optimizer::append_group(const std::vector<Parameter>& parameters, std::vect
 }
 
 void Optimizer::check_gradients() const {
+  check(std::any_of(groups_.begin(), groups_.end(), [](const Group& g) { return !g.entries.empty(); }),
+        name(),
+        ": there are no parameters; does the module register_parameter() its tensors, and are its layers "
+        "constructed with it as their parent?");
   for (const Group& group : groups_)
     for (const Entry& entry : group.entries) {
       const Tensor &p = entry.param.tensor, &g = p.grad();

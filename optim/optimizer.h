@@ -49,9 +49,9 @@ class Optimizer {
 
   /// Its name in messages: "adam".
   virtual const char* name() const = 0;
-  /// One update of all parameters that have a gradient. Throws Error, and then changes nothing, where a
-  /// gradient does not fit its parameter, or a parameter has changed its shape, dtype or device since it was
-  /// added.
+  /// One update of all parameters that have a gradient. Throws Error, and then changes nothing, where there
+  /// are no parameters, a gradient does not fit its parameter, or a parameter has changed its shape, dtype or
+  /// device since it was added.
   virtual void step() = 0;
   /// Drops the gradients of all parameters.
   void zero_grad();

@@ -230,7 +230,7 @@ TEST_CASE("a changed rate or momentum holds from the next step on") {
   CHECK(optimizer.lr(0) == 0.125);
   CHECK(optimizer.initial_lr(0) == 0.125);
   CHECK_ERROR(optimizer.set_initial_lr(0, -1), "lr is -1");
-  CHECK_ERROR(SGD({}, {.lr = 1}), "there are no parameters");
+  CHECK_ERROR(SGD({}, {.lr = 1}).step(), "there are no parameters");
   CHECK_ERROR(SGD({{"p", p}}, {.lr = 1, .weight_decay = INFINITY}), "weight_decay is inf");
   Ranger ranger({{"p", p}}, {.betas = {0.95, 0.99}});
   CHECK(ranger.momentum(0) == 0.95);
