@@ -32,8 +32,9 @@ TEST_CASE_TEMPLATE("learned activations: y, dx and the parameters' gradients", T
   const std::pair<int64_t, int64_t> shapes[] = {{1, 1},     {5, 3},    {300, 1},  {7, 8},    {9, 64},
                                                 {1000, 24}, {33, 520}, {4000, 8}, {2, 1032}, {700, 37}};
   for (int i = 0; i < kLearnedActivationCount; ++i)
-    for (const auto& [rows, channels] : shapes)
+    for (const auto& shape : shapes)
       for (const int64_t skip : {0, 1}) {
+        const int64_t rows = shape.first, channels = shape.second;
         const auto act = Activation(kActivationCount + i);
         CAPTURE(std::string(activation_name(act)));
         CAPTURE(rows);

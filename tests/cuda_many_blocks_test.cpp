@@ -27,7 +27,8 @@ const std::vector<Shape> kShapes = {{2003, 67}, {17000, 64}, {9001, 72}};
 TEST_CASE_TEMPLATE("batch norm's reductions over many blocks", T, float, bf16) {
   Random random;
   INFO(random.seed());
-  for (const auto [rows, channels] : kShapes) {
+  for (const auto& shape : kShapes) {
+    const int64_t rows = shape.rows, channels = shape.channels;
     CAPTURE(rows);
     CAPTURE(channels);
     const std::vector<T> x = random.normal<T>(rows * channels, 0.5, 2);

@@ -439,13 +439,14 @@ TEST_CASE_TEMPLATE("with a residual and the average over 2x2", T, float, bf16, f
   Random random;
   CAPTURE(random.seed());
   const KernelTable<T>& k = cuda::table<T>();
-  for (const auto& [batch, h, w, channels, skip] : {std::array<int64_t, 5>{3, 2, 2, 8, 0},
-                                                    {2, 6, 4, 24, 0},
-                                                    {5, 4, 10, 64, 0},
-                                                    {2, 4, 6, 5, 0},
-                                                    {2, 4, 6, 16, 1},
-                                                    {67, 4, 4, 136, 0}})
+  for (const auto& sizes : {std::array<int64_t, 5>{3, 2, 2, 8, 0},
+                            {2, 6, 4, 24, 0},
+                            {5, 4, 10, 64, 0},
+                            {2, 4, 6, 5, 0},
+                            {2, 4, 6, 16, 1},
+                            {67, 4, 4, 136, 0}})
     for (const Activation act : kActivations) {
+      const int64_t batch = sizes[0], h = sizes[1], w = sizes[2], channels = sizes[3], skip = sizes[4];
       CAPTURE(h);
       CAPTURE(channels);
       CAPTURE(activation_name(act));

@@ -183,10 +183,10 @@ TEST_CASE_TEMPLATE("the activation of a sum and its average", T, float, bf16, f1
   Random random;
   CAPTURE(random.seed());
   const auto& k = cuda::table<T>();
-  for (const auto& [h, w, channels] :
-       {std::array<int64_t, 3>{1, 1, 8}, {6, 4, 16}, {5, 7, 24}, {9, 2, 3}, {12, 13, 64}})
+  for (const auto& sizes : {std::array<int64_t, 3>{1, 1, 8}, {6, 4, 16}, {5, 7, 24}, {9, 2, 3}, {12, 13, 64}})
     for (const Activation act :
          {Activation::identity, Activation::relu, Activation::mish, Activation::silu, Activation::gelu}) {
+      const int64_t h = sizes[0], w = sizes[1], channels = sizes[2];
       CAPTURE(h);
       CAPTURE(channels);
       CAPTURE(activation_name(act));

@@ -195,8 +195,9 @@ TEST_CASE_TEMPLATE("masked softmax", T, float, bf16, f16) {
                         {true, true, false, false, false},
                         {true, false, false, true, false},
                         {true, true, true, true, true}};
-  for (const auto& [rows, cols] : {std::pair{1, 1}, {5, 3}, {9, 40}, {33, 33}, {2, 4100}, {3, 4096}})
+  for (const auto& sides : {std::pair{1, 1}, {5, 3}, {9, 40}, {33, 33}, {2, 4100}, {3, 4096}})
     for (const Form& f : forms) {
+      const int64_t rows = sides.first, cols = sides.second;
       const int64_t batch = cols > 1000 ? 1 : 3, heads = 2, n = batch * heads * rows * cols;
       CAPTURE(rows);
       CAPTURE(cols);

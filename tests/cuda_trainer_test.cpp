@@ -631,9 +631,10 @@ TEST_CASE("the range test finds the CPU's rates and leaves all as it was") {
     training::LrFinderOptions options{.start_lr = 1e-4, .end_lr = 1, .steps = 30};
     options.step.dtype = dtype;
     const training::LrFinderResult result = training::find_lr(net, optimizer, batches, options);
-    for (const auto& [name, t] : net.state_dict()) {
-      CAPTURE(name);
-      if (t.dtype() == DType::f32) CHECK(t.to_vector<float>() == find(before, name).to_vector<float>());
+    for (const auto& kept : net.state_dict()) {
+      CAPTURE(kept.first);
+      if (kept.second.dtype() == DType::f32)
+        CHECK(kept.second.to_vector<float>() == find(before, kept.first).to_vector<float>());
     }
     CHECK(optimizer.lr(0) == 0.1);
     REQUIRE(result.points.size() == 30);

@@ -182,8 +182,8 @@ TEST_CASE("augment shrinks large pictures and enlarges small ones") {
   const unsigned seed = std::random_device{}();
   CAPTURE(seed);
   Random random(seed);
-  for (const auto& [height, width, size] :
-       {std::array{300, 3000, 3}, {2000, 5, 2}, {900, 1100, 17}, {3, 2, 60}}) {
+  for (const auto& sizes : {std::array{300, 3000, 3}, {2000, 5, 2}, {900, 1100, 17}, {3, 2, 60}}) {
+    const int height = sizes[0], width = sizes[1], size = sizes[2];
     CAPTURE(height);
     CAPTURE(width);
     CAPTURE(size);
@@ -318,7 +318,8 @@ TEST_CASE("labels are gathered, and targets mixed") {
   const unsigned seed = std::random_device{}();
   CAPTURE(seed);
   Random random(seed);
-  for (const auto& [n, classes] : {std::array{1, 1}, {3, 2}, {130, 10}, {65, 1000}}) {
+  for (const auto& sizes : {std::array{1, 1}, {3, 2}, {130, 10}, {65, 1000}}) {
+    const int n = sizes[0], classes = sizes[1];
     CAPTURE(n);
     CAPTURE(classes);
     std::vector<int64_t> all(200), index, labels;

@@ -76,8 +76,10 @@ TEST_CASE("batches with jitter, erasing and CutMix are the CPU's") {
     for (const bool jitter : {true, false})
       for (const bool erase : {true, false})
         for (const bool mix : {true, false})
-          for (const auto& [dtype, channels] :
+          for (const auto& form :
                {std::pair{DType::f32, 3}, {DType::bf16, 3}, {DType::f16, 4}, {DType::bf16, 8}}) {
+            const DType dtype = form.first;
+            const int channels = form.second;
             CAPTURE(resident);
             CAPTURE(jitter);
             CAPTURE(erase);

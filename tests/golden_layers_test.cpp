@@ -182,7 +182,9 @@ void compare_all(DType dtype) {
     if (ran.root)
       for (const auto& [name, tensor] : ran.root->state_dict())
         state.emplace_back(name.substr(name.find('.') + 1), tensor);
-    for (const auto& [what, wanted] : c.expected()) {
+    for (const auto& expected : c.expected()) {
+      const std::string& what = expected.first;
+      const Tensor& wanted = expected.second;
       const std::string subject = what.substr(what.find('.') + 1);
       const Tensor of_layer = find(state, subject), source = of_layer.defined() ? of_layer : c[subject];
       const Tensor result = what == "out" ? ran.out : what.rfind("grad.", 0) == 0 ? source.grad() : source;
@@ -191,7 +193,7 @@ void compare_all(DType dtype) {
       CHECK_MESSAGE(off.empty(), what, " ", off);
     }
   }
-  for (const auto& [kind, run] : kinds) CHECK_MESSAGE(seen.count(kind) == 1, "no case of kind ", kind);
+  for (const auto& kind : kinds) CHECK_MESSAGE(seen.count(kind.first) == 1, "no case of kind ", kind.first);
 }
 
 }  // namespace

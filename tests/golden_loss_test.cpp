@@ -85,7 +85,9 @@ void compare_all(DType dtype) {
     Tape tape;
     const Tensor out = loss->second(c);
     tape.backward(out, c["grad_out"]);
-    for (const auto& [what, wanted] : c.expected()) {
+    for (const auto& expected : c.expected()) {
+      const std::string& what = expected.first;
+      const Tensor& wanted = expected.second;
       const Tensor result = what == "out" ? out : c[what.substr(what.find('.') + 1)].grad();
       const std::string off = golden::difference(result, wanted, tolerance(dtype, wanted.dtype()));
       CHECK_MESSAGE(off.empty(), what, " ", off);

@@ -194,8 +194,9 @@ TEST_CASE("masked softmax: every form of mask, rows with nothing left") {
   const Form forms[] = {{false, false, false, false, false}, {false, false, false, false, true},
                         {true, true, false, false, false},   {true, false, false, true, false},
                         {true, true, true, true, true},      {true, false, true, false, true}};
-  for (const auto& [rows, cols] : {std::pair{1, 1}, {5, 3}, {7, 40}, {33, 33}, {4, 129}})
+  for (const auto& sides : {std::pair{1, 1}, {5, 3}, {7, 40}, {33, 33}, {4, 129}})
     for (const Form& f : forms) {
+      const int64_t rows = sides.first, cols = sides.second;
       const int64_t batch = 3, heads = 2, n = batch * heads * rows * cols;
       CAPTURE(rows);
       CAPTURE(cols);

@@ -294,8 +294,9 @@ TEST_CASE("init: kaiming_normal_all_ starts every kind of convolution") {
   net.emplace<ConvTranspose1d>("transposed1d", 30, 48, ConvTransposeLayerOptions{}, g);
   net.emplace<Linear>("linear", 144, 40, LinearOptions{}, g);
   init::kaiming_normal_all_(net, g);
-  for (const auto& [name, t] : net.state_dict()) {
-    CAPTURE(name);
+  for (const auto& named : net.state_dict()) {
+    CAPTURE(named.first);
+    const Tensor& t = named.second;
     const Moments m = moments(t);
     CHECK(m.std == doctest::Approx(t.ndim() > 1 ? std::sqrt(2.0 / 144) : 0).epsilon(0.05));
     if (t.ndim() == 1) CHECK(m.high == 0);

@@ -120,7 +120,8 @@ TEST_CASE("every table is the reference, on random shapes with tails, for any nu
   const std::pair<int64_t, int64_t> shapes[] = {{1, 1},    {3, 1},   {200, 1}, {5, 3},     {7, 16},   {9, 17},
                                                 {130, 33}, {64, 64}, {1, 129}, {2000, 40}, {300, 200}};
   for (Activation act : learned_activations())
-    for (const auto& [rows, channels] : shapes) {
+    for (const auto& shape : shapes) {
+      const int64_t rows = shape.first, channels = shape.second;
       CAPTURE(activation_name(act));
       CAPTURE(rows);
       CAPTURE(channels);
@@ -257,9 +258,10 @@ TEST_CASE("values and gradients are PyTorch's, or the papers' formulas'") {
       const golden::Tolerance tolerance = dtype == DType::f32
                                               ? golden::Tolerance{.rtol = 1e-5, .atol = 3e-6}
                                               : golden::Tolerance{.rtol = 1e-12, .atol = 1e-14};
-      for (const auto& [what, wanted] : c.expected()) {
+      for (const auto& expected : c.expected()) {
+        const std::string& what = expected.first;
         const Tensor actual = what == "out" ? out : c[what.substr(5)].grad();
-        const std::string off = golden::difference(actual, wanted, tolerance);
+        const std::string off = golden::difference(actual, expected.second, tolerance);
         CHECK_MESSAGE(off.empty(), what, " ", off);
       }
     }
@@ -470,11 +472,12 @@ TEST_CASE("a model learns with each of them, and its parameters move") {
   const auto fresh = make_model("xresnet18", {.activation = Activation::prelu, .self_attention = true});
   const Run trained = train(Activation::prelu, true, false, 2);
   size_t at = 0, learned = 0;
-  for (const auto& [name, tensor] : fresh->state_dict()) {
+  for (const auto& weight : fresh->state_dict()) {
     const Floats& after = trained.state[at++];
+    const std::string& name = weight.first;
     if (!mentions(name, "act.weight")) continue;
     ++learned;
-    CHECK(tensor.to_vector<float>() == Floats(after.size(), 0.25f));
+    CHECK(weight.second.to_vector<float>() == Floats(after.size(), 0.25f));
     CHECK_MESSAGE(after != Floats(after.size(), 0.25f), name);
   }
   CHECK(learned == 3 + 2 * 8);  // the stem, two of each block
