@@ -88,17 +88,11 @@ constexpr bool kShortMish = sizeof(T) == 2 && std::is_same_v<A, activations::mis
 /// Value and slope at z of an activation in hand, for results in T.
 template <class T, class A>
 WEFT_HD float value(const InHand<A, float>& f, float z) {
-  if constexpr (kShortMish<T, A>)
-    return short_mish(z);
-  else
-    return f.forward(z);
+  return kShortMish<T, A> ? short_mish(z) : f.forward(z);
 }
 template <class T, class A>
 WEFT_HD float slope(const InHand<A, float>& f, float z) {
-  if constexpr (kShortMish<T, A>)
-    return short_mish_slope(z);
-  else
-    return f.derivative(z);
+  return kShortMish<T, A> ? short_mish_slope(z) : f.derivative(z);
 }
 
 /// Calls f with an object that is the activation `act`: activations::identity, relu, mish or silu, or an

@@ -67,15 +67,7 @@ __device__ void finish(const Tiling& t, const Place<V>& at, float (&a)[V], float
   room.groups[1][thread] = sums[1];
   __syncthreads();
   if (!writes) return;
-  for_every<8>(
-      thread + columns, kReduceThreads, columns,
-      [&](int other) {
-        return Pack<double, 2>{room.groups[0][other], room.groups[1][other]};
-      },
-      [&](int, const Pack<double, 2>& other) {
-        sums[0] += other.v[0];
-        sums[1] += other.v[1];
-      });
+  add_groups<8>(room.groups, columns, kReduceThreads, sums);
   Merge::finish(sums, center, t.per_row);
   write(channel, sums[0], sums[1], others);
 }

@@ -109,15 +109,7 @@ __device__ void add_blocks(unsigned turn, const Tiling& t, double (&room)[2][kTh
   __syncthreads();
   if (thread == 0) turns.done(turn);
   if (thread >= columns) return;
-  for_every<4>(
-      thread + columns, min(blocks * columns, kThreads), columns,
-      [&](int other) {
-        return Pack<double, 2>{room[0][other], room[1][other]};
-      },
-      [&](int, const Pack<double, 2>& other) {
-        total[0] += other.v[0];
-        total[1] += other.v[1];
-      });
+  add_groups<4>(room, columns, min(blocks * columns, kThreads), total);
   Merge::finish(total, 0, t.per_row);
 }
 

@@ -94,6 +94,20 @@ __device__ void for_every(int first, int end, int step, Load&& load, Use&& use) 
   }
 }
 
+/// Adds to a thread's sums those of the threads `columns` apart behind it, below `end`, N at a time.
+template <int N, int kThreads>
+__device__ void add_groups(const double (&room)[2][kThreads], int columns, int end, double (&sums)[2]) {
+  for_every<N>(
+      int(threadIdx.x) + columns, end, columns,
+      [&](int other) {
+        return Pack<double, 2>{room[0][other], room[1][other]};
+      },
+      [&](int, const Pack<double, 2>& other) {
+        sums[0] += other.v[0];
+        sums[1] += other.v[1];
+      });
+}
+
 /// Merges the (a, b) of a block's threads: a thread below t.lanes * V has those of the channel of that number
 /// then.
 template <class Merge, int V, int kThreads>
