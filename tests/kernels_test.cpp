@@ -1132,6 +1132,22 @@ TEST_CASE("convolution: few input channels") {
   });
 }
 
+TEST_CASE("convolution: few output channels, and few input channels of a gradient") {
+  for (bool backward : {false, true})
+    check_drawn(24, [&] {
+      const int64_t few = pick(1, 9), many = pick(2, 70);
+      Conv2dParams p = square(pick(1, 3), 1, backward ? few : many, backward ? many : few, 1, 1);
+      p.kernel_h = pick(1, 5), p.kernel_w = pick(1, 5);
+      p.stride_h = pick(1, 3), p.stride_w = pick(1, 3);
+      p.dilation_h = pick(1, 3), p.dilation_w = pick(0, 1) != 0 ? 1 : pick(1, 3);
+      p.pad_h = pick(0, 3), p.pad_w = pick(0, 3);
+      p.in_h = pick(1, 20), p.in_w = pick(1, 60);
+      return p;
+    });
+  check_conv(square(1, 150, 96, 3, 3, 1));  // a row longer than the copies should be
+  check_conv(square(1, 7, 96, 13, 7, 1));
+}
+
 TEST_CASE("convolution: what is not finite stays in its group") {
   Conv2dParams p = square(2, 9, 24, 24, 3, 1);
   for (int64_t groups : {2, 6, 24}) {

@@ -28,8 +28,11 @@ conv2d 8,14,14,240 240,5,5,1 padding=2 groups=240
 conv2d 8,224,224,3 192,16,16,3 stride=16
 conv2d 8,17,17,128 128,1,7,128
 conv2d 8,56,56,256 512,1,1,256 stride=2
+conv2d 8,128,128,64 3,3,3,64 padding=1
+conv2d 8,224,224,3 64,3,3,3 padding=1
 conv1d 8,1000,64 64,9,64 padding=4
 conv_transpose2d 8,28,28,128 128,2,2,64 stride=2
+conv_transpose2d 8,64,64,64 64,4,4,3 stride=2
 matmul 1,1024 1024,1024
 matmul 8,1024 1024,1024
 matmul 1024,1024 1024,1

@@ -16,19 +16,37 @@ ConvAlgorithm usable(ConvAlgorithm algorithm, const Conv2dParams& p) {
   return winograd_suits(p) ? algorithm : ConvAlgorithm::direct;
 }
 
+/// The geometry whose forward pass does the same arithmetic: that of an input gradient has the channels
+/// exchanged.
+Conv2dParams as_forward(Conv2dParams p, ConvPass pass) {
+  if (pass == ConvPass::backward_input) {
+    const int64_t in_c = p.in_c;
+    p.in_c = p.out_c, p.out_c = in_c;
+  }
+  return p;
+}
+
+bool few_suit(const Conv2dParams& p, ConvPass pass) {
+  const Conv2dParams q = as_forward(p, pass);
+  return pass != ConvPass::backward_weight && p.groups == 1 && q.out_c < kWidth &&
+         few_cost(p, pass) < direct_cost(q);
+}
+
 const Convolution& implementation(ConvAlgorithm algorithm, const Conv2dParams& p, ConvPass pass) {
   if (algorithm == ConvAlgorithm::winograd4) return winograd4_convolution();
   if (algorithm == ConvAlgorithm::winograd2) return winograd2_convolution();
   if (depthwise_suits(p)) return depthwise_convolution();
+  if (few_suit(p, pass)) return few_convolution();
   return rows_suit(p, pass) ? row_convolution() : direct_convolution();
 }
 
-ConvAlgorithm cheapest(const Conv2dParams& p) {
+ConvAlgorithm cheapest(const Conv2dParams& p, ConvPass pass) {
   if (!winograd_suits(p)) return ConvAlgorithm::direct;
+  const Conv2dParams q = as_forward(p, pass);
   ConvAlgorithm best = ConvAlgorithm::direct;
-  double least = direct_cost(p);
+  double least = few_suit(p, pass) ? few_cost(p, pass) : direct_cost(q);
   for (ConvAlgorithm other : {ConvAlgorithm::winograd2, ConvAlgorithm::winograd4})
-    if (const double cost = winograd_cost(p, other == ConvAlgorithm::winograd2 ? 2 : 4); cost < least)
+    if (const double cost = winograd_cost(q, other == ConvAlgorithm::winograd2 ? 2 : 4); cost < least)
       least = cost, best = other;
   return best;
 }
@@ -37,7 +55,7 @@ ConvAlgorithm cheapest(const Conv2dParams& p) {
 bool choose(const Conv2dParams& p, ConvPass pass, ConvAlgorithm* algorithm) {
   if (!find_conv_algorithm(kName, p, pass, algorithm))
     return *algorithm = ConvAlgorithm::direct, !winograd_suits(p);
-  *algorithm = *algorithm == ConvAlgorithm::automatic ? cheapest(p) : usable(*algorithm, p);
+  *algorithm = *algorithm == ConvAlgorithm::automatic ? cheapest(p, pass) : usable(*algorithm, p);
   return true;
 }
 

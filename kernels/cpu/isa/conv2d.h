@@ -27,14 +27,18 @@ bool depthwise_suits(const Conv2dParams& p);
 /// Few input channels, or groups of few channels: on padded copies of rows.
 const Convolution& row_convolution();
 bool rows_suit(const Conv2dParams& p, ConvPass pass);
+/// One group, few output channels (input channels for their gradient): lanes over what is summed up.
+const Convolution& few_convolution();
 /// 3x3 with stride 1 by Winograd's F(4x4, 3x3) and F(2x2, 3x3).
 const Convolution& winograd4_convolution();
 const Convolution& winograd2_convolution();
 bool winograd_suits(const Conv2dParams& p);
 
-/// Estimates of a pass, in multiply-adds of whole vectors; F(tile x tile, 3 x 3).
+/// Estimates of a forward pass, in multiply-adds of whole vectors; F(tile x tile, 3 x 3).
 double direct_cost(const Conv2dParams& p);
 double winograd_cost(const Conv2dParams& p, int64_t tile);
+/// The same of few_convolution(), of the forward pass or the input gradient.
+double few_cost(const Conv2dParams& p, ConvPass pass);
 
 /// The direct weight gradient; conv2d_weight.cpp.
 int64_t direct_weight_workspace(const Conv2dParams& p);

@@ -7,8 +7,6 @@
 namespace weft::kernels::WEFT_ISA {
 namespace {
 
-// Floats of a copy: it stays in the cache nearest to the core, or in the next one where rows are long.
-constexpr int64_t kCopyFloats = 12 << 10, kMostRows = 8;
 // Rows of tiles. 16 registers do not hold the sums of a tall one of two vectors.
 constexpr int kTall = 8, kShort = 4;
 #if defined(WEFT_ISA_avx512) || defined(WEFT_ISA_neon)
@@ -202,37 +200,19 @@ void forward(const Conv2dParams& p, const float* x, const float* w, const float*
 }
 
 void backward_input(const Conv2dParams& p, const float* dy, const float* w, float* dx, float* workspace) {
-  RowPlan plan;
-  plan.batch = p.batch;
-  plan.groups = p.groups;
-  plan.depth = p.out_c / p.groups;
-  plan.width = p.in_c / p.groups;
-  for (int64_t a = 0; a < smaller(p.stride_h, p.in_h); ++a)
-    for (int64_t b = 0; b < smaller(p.stride_w, p.in_w); ++b) {
-      ParityClass h = parity_class(a, p.in_h, out_h(p), p.kernel_h, p.stride_h, p.pad_h, p.dilation_h);
-      ParityClass v = parity_class(b, p.in_w, out_w(p), p.kernel_w, p.stride_w, p.pad_w, p.dilation_w);
-      if (h.axis.taps == 0 || v.axis.taps == 0) {
-        // Positions that no tap reaches: empty sums.
-        h.axis.taps = 0;
-        h.axis.tap_step = v.axis.tap_step = v.axis.taps = 1;
-      } else {
-        h = ascending(h);
-        v = ascending(v);
-        pack_gradient(p, w, h, v, workspace);
-      }
-      plan.h = h.axis;
-      plan.w = v.axis;
-      run_rows(plan, dy, workspace, nullptr, dx, {});
-    }
+  each_gradient_class(p, [&](const RowPlan& plan, const ParityClass& h, const ParityClass& v) {
+    pack_gradient(p, w, h, v, workspace);
+    run_rows(plan, dy, workspace, nullptr, dx, {});
+  });
 }
 
 constexpr Convolution kRows = {workspace, forward, backward_input, rows_backward_weight};
 
 }  // namespace
 
-int64_t RowPlan::block() const {
-  int64_t count = kMostRows;
-  while (count > 1 && rows(count) * pitch() > kCopyFloats) count /= 2;
+int64_t RowPlan::block(int64_t floats, int64_t most) const {
+  int64_t count = most;
+  while (count > 1 && rows(count) * pitch() > floats) count /= 2;
   return smaller(count, h.count);
 }
 

@@ -11,6 +11,8 @@
 namespace weft::kernels::WEFT_ISA {
 
 constexpr int64_t kFewInputs = 4;
+// Floats of a copy: it stays in the cache nearest to the core, or in the next one where rows are long.
+constexpr int64_t kCopyFloats = 12 << 10, kMostRows = 8;
 
 /// Every destination pixel is the sum of h.taps * w.taps * depth units times their weights; tap steps are
 /// positive.
@@ -37,12 +39,39 @@ struct RowPlan {
   int64_t pitch() const { return columns(round_up(w.count, 8)) * pixel(); }
   // The same of rows.
   int64_t rows(int64_t count) const { return (count - 1) * h.step + (h.taps - 1) * h.tap_step + 1; }
-  /// Destination rows that share a copy.
-  int64_t block() const;
+  /// Destination rows that share a copy: `most`, or fewer where that takes more than so many floats.
+  int64_t block(int64_t floats = kCopyFloats, int64_t most = kMostRows) const;
 };
 
 /// The forward pass as a plan.
 RowPlan forward_rows(const Conv2dParams& p);
+
+/// Calls run(plan, h, v) for each set of input positions that take the same taps, which h and v tell, as a
+/// plan of the input gradient. F must be a lambda of the calling file.
+template <class F>
+void each_gradient_class(const Conv2dParams& p, F run) {
+  RowPlan plan;
+  plan.batch = p.batch;
+  plan.groups = p.groups;
+  plan.depth = p.out_c / p.groups;
+  plan.width = p.in_c / p.groups;
+  for (int64_t a = 0; a < smaller(p.stride_h, p.in_h); ++a)
+    for (int64_t b = 0; b < smaller(p.stride_w, p.in_w); ++b) {
+      ParityClass h = parity_class(a, p.in_h, out_h(p), p.kernel_h, p.stride_h, p.pad_h, p.dilation_h);
+      ParityClass v = parity_class(b, p.in_w, out_w(p), p.kernel_w, p.stride_w, p.pad_w, p.dilation_w);
+      if (h.axis.taps == 0 || v.axis.taps == 0) {
+        // Positions that no tap reaches: empty sums.
+        h.axis.taps = 0;
+        h.axis.tap_step = v.axis.tap_step = v.axis.taps = 1;
+      } else {
+        h = ascending(h);
+        v = ascending(v);
+      }
+      plan.h = h.axis;
+      plan.w = v.axis;
+      run(plan, h, v);
+    }
+}
 
 /// Copies what destination rows [row, row + count) of image n read, for the destination channels of a panel.
 void copy_rows(const RowPlan& plan, const float* src, int64_t n, int64_t row, int64_t count, int64_t panel,
