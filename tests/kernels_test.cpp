@@ -1146,6 +1146,10 @@ TEST_CASE("convolution: few output channels, and few input channels of a gradien
     });
   check_conv(square(1, 150, 96, 3, 3, 1));  // a row longer than the copies should be
   check_conv(square(1, 7, 96, 13, 7, 1));
+  // Few pixels, and weights that are read where they lie.
+  check_conv(square(1, 4, 160, 103, 3, 1));
+  check_conv(square(2, 8, 96, 66, 3, 2));
+  check_conv(square(1, 5, 512, 130, 1, 2));
 }
 
 TEST_CASE("convolution: what is not finite stays in its group") {

@@ -27,7 +27,8 @@ bool depthwise_suits(const Conv2dParams& p);
 /// Few input channels, or groups of few channels: on padded copies of rows.
 const Convolution& row_convolution();
 bool rows_suit(const Conv2dParams& p, ConvPass pass);
-/// One group, few output channels (input channels for their gradient): lanes over what is summed up.
+/// One group, few output channels (input channels for their gradient) or few pixels: lanes over what is
+/// summed up.
 const Convolution& few_convolution();
 /// 3x3 with stride 1 by Winograd's F(4x4, 3x3) and F(2x2, 3x3).
 const Convolution& winograd4_convolution();

@@ -1,7 +1,8 @@
-// Convolution to few channels: the gradient of a picture, the last layer of a generator or of a segmentation.
-// Vectors of output channels would be nearly empty, so lanes run over what is summed up instead: a row of the
-// filter, all channels of its taps, lies in memory as one run, in the weights as in the padded copy of the
-// source rows. What the lanes have is added up at the end.
+// Convolution to few channels (the gradient of a picture, the last layer of a generator or of a segmentation)
+// and of few pixels. Vectors of output channels would be nearly empty, or their weights packed for little
+// use, so lanes run over what is summed up instead: a row of the filter, all channels of its taps, lies in
+// memory as one run, in the weights as in the padded copy of the source rows. What the lanes have is added up
+// at the end.
 #include "weft/kernels/cpu/isa/conv2d_rows.h"
 #include "weft/kernels/cpu/isa/vec_math.h"
 #include "weft/kernels/parallel.h"
@@ -20,8 +21,8 @@ constexpr int kSums = 12;
 constexpr int kMostChannels = 4;
 // They divide the 8 that the rows of a copy are rounded up to.
 constexpr int pixels_of(int channels) { return 8 * channels <= kSums ? 8 : 4 * channels <= kSums ? 4 : 2; }
-// What adding up the lanes of a sum costs beside a multiply-add of vectors.
-constexpr double kLaneSum = 10;
+// What adding up the lanes of a sum costs beside a multiply-add of vectors; of the multiply-add peak.
+constexpr double kLaneSum = 10, kEfficiency = 0.8;
 
 struct FewTile {
   const float* src;
@@ -80,10 +81,17 @@ int64_t channel_weights(const RowPlan& plan) {
   return plan.h.taps * plan.runs() * round_up(plan.run_units(), kWidth);
 }
 
+/// Channels of a tile: a row of few pixels has no use for the 8 that fewer channels allow.
+int64_t channels_together(const RowPlan& plan) {
+  const int64_t most = plan.w.count <= 4 ? kMostChannels : kMostChannels - 1;
+  return ceil_div(plan.channels(), ceil_div(plan.channels(), most));
+}
+
 /// An estimate of all sums, in multiply-adds of vectors.
 double cost_of(const RowPlan& plan) {
-  return double(plan.batch * plan.h.count * plan.w.count * plan.channels()) *
-         (double(channel_weights(plan) / kWidth) + kLaneSum);
+  const int64_t pixels = round_up(plan.w.count, pixels_of(int(channels_together(plan))));
+  return double(plan.batch * plan.h.count * pixels * plan.channels()) *
+         (double(channel_weights(plan) / kWidth) + kLaneSum) / kEfficiency;
 }
 
 /// Weights of a channel in the order of the runs. at(a, b, d): the weight of a tap and source channel.
@@ -96,15 +104,29 @@ void pack_runs(const RowPlan& plan, F at, float* out) {
         out[i] = i < run ? at(a, b * taps + i / plan.depth, i % plan.depth) : 0;
 }
 
+/// Whether the weights of a forward pass already lie as pack_runs() would put them.
+bool packed(const RowPlan& plan) { return plan.runs() == 1 && plan.run_units() % kWidth == 0; }
+
 void run_few(const RowPlan& plan, const float* src, const float* weights, const float* bias, float* dst,
              const ChannelStats& stats) {
   const int64_t channels = plan.channels(), per_channel = channel_weights(plan);
   const int64_t tasks = larger(1, int64_t(cost_of(plan)) / kTask);
-  const int64_t block = plan.block(kMostFloats, larger(1, plan.batch * plan.h.count / tasks));
-  const int64_t blocks = ceil_div(plan.h.count, block);
-  StatsParts parts(stats.mean ? plan.batch * blocks : 0, channels);
-  parallel_for(plan.batch * blocks, [&](int64_t task) {
-    const int64_t n = task / blocks, row = (task - n * blocks) * block;
+  // Tasks are blocks of rows, or of channels where there is more of the weights to be read than of the
+  // source.
+  const bool by_channels = channels * per_channel > plan.batch * plan.h.source * plan.w.source * plan.depth;
+  const int64_t together = channels_together(plan);
+  const int64_t block =
+      plan.block(kMostFloats, by_channels ? plan.h.count : larger(1, plan.batch * plan.h.count / tasks));
+  const int64_t blocks = ceil_div(plan.h.count, block), row_tasks = plan.batch * blocks;
+  const int64_t part =
+      by_channels ? round_up(ceil_div(channels, ceil_div(tasks, row_tasks)), together) : channels;
+  const int64_t channel_tasks = ceil_div(channels, part);
+  const bool sum_stats = stats.mean && channel_tasks == 1;
+  StatsParts parts(sum_stats ? row_tasks : 0, channels);
+  parallel_for(row_tasks * channel_tasks, [&](int64_t task) {
+    const int64_t row_task = task / channel_tasks, n = row_task / blocks,
+                  row = (row_task - n * blocks) * block;
+    const int64_t first = (task - row_task * channel_tasks) * part, last = smaller(first + part, channels);
     const int64_t rows = smaller(block, plan.h.count - row);
     const Scratch copy(plan.rows(rows) * plan.pitch());
     copy_rows(plan, src, n, row, rows, 0, copy.get());
@@ -117,29 +139,31 @@ void run_few(const RowPlan& plan, const float* src, const float* weights, const 
     t.run = plan.run_units();
     t.channel_step = per_channel;
     t.dst_step = plan.w.dst_step * channels;
-    const int64_t most = ceil_div(channels, ceil_div(channels, kMostChannels));
-    for (int64_t i = 0; i < rows; ++i) {
-      const int64_t out_row = n * plan.h.dst + plan.h.dst_first + (row + i) * plan.h.dst_step;
-      float* const out = dst + (out_row * plan.w.dst + plan.w.dst_first) * channels;
-      const float* const in = copy.get() + i * plan.h.step * plan.pitch();
-      for (int64_t c = 0, some; c < channels; c += some) {
-        some = smaller(most, channels - c);
-        t.weights = weights + c * per_channel;
-        t.bias = bias ? bias + c : nullptr;
-        const int64_t pixels = pixels_of(int(some));
+    for (int64_t c = first, some; c < last; c += some) {
+      some = smaller(together, last - c);
+      t.weights = weights + c * per_channel;
+      t.bias = bias ? bias + c : nullptr;
+      const int64_t pixels = pixels_of(int(some));
+      for (int64_t i = 0; i < rows; ++i) {
+        const int64_t out_row = n * plan.h.dst + plan.h.dst_first + (row + i) * plan.h.dst_step;
+        float* const out = dst + (out_row * plan.w.dst + plan.w.dst_first) * channels + c;
+        const float* const in = copy.get() + i * plan.h.step * plan.pitch();
         for (int64_t j = 0; j < plan.w.count; j += pixels) {
           t.pixels = smaller(pixels, plan.w.count - j);
           t.src = in + j * t.step;
-          t.dst = out + j * t.dst_step + c;
+          t.dst = out + j * t.dst_step;
           kFewTiles[some - 1](t);
         }
       }
     }
-    if (stats.mean)
-      parts.add(task, dst + (n * plan.h.count + row) * plan.w.count * channels, rows * plan.w.count, channels,
-                0, channels);
+    if (sum_stats)
+      parts.add(row_task, dst + (n * plan.h.count + row) * plan.w.count * channels, rows * plan.w.count,
+                channels, 0, channels);
   });
-  if (stats.mean) parts.combine(stats.mean, stats.var);
+  if (sum_stats)
+    parts.combine(stats.mean, stats.var);
+  else if (stats.mean)
+    batch_norm_stats(plan.batch * plan.h.count * plan.w.count, channels, dst, stats.mean, stats.var);
 }
 
 int64_t workspace(const Conv2dParams& p, ConvPass pass) {
@@ -151,6 +175,7 @@ int64_t workspace(const Conv2dParams& p, ConvPass pass) {
 void forward(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
              const ChannelStats& stats, float* workspace) {
   const RowPlan plan = forward_rows(p);
+  if (packed(plan)) return run_few(plan, x, w, bias, y, stats);
   for (int64_t o = 0; o < p.out_c; ++o)
     pack_runs(
         plan,
