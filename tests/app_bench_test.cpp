@@ -73,6 +73,18 @@ TEST_CASE("bench step takes lists and compares with the first case") {
   check_error(weft_run({"bench", "step", "--activation", "mish,smish"}), 2, {"smish", "relu"});
 }
 
+TEST_CASE("bench step --inference counts one pass") {
+  const auto rows = bench_rows(
+      {"step", "--model", "resnet20", "--size", "32", "--batch-size", "1,3", "--steps", "2", "--inference"});
+  REQUIRE(rows.size() == 2);
+  for (const json& row : rows) {
+    CHECK(row["inference"] == true);
+    const double flops = 2 * row["multiply_adds"].get<double>() * row["images_per_second"].get<double>();
+    CHECK(row["effective_gflops"].get<double>() == doctest::Approx(flops * 1e-9));
+  }
+  check_error(weft_run({"bench", "step", "--inference", "--breakdown"}), 2, {"--inference", "--breakdown"});
+}
+
 TEST_CASE("bench step --breakdown accounts for the whole step") {
   const Arguments step{"step", "--size", "32", "--batch-size", "2", "--steps", "2", "--sa"};
   for (const std::string kind : {"ops", "layers"}) {

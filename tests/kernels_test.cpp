@@ -547,6 +547,26 @@ TEST_CASE("comparisons and select over broadcast shapes") {
   }
 }
 
+TEST_CASE("gradients of maximum and minimum: shared among equals, all to both of a NaN") {
+  for (Binary op : {Binary::maximum, Binary::minimum})
+    for (int64_t n : kLengths) {
+      CAPTURE(n);
+      const Floats a = few_values(n), b = few_values(n), dy = few_values(n);
+      Floats y(a.size()), da(a.size()), db(a.size());
+      reference<float>().binary(op, {1, {n}, {1}, {1}}, a.data(), b.data(), y.data());
+      reference<float>().choose_backward(n, a.data(), b.data(), y.data(), dy.data(), da.data(), db.data());
+      each_table(
+          {n, n},
+          [&](const auto& table, auto& out) {
+            table.choose_backward(n, a.data(), b.data(), y.data(), dy.data(), out[0].data(), out[1].data());
+          },
+          [&](const auto& out) {
+            CHECK(excess(out[0], da, 0, 0) <= 0);
+            CHECK(excess(out[1], db, 0, 0) <= 0);
+          });
+    }
+}
+
 TEST_CASE("comparisons and select of rows that are not dense") {
   const Floats a = few_values(60), b = few_values(60);
   const std::vector<uint8_t> c(60, 1);

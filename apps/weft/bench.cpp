@@ -72,9 +72,16 @@ void add_sweep(CLI::App& command, BenchFlags& flags) {
   command.add_option("--threads", s.threads, "threads [the cores that the process may use]")
       ->delimiter(',')
       ->check(CLI::Range(1, 256));
-  command.add_flag("--recompute", flags.recompute, "compute activations again in the backward pass");
-  command.add_flag("--breakdown{ops}", flags.breakdown, "where the time goes, by ops or by layers [ops]")
-      ->check(CLI::IsMember({"ops", "layers"}));
+  CLI::Option* recompute =
+      command.add_flag("--recompute", flags.recompute, "compute activations again in the backward pass");
+  CLI::Option* breakdown =
+      command.add_flag("--breakdown{ops}", flags.breakdown, "where the time goes, by ops or by layers [ops]")
+          ->check(CLI::IsMember({"ops", "layers"}));
+  command
+      .add_flag("--inference", flags.inference,
+                "forward passes in evaluation mode, without gradients, in place of steps (on the CPU)")
+      ->excludes(recompute)
+      ->excludes(breakdown);
   command.footer(
       "--activation, --size, --batch-size and --threads take lists (8,16,32): all combinations are measured "
       "in "

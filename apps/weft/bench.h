@@ -34,6 +34,7 @@ struct BenchPlace {
 struct BenchFlags {
   std::string model = "mxresnet18", activation, optimizer = "ranger", data;
   bool sa = false, sym = false, recompute = false;
+  bool inference = false;  ///< of steps: forward passes in evaluation mode alone
   int64_t size = 128, batch_size = 32, steps = 20;
   double seconds = 0.5;  ///< for each thing measured
   int threads = 0;
@@ -68,7 +69,8 @@ int bench_loader_gpu(const BenchFlags& flags);
 /// The model that the flags ask for, with ten classes.
 std::unique_ptr<Module> bench_model(const BenchFlags& flags);
 
-/// A training step: a model with its optimizer, and random images with labels.
+/// A training step: a model with its optimizer, and random images with labels. Or, as the flags ask, a
+/// forward pass in evaluation mode.
 class TrainingStep {
  public:
   /// The model, activation and optimizer that the flags ask for.
@@ -81,7 +83,7 @@ class TrainingStep {
 
  private:
   std::unique_ptr<Module> model_;
-  std::unique_ptr<optim::Optimizer> optimizer_;
+  std::unique_ptr<optim::Optimizer> optimizer_;  // null for inference
   Tensor images_, labels_;
 };
 /// Where a step's time goes: real steps, measured op by op; on a GPU eager ones.

@@ -1,4 +1,5 @@
-// weft bench step: whole training steps beside the machine's multiply-add peak, all measured in the same run.
+// weft bench step: whole training steps, or forward passes, beside the machine's multiply-add peak, all
+// measured in the same run.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -31,10 +32,11 @@ struct StepCase {
   int threads = 0;
   TrainingStep* step = nullptr;  // shared by the cases of one activation: weights change no step's cost
   int64_t multiply_adds = 0;     // of an image, forward
+  int passes = 3;                // forward, data gradient, weight gradient; of inference the first
   std::vector<double> seconds = {};
 
-  double gflops() const {  // forward, data gradient, weight gradient
-    return 3 * 2 * double(multiply_adds) * double(batch_size) / median(seconds) * 1e-9;
+  double gflops() const {
+    return passes * 2 * double(multiply_adds) * double(batch_size) / median(seconds) * 1e-9;
   }
 };
 
@@ -78,6 +80,7 @@ nlohmann::json row_of(const StepCase& c, const StepCase& first, double peak, con
           {"activation", c.activation},
           {"sa", flags.sa || flags.sym},
           {"recompute", flags.recompute},
+          {"inference", flags.inference},
           {"size", c.size},
           {"batch_size", c.batch_size},
           {"optimizer", flags.optimizer},
@@ -104,7 +107,10 @@ nlohmann::json row_of(const StepCase& c, const StepCase& first, double peak, con
 TrainingStep::TrainingStep(const BenchFlags& flags) {
   require_known("--optimizer", flags.optimizer, optimizer_names());
   model_ = bench_model(flags);
-  optimizer_ = optim::make_optimizer(flags.optimizer, optim::split_decay(model_->parameters()));
+  if (flags.inference)
+    model_->eval();
+  else
+    optimizer_ = optim::make_optimizer(flags.optimizer, optim::split_decay(model_->parameters()));
 }
 
 void TrainingStep::set_images(int64_t batch, int64_t size) {
@@ -116,6 +122,10 @@ void TrainingStep::set_images(int64_t batch, int64_t size) {
 }
 
 void TrainingStep::operator()() {
+  if (!optimizer_) {
+    (*model_)(images_);
+    return;
+  }
   const auto lap = [](const char* name) {
     if (Profiler* profiler = Profiler::current()) profiler->lap(name);
   };
@@ -132,6 +142,7 @@ void TrainingStep::operator()() {
 
 int bench_step(const BenchFlags& flags) {
   for (int64_t size : flags.sweep.sizes) require_fitting(flags.model, flags.sa || flags.sym, size);
+  if (flags.inference && flags.place.gpu()) usage_error("--inference is measured on the CPU alone");
   if (flags.place.gpu()) return bench_step_gpu(flags);
   if (!flags.breakdown.empty()) return bench_breakdown(flags);
   manual_seed(1);
@@ -147,8 +158,8 @@ int bench_step(const BenchFlags& flags) {
         TrainingStep& step = models.try_emplace(key, one).first->second;
         const int64_t multiply_adds = summarize(step.model(), {1, size, size, 3}).multiply_adds();
         for (int threads : flags.sweep.threads)
-          cases.push_back(
-              {one.activation, size, batch, threads ? threads : num_threads(), &step, multiply_adds});
+          cases.push_back({one.activation, size, batch, threads ? threads : num_threads(), &step,
+                           multiply_adds, flags.inference ? 1 : 3});
       }
   Peaks peaks;
   peaks.measure(cases);
@@ -169,10 +180,13 @@ int bench_step(const BenchFlags& flags) {
              {"gflops_over_first", "rate/1st", 8, 3}},
             flags.json);
   rows.text(fmt::format(
-      "steps of {}{}, {}, {} kernels: median of {} and best; GFLOP/s: 3 passes of {:.3f} G multiply-adds an "
-      "image at {} px",
-      flags.model, flags.sa || flags.sym ? " with attention" : "", flags.optimizer, kernels::cpu().name,
-      flags.steps, double(cases[0].multiply_adds) * 1e-9, cases[0].size));
+      "{} of {}{}, {}, {} kernels: median of {} and best; GFLOP/s: {} of {:.3f} G multiply-adds an image at "
+      "{} "
+      "px",
+      flags.inference ? "forward passes" : "steps", flags.model,
+      flags.sa || flags.sym ? " with attention" : "", flags.inference ? "evaluation" : flags.optimizer,
+      kernels::cpu().name, flags.steps, flags.inference ? "one pass" : "3 passes",
+      double(cases[0].multiply_adds) * 1e-9, cases[0].size));
   for (const StepCase& c : cases) {
     nlohmann::json row = row_of(c, cases.front(), peaks.of(c), flags);
     row["milliseconds"] = row["step_seconds"].get<double>() * 1e3;

@@ -115,8 +115,11 @@ Tensor choose(const char* name, Binary op, const Tensor& a, const Tensor& b) {
   record(name, {a, b}, {y},
          !recording({&a, &b}) ? BackwardFunction() : [=](BackwardContext& c) {
            Tensor da = empty_like(y), db = empty_like(y);
-           const Tensor zeros = Tensor::zeros(y.shape(), y.dtype(), y.device());
-           const Tensor wide_a = compute("add", Binary::add, a, zeros), wide_b = compute("add", Binary::add, b, zeros);
+           const auto widened = [&](const Tensor& x) {
+             if (x.shape() == y.shape()) return x;
+             return compute("add", Binary::add, x, Tensor::zeros(y.shape(), y.dtype(), y.device()));
+           };
+           const Tensor wide_a = widened(a), wide_b = widened(b);
            // To be recorded, it is a product with what the kernel makes of ones, but for where that is 0: an
            // infinite dy stays out of there.
            const Tensor dy = c.create_graph() ? Tensor::ones(y.shape(), y.dtype(), y.device()) : c.grad_output();

@@ -59,14 +59,6 @@ void each_block(int64_t rows, int64_t classes, F f) {
 
 }  // namespace
 
-void choose_backward(int64_t n, const float* a, const float* b, const float* y, const float* dy, float* da,
-                     float* db) {
-  parallel_ranges(n, 1 << 15, [&](int64_t begin, int64_t end) {
-    reference<float>().choose_backward(end - begin, a + begin, b + begin, y + begin, dy + begin, da + begin,
-                                       db + begin);
-  });
-}
-
 void argmax(int64_t rows, int64_t cols, const float* x, int64_t* y) {
   parallel_ranges(rows, 1 + (1 << 15) / cols, [&](int64_t begin, int64_t end) {
     reference<float>().argmax(end - begin, cols, x + begin * cols, y + begin);

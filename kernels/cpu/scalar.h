@@ -6,8 +6,6 @@
 
 namespace weft::kernels::scalar {
 
-void choose_backward(int64_t n, const float* a, const float* b, const float* y, const float* dy, float* da,
-                     float* db);
 void argmax(int64_t rows, int64_t cols, const float* x, int64_t* y);
 void batch_norm_update(int64_t rows, int64_t channels, double eps, double momentum, const float* mean,
                        const float* var, float* running_mean, float* running_var, float* invstd);

@@ -47,14 +47,31 @@ def build(model, activation, attention):
     return net
 
 
-def training_step(model, mode, attention, activation, batch, size):
-    """A function that does one training step in the given mode: nchw, channels_last or compiled (with channels_last)."""
+def inference_step(net, images, mode):
+    if mode == "compiled":
+        from torch._inductor import config
+
+        config.freezing = True  # weights are constants: batch norm is folded into them, and they are packed once
+        net = torch.compile(net)
+
+    def step():
+        with torch.inference_mode():
+            net(images)
+
+    return step
+
+
+def training_step(model, mode, attention, activation, batch, size, inference=False):
+    """A function that does one training step in the given mode: nchw, channels_last or compiled (with channels_last). Of inference: a
+    forward pass in evaluation mode; compiled then means frozen, too."""
     torch.manual_seed(1)
     net = build(model, activation, attention)
     images = torch.randn(batch, 3, size, size)
     if mode != "nchw":
         net = net.to(memory_format=torch.channels_last)
         images = images.to(memory_format=torch.channels_last)
+    if inference:
+        return inference_step(net.eval(), images, mode)
     labels = torch.arange(batch) % 10
     optimizer = Ranger(net.parameters())
     forward = torch.compile(net) if mode == "compiled" else net

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""A whole training step in PyTorch and in weft, in turns: images/s, their ratio, and peak resident memory.
+"""A whole training step, or a forward pass, in PyTorch and in weft, in turns: images/s, their ratio, and peak resident memory.
 
-    tests/compare/pytorch_step.py --weft build/apps/weft/weft --model mxresnet18 --size 128 --batch-size 32
+    tests/compare/pytorch_step.py --weft build/apps/weft --model mxresnet18 --size 128 --batch-size 32
+    tests/compare/pytorch_step.py --weft build/apps/weft --inference --batch-size 1 --steps 30
 
 Every program runs in a process of its own. For the speed they stay alive and take turns: some steps of weft, then some of each
 mode of PyTorch, and again. The memory is the most that a fresh process of each had resident for a few steps, interpreter and
@@ -26,6 +27,7 @@ def parse():
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--activation", default="mish")
     parser.add_argument("--no-sa", action="store_true", help="leave the self-attention out")
+    parser.add_argument("--inference", action="store_true", help="forward passes in evaluation mode in place of steps")
     parser.add_argument("--steps", type=int, default=3, help="steps of each in a round")
     parser.add_argument("--modes", default=",".join(MODES), help="of PyTorch, some of " + ",".join(MODES))
     parser.add_argument("--no-memory", action="store_true")
@@ -43,7 +45,8 @@ def work(args):
     import pytorch_model
 
     torch.set_num_threads(args.threads)
-    step = pytorch_model.training_step(args.model, args.worker, not args.no_sa, args.activation, args.batch_size, args.size)
+    step = pytorch_model.training_step(args.model, args.worker, not args.no_sa, args.activation, args.batch_size, args.size,
+                                       args.inference)
     for _ in range(3):
         step()
     print("ready", torch.__version__, flush=True)
@@ -55,7 +58,7 @@ def work(args):
 class Worker:
     def __init__(self, args, mode):
         flags = [f"--worker={mode}", f"--model={args.model}", f"--size={args.size}", f"--batch-size={args.batch_size}",
-                 f"--activation={args.activation}", f"--threads={args.threads}"] + ["--no-sa"] * args.no_sa
+                 f"--activation={args.activation}", f"--threads={args.threads}"] + ["--no-sa"] * args.no_sa + ["--inference"] * args.inference
         self.process = subprocess.Popen([sys.executable, __file__, *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.mode, self.seconds = mode, []
         ready = self.process.stdout.readline().split()
@@ -74,7 +77,7 @@ class Worker:
 
 def weft_flags(args, steps):
     return ["step", "--model", args.model, "--size", args.size, "--batch-size", args.batch_size, "--activation", args.activation,
-            "--threads", args.threads, "--optimizer", "ranger", "--steps", steps] + ["--sa"] * (not args.no_sa)
+            "--threads", args.threads, "--optimizer", "ranger", "--steps", steps] + ["--sa"] * (not args.no_sa) + ["--inference"] * args.inference
 
 
 def peak_memory(command, stdin=None):
@@ -118,7 +121,7 @@ def main():
         memory = f"; importing torch alone takes {peak_memory([sys.executable, '-c', 'import torch']) * 1e-6:.0f} MB"
     best = max(rows[1:], key=lambda r: r["images/s"])
     title = (f"{args.model}{'' if args.no_sa else ' with attention'} ({args.activation}), {args.size} px, batch {args.batch_size}, "
-             f"Ranger, {args.threads} threads; {report.machine()}; {report.weft_version(args.weft)}; medians of {args.rounds} rounds of "
+             f"{'inference' if args.inference else 'Ranger'}, {args.threads} threads; {report.machine()}; {report.weft_version(args.weft)}; medians of {args.rounds} rounds of "
              f"{args.steps} steps in turns. weft over PyTorch's best ({best['program']}): {best['weft over it']:.2f}{memory}")
     for row in rows:
         row.update(model=args.model, size=args.size, batch_size=args.batch_size, threads=args.threads)

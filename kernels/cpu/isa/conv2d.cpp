@@ -29,13 +29,14 @@ Conv2dParams as_forward(Conv2dParams p, ConvPass pass) {
 /// Where vectors of output channels would be nearly empty; or, as its forward pass reads weights where they
 /// lie, where few pixels share what the others take to pack them.
 bool few_suit(const Conv2dParams& p, ConvPass pass) {
-  constexpr double kPacking = 8;  // of a vector of weights, in multiply-adds
   if (pass == ConvPass::backward_weight || p.groups != 1) return false;
   const Conv2dParams q = as_forward(p, pass);
-  const bool in_place = pass == ConvPass::forward && p.kernel_w * p.in_c % kWidth == 0 && p.dilation_w == 1;
-  if (q.out_c >= kWidth && !in_place) return false;
+  if (q.out_c < kWidth) return few_cost(p, pass) < direct_cost(q);
+  // Of a vector of weights, in multiply-adds; and how well lanes over the sums use these, beside whole tiles.
+  constexpr double kPacking = 8, kEfficiency = 0.8;
+  if (pass != ConvPass::forward || p.kernel_w * p.in_c % kWidth != 0 || p.dilation_w != 1) return false;
   const double weights = double(p.kernel_h * p.kernel_w * p.in_c) * double(ceil_div(p.out_c, kWidth));
-  return few_cost(p, pass) < direct_cost(q) + (in_place ? kPacking * weights : 0);
+  return few_cost(p, pass) < kEfficiency * (direct_cost(p) + kPacking * weights);
 }
 
 const Convolution& implementation(ConvAlgorithm algorithm, const Conv2dParams& p, ConvPass pass) {

@@ -21,8 +21,8 @@ constexpr int kSums = 12;
 constexpr int kMostChannels = 4;
 // They divide the 8 that the rows of a copy are rounded up to.
 constexpr int pixels_of(int channels) { return 8 * channels <= kSums ? 8 : 4 * channels <= kSums ? 4 : 2; }
-// What adding up the lanes of a sum costs beside a multiply-add of vectors; of the multiply-add peak.
-constexpr double kLaneSum = 10, kEfficiency = 0.8;
+// What adding up the lanes of a sum costs beside a multiply-add of vectors.
+constexpr double kLaneSum = 10;
 
 struct FewTile {
   const float* src;
@@ -91,7 +91,7 @@ int64_t channels_together(const RowPlan& plan) {
 double cost_of(const RowPlan& plan) {
   const int64_t pixels = round_up(plan.w.count, pixels_of(int(channels_together(plan))));
   return double(plan.batch * plan.h.count * pixels * plan.channels()) *
-         (double(channel_weights(plan) / kWidth) + kLaneSum) / kEfficiency;
+         (double(channel_weights(plan) / kWidth) + kLaneSum);
 }
 
 /// Weights of a channel in the order of the runs. at(a, b, d): the weight of a tap and source channel.

@@ -152,6 +152,17 @@ void affine(int64_t n, float alpha, float beta, const float* x, float* y) {
   map(n, x, y, [=](Vec v) { return fma(Vec(alpha), v, Vec(beta)); });
 }
 
+void choose_backward(int64_t n, const float* a, const float* b, const float* y, const float* dy, float* da,
+                     float* db) {
+  parallel_vectors(n, [=](auto at, int64_t i) {
+    const Vec u = at.load(a + i), v = at.load(b + i), chosen = at.load(y + i), g = at.load(dy + i);
+    const Vec both = select(u == v, g * Vec(0.5f), select(chosen != chosen, g, Vec(0.0f)));
+    const Mask one = (u != v) & (chosen == chosen);
+    at.store(select(one & (chosen == u), g, both), da + i);
+    at.store(select(one & (chosen == v), g, both), db + i);
+  });
+}
+
 void dropout(int64_t n, double p, const uint64_t* key, const float* x, float* y) {
   // word >= p 2^32 as a comparison of whole numbers.
   const double bound = p * 0x1p32;

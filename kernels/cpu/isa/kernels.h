@@ -20,6 +20,8 @@ void compare(Compare op, const Broadcast& shape, const float* a, const float* b,
 void select(const Broadcast& shape, const uint8_t* c, const float* a, const float* b, float* y);
 void pow(float exponent, int64_t n, const float* x, float* y);
 void affine(int64_t n, float alpha, float beta, const float* x, float* y);
+void choose_backward(int64_t n, const float* a, const float* b, const float* y, const float* dy, float* da,
+                     float* db);
 void activation(Activation act, float param, int64_t n, const float* x, float* y);
 void activation_backward(Activation act, float param, int64_t n, const float* x, const float* dy, float* dx);
 void activation_curvature(Activation act, float param, int64_t n, const float* x, const float* w, float* z);
