@@ -128,7 +128,7 @@ void run_few(const RowPlan& plan, const float* src, const float* weights, const 
                   row = (row_task - n * blocks) * block;
     const int64_t first = (task - row_task * channel_tasks) * part, last = smaller(first + part, channels);
     const int64_t rows = smaller(block, plan.h.count - row);
-    const Scratch copy(plan.rows(rows) * plan.pitch());
+    const Scratch copy(larger(1, plan.rows(rows) * plan.pitch()));
     copy_rows(plan, src, n, row, rows, 0, copy.get());
     FewTile t;
     t.step = plan.w.step * plan.depth;
@@ -168,6 +168,7 @@ void run_few(const RowPlan& plan, const float* src, const float* weights, const 
 
 int64_t workspace(const Conv2dParams& p, ConvPass pass) {
   const bool forward = pass == ConvPass::forward;
+  if (forward && packed(forward_rows(p))) return 0;
   const int64_t depth = forward ? p.in_c : p.out_c, width = forward ? p.out_c : p.in_c;
   return width * p.kernel_h * p.kernel_w * round_up(depth, kWidth) * int64_t(sizeof(float));
 }
