@@ -58,7 +58,8 @@ def work(args):
 class Worker:
     def __init__(self, args, mode):
         flags = [f"--worker={mode}", f"--model={args.model}", f"--size={args.size}", f"--batch-size={args.batch_size}",
-                 f"--activation={args.activation}", f"--threads={args.threads}"] + ["--no-sa"] * args.no_sa + ["--inference"] * args.inference
+                 f"--activation={args.activation}", f"--threads={args.threads}"]
+        flags += ["--no-sa"] * args.no_sa + ["--inference"] * args.inference
         self.process = subprocess.Popen([sys.executable, __file__, *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.mode, self.seconds = mode, []
         ready = self.process.stdout.readline().split()
@@ -77,7 +78,8 @@ class Worker:
 
 def weft_flags(args, steps):
     return ["step", "--model", args.model, "--size", args.size, "--batch-size", args.batch_size, "--activation", args.activation,
-            "--threads", args.threads, "--optimizer", "ranger", "--steps", steps] + ["--sa"] * (not args.no_sa) + ["--inference"] * args.inference
+            "--threads", args.threads, "--optimizer", "ranger", "--steps", steps,
+            *["--sa"] * (not args.no_sa), *["--inference"] * args.inference]
 
 
 def peak_memory(command, stdin=None):
@@ -121,8 +123,8 @@ def main():
         memory = f"; importing torch alone takes {peak_memory([sys.executable, '-c', 'import torch']) * 1e-6:.0f} MB"
     best = max(rows[1:], key=lambda r: r["images/s"])
     title = (f"{args.model}{'' if args.no_sa else ' with attention'} ({args.activation}), {args.size} px, batch {args.batch_size}, "
-             f"{'inference' if args.inference else 'Ranger'}, {args.threads} threads; {report.machine()}; {report.weft_version(args.weft)}; medians of {args.rounds} rounds of "
-             f"{args.steps} steps in turns. weft over PyTorch's best ({best['program']}): {best['weft over it']:.2f}{memory}")
+             f"{'inference' if args.inference else 'Ranger'}, {args.threads} threads; {report.machine()}; "
+             f"{report.weft_version(args.weft)}; medians of {args.rounds} rounds of {args.steps} steps in turns. weft over PyTorch's best ({best['program']}): {best['weft over it']:.2f}{memory}")
     for row in rows:
         row.update(model=args.model, size=args.size, batch_size=args.batch_size, threads=args.threads)
     report.print_table(title, {"program": "", "images/s": ".1f", "of FMA peak": ".2f", "weft over it": ".2f", "peak MB": ".0f",

@@ -16,29 +16,6 @@ ConvAlgorithm usable(ConvAlgorithm algorithm, const Conv2dParams& p) {
   return winograd_suits(p) ? algorithm : ConvAlgorithm::direct;
 }
 
-/// The geometry whose forward pass does the same arithmetic: that of an input gradient has the channels
-/// exchanged.
-Conv2dParams as_forward(Conv2dParams p, ConvPass pass) {
-  if (pass == ConvPass::backward_input) {
-    const int64_t in_c = p.in_c;
-    p.in_c = p.out_c, p.out_c = in_c;
-  }
-  return p;
-}
-
-/// Where vectors of output channels would be nearly empty; or, as its forward pass reads weights where they
-/// lie, where few pixels share what the others take to pack them.
-bool few_suit(const Conv2dParams& p, ConvPass pass) {
-  if (pass == ConvPass::backward_weight || p.groups != 1) return false;
-  const Conv2dParams q = as_forward(p, pass);
-  if (q.out_c < kWidth) return few_cost(p, pass) < direct_cost(q);
-  // Of a vector of weights, in multiply-adds; and how well lanes over the sums use these, beside whole tiles.
-  constexpr double kPacking = 8, kEfficiency = 0.8;
-  if (pass != ConvPass::forward || p.kernel_w * p.in_c % kWidth != 0 || p.dilation_w != 1) return false;
-  const double weights = double(p.kernel_h * p.kernel_w * p.in_c) * double(ceil_div(p.out_c, kWidth));
-  return few_cost(p, pass) < kEfficiency * (direct_cost(p) + kPacking * weights);
-}
-
 const Convolution& implementation(ConvAlgorithm algorithm, const Conv2dParams& p, ConvPass pass) {
   if (algorithm == ConvAlgorithm::winograd4) return winograd4_convolution();
   if (algorithm == ConvAlgorithm::winograd2) return winograd2_convolution();
@@ -49,11 +26,10 @@ const Convolution& implementation(ConvAlgorithm algorithm, const Conv2dParams& p
 
 ConvAlgorithm cheapest(const Conv2dParams& p, ConvPass pass) {
   if (!winograd_suits(p)) return ConvAlgorithm::direct;
-  const Conv2dParams q = as_forward(p, pass);
   ConvAlgorithm best = ConvAlgorithm::direct;
-  double least = few_suit(p, pass) ? few_cost(p, pass) : direct_cost(q);
+  double least = few_suit(p, pass) ? few_cost(p, pass) : direct_cost(p, pass);
   for (ConvAlgorithm other : {ConvAlgorithm::winograd2, ConvAlgorithm::winograd4})
-    if (const double cost = winograd_cost(q, other == ConvAlgorithm::winograd2 ? 2 : 4); cost < least)
+    if (const double cost = winograd_cost(p, pass, other == ConvAlgorithm::winograd2 ? 2 : 4); cost < least)
       least = cost, best = other;
   return best;
 }

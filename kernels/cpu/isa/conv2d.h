@@ -30,21 +30,32 @@ bool rows_suit(const Conv2dParams& p, ConvPass pass);
 /// One group, few output channels (input channels for their gradient) or few pixels: lanes over what is
 /// summed up.
 const Convolution& few_convolution();
+bool few_suit(const Conv2dParams& p, ConvPass pass);
 /// 3x3 with stride 1 by Winograd's F(4x4, 3x3) and F(2x2, 3x3).
 const Convolution& winograd4_convolution();
 const Convolution& winograd2_convolution();
 bool winograd_suits(const Conv2dParams& p);
 
-/// Estimates of a forward pass, in multiply-adds of whole vectors; F(tile x tile, 3 x 3).
-double direct_cost(const Conv2dParams& p);
-double winograd_cost(const Conv2dParams& p, int64_t tile);
-/// The same of few_convolution(), of the forward pass or the input gradient.
+/// Estimates of a pass, in multiply-adds of whole vectors; F(tile x tile, 3 x 3). A weight gradient counts as
+/// the forward pass, but few_convolution() has none.
+double direct_cost(const Conv2dParams& p, ConvPass pass);
+double winograd_cost(const Conv2dParams& p, ConvPass pass, int64_t tile);
 double few_cost(const Conv2dParams& p, ConvPass pass);
 
 /// The direct weight gradient; conv2d_weight.cpp.
 int64_t direct_weight_workspace(const Conv2dParams& p);
 void direct_backward_weight(const Conv2dParams& p, const float* x, const float* dy, float* dw,
                             float* workspace);
+
+/// The geometry whose forward pass does the arithmetic of this pass: an input gradient's has the channels
+/// exchanged.
+WEFT_INLINE Conv2dParams as_forward(Conv2dParams p, ConvPass pass) {
+  if (pass == ConvPass::backward_input) {
+    const int64_t in_c = p.in_c;
+    p.in_c = p.out_c, p.out_c = in_c;
+  }
+  return p;
+}
 
 // As Conv2dParams::out_h and out_w, which are inline functions that other files share (see kernels.h).
 WEFT_INLINE int64_t out_h(const Conv2dParams& p) {

@@ -121,7 +121,8 @@ constexpr Convolution kDirect = {workspace, forward, backward_input, direct_back
 
 }  // namespace
 
-double direct_cost(const Conv2dParams& p) {
+double direct_cost(const Conv2dParams& params, ConvPass pass) {
+  const Conv2dParams p = as_forward(params, pass);
   constexpr double kEfficiency = 0.85;  // of the multiply-add peak
   return double(p.batch * out_h(p) * out_w(p) * p.kernel_h * p.kernel_w * (p.in_c / p.groups)) *
          double(round_up(p.out_c, kWidth) / kWidth) / kEfficiency;

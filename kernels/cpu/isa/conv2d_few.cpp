@@ -107,6 +107,20 @@ void pack_runs(const RowPlan& plan, F at, float* out) {
 /// Whether the weights of a forward pass already lie as pack_runs() would put them.
 bool packed(const RowPlan& plan) { return plan.runs() == 1 && plan.run_units() % kWidth == 0; }
 
+/// A tile but for where it is and what it reads.
+FewTile tile_of(const RowPlan& plan) {
+  FewTile t;
+  t.step = plan.w.step * plan.depth;
+  t.row_step = plan.h.tap_step * plan.pitch();
+  t.run_step = plan.w.tap_step * plan.depth;
+  t.tap_rows = plan.h.taps;
+  t.runs = plan.runs();
+  t.run = plan.run_units();
+  t.channel_step = channel_weights(plan);
+  t.dst_step = plan.w.dst_step * plan.channels();
+  return t;
+}
+
 void run_few(const RowPlan& plan, const float* src, const float* weights, const float* bias, float* dst,
              const ChannelStats& stats) {
   const int64_t channels = plan.channels(), per_channel = channel_weights(plan);
@@ -128,25 +142,16 @@ void run_few(const RowPlan& plan, const float* src, const float* weights, const 
                   row = (row_task - n * blocks) * block;
     const int64_t first = (task - row_task * channel_tasks) * part, last = smaller(first + part, channels);
     const int64_t rows = smaller(block, plan.h.count - row);
-    const Scratch copy(larger(1, plan.rows(rows) * plan.pitch()));
+    const Scratch copy(plan.rows(rows) * plan.pitch());
     copy_rows(plan, src, n, row, rows, 0, copy.get());
-    FewTile t;
-    t.step = plan.w.step * plan.depth;
-    t.row_step = plan.h.tap_step * plan.pitch();
-    t.run_step = plan.w.tap_step * plan.depth;
-    t.tap_rows = plan.h.taps;
-    t.runs = plan.runs();
-    t.run = plan.run_units();
-    t.channel_step = per_channel;
-    t.dst_step = plan.w.dst_step * channels;
+    FewTile t = tile_of(plan);
     for (int64_t c = first, some; c < last; c += some) {
       some = smaller(together, last - c);
       t.weights = weights + c * per_channel;
       t.bias = bias ? bias + c : nullptr;
       const int64_t pixels = pixels_of(int(some));
       for (int64_t i = 0; i < rows; ++i) {
-        const int64_t out_row = n * plan.h.dst + plan.h.dst_first + (row + i) * plan.h.dst_step;
-        float* const out = dst + (out_row * plan.w.dst + plan.w.dst_first) * channels + c;
+        float* const out = dst + plan.target(n, row + i) + c;
         const float* const in = copy.get() + i * plan.h.step * plan.pitch();
         for (int64_t j = 0; j < plan.w.count; j += pixels) {
           t.pixels = smaller(pixels, plan.w.count - j);
@@ -210,6 +215,18 @@ double few_cost(const Conv2dParams& p, ConvPass pass) {
   double cost = 0;
   each_gradient_class(p, [&](const RowPlan& plan, auto&, auto&) { cost += cost_of(plan); });
   return cost;
+}
+
+// Where vectors of output channels would be nearly empty; or, as a forward pass may read weights where they
+// lie, where few pixels share what the others take to pack them.
+bool few_suit(const Conv2dParams& p, ConvPass pass) {
+  if (pass == ConvPass::backward_weight || p.groups != 1) return false;
+  if (as_forward(p, pass).out_c < kWidth) return few_cost(p, pass) < direct_cost(p, pass);
+  if (pass != ConvPass::forward || !packed(forward_rows(p))) return false;
+  // Of a vector of weights, in multiply-adds; and how well lanes over the sums use these, beside whole tiles.
+  constexpr double kPacking = 8, kEfficiency = 0.8;
+  const double weights = double(p.kernel_h * p.kernel_w * p.in_c) * double(ceil_div(p.out_c, kWidth));
+  return few_cost(p, pass) < kEfficiency * (direct_cost(p, pass) + kPacking * weights);
 }
 
 const Convolution& few_convolution() { return kFew; }

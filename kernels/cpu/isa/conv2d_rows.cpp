@@ -141,11 +141,7 @@ void run_rows(const RowPlan& plan, const float* src, const float* weights, const
       t.weights = weights + channel * plan.inner();
       t.bias = bias ? bias + channel : nullptr;
       for (int64_t i = 0; i < rows; ++i) {
-        float* out = dst +
-                     ((n * plan.h.dst + plan.h.dst_first + (row + i) * plan.h.dst_step) * plan.w.dst +
-                      plan.w.dst_first) *
-                         channels +
-                     channel;
+        float* out = dst + plan.target(n, row + i) + channel;
         const float* in = copy.get() + i * plan.h.step * plan.pitch();
         for (int64_t j = 0; j < plan.w.count; j += t.rows) {
           const bool pair = t.columns > kWidth;

@@ -1,8 +1,8 @@
-// Convolution on padded copies of a few image rows, for filters of few channels: one group of at most
-// kFewInputs input channels, and groups that would not fill a vector. A copy costs little beside the taps
-// that read it, and has no edges. It holds units: a unit is one number, which every output channel takes, or,
-// in groups, a vector that has for each output channel of a panel the number its group takes. So no lane ever
-// meets a number of another group.
+// Convolution on padded copies of a few image rows (conv2d_few.cpp reads such, too), for filters of few
+// channels: one group of at most kFewInputs input channels, and groups that would not fill a vector. A copy
+// costs little beside the taps that read it, and has no edges. It holds units: a unit is one number, which
+// every output channel takes, or, in groups, a vector that has for each output channel of a panel the number
+// its group takes. So no lane ever meets a number of another group.
 #pragma once
 
 #include "weft/kernels/cpu/isa/conv2d.h"
@@ -39,6 +39,10 @@ struct RowPlan {
   int64_t pitch() const { return columns(round_up(w.count, 8)) * pixel(); }
   // The same of rows.
   int64_t rows(int64_t count) const { return (count - 1) * h.step + (h.taps - 1) * h.tap_step + 1; }
+  /// Where a destination row of image n begins, in floats.
+  int64_t target(int64_t n, int64_t row) const {
+    return ((n * h.dst + h.dst_first + row * h.dst_step) * w.dst + w.dst_first) * channels();
+  }
   /// Destination rows that share a copy: `most`, or fewer where that takes more than so many floats.
   int64_t block(int64_t floats = kCopyFloats, int64_t most = kMostRows) const;
 };
@@ -60,9 +64,9 @@ void each_gradient_class(const Conv2dParams& p, F run) {
       ParityClass h = parity_class(a, p.in_h, out_h(p), p.kernel_h, p.stride_h, p.pad_h, p.dilation_h);
       ParityClass v = parity_class(b, p.in_w, out_w(p), p.kernel_w, p.stride_w, p.pad_w, p.dilation_w);
       if (h.axis.taps == 0 || v.axis.taps == 0) {
-        // Positions that no tap reaches: empty sums.
-        h.axis.taps = 0;
-        h.axis.tap_step = v.axis.tap_step = v.axis.taps = 1;
+        // Positions that no tap reaches: empty sums, though of a row at least.
+        h.axis.taps = h.axis.tap_step = 0;
+        v.axis.tap_step = v.axis.taps = 1;
       } else {
         h = ascending(h);
         v = ascending(v);

@@ -290,7 +290,8 @@ bool winograd_suits(const Conv2dParams& p) {
          p.dilation_w == 1 && p.groups == 1 && p.pad_h <= 2 && p.pad_w <= 2;
 }
 
-double winograd_cost(const Conv2dParams& p, int64_t tile) {
+double winograd_cost(const Conv2dParams& params, ConvPass pass, int64_t tile) {
+  const Conv2dParams p = as_forward(params, pass);
   // What the transforms of one vector of one position cost beside a multiply-add of vectors, as measured.
   constexpr double kInput = 16, kOutput = 11, kFilter = 10, kEfficiency = 0.95;
   constexpr int64_t kTileRows = 6;
