@@ -124,8 +124,22 @@ constexpr Convolution kDirect = {workspace, forward, backward_input, direct_back
 double direct_cost(const Conv2dParams& params, ConvPass pass) {
   const Conv2dParams p = as_forward(params, pass);
   constexpr double kEfficiency = 0.85;  // of the multiply-add peak
-  return double(p.batch * out_h(p) * out_w(p) * p.kernel_h * p.kernel_w * (p.in_c / p.groups)) *
-         double(round_up(p.out_c, kWidth) / kWidth) / kEfficiency;
+  // The weight gradient leaves out what the taps meet outside of the image.
+  const auto pairs = [&](int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad,
+                         int64_t dilation) {
+    if (pass != ConvPass::backward_weight) return out * kernel;
+    int64_t count = 0;
+    for (int64_t k = 0; k < kernel; ++k) {
+      const int64_t at = pad - k * dilation;  // of output i lies input i * stride - at
+      const int64_t first = larger(0, ceil_div(at, stride)), last = smaller(out, ceil_div(in + at, stride));
+      count += larger(0, last - first);
+    }
+    return count;
+  };
+  const int64_t rows = pairs(p.in_h, out_h(p), p.kernel_h, p.stride_h, p.pad_h, p.dilation_h);
+  const int64_t columns = pairs(p.in_w, out_w(p), p.kernel_w, p.stride_w, p.pad_w, p.dilation_w);
+  return double(p.batch * rows * columns * (p.in_c / p.groups)) * double(ceil_div(p.out_c, kWidth)) /
+         kEfficiency;
 }
 
 const Convolution& direct_convolution() { return kDirect; }

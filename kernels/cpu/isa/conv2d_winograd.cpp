@@ -52,7 +52,7 @@ void restore_tiles(const Plane& image, const Grid& grid, const float* from, int6
 /// m[0..rows)[0..columns) (+)= v[0..rows)[0..depth) x u, one panel [depth, columns].
 void multiply(const float* v, int64_t rows, int64_t depth, int64_t pitch_v, const float* u, int64_t columns,
               bool accumulate, float* m, int64_t pitch_m) {
-  const int vecs = int(ceil_div(columns, kWidth)), height = tile_rows(vecs);
+  const int vecs = int(ceil_div(columns, kWidth));
   const float* src[kMaxTileRows];
   float* dst[kMaxTileRows];
   Tile tile;
@@ -64,15 +64,11 @@ void multiply(const float* v, int64_t rows, int64_t depth, int64_t pitch_v, cons
   tile.cols = vecs * kWidth;
   tile.start = accumulate ? TileStart::accumulate : TileStart::zero;
   tile.bias = nullptr;
-  const TileFunction run = tile_function(vecs, false);
-  for (int64_t row = 0; row < rows; row += height) {
-    tile.rows = int(smaller(height, rows - row));
-    for (int r = 0; r < height; ++r) {
-      const int64_t at = row + (r < tile.rows ? r : 0);
-      src[r] = v + at * pitch_v;
-      dst[r] = m + at * pitch_m;
-    }
-    run(tile);
+  while (rows > 0) {
+    const int count = next_rows(rows, tile_rows(vecs));
+    for (int r = 0; r < count; ++r, v += pitch_v, m += pitch_m) src[r] = v, dst[r] = m;
+    tile_function(count, vecs)(tile);
+    rows -= count;
   }
 }
 
@@ -133,35 +129,42 @@ template <int M>
 void transform_filters(const Product<M>& g, const float* w, int64_t panel, int64_t k0, int64_t rows,
                        float* to, int64_t position_step) {
   using W = Winograd<M>;
-  constexpr int64_t kTaps = 9;
+  constexpr int64_t kTaps = 9, kTurned = 16;
   const int64_t columns = panel_columns(g.width, panel), column = panel * kPanel,
                 pitch = round_up(columns, kWidth);
-  const bool forward = g.pass == ConvPass::forward;
-  // The taps with the destination's channels side by side: turned from [out_c][tap][in_c] in the forward
-  // pass, as they are (but the filter turned round) in the input gradient.
-  alignas(64) float turned[kTaps * kFilterRows * kPanel];
-  if (forward)
-    for (int64_t tap = 0; tap < kTaps; ++tap)
-      transpose(w + (column * kTaps + tap) * g.weight_in + k0, kTaps * g.weight_in, rows, columns,
-                turned + tap * kFilterRows * kPanel, kPanel);
-  for (int64_t k = 0; k < rows; ++k, to += pitch) {
-    const float* tap[3][3];
-    for (int r = 0; r < 3; ++r)
-      for (int s = 0; s < 3; ++s)
-        tap[r][s] = forward ? turned + ((r * 3 + s) * kFilterRows + k) * kPanel
-                            : w + ((k0 + k) * kTaps + (8 - (r * 3 + s))) * g.weight_in + column;
-    each_channel(columns, [&](int64_t c, auto load, auto) {
-      transform_2d<3, W::kIn>(
-          [&](int r, int s) { return load(tap[r][s] + c); }, typename W::Filter{},
-          [&](int r, int s, Vec v) { v.store(to + (r * W::kIn + s) * position_step + c); });
-    });
+  // Row k of vector c, whose tap i is at taps + i * step.
+  const auto transform = [&](int64_t k, int64_t c, auto load, const float* taps, int64_t step) {
+    float* const row = to + k * pitch + c;
+    transform_2d<3, W::kIn>([&](int r, int s) { return load(taps + (r * 3 + s) * step); },
+                            typename W::Filter{},
+                            [&](int r, int s, Vec v) { v.store(row + (r * W::kIn + s) * position_step); });
+  };
+  if (g.pass == ConvPass::backward_input) {  // the filter turned round, its channels as they are
+    for (int64_t k = 0; k < rows; ++k) {
+      const float* last = w + ((k0 + k) * kTaps + kTaps - 1) * g.weight_in + column;
+      each_channel(columns,
+                   [&](int64_t c, auto load, auto) { transform(k, c, load, last + c, -g.weight_in); });
+    }
+    return;
   }
+  // From [out_c][tap][in_c], a few rows at a time that stay in the L1 cache.
+  alignas(64) float turned[kTaps * kTurned * kWidth];
+  for (int64_t k1 = 0; k1 < rows; k1 += kTurned)
+    each_channel(columns, [&](int64_t c, auto load, auto) {
+      const int64_t few = smaller(kTurned, rows - k1);
+      for (int64_t tap = 0; tap < kTaps; ++tap)
+        transpose(w + ((column + c) * kTaps + tap) * g.weight_in + k0 + k1, kTaps * g.weight_in, few,
+                  smaller(kWidth, columns - c), turned + tap * kTurned * kWidth, kWidth);
+      for (int64_t k = 0; k < few; ++k) transform(k1 + k, c, load, turned + k * kWidth, kTurned * kWidth);
+    });
 }
 
 /// Asks for the share `part` of kPositions of the filters that transform_filters(g, w, panel, k0, ...) will
-/// read.
+/// read. Inlined always: GCC takes a function that only prefetches for one without effect, and drops the
+/// calls.
 template <int M>
-void prefetch_filters(const Product<M>& g, const float* w, int64_t panel, int64_t k0, int64_t part) {
+WEFT_INLINE void prefetch_filters(const Product<M>& g, const float* w, int64_t panel, int64_t k0,
+                                  int64_t part) {
   constexpr int64_t kLine = 16;
   const bool forward = g.pass == ConvPass::forward;
   const int64_t rows = smaller(kFilterRows, g.depth - k0), columns = panel_columns(g.width, panel);
@@ -294,10 +297,9 @@ double winograd_cost(const Conv2dParams& params, ConvPass pass, int64_t tile) {
   const Conv2dParams p = as_forward(params, pass);
   // What the transforms of one vector of one position cost beside a multiply-add of vectors, as measured.
   constexpr double kInput = 16, kOutput = 11, kFilter = 10, kEfficiency = 0.95;
-  constexpr int64_t kTileRows = 6;
   const double positions = double((tile + 2) * (tile + 2));
   const int64_t count = p.batch * ceil_div(out_h(p), tile) * ceil_div(out_w(p), tile);
-  const double tiles = double(round_up(count, kTileRows)), in_c = double(p.in_c);
+  const double tiles = double(count), in_c = double(p.in_c);
   const double in_vectors = double(ceil_div(p.in_c, kWidth)), out_vectors = double(ceil_div(p.out_c, kWidth));
   return positions *
          (tiles * (in_c * out_vectors / kEfficiency + kInput * in_vectors + kOutput * out_vectors) +

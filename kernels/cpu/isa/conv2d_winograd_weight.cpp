@@ -9,10 +9,11 @@
 namespace weft::kernels::WEFT_ISA {
 namespace {
 
-// Transformed tiles up to which they are all kept, and the channels of a task's sums then;
-// else chunks are summed apart, and the most floats of their sums.
+// Transformed tiles up to which they are all kept, and the most channels of a task's sums then;
+// else chunks are summed apart, in parts that are enough where their sums stay in the cache, and the most
+// floats of all sums.
 constexpr int64_t kStagedFloats = int64_t{6} << 20, kStagedIn = 64, kStagedOut = 48;
-constexpr int64_t kMostParts = 8, kPartFloats = int64_t{6} << 20;
+constexpr int64_t kEnoughParts = 4, kMostParts = 8, kPartFloats = int64_t{6} << 20;
 
 template <int M>
 struct WeightProduct {
@@ -32,17 +33,17 @@ struct WeightProduct {
     ic_block = padded(in_c);
     oc_block = padded(out_c);
     const int64_t tile = kPositions * (ic_block + oc_block);
-    staged = grid.tiles * tile <= kStagedFloats;
+    // Where the sums do not fit into the L2 cache, a chunk is large enough to be worth their way.
+    const bool sums_stay = sums() <= kChunkFloats;
+    const int64_t fit = sums_stay ? kChunkFloats / tile / 8 * 8 : kMostChunk;
+    chunk = larger(kChunkStep, smaller(kMostChunk, fit));
+    parts = larger(1, smaller(smaller(kMostParts, grid.tiles / chunk), kPartFloats / sums()));
+    staged = sums_stay ? parts < kEnoughParts : grid.tiles * tile <= kStagedFloats;
     if (staged) {
       chunk = grid.tiles;
       parts = 1;
       ic_block = smaller(ic_block, kStagedIn);
-      oc_block = smaller(oc_block, kStagedOut);
-    } else {
-      // Where the sums do not fit into the L2 cache, a chunk is large enough to be worth their way.
-      const int64_t fit = sums() <= kChunkFloats ? kChunkFloats / tile / 8 * 8 : kMostChunk;
-      chunk = larger(kChunkStep, smaller(kMostChunk, fit));
-      parts = larger(1, smaller(smaller(kMostParts, grid.tiles / chunk), kPartFloats / sums()));
+      oc_block = round_up(ceil_div(out_c, ceil_div(out_c, kStagedOut)), 16);
     }
     const auto layout = [&](int64_t block) {
       const int64_t step = chunk * block + 16;
@@ -75,10 +76,12 @@ void multiply_outer(const WeightProduct<M>& g, const float* v, const float* y, i
   for (int64_t c = 0; c < columns; c += kPanel) {
     const int vecs = int(smaller(kPanel, columns - c) / kWidth);
     t.x_offset = c;
-    for (int64_t r = 0; r < rows; r += kOuterRows) {
+    for (int64_t r = 0; r < rows;) {
+      const int count = next_rows(rows - r, kOuterRows);
       t.dy_offset = r;
       t.dst = sums + r * g.ic_block + c;
-      outer_function(int(smaller(kOuterRows, rows - r)), vecs)(t);
+      outer_function(count, vecs)(t);
+      r += count;
     }
   }
 }

@@ -19,7 +19,7 @@ constexpr int64_t kChunkStep = 24;
 void run_block(const Lattice& t, int64_t group, int64_t panel, const Block& block, int64_t begin,
                int64_t end) {
   const int64_t columns = panel_columns(t.width, panel);
-  const int vecs = int(ceil_div(columns, kWidth)), height = tile_rows(vecs);
+  const int vecs = int(ceil_div(columns, kWidth));
   const bool first = block.tap == 0 && block.channel == 0;
   Tile tile;
   tile.taps = block.taps;
@@ -30,18 +30,16 @@ void run_block(const Lattice& t, int64_t group, int64_t panel, const Block& bloc
   tile.bias = t.bias ? t.bias + group * t.width + panel * kPanel : nullptr;
   tile.start = !first || t.accumulate ? TileStart::accumulate : t.bias ? TileStart::bias : TileStart::zero;
 
-  const TileFunction full = tile_function(vecs, false), single = tile_function(vecs, true);
   Walk walk(t, group, panel, block, begin, end);
   // The pointers are found one tile ahead, so that the tile can ask for the next one's rows.
   Rows rows[2];
-  walk.find(height, rows[0]);
+  walk.find(vecs, rows[0]);
   for (int i = 0; rows[i].count > 0; i ^= 1) {
-    walk.find(height, rows[i ^ 1]);
+    walk.find(vecs, rows[i ^ 1]);
     tile.src = rows[i].src;
     tile.dst = rows[i].dst;
-    tile.rows = rows[i].count;
-    tile.ahead = rows[i ^ 1].count > 1 ? rows[i ^ 1].src : nullptr;
-    (tile.rows == 1 ? single : full)(tile);
+    tile.ahead = rows[i ^ 1].count == rows[i].count ? rows[i ^ 1].src : nullptr;
+    tile_function(rows[i].count, vecs)(tile);
   }
 }
 

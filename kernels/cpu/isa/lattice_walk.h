@@ -63,17 +63,14 @@ class Walk {
         end_(end),
         at_(t, begin) {}
 
-  /// Pointers of the next tile of at most `height` rows; those of missing rows repeat the first.
-  void find(int height, Rows& rows) {
-    rows.count = int(smaller(height, end_ - next_));
+  /// Pointers of the next tile of `vecs` vectors; none at the end.
+  void find(int vecs, Rows& rows) {
+    rows.count = next_ < end_ ? next_rows(end_ - next_, tile_rows(vecs)) : 0;
     if (rows.count == 0) return;
-    const int stride = rows.count == 1 ? 1 : height;
     if (linear_)
       find_linear(rows);
-    else if (!find_inner(stride, rows))
-      for (int r = 0; r < rows.count; ++r) find_row(r, stride, rows);
-    for (int r = rows.count; r < stride; ++r)
-      for (int64_t tap = 0; tap < block_.taps; ++tap) rows.src[tap * stride + r] = rows.src[tap * stride];
+    else if (!find_inner(rows))
+      for (int r = 0; r < rows.count; ++r) find_row(r, rows);
     next_ += rows.count;
   }
 
@@ -102,7 +99,7 @@ class Walk {
   }
 
   /// The case that all pixels stand in one row of the image and no tap falls off its left or right edge.
-  bool find_inner(int stride, Rows& rows) {
+  bool find_inner(Rows& rows) {
     const int64_t last = rows.count - 1, across = (t_.w.taps - 1) * t_.w.tap_step;
     const int64_t y0 = at_.i * t_.h.step + t_.h.first, x0 = at_.j * t_.w.step + t_.w.first;
     if (at_.j + last >= t_.w.count || x0 + smaller(0, across) < 0 ||
@@ -112,7 +109,7 @@ class Walk {
     for (int r = 0; r < rows.count; ++r) rows.dst[r] = dst + r * t_.w.dst_step * t_.dst_pitch;
     const float** src = rows.src;
     int64_t a = first_a_, b = first_b_;
-    for (int64_t tap = 0; tap < block_.taps; ++tap, src += stride) {
+    for (int64_t tap = 0; tap < block_.taps; ++tap, src += rows.count) {
       const int64_t y = y0 + a * t_.h.tap_step, x = x0 + b * t_.w.tap_step;
       const bool inside = uint64_t(y) < uint64_t(t_.h.source);
       const float* pixel = inside ? image() + (y * t_.w.source + x) * t_.src_pitch : t_.zeros;
@@ -124,7 +121,7 @@ class Walk {
     return true;
   }
 
-  void find_row(int r, int stride, Rows& rows) {
+  void find_row(int r, Rows& rows) {
     const int64_t y0 = at_.i * t_.h.step + t_.h.first, x0 = at_.j * t_.w.step + t_.w.first;
     rows.dst[r] = destination();
     int64_t a = first_a_, b = first_b_;
@@ -141,7 +138,7 @@ class Walk {
           pixel = patch;
         }
       }
-      rows.src[tap * stride + r] = pixel;
+      rows.src[tap * rows.count + r] = pixel;
       if (++b == t_.w.taps) b = 0, ++a;
     }
     at_.skip(t_, 1);

@@ -28,6 +28,30 @@ WEFT_INLINE void transpose4(const float* src, int64_t src_pitch, float* dst, int
 #endif
 }
 
+#if defined(WEFT_ISA_avx512) || defined(WEFT_ISA_avx2)
+/// dst[r][c] = src[c][r], 8 by 8: as two squares of 4 by 4 in the halves of each vector. Halves that are
+/// brought together by loads leave only the shuffles within halves.
+WEFT_INLINE void transpose8(const float* src, int64_t src_pitch, float* dst, int64_t dst_pitch) {
+#pragma GCC unroll 2
+  for (int r = 0; r < 8; r += 4) {
+    __m256 row[4];
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c)
+      row[c] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(src + c * src_pitch + r)),
+                                    _mm_loadu_ps(src + (c + 4) * src_pitch + r), 1);
+    const __m256d low01 = _mm256_castps_pd(_mm256_unpacklo_ps(row[0], row[1]));
+    const __m256d high01 = _mm256_castps_pd(_mm256_unpackhi_ps(row[0], row[1]));
+    const __m256d low23 = _mm256_castps_pd(_mm256_unpacklo_ps(row[2], row[3]));
+    const __m256d high23 = _mm256_castps_pd(_mm256_unpackhi_ps(row[2], row[3]));
+    float* const to = dst + r * dst_pitch;
+    _mm256_storeu_ps(to, _mm256_castpd_ps(_mm256_unpacklo_pd(low01, low23)));
+    _mm256_storeu_ps(to + dst_pitch, _mm256_castpd_ps(_mm256_unpackhi_pd(low01, low23)));
+    _mm256_storeu_ps(to + 2 * dst_pitch, _mm256_castpd_ps(_mm256_unpacklo_pd(high01, high23)));
+    _mm256_storeu_ps(to + 3 * dst_pitch, _mm256_castpd_ps(_mm256_unpackhi_pd(high01, high23)));
+  }
+}
+#endif
+
 }  // namespace
 
 void transpose(const float* src, int64_t src_pitch, int64_t rows, int64_t columns, float* dst,
@@ -36,6 +60,13 @@ void transpose(const float* src, int64_t src_pitch, int64_t rows, int64_t column
   for (int64_t r0 = 0; r0 < rows; r0 += 16) {
     const int64_t r1 = smaller(rows, r0 + 16);
     int64_t c = 0;
+#if defined(WEFT_ISA_avx512) || defined(WEFT_ISA_avx2)
+    for (; r1 - r0 == 16 && c + 8 <= columns; c += 8) {
+      for (int64_t i = c; i < c + 8; ++i) __builtin_prefetch(src + i * src_pitch + r1);
+      for (int64_t r = r0; r < r1; r += 8)
+        transpose8(src + c * src_pitch + r, src_pitch, dst + r * dst_pitch + c, dst_pitch);
+    }
+#endif
     for (; c + 4 <= columns; c += 4) {
       int64_t r = r0;
       for (int64_t i = c; i < c + 4; ++i) __builtin_prefetch(src + i * src_pitch + r0 + 16);

@@ -28,7 +28,7 @@ void check(const Tile& t, int rows, int width) {
   for (int64_t i = 0; i < t.taps * rows; ++i) check_floats(t.src[i], t.depth);
   check_floats(t.panel, t.taps * t.depth * width);
   if (t.start == TileStart::bias) check_floats(t.bias, t.cols);
-  for (int r = 0; r < t.rows; ++r) check_floats(t.dst[r], t.cols, true);
+  for (int r = 0; r < rows; ++r) check_floats(t.dst[r], t.cols, true);
 }
 void check(const OuterTile& t, int rows, int width) {
   check_memory(t.segments, t.segment_count * int64_t(sizeof(Segment)), false);
@@ -45,9 +45,9 @@ template <class T>
 void check(const T&, int, int) {}
 #endif
 
-/// The sums of a tile that has missing rows or columns: dst = start + sums, element by element.
-__attribute__((noinline)) void finish_part(const Tile& t, const float* sums, int pitch) {
-  for (int r = 0; r < t.rows; ++r, sums += pitch) {
+/// The sums of a tile that has missing columns: dst = start + sums, element by element.
+__attribute__((noinline)) void finish_part(const Tile& t, const float* sums, int rows, int pitch) {
+  for (int r = 0; r < rows; ++r, sums += pitch) {
     float* y = t.dst[r];
     for (int c = 0; c < t.cols; ++c) {
       const float start = t.start == TileStart::accumulate ? y[c]
@@ -84,7 +84,7 @@ void tile(const Tile& t) {
       // The next tile's rows and this one's destination come into the cache meanwhile, a few lines at a time.
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) __builtin_prefetch(ahead[r] + k);
-      for (const int end = row + step; row < t.rows && row < end; ++row)
+      for (const int end = row + step; row < kRows && row < end; ++row)
 #pragma GCC unroll 4
         for (int v = 0; v < kVecs; ++v) __builtin_prefetch(t.dst[row] + v * kWidth, 1);
       for (const int64_t end = smaller(t.depth, k + kLine); k < end; ++k, b += kVecs * kWidth) {
@@ -101,13 +101,13 @@ void tile(const Tile& t) {
     }
   }
 
-  if (t.rows < kRows || t.cols < kVecs * kWidth) {
+  if (t.cols < kVecs * kWidth) {
     alignas(64) float sums[kRows * kVecs * kWidth];
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < kVecs; ++v) acc[r][v].store(sums + (r * kVecs + v) * kWidth);
-    return finish_part(t, sums, kVecs * kWidth);
+    return finish_part(t, sums, kRows, kVecs * kWidth);
   }
   if (t.start == TileStart::bias) {
 #pragma GCC unroll 4
@@ -174,44 +174,27 @@ void outer(const OuterTile& t) {
   }
 }
 
-template <int kVecs>
-constexpr OuterFunction kOuter[kOuterRows] = {outer<1, kVecs>, outer<2, kVecs>, outer<3, kVecs>,
-                                              outer<4, kVecs>, outer<5, kVecs>, outer<6, kVecs>};
+/// The function of `rows` rows and `vecs` vectors, which are at most the template's.
+template <int kVecs, int kRows = tile_rows(kVecs)>
+TileFunction find_tile(int rows, int vecs) {
+  if constexpr (kVecs > 1)
+    if (vecs < kVecs) return find_tile<kVecs - 1>(rows, vecs);
+  if constexpr (kRows > 1)
+    if (rows < kRows) return find_tile<kVecs, kRows - 1>(rows, vecs);
+  return tile<kRows, kVecs>;
+}
+template <int kVecs, int kRows = kOuterRows>
+OuterFunction find_outer(int rows, int vecs) {
+  if constexpr (kVecs > 1)
+    if (vecs < kVecs) return find_outer<kVecs - 1>(rows, vecs);
+  if constexpr (kRows > 1)
+    if (rows < kRows) return find_outer<kVecs, kRows - 1>(rows, vecs);
+  return outer<kRows, kVecs>;
+}
 
 }  // namespace
 
-TileFunction tile_function(int vecs, bool single) {
-  switch (vecs) {
-    case 1:
-      return single ? tile<1, 1> : tile<tile_rows(1), 1>;
-    case 2:
-      return single ? tile<1, 2> : tile<tile_rows(2), 2>;
-#if defined(WEFT_ISA_avx512) || defined(WEFT_ISA_neon)
-    case 3:
-      return single ? tile<1, 3> : tile<tile_rows(3), 3>;
-    case 4:
-      return single ? tile<1, 4> : tile<tile_rows(4), 4>;
-#endif
-    default:
-      return nullptr;
-  }
-}
-
-OuterFunction outer_function(int rows, int vecs) {
-  switch (vecs) {
-    case 1:
-      return kOuter<1>[rows - 1];
-    case 2:
-      return kOuter<2>[rows - 1];
-#if defined(WEFT_ISA_avx512) || defined(WEFT_ISA_neon)
-    case 3:
-      return kOuter<3>[rows - 1];
-    case 4:
-      return kOuter<4>[rows - 1];
-#endif
-    default:
-      return nullptr;
-  }
-}
+TileFunction tile_function(int rows, int vecs) { return find_tile<kPanelVecs>(rows, vecs); }
+OuterFunction outer_function(int rows, int vecs) { return find_outer<kPanelVecs>(rows, vecs); }
 
 }  // namespace weft::kernels::WEFT_ISA

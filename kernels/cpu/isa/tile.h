@@ -22,21 +22,24 @@ constexpr int kPanel = kPanelVecs * kWidth;
 
 enum class TileStart { zero, bias, accumulate };
 
-/// dst[r][0..cols) = start + sum over taps and k of src[tap * tile_rows + r][k] * panel[tap][k][0..cols).
+/// dst[r][0..cols) = start + sum over taps and k of src[tap * rows + r][k] * panel[tap][k][0..cols).
 struct Tile {
-  const float* const* src;  // [taps][tile rows]
+  const float* const* src;  // [taps][rows]
   int64_t taps, depth;      // depth: k of each tap
   const float* panel;       // [taps][depth][vecs * kWidth], aligned
-  float* const* dst;        // [tile rows]
-  int rows, cols;           // how many rows and columns are real; missing rows repeat a valid pointer in src
+  float* const* dst;        // [rows]
+  int cols;                 // how many columns are real
   TileStart start;
   const float* bias;                    // [cols]
-  const float* const* ahead = nullptr;  // src of the next tile, fetched meanwhile; may be null
+  const float* const* ahead = nullptr;  // src of the next tile, of as many rows, fetched meanwhile, or null
 };
 
-/// The tile of tile_rows(vecs) rows and `vecs` vectors; one row where `single`.
+/// The tile of `rows` rows (1 to tile_rows(vecs)) and `vecs` vectors.
 using TileFunction = void (*)(const Tile&);
-TileFunction tile_function(int vecs, bool single);
+TileFunction tile_function(int rows, int vecs);
+
+/// The rows of the next tile where `left` are left and a tile has at most `most`: all about the same.
+WEFT_INLINE int next_rows(int64_t left, int64_t most) { return int(ceil_div(left, ceil_div(left, most))); }
 
 /// A stretch of pixels of one image row: x and dy advance by fixed steps.
 struct Segment {
