@@ -12,7 +12,7 @@
 namespace weft {
 namespace {
 
-constexpr std::array<const char*, 4> kNames = {"automatic", "direct", "winograd2", "winograd4"};
+constexpr std::array<const char*, 5> kNames = {"automatic", "direct", "winograd2", "winograd3", "winograd4"};
 
 ConvAlgorithm from_environment() {
   const char* text = std::getenv("WEFT_CONV");

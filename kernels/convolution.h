@@ -16,9 +16,10 @@ enum class ConvAlgorithm : uint8_t {
   automatic,  ///< the cheapest by a model of the costs
   direct,     ///< the sums as they are written, in register tiles: the exact mode
   winograd2,  ///< 3x3, stride 1: Winograd's F(2x2, 3x3), four ninths of the multiplications
+  winograd3,  ///< 3x3, stride 1: Winograd's F(3x3, 3x3), 25 of 81 multiplications
   winograd4,  ///< 3x3, stride 1: Winograd's F(4x4, 3x3), a quarter of the multiplications
 };
-/// "automatic", "direct", "winograd2", "winograd4".
+/// "automatic", "direct", "winograd2", "winograd3", "winograd4".
 const char* conv_algorithm_name(ConvAlgorithm algorithm);
 /// The algorithm of that name, or nothing.
 std::optional<ConvAlgorithm> parse_conv_algorithm(std::string_view name);

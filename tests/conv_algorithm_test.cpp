@@ -66,8 +66,8 @@ struct Operands {
 }  // namespace
 
 TEST_CASE("names") {
-  for (ConvAlgorithm a :
-       {ConvAlgorithm::automatic, ConvAlgorithm::direct, ConvAlgorithm::winograd2, ConvAlgorithm::winograd4})
+  for (ConvAlgorithm a : {ConvAlgorithm::automatic, ConvAlgorithm::direct, ConvAlgorithm::winograd2,
+                          ConvAlgorithm::winograd3, ConvAlgorithm::winograd4})
     CHECK(parse_conv_algorithm(conv_algorithm_name(a)) == a);
   CHECK_FALSE(parse_conv_algorithm("fft").has_value());
   CHECK_FALSE(parse_conv_algorithm("").has_value());
@@ -80,6 +80,7 @@ TEST_CASE("by cost: Winograd where it saves, the direct sums elsewhere") {
     for (ConvPass pass : kPasses) {
       CHECK(table->conv2d_algorithm(layer(32, 32, 64, 64), pass) == ConvAlgorithm::winograd4);
       CHECK(table->conv2d_algorithm(layer(32, 4, 512, 512), pass) == ConvAlgorithm::winograd4);
+      CHECK(table->conv2d_algorithm(layer(32, 6, 256, 256), pass) == ConvAlgorithm::winograd3);
       // A weight gradient leaves out what lies outside of the images, here most of the products.
       CHECK(table->conv2d_algorithm(layer(32, 2, 512, 512), pass) ==
             (pass == ConvPass::backward_weight ? ConvAlgorithm::direct : ConvAlgorithm::winograd2));
@@ -145,8 +146,8 @@ TEST_CASE("error against f64") {
       "root mean square error over root mean square result: forward, input, weight gradient\n";
   for (int64_t channels : {16, 64, 256}) {
     const Operands operands(layer(4, 16, channels, channels));
-    for (ConvAlgorithm algorithm :
-         {ConvAlgorithm::direct, ConvAlgorithm::winograd2, ConvAlgorithm::winograd4}) {
+    for (ConvAlgorithm algorithm : {ConvAlgorithm::direct, ConvAlgorithm::winograd2, ConvAlgorithm::winograd3,
+                                    ConvAlgorithm::winograd4}) {
       set_conv_algorithm(algorithm);
       table += std::to_string(channels) + " channels, " + conv_algorithm_name(algorithm) + ":";
       for (ConvPass pass : kPasses) {

@@ -1032,13 +1032,15 @@ TEST_CASE("convolution: Winograd on random geometries") {
     Conv2dParams p = square(pick(1, 3), 1, pick(1, 40), pick(1, 140), 3, 1);
     p.in_h = pick(3, 14), p.in_w = pick(3, 14);
     p.pad_h = pick(0, 2), p.pad_w = pick(0, 2);
-    for (ConvAlgorithm algorithm : {ConvAlgorithm::winograd2, ConvAlgorithm::winograd4})
+    for (ConvAlgorithm algorithm :
+         {ConvAlgorithm::winograd2, ConvAlgorithm::winograd3, ConvAlgorithm::winograd4})
       check_conv(p, algorithm);
   }
 }
 
 TEST_CASE("convolution: Winograd in chunks, in parts, and with few tiles of many channels") {
-  for (ConvAlgorithm algorithm : {ConvAlgorithm::winograd2, ConvAlgorithm::winograd4}) {
+  for (ConvAlgorithm algorithm :
+       {ConvAlgorithm::winograd2, ConvAlgorithm::winograd3, ConvAlgorithm::winograd4}) {
     check_conv(square(1, 142, 5, 7, 3, 1), algorithm);
     if (!light()) check_conv(square(3, 75, 33, 20, 3, 1), algorithm);
     check_conv(square(1, 4, 290, 150, 3, 1), algorithm);

@@ -7,9 +7,15 @@ namespace weft::kernels::WEFT_ISA {
 namespace {
 
 constexpr const char* kName = WEFT_TEXT(WEFT_ISA);
-constexpr int kAlgorithms = 3;
+constexpr int kAlgorithms = 4;
 constexpr ConvAlgorithm kAll[kAlgorithms] = {ConvAlgorithm::direct, ConvAlgorithm::winograd2,
-                                             ConvAlgorithm::winograd4};
+                                             ConvAlgorithm::winograd3, ConvAlgorithm::winograd4};
+
+/// M of Winograd's F(M x M, 3 x 3), 0 for other algorithms.
+int64_t winograd_tile(ConvAlgorithm algorithm) {
+  return algorithm < ConvAlgorithm::winograd2 ? 0
+                                              : 2 + int64_t(algorithm) - int64_t(ConvAlgorithm::winograd2);
+}
 
 /// `algorithm` where it suits, else the one that computes anything.
 ConvAlgorithm usable(ConvAlgorithm algorithm, const Conv2dParams& p) {
@@ -17,8 +23,7 @@ ConvAlgorithm usable(ConvAlgorithm algorithm, const Conv2dParams& p) {
 }
 
 const Convolution& implementation(ConvAlgorithm algorithm, const Conv2dParams& p, ConvPass pass) {
-  if (algorithm == ConvAlgorithm::winograd4) return winograd4_convolution();
-  if (algorithm == ConvAlgorithm::winograd2) return winograd2_convolution();
+  if (const int64_t tile = winograd_tile(algorithm)) return winograd_convolution(tile);
   if (depthwise_suits(p)) return depthwise_convolution();
   if (few_suit(p, pass)) return few_convolution();
   return rows_suit(p, pass) ? row_convolution() : direct_convolution();
@@ -28,9 +33,9 @@ ConvAlgorithm cheapest(const Conv2dParams& p, ConvPass pass) {
   if (!winograd_suits(p)) return ConvAlgorithm::direct;
   ConvAlgorithm best = ConvAlgorithm::direct;
   double least = few_suit(p, pass) ? few_cost(p, pass) : direct_cost(p, pass);
-  for (ConvAlgorithm other : {ConvAlgorithm::winograd2, ConvAlgorithm::winograd4})
-    if (const double cost = winograd_cost(p, pass, other == ConvAlgorithm::winograd2 ? 2 : 4); cost < least)
-      least = cost, best = other;
+  for (ConvAlgorithm other : kAll)
+    if (const int64_t tile = winograd_tile(other))
+      if (const double cost = winograd_cost(p, pass, tile); cost < least) least = cost, best = other;
   return best;
 }
 

@@ -31,9 +31,8 @@ bool rows_suit(const Conv2dParams& p, ConvPass pass);
 /// summed up.
 const Convolution& few_convolution();
 bool few_suit(const Conv2dParams& p, ConvPass pass);
-/// 3x3 with stride 1 by Winograd's F(4x4, 3x3) and F(2x2, 3x3).
-const Convolution& winograd4_convolution();
-const Convolution& winograd2_convolution();
+/// 3x3 with stride 1 by Winograd's F(tile x tile, 3x3): 2, 3 or 4.
+const Convolution& winograd_convolution(int64_t tile);
 bool winograd_suits(const Conv2dParams& p);
 
 /// Estimates of a pass, in multiply-adds of whole vectors; F(tile x tile, 3 x 3). A weight gradient counts as

@@ -1,8 +1,8 @@
 // Convolution 3x3 with stride 1 by Winograd's F(M x M, 3 x 3): each output tile of M x M pixels comes from an
 // input tile of (M + 2)^2 pixels, whose transform is multiplied, position by position of the tile, with the
 // transform of the filters. So the work is (M + 2)^2 matrix products [tiles, in_c] x [in_c, out_c]: for M = 4
-// a quarter of the multiplications of the direct sum, for M = 2 four ninths. The input gradient is the same
-// with the filters turned round and their channels exchanged; the weight gradient is in
+// a quarter of the multiplications of the direct sum, for M = 3 25 of 81, for M = 2 four ninths. The input
+// gradient is the same with the filters turned round and their channels exchanged; the weight gradient is in
 // conv2d_winograd_weight.cpp.
 //
 // Many tiles: a task transforms, multiplies and transforms back a chunk of tiles that fits into the L2 cache.
@@ -306,7 +306,8 @@ double winograd_cost(const Conv2dParams& params, ConvPass pass, int64_t tile) {
           kFilter * in_c * out_vectors);
 }
 
-const Convolution& winograd4_convolution() { return kWinograd<4>; }
-const Convolution& winograd2_convolution() { return kWinograd<2>; }
+const Convolution& winograd_convolution(int64_t tile) {
+  return tile == 2 ? kWinograd<2> : tile == 3 ? kWinograd<3> : kWinograd<4>;
+}
 
 }  // namespace weft::kernels::WEFT_ISA

@@ -161,8 +161,10 @@ void winograd_backward_weight(const Conv2dParams& p, const float* x, const float
 }
 
 template int64_t winograd_weight_floats<2>(const Conv2dParams&);
+template int64_t winograd_weight_floats<3>(const Conv2dParams&);
 template int64_t winograd_weight_floats<4>(const Conv2dParams&);
 template void winograd_backward_weight<2>(const Conv2dParams&, const float*, const float*, float*, float*);
+template void winograd_backward_weight<3>(const Conv2dParams&, const float*, const float*, float*, float*);
 template void winograd_backward_weight<4>(const Conv2dParams&, const float*, const float*, float*, float*);
 
 }  // namespace weft::kernels::WEFT_ISA

@@ -87,6 +87,65 @@ struct Winograd<4> {
   };
 };
 
+/// Points 0, a, -a, c, infinity. a = 3/4 and c = 2 have about the least error of the simple ones, that of
+/// F(4, 3).
+template <>
+struct Winograd<3> {
+  static constexpr int kOut = 3, kIn = 5, kTaps = 3;
+  static constexpr float a = 0.75f, c = 2, a2 = a * a, c2 = c * c;
+  static constexpr float n0 = 1 / (a2 * c), np = 1 / (2 * a2 * (a - c)), nm = -1 / (2 * a2 * (a + c)),
+                         nc = 1 / (c * (c2 - a2));
+
+  struct Input {
+    WEFT_INLINE void operator()(const Vec (&d)[5], Vec (&t)[5]) const {
+      const Vec low = fma(Vec(-a2), d[0], d[2]), high = fma(Vec(-a2), d[1], d[3]);
+      const Vec even = fma(Vec(-c), d[2], d[3]), odd = fma(Vec(-c), d[1], d[2]);
+      t[0] = fma(Vec(-c), low, high);
+      t[1] = fma(Vec(a), odd, even);
+      t[2] = fma(Vec(-a), odd, even);
+      t[3] = high;
+      t[4] = fma(Vec(-c), high, fma(Vec(-a2), d[2], d[4]));
+    }
+  };
+  struct Output {
+    WEFT_INLINE void operator()(const Vec (&m)[5], Vec (&y)[3]) const {
+      const Vec even = m[1] + m[2], odd = m[1] - m[2];
+      y[0] = m[0] + even + m[3];
+      y[1] = fma(Vec(a), odd, Vec(c) * m[3]);
+      y[2] = fma(Vec(a2), even, fma(Vec(c2), m[3], m[4]));
+    }
+  };
+  struct OutputGradient {
+    WEFT_INLINE void operator()(const Vec (&y)[3], Vec (&m)[5]) const {
+      const Vec even = fma(Vec(a2), y[2], y[0]), odd = Vec(a) * y[1];
+      m[0] = y[0];
+      m[1] = even + odd;
+      m[2] = even - odd;
+      m[3] = fma(Vec(c2), y[2], fma(Vec(c), y[1], y[0]));
+      m[4] = y[2];
+    }
+  };
+  struct Filter {
+    WEFT_INLINE void operator()(const Vec (&g)[3], Vec (&u)[5]) const {
+      const Vec even = fma(Vec(a2), g[2], g[0]), odd = Vec(a) * g[1];
+      u[0] = Vec(n0) * g[0];
+      u[1] = Vec(np) * (even + odd);
+      u[2] = Vec(nm) * (even - odd);
+      u[3] = Vec(nc) * fma(Vec(c2), g[2], fma(Vec(c), g[1], g[0]));
+      u[4] = g[2];
+    }
+  };
+  struct FilterGradient {
+    WEFT_INLINE void operator()(const Vec (&u)[5], Vec (&g)[3]) const {
+      const Vec plus = Vec(np) * u[1], minus = Vec(nm) * u[2], third = Vec(nc) * u[3];
+      const Vec even = plus + minus, odd = plus - minus;
+      g[0] = fma(Vec(n0), u[0], even + third);
+      g[1] = fma(Vec(a), odd, Vec(c) * third);
+      g[2] = fma(Vec(a2), even, fma(Vec(c2), third, u[4]));
+    }
+  };
+};
+
 /// Points 0, 1, -1, infinity.
 template <>
 struct Winograd<2> {

@@ -82,7 +82,7 @@ void transform_tiles(const Plane& image, const Grid& grid, const float* src, con
   }
 }
 
-/// The weight gradient of F(M x M, 3 x 3); conv2d_winograd_weight.cpp has it for M = 2 and 4.
+/// The weight gradient of F(M x M, 3 x 3); conv2d_winograd_weight.cpp has it for M = 2, 3 and 4.
 template <int M>
 int64_t winograd_weight_floats(const Conv2dParams& p);
 template <int M>
