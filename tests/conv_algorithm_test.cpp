@@ -85,7 +85,8 @@ TEST_CASE("by cost: Winograd where it saves, the direct sums elsewhere") {
       CHECK(table->conv2d_algorithm(layer(32, 2, 512, 512), pass) ==
             (pass == ConvPass::backward_weight ? ConvAlgorithm::direct : ConvAlgorithm::winograd2));
       CHECK(table->conv2d_algorithm(layer(1, 2, 512, 512), pass) == ConvAlgorithm::direct);
-      CHECK(table->conv2d_algorithm(layer(32, 32, 64, 64, 3, 2), pass) == ConvAlgorithm::direct);
+      CHECK(table->conv2d_algorithm(layer(32, 32, 64, 64, 3, 2), pass) == ConvAlgorithm::winograd4);
+      CHECK(table->conv2d_algorithm(layer(32, 32, 64, 64, 5, 2), pass) == ConvAlgorithm::direct);
       CHECK(table->conv2d_algorithm(layer(32, 32, 64, 64, 1), pass) == ConvAlgorithm::direct);
       CHECK(table->conv2d_algorithm(layer(32, 32, 64, 64, 5), pass) == ConvAlgorithm::direct);
       Conv2dParams grouped = layer(32, 32, 64, 64);
@@ -144,28 +145,33 @@ TEST_CASE("measured: found once, remembered, kept and taken over") {
 TEST_CASE("error against f64") {
   std::string table =
       "root mean square error over root mean square result: forward, input, weight gradient\n";
+  const auto measure = [&](const Operands& operands, int64_t channels, ConvAlgorithm algorithm,
+                           const char* stride) {
+    set_conv_algorithm(algorithm);
+    table += std::to_string(channels) + " channels, " + conv_algorithm_name(algorithm) + stride + ":";
+    for (ConvPass pass : kPasses) {
+      const auto actual = operands.run(cpu(), pass);
+      const auto expected = operands.run(reference<double>(), pass);
+      double error = 0, size = 0;
+      for (size_t i = 0; i < expected.size(); ++i) {
+        error += (double(actual[i]) - expected[i]) * (double(actual[i]) - expected[i]);
+        size += expected[i] * expected[i];
+      }
+      const double relative = std::sqrt(error / size);
+      CHECK(relative < 1.5e-6);
+      char text[32];
+      std::snprintf(text, sizeof text, " %.1e", relative);
+      table += text;
+    }
+    table += '\n';
+  };
   for (int64_t channels : {16, 64, 256}) {
     const Operands operands(layer(4, 16, channels, channels));
     for (ConvAlgorithm algorithm : {ConvAlgorithm::direct, ConvAlgorithm::winograd2, ConvAlgorithm::winograd3,
-                                    ConvAlgorithm::winograd4}) {
-      set_conv_algorithm(algorithm);
-      table += std::to_string(channels) + " channels, " + conv_algorithm_name(algorithm) + ":";
-      for (ConvPass pass : kPasses) {
-        const auto actual = operands.run(cpu(), pass);
-        const auto expected = operands.run(reference<double>(), pass);
-        double error = 0, size = 0;
-        for (size_t i = 0; i < expected.size(); ++i) {
-          error += (double(actual[i]) - expected[i]) * (double(actual[i]) - expected[i]);
-          size += expected[i] * expected[i];
-        }
-        const double relative = std::sqrt(error / size);
-        CHECK(relative < 1.5e-6);
-        char text[32];
-        std::snprintf(text, sizeof text, " %.1e", relative);
-        table += text;
-      }
-      table += '\n';
-    }
+                                    ConvAlgorithm::winograd4})
+      measure(operands, channels, algorithm, "");
+    const Operands strided(layer(4, 32, channels, channels, 3, 2));
+    measure(strided, channels, ConvAlgorithm::winograd4, ", stride 2");
   }
   set_conv_algorithm(ConvAlgorithm::automatic);
   MESSAGE(table);

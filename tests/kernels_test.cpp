@@ -1038,6 +1038,18 @@ TEST_CASE("convolution: Winograd on random geometries") {
   }
 }
 
+TEST_CASE("convolution: Winograd with stride 2") {
+  for (int i = 0; i < 24; ++i) {
+    Conv2dParams p = square(pick(1, 3), 1, pick(1, 40), pick(1, 140), 3, 2);
+    p.in_h = pick(1, 21), p.in_w = pick(1, 21);
+    check_conv(p, ConvAlgorithm::winograd4);
+  }
+  check_conv(square(1, 142, 5, 7, 3, 2), ConvAlgorithm::winograd4);
+  if (!light()) check_conv(square(3, 75, 33, 20, 3, 2), ConvAlgorithm::winograd4);
+  check_conv(square(1, 8, 290, 150, 3, 2), ConvAlgorithm::winograd4);
+  if (!light()) check_conv(square(52, 8, 70, 65, 3, 2), ConvAlgorithm::winograd4);
+}
+
 TEST_CASE("convolution: Winograd in chunks, in parts, and with few tiles of many channels") {
   for (ConvAlgorithm algorithm :
        {ConvAlgorithm::winograd2, ConvAlgorithm::winograd3, ConvAlgorithm::winograd4}) {

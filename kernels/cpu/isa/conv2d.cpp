@@ -19,30 +19,31 @@ int64_t winograd_tile(ConvAlgorithm algorithm) {
 
 /// `algorithm` where it suits, else the one that computes anything.
 ConvAlgorithm usable(ConvAlgorithm algorithm, const Conv2dParams& p) {
-  return winograd_suits(p) ? algorithm : ConvAlgorithm::direct;
+  const int64_t tile = winograd_tile(algorithm);
+  return tile > 0 && winograd_suits(p, tile) ? algorithm : ConvAlgorithm::direct;
 }
 
 const Convolution& implementation(ConvAlgorithm algorithm, const Conv2dParams& p, ConvPass pass) {
-  if (const int64_t tile = winograd_tile(algorithm)) return winograd_convolution(tile);
+  if (const int64_t tile = winograd_tile(algorithm)) return winograd_convolution(p, tile);
   if (depthwise_suits(p)) return depthwise_convolution();
   if (few_suit(p, pass)) return few_convolution();
   return rows_suit(p, pass) ? row_convolution() : direct_convolution();
 }
 
 ConvAlgorithm cheapest(const Conv2dParams& p, ConvPass pass) {
-  if (!winograd_suits(p)) return ConvAlgorithm::direct;
   ConvAlgorithm best = ConvAlgorithm::direct;
   double least = few_suit(p, pass) ? few_cost(p, pass) : direct_cost(p, pass);
   for (ConvAlgorithm other : kAll)
-    if (const int64_t tile = winograd_tile(other))
-      if (const double cost = winograd_cost(p, pass, tile); cost < least) least = cost, best = other;
+    if (usable(other, p) != ConvAlgorithm::direct)
+      if (const double cost = winograd_cost(p, pass, winograd_tile(other)); cost < least)
+        least = cost, best = other;
   return best;
 }
 
 /// Tells the algorithm to use; false where it is to be found by measuring.
 bool choose(const Conv2dParams& p, ConvPass pass, ConvAlgorithm* algorithm) {
   if (!find_conv_algorithm(kName, p, pass, algorithm))
-    return *algorithm = ConvAlgorithm::direct, !winograd_suits(p);
+    return *algorithm = ConvAlgorithm::direct, usable(ConvAlgorithm::winograd4, p) == ConvAlgorithm::direct;
   *algorithm = *algorithm == ConvAlgorithm::automatic ? cheapest(p, pass) : usable(*algorithm, p);
   return true;
 }
@@ -59,9 +60,9 @@ void with_chosen(const Conv2dParams& p, ConvPass pass, F run) {
     } call{p, pass, run};
     const auto one = [](void* object, int i) {
       const Call& c = *static_cast<Call*>(object);
-      c.run(implementation(kAll[i], c.p, c.pass));
+      c.run(implementation(usable(kAll[i], c.p), c.p, c.pass));
     };
-    algorithm = kAll[fastest_of(kAlgorithms, one, &call)];
+    algorithm = usable(kAll[fastest_of(kAlgorithms, one, &call)], p);
     tell_conv_algorithm(kName, p, pass, algorithm);
   }
   run(implementation(algorithm, p, pass));
@@ -78,7 +79,8 @@ int64_t conv2d_workspace(const Conv2dParams& p, ConvPass pass) {
   ConvAlgorithm algorithm;
   if (choose(p, pass, &algorithm)) return implementation(algorithm, p, pass).workspace(p, pass);
   int64_t most = 0;
-  for (ConvAlgorithm each : kAll) most = larger(most, implementation(each, p, pass).workspace(p, pass));
+  for (ConvAlgorithm each : kAll)
+    most = larger(most, implementation(usable(each, p), p, pass).workspace(p, pass));
   return most;
 }
 

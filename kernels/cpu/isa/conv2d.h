@@ -31,9 +31,9 @@ bool rows_suit(const Conv2dParams& p, ConvPass pass);
 /// summed up.
 const Convolution& few_convolution();
 bool few_suit(const Conv2dParams& p, ConvPass pass);
-/// 3x3 with stride 1 by Winograd's F(tile x tile, 3x3): 2, 3 or 4.
-const Convolution& winograd_convolution(int64_t tile);
-bool winograd_suits(const Conv2dParams& p);
+/// 3x3 by Winograd's F(tile x tile, 3x3): 2, 3 or 4 with stride 1, 4 with stride 2 and a padding of 1.
+const Convolution& winograd_convolution(const Conv2dParams& p, int64_t tile);
+bool winograd_suits(const Conv2dParams& p, int64_t tile);
 
 /// Estimates of a pass, in multiply-adds of whole vectors; F(tile x tile, 3 x 3). A weight gradient counts as
 /// the forward pass, but few_convolution() has none.

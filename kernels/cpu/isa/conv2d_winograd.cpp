@@ -1,8 +1,9 @@
 // Convolution 3x3 with stride 1 by Winograd's F(M x M, 3 x 3): each output tile of M x M pixels comes from an
 // input tile of (M + 2)^2 pixels, whose transform is multiplied, position by position of the tile, with the
 // transform of the filters. So the work is (M + 2)^2 matrix products [tiles, in_c] x [in_c, out_c]: for M = 4
-// a quarter of the multiplications of the direct sum, for M = 3 25 of 81, for M = 2 four ninths. The input
-// gradient is the same with the filters turned round and their channels exchanged; the weight gradient is in
+// a quarter of the multiplications of the direct sum, for M = 3 25 of 81, for M = 2 four ninths. With stride
+// 2 a tile of 4 x 4 pixels comes from 9 x 9, by 81 products in place of 144. The input gradient is the same
+// with the filters turned round and their channels exchanged; the weight gradient is in
 // conv2d_winograd_weight.cpp.
 //
 // Many tiles: a task transforms, multiplies and transforms back a chunk of tiles that fits into the L2 cache.
@@ -15,9 +16,12 @@
 namespace weft::kernels::WEFT_ISA {
 namespace {
 
-// The least step in tiles of a chunk; below so many chunks the tiles are transformed in a stage of its own,
-// and then so many tiles and channels of the filters are multiplied at a time.
-constexpr int64_t kRowStep = 6, kEnoughChunks = 12, kStagedChunk = 48, kFilterRows = 32;
+// The least tiles of a chunk, and what these are a multiple of where rows of tiles allow it. With fewer
+// chunks, or fewer tiles for so many floats of transformed filters, which each chunk reads, the tiles are
+// transformed in a stage of its own, and then so many tiles and channels of the filters are multiplied at a
+// time.
+constexpr int64_t kLeastChunk = 12, kRowStep = 6, kEnoughChunks = 4, kFiltersPerTile = 24 << 10;
+constexpr int64_t kStagedChunk = 48, kFilterRows = 32;
 
 int64_t greatest_common_divisor(int64_t a, int64_t b) {
   return b == 0 ? a : greatest_common_divisor(b, a % b);
@@ -26,21 +30,22 @@ int64_t least_common_multiple(int64_t a, int64_t b) { return a / greatest_common
 
 /// Turns products from[position][tile - first][pitch] back into tiles [first, last) of `dst`, with the bias
 /// added.
-template <int M>
+template <class W>
 void restore_tiles(const Plane& image, const Grid& grid, const float* from, int64_t position_step,
                    int64_t pitch, const float* bias, int64_t channel, int64_t channels, int64_t first,
                    int64_t last, float* dst) {
-  using W = Winograd<M>;
   const int64_t per_image = grid.h * grid.w;
   for (int64_t t = first; t < last; ++t, from += pitch) {
     const int64_t n = t / per_image, i = (t - n * per_image) / grid.w, j = t % grid.w;
-    const int64_t rows = smaller(M, image.height - i * M), columns = smaller(M, image.width - j * M);
-    float* out = dst + ((n * image.height + i * M) * image.width + j * M) * image.channels + channel;
+    const int64_t rows = smaller(W::kOut, image.height - i * W::kOut),
+                  columns = smaller(W::kOut, image.width - j * W::kOut);
+    float* out =
+        dst + ((n * image.height + i * W::kOut) * image.width + j * W::kOut) * image.channels + channel;
     const int64_t row_step = image.width * image.channels;
     each_channel(channels, [&](int64_t c, auto load, auto store) {
       const Vec b = bias ? load(bias + channel + c) : Vec(0.0f);
-      transform_2d<W::kIn, M>(
-          [&](int r, int s) { return Vec::load(from + (r * W::kIn + s) * position_step + c); },
+      transform_2d<W::kProducts, W::kOut>(
+          [&](int r, int s) { return Vec::load(from + (r * W::kProducts + s) * position_step + c); },
           typename W::Output{},
           [&](int r, int s, Vec v) {
             if (r < rows && s < columns) store(v + b, out + r * row_step + s * image.channels + c);
@@ -73,9 +78,9 @@ void multiply(const float* v, int64_t rows, int64_t depth, int64_t pitch_v, cons
 }
 
 /// A forward convolution or, with x standing for dy, an input gradient.
-template <int M>
+template <class W>
 struct Product {
-  static constexpr int kIn = Winograd<M>::kIn, kPositions = kIn * kIn;
+  static constexpr int kPositions = W::kProducts * W::kProducts, kFilters = W::kFilters * W::kFilters;
   ConvPass pass;
   int64_t depth, width;  // channels of the source and of the destination
   int64_t weight_in;     // in_c of the weights, whichever way they are used
@@ -90,20 +95,20 @@ struct Product {
     const int64_t oh = out_h(p), ow = out_w(p);
     depth = forward ? p.in_c : p.out_c;
     width = forward ? p.out_c : p.in_c;
-    const Plane x = {p.in_h, p.in_w, p.in_c, M, p.pad_h, p.pad_w};
-    const Plane y = {oh, ow, p.out_c, M, 2 - p.pad_h, 2 - p.pad_w};
+    const Plane x = {p.in_h, p.in_w, p.in_c, p.pad_h, p.pad_w};
+    const Plane y = {oh, ow, p.out_c, (2 - p.pad_h) / p.stride_h, (2 - p.pad_w) / p.stride_w};
     source = forward ? x : y;
     target = forward ? y : x;
-    grid = Grid::of<M>(p.batch, target.height, target.width);
+    grid = Grid::of(W::kOut, p.batch, target.height, target.width);
     const int64_t pitch_v = padded(depth);
     pitch_m = padded(width);
     // Whole rows of tiles and whole register tiles, where that is not too much.
     const int64_t fit = kChunkFloats / (kPositions * (pitch_v + pitch_m));
     const int64_t step = least_common_multiple(grid.w, kRowStep) <= kMostChunk
                              ? least_common_multiple(grid.w, kRowStep)
-                             : kChunkStep;
-    chunk = larger(1, smaller(kMostChunk, larger(fit, kChunkStep)) / step) * step;
-    staged = grid.tiles < kEnoughChunks * chunk;
+                             : kLeastChunk;
+    chunk = larger(1, smaller(kMostChunk, larger(fit, kLeastChunk)) / step) * step;
+    staged = grid.tiles < larger(kEnoughChunks * chunk, kFilters * depth * width / kFiltersPerTile);
     if (staged) {
       pitch_m = kPanel;
       chunk = larger(1, smaller(grid.tiles, kStagedChunk));
@@ -116,7 +121,7 @@ struct Product {
   // An odd number of cache lines between positions, so that they do not share cache sets.
   int64_t step_m() const { return chunk * pitch_m + 16; }
   int64_t step_u() const { return (staged ? kFilterRows * kPanel : panels_size(depth, width)) + 16; }
-  int64_t u_floats() const { return round_up(kPositions * step_u(), 16); }
+  int64_t u_floats() const { return round_up(kFilters * step_u(), 16); }
   int64_t v_floats() const { return ceil_div(depth, v.block) * v.block_step; }
   int64_t m_floats() const { return kPositions * step_m(); }
   int64_t zero_floats() const { return round_up(depth, 16); }
@@ -125,19 +130,18 @@ struct Product {
 
 /// The transforms of rows [k0, k0 + rows) of one panel of the filters: to[position][row][columns of the
 /// panel].
-template <int M>
-void transform_filters(const Product<M>& g, const float* w, int64_t panel, int64_t k0, int64_t rows,
+template <class W>
+void transform_filters(const Product<W>& g, const float* w, int64_t panel, int64_t k0, int64_t rows,
                        float* to, int64_t position_step) {
-  using W = Winograd<M>;
   constexpr int64_t kTaps = 9, kTurned = 16;
   const int64_t columns = panel_columns(g.width, panel), column = panel * kPanel,
                 pitch = round_up(columns, kWidth);
   // Row k of vector c, whose tap i is at taps + i * step.
   const auto transform = [&](int64_t k, int64_t c, auto load, const float* taps, int64_t step) {
     float* const row = to + k * pitch + c;
-    transform_2d<3, W::kIn>([&](int r, int s) { return load(taps + (r * 3 + s) * step); },
-                            typename W::Filter{},
-                            [&](int r, int s, Vec v) { v.store(row + (r * W::kIn + s) * position_step); });
+    transform_2d<3, W::kFilters>(
+        [&](int r, int s) { return load(taps + (r * 3 + s) * step); }, typename W::Filter{},
+        [&](int r, int s, Vec v) { v.store(row + (r * W::kFilters + s) * position_step); });
   };
   if (g.pass == ConvPass::backward_input) {  // the filter turned round, its channels as they are
     for (int64_t k = 0; k < rows; ++k) {
@@ -162,8 +166,8 @@ void transform_filters(const Product<M>& g, const float* w, int64_t panel, int64
 /// Asks for the share `part` of kPositions of the filters that transform_filters(g, w, panel, k0, ...) will
 /// read. Inlined always: GCC takes a function that only prefetches for one without effect, and drops the
 /// calls.
-template <int M>
-WEFT_INLINE void prefetch_filters(const Product<M>& g, const float* w, int64_t panel, int64_t k0,
+template <class W>
+WEFT_INLINE void prefetch_filters(const Product<W>& g, const float* w, int64_t panel, int64_t k0,
                                   int64_t part) {
   constexpr int64_t kLine = 16;
   const bool forward = g.pass == ConvPass::forward;
@@ -176,28 +180,27 @@ WEFT_INLINE void prefetch_filters(const Product<M>& g, const float* w, int64_t p
 }
 
 /// Adds the pixels of tiles [first, last), which are whole rows of tiles, as part `part`.
-template <int M>
-void add_stats(const Product<M>& g, const float* dst, int64_t part, int64_t first, int64_t last,
+template <class W>
+void add_stats(const Product<W>& g, const float* dst, int64_t part, int64_t first, int64_t last,
                StatsParts& stats) {
   const auto row_of = [&](int64_t tile) {  // of pixels, over all images
     const int64_t row = tile / g.grid.w, image = row / g.grid.h;
-    return image * g.target.height + smaller(g.target.height, (row - image * g.grid.h) * M);
+    return image * g.target.height + smaller(g.target.height, (row - image * g.grid.h) * W::kOut);
   };
   const int64_t begin = row_of(first) * g.target.width, end = row_of(last) * g.target.width;
   stats.add(part, dst + begin * g.width, end - begin, g.width, 0, g.width);
 }
 
-template <int M>
-void all_stats(const Product<M>& g, const float* dst, const ChannelStats& stats) {
+template <class W>
+void all_stats(const Product<W>& g, const float* dst, const ChannelStats& stats) {
   batch_norm_stats(g.target.height * g.target.width * (g.grid.tiles / (g.grid.h * g.grid.w)), g.width, dst,
                    stats.mean, stats.var);
 }
 
 /// Chunk by chunk: all filters are transformed first.
-template <int M>
-void run_chunks(const Product<M>& g, const float* src, const float* w, const float* bias, float* dst,
+template <class W>
+void run_chunks(const Product<W>& g, const float* src, const float* w, const float* bias, float* dst,
                 const ChannelStats& stats, const float* zeros, float* u) {
-  using W = Winograd<M>;
   const int64_t panels = panel_count(g.width), blocks = ceil_div(g.depth, kFilterRows);
   parallel_for(panels * blocks, [&](int64_t task) {
     const int64_t panel = task / blocks, k = (task - panel * blocks) * kFilterRows;
@@ -210,13 +213,14 @@ void run_chunks(const Product<M>& g, const float* src, const float* w, const flo
   parallel_ranges(g.grid.tiles, g.chunk, [&](int64_t first, int64_t last) {
     const Scratch scratch(g.v_floats() + g.m_floats());
     float *v = scratch.get(), *m = v + g.v_floats();
-    transform_tiles<W::kIn, W::kIn>(g.source, g.grid, src, zeros, first, last, v, g.v, typename W::Input{});
+    transform_tiles<W::kIn, W::kProducts, W::kStep>(g.source, g.grid, src, zeros, first, last, v, g.v,
+                                                    typename W::Input{});
     for (int64_t i = 0; i < g.kPositions; ++i)
       for (int64_t panel = 0; panel < panels; ++panel)
         multiply(v + i * g.v.position_step, last - first, g.depth, g.v.pitch,
-                 u + i * g.step_u() + panel_offset(g.depth, panel), panel_columns(g.width, panel), false,
-                 m + i * g.step_m() + panel * kPanel, g.pitch_m);
-    restore_tiles<M>(g.target, g.grid, m, g.step_m(), g.pitch_m, bias, 0, g.width, first, last, dst);
+                 u + filter_of<W>(i) * g.step_u() + panel_offset(g.depth, panel),
+                 panel_columns(g.width, panel), false, m + i * g.step_m() + panel * kPanel, g.pitch_m);
+    restore_tiles<W>(g.target, g.grid, m, g.step_m(), g.pitch_m, bias, 0, g.width, first, last, dst);
     if (stats.mean && whole_rows) add_stats(g, dst, first / g.chunk, first, last, parts);
   });
   if (!stats.mean) return;
@@ -228,14 +232,13 @@ void run_chunks(const Product<M>& g, const float* src, const float* w, const flo
 
 /// Few tiles: they are transformed first; then each task does one panel of filters for a chunk of them, and
 /// the transformed filters, which are larger than the cache, never leave it.
-template <int M>
-void run_staged(const Product<M>& g, const float* src, const float* w, const float* bias, float* dst,
+template <class W>
+void run_staged(const Product<W>& g, const float* src, const float* w, const float* bias, float* dst,
                 const ChannelStats& stats, const float* zeros, float* v) {
-  using W = Winograd<M>;
   const int64_t tiles = g.grid.tiles, panels = panel_count(g.width);
   parallel_ranges(tiles, kTilesPerTask, [&](int64_t first, int64_t last) {
-    transform_tiles<W::kIn, W::kIn>(g.source, g.grid, src, zeros, first, last, v + first * g.v.pitch, g.v,
-                                    typename W::Input{});
+    transform_tiles<W::kIn, W::kProducts, W::kStep>(g.source, g.grid, src, zeros, first, last,
+                                                    v + first * g.v.pitch, g.v, typename W::Input{});
   });
   const int64_t chunks = ceil_div(tiles, g.chunk);
   parallel_for(panels * chunks, [&](int64_t task) {
@@ -249,65 +252,76 @@ void run_staged(const Product<M>& g, const float* src, const float* w, const flo
       transform_filters(g, w, panel, k, rows, u, g.step_u());
       for (int64_t i = 0; i < g.kPositions; ++i) {
         if (k + rows < g.depth) prefetch_filters(g, w, panel, k + rows, i);
-        multiply(block + i * g.v.position_step, last - first, rows, g.v.pitch, u + i * g.step_u(), columns,
-                 k > 0, m + i * g.step_m(), g.pitch_m);
+        multiply(block + i * g.v.position_step, last - first, rows, g.v.pitch,
+                 u + filter_of<W>(i) * g.step_u(), columns, k > 0, m + i * g.step_m(), g.pitch_m);
       }
     }
-    restore_tiles<M>(g.target, g.grid, m, g.step_m(), g.pitch_m, bias, panel * kPanel, columns, first, last,
+    restore_tiles<W>(g.target, g.grid, m, g.step_m(), g.pitch_m, bias, panel * kPanel, columns, first, last,
                      dst);
   });
   if (stats.mean) all_stats(g, dst, stats);
 }
 
-template <int M>
+template <class W>
 void run(const Conv2dParams& p, ConvPass pass, const float* src, const float* w, const float* bias,
          float* dst, const ChannelStats& stats, float* workspace) {
-  const Product<M> g(p, pass);
+  const Product<W> g(p, pass);
   float *zeros = workspace, *rest = zeros + g.zero_floats();
   for (int64_t c = 0; c < g.zero_floats(); ++c) zeros[c] = 0;
-  (g.staged ? run_staged<M> : run_chunks<M>)(g, src, w, bias, dst, stats, zeros, rest);
+  (g.staged ? run_staged<W> : run_chunks<W>)(g, src, w, bias, dst, stats, zeros, rest);
 }
 
-template <int M>
+template <class W>
 int64_t workspace(const Conv2dParams& p, ConvPass pass) {
-  const int64_t floats =
-      pass == ConvPass::backward_weight ? winograd_weight_floats<M>(p) : Product<M>(p, pass).workspace();
+  const int64_t floats = pass == ConvPass::forward ? Product<W>(p, pass).workspace()
+                         : pass == ConvPass::backward_input
+                             ? Product<typename W::InputGradient>(p, pass).workspace()
+                             : winograd_weight_floats<W>(p);
   return floats * int64_t(sizeof(float));
 }
 
-template <int M>
+template <class W>
 constexpr Convolution kWinograd = {
-    workspace<M>,
+    workspace<W>,
     [](const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
        const ChannelStats& stats,
-       float* workspace) { run<M>(p, ConvPass::forward, x, w, bias, y, stats, workspace); },
+       float* workspace) { run<W>(p, ConvPass::forward, x, w, bias, y, stats, workspace); },
     [](const Conv2dParams& p, const float* dy, const float* w, float* dx, float* workspace) {
-      run<M>(p, ConvPass::backward_input, dy, w, nullptr, dx, {}, workspace);
+      run<typename W::InputGradient>(p, ConvPass::backward_input, dy, w, nullptr, dx, {}, workspace);
     },
-    winograd_backward_weight<M>};
+    winograd_backward_weight<W>};
 
 }  // namespace
 
-bool winograd_suits(const Conv2dParams& p) {
-  return p.kernel_h == 3 && p.kernel_w == 3 && p.stride_h == 1 && p.stride_w == 1 && p.dilation_h == 1 &&
-         p.dilation_w == 1 && p.groups == 1 && p.pad_h <= 2 && p.pad_w <= 2;
+bool winograd_suits(const Conv2dParams& p, int64_t tile) {
+  if (p.kernel_h != 3 || p.kernel_w != 3 || p.dilation_h != 1 || p.dilation_w != 1 || p.groups != 1)
+    return false;
+  if (p.stride_h == 2 && p.stride_w == 2) return tile == 4 && p.pad_h == 1 && p.pad_w == 1;
+  return p.stride_h == 1 && p.stride_w == 1 && p.pad_h <= 2 && p.pad_w <= 2;
 }
 
 double winograd_cost(const Conv2dParams& params, ConvPass pass, int64_t tile) {
   const Conv2dParams p = as_forward(params, pass);
-  // What the transforms of one vector of one position cost beside a multiply-add of vectors, as measured.
-  constexpr double kInput = 16, kOutput = 11, kFilter = 10, kEfficiency = 0.95;
-  const double positions = double((tile + 2) * (tile + 2));
-  const int64_t count = p.batch * ceil_div(out_h(p), tile) * ceil_div(out_w(p), tile);
-  const double tiles = double(count), in_c = double(p.in_c);
+  const bool strided = p.stride_h == 2;
+  // What the transforms of one vector of one position cost beside a multiply-add of vectors, as measured:
+  // tiles that are read, tiles that are written, and filters.
+  double read = 16, written = 11;
+  if (strided) pass == ConvPass::backward_input ? (read = 12, written = 28) : (read = 28, written = 12);
+  constexpr double kFilter = 10;
+  const double efficiency = strided ? 0.75 : 0.95;
+  const double products = strided ? StridedWinograd::kProducts : double(tile + 2);
+  const double filters = strided ? StridedWinograd::kFilters : products;
+  const double tiles = double(p.batch * ceil_div(out_h(p), tile) * ceil_div(out_w(p), tile)),
+               in_c = double(p.in_c);
   const double in_vectors = double(ceil_div(p.in_c, kWidth)), out_vectors = double(ceil_div(p.out_c, kWidth));
-  return positions *
-         (tiles * (in_c * out_vectors / kEfficiency + kInput * in_vectors + kOutput * out_vectors) +
-          kFilter * in_c * out_vectors);
+  return products * products * tiles *
+             (in_c * out_vectors / efficiency + read * in_vectors + written * out_vectors) +
+         filters * filters * kFilter * in_c * out_vectors;
 }
 
-const Convolution& winograd_convolution(int64_t tile) {
-  return tile == 2 ? kWinograd<2> : tile == 3 ? kWinograd<3> : kWinograd<4>;
+const Convolution& winograd_convolution(const Conv2dParams& p, int64_t tile) {
+  if (p.stride_h == 2) return kWinograd<StridedWinograd>;
+  return tile == 2 ? kWinograd<Winograd<2>> : tile == 3 ? kWinograd<Winograd<3>> : kWinograd<Winograd<4>>;
 }
 
 }  // namespace weft::kernels::WEFT_ISA

@@ -13,11 +13,11 @@ namespace {
 // else chunks are summed apart, in parts that are enough where their sums stay in the cache, and the most
 // floats of all sums.
 constexpr int64_t kStagedFloats = int64_t{6} << 20, kStagedIn = 64, kStagedOut = 48;
-constexpr int64_t kEnoughParts = 4, kMostParts = 8, kPartFloats = int64_t{6} << 20;
+constexpr int64_t kLeastChunk = 24, kEnoughParts = 4, kMostParts = 8, kPartFloats = int64_t{6} << 20;
 
-template <int M>
+template <class W>
 struct WeightProduct {
-  static constexpr int kIn = Winograd<M>::kIn, kPositions = kIn * kIn;
+  static constexpr int kPositions = W::kProducts * W::kProducts, kFilters = W::kFilters * W::kFilters;
   int64_t in_c, out_c;
   Plane x, dy;
   Grid grid;
@@ -27,23 +27,27 @@ struct WeightProduct {
 
   explicit WeightProduct(const Conv2dParams& p) : in_c(p.in_c), out_c(p.out_c) {
     const int64_t oh = out_h(p), ow = out_w(p);
-    x = {p.in_h, p.in_w, p.in_c, M, p.pad_h, p.pad_w};
-    dy = {oh, ow, p.out_c, M, 0, 0};
-    grid = Grid::of<M>(p.batch, oh, ow);
+    x = {p.in_h, p.in_w, p.in_c, p.pad_h, p.pad_w};
+    dy = {oh, ow, p.out_c, 0, 0};
+    grid = Grid::of(W::kOut, p.batch, oh, ow);
     ic_block = padded(in_c);
     oc_block = padded(out_c);
     const int64_t tile = kPositions * (ic_block + oc_block);
-    // Where the sums do not fit into the L2 cache, a chunk is large enough to be worth their way.
+    // Where the sums do not fit into the L2 cache, a chunk is large enough to be worth their way there and
+    // back.
     const bool sums_stay = sums() <= kChunkFloats;
-    const int64_t fit = sums_stay ? kChunkFloats / tile / 8 * 8 : kMostChunk;
-    chunk = larger(kChunkStep, smaller(kMostChunk, fit));
-    parts = larger(1, smaller(smaller(kMostParts, grid.tiles / chunk), kPartFloats / sums()));
+    const int64_t fit = (sums_stay ? kChunkFloats : 2 * sums()) / tile / 8 * 8;
+    chunk = larger(kLeastChunk, smaller(kMostChunk, fit));
+    parts = kMostParts;
+    while (parts > 1 && (parts * chunk > grid.tiles || parts * sums() > kPartFloats)) parts /= 2;
     staged = sums_stay ? parts < kEnoughParts : grid.tiles * tile <= kStagedFloats;
     if (staged) {
       chunk = grid.tiles;
       parts = 1;
       ic_block = smaller(ic_block, kStagedIn);
-      oc_block = round_up(ceil_div(out_c, ceil_div(out_c, kStagedOut)), 16);
+      int64_t blocks = ceil_div(out_c, kStagedOut);
+      blocks += blocks * ceil_div(in_c, ic_block) % 2;  // an even number of tasks
+      oc_block = round_up(ceil_div(out_c, blocks), 16);
     }
     const auto layout = [&](int64_t block) {
       const int64_t step = chunk * block + 16;
@@ -53,22 +57,26 @@ struct WeightProduct {
     vdy = layout(oc_block);
   }
   int64_t sum_step() const { return oc_block * ic_block + 16; }
-  int64_t sums() const { return kPositions * sum_step(); }
+  int64_t sums() const { return kFilters * sum_step(); }
   int64_t x_floats() const { return ceil_div(in_c, ic_block) * vx.block_step; }
   int64_t tile_floats() const { return x_floats() + ceil_div(out_c, oc_block) * vdy.block_step; }
   int64_t zero_floats() const { return round_up(larger(in_c, out_c), 16); }
   int64_t workspace() const { return zero_floats() + (staged ? tile_floats() : parts * sums()); }
 };
 
-/// sums[oc][ic] (+)= sum over the tiles of y[tile][oc] * v[tile][ic], oc < rows, ic < columns (whole
-/// vectors).
-template <int M>
-void multiply_outer(const WeightProduct<M>& g, const float* v, const float* y, int64_t tiles, int64_t rows,
-                    int64_t columns, bool accumulate, float* sums) {
-  const Segment segment = {v, y, tiles};
+/// sums[filter][oc][ic] (+)= sum over the filter's products and the tiles of y[product][tile][oc] *
+/// v[product][tile][ic], oc < rows, ic < columns (whole vectors).
+template <class W>
+void multiply_outer(const WeightProduct<W>& g, const float* v, const float* y, int filter, int64_t tiles,
+                    int64_t rows, int64_t columns, bool accumulate, float* sums) {
+  Segment segments[WeightProduct<W>::kPositions];
   OuterTile t;
-  t.segments = &segment;
-  t.segment_count = 1;
+  t.segments = segments;
+  t.segment_count = 0;
+  for (int i = 0; i < g.kPositions; ++i)
+    if (filter_of<W>(i) == filter)
+      segments[t.segment_count++] = {v + i * g.vx.position_step, y + i * g.vdy.position_step, tiles};
+  sums += filter * g.sum_step();
   t.x_step = g.vx.pitch;
   t.dy_step = g.vdy.pitch;
   t.dst_pitch = g.ic_block;
@@ -88,14 +96,13 @@ void multiply_outer(const WeightProduct<M>& g, const float* v, const float* y, i
 
 /// dw of output channel oc and `columns` input channels from ic on = G^T (sum of the parts, in their order)
 /// G.
-template <int M>
-void restore_filter(const WeightProduct<M>& g, const float* sums, int64_t oc, int64_t ic, int64_t columns,
+template <class W>
+void restore_filter(const WeightProduct<W>& g, const float* sums, int64_t oc, int64_t ic, int64_t columns,
                     float* dw) {
-  using W = Winograd<M>;
   each_channel(columns, [&](int64_t c, auto, auto store) {
-    transform_2d<W::kIn, 3>(
+    transform_2d<W::kFilters, 3>(
         [&](int r, int s) {
-          const float* from = sums + (r * W::kIn + s) * g.sum_step() + c;
+          const float* from = sums + (r * W::kFilters + s) * g.sum_step() + c;
           Vec sum = Vec::load(from);
           for (int64_t part = 1; part < g.parts; ++part) sum += Vec::load(from + part * g.sums());
           return sum;
@@ -107,23 +114,23 @@ void restore_filter(const WeightProduct<M>& g, const float* sums, int64_t oc, in
 
 }  // namespace
 
-template <int M>
+template <class W>
 int64_t winograd_weight_floats(const Conv2dParams& p) {
-  return WeightProduct<M>(p).workspace();
+  return WeightProduct<W>(p).workspace();
 }
 
-template <int M>
+template <class W>
 void winograd_backward_weight(const Conv2dParams& p, const float* x, const float* dy, float* dw,
                               float* workspace) {
-  using W = Winograd<M>;
-  const WeightProduct<M> g(p);
-  constexpr int kPositions = WeightProduct<M>::kPositions;
+  const WeightProduct<W> g(p);
   float *zeros = workspace, *rest = zeros + g.zero_floats();
   for (int64_t c = 0; c < g.zero_floats(); ++c) zeros[c] = 0;
   const int64_t tiles = g.grid.tiles;
   const auto transform = [&](int64_t first, int64_t last, float* v, float* y) {
-    transform_tiles<W::kIn, W::kIn>(g.x, g.grid, x, zeros, first, last, v, g.vx, typename W::Input{});
-    transform_tiles<M, W::kIn>(g.dy, g.grid, dy, zeros, first, last, y, g.vdy, typename W::OutputGradient{});
+    transform_tiles<W::kIn, W::kProducts, W::kStep>(g.x, g.grid, x, zeros, first, last, v, g.vx,
+                                                    typename W::Input{});
+    transform_tiles<W::kOut, W::kProducts, W::kOut>(g.dy, g.grid, dy, zeros, first, last, y, g.vdy,
+                                                    typename W::OutputGradient{});
   };
   if (g.staged) {
     float *v = rest, *y = v + g.x_floats();
@@ -136,10 +143,9 @@ void winograd_backward_weight(const Conv2dParams& p, const float* x, const float
       const int64_t rows = smaller(g.oc_block, g.out_c - oc * g.oc_block);
       const int64_t columns = smaller(g.ic_block, g.in_c - ic * g.ic_block);
       const Scratch sums(g.sums());
-      for (int64_t i = 0; i < kPositions; ++i)
-        multiply_outer(g, v + ic * g.vx.block_step + i * g.vx.position_step,
-                       y + oc * g.vdy.block_step + i * g.vdy.position_step, tiles, rows,
-                       round_up(columns, kWidth), false, sums.get() + i * g.sum_step());
+      for (int filter = 0; filter < g.kFilters; ++filter)
+        multiply_outer(g, v + ic * g.vx.block_step, y + oc * g.vdy.block_step, filter, tiles, rows,
+                       round_up(columns, kWidth), false, sums.get());
       for (int64_t r = 0; r < rows; ++r)
         restore_filter(g, sums.get() + r * g.ic_block, oc * g.oc_block + r, ic * g.ic_block, columns, dw);
     });
@@ -152,19 +158,20 @@ void winograd_backward_weight(const Conv2dParams& p, const float* x, const float
     for (int64_t first = begin; first < end; first += g.chunk) {
       const int64_t last = smaller(end, first + g.chunk);
       transform(first, last, v, y);
-      for (int64_t i = 0; i < kPositions; ++i)
-        multiply_outer(g, v + i * g.vx.position_step, y + i * g.vdy.position_step, last - first, g.out_c,
-                       round_up(g.in_c, kWidth), first > begin, rest + part * g.sums() + i * g.sum_step());
+      for (int filter = 0; filter < g.kFilters; ++filter)
+        multiply_outer(g, v, y, filter, last - first, g.out_c, round_up(g.in_c, kWidth), first > begin,
+                       rest + part * g.sums());
     }
   });
   parallel_for(g.out_c, [&](int64_t oc) { restore_filter(g, rest + oc * g.ic_block, oc, 0, g.in_c, dw); });
 }
 
-template int64_t winograd_weight_floats<2>(const Conv2dParams&);
-template int64_t winograd_weight_floats<3>(const Conv2dParams&);
-template int64_t winograd_weight_floats<4>(const Conv2dParams&);
-template void winograd_backward_weight<2>(const Conv2dParams&, const float*, const float*, float*, float*);
-template void winograd_backward_weight<3>(const Conv2dParams&, const float*, const float*, float*, float*);
-template void winograd_backward_weight<4>(const Conv2dParams&, const float*, const float*, float*, float*);
+#define WEFT_INSTANTIATE(W)                                        \
+  template int64_t winograd_weight_floats<W>(const Conv2dParams&); \
+  template void winograd_backward_weight<W>(const Conv2dParams&, const float*, const float*, float*, float*)
+WEFT_INSTANTIATE(Winograd<2>);
+WEFT_INSTANTIATE(Winograd<3>);
+WEFT_INSTANTIATE(Winograd<4>);
+WEFT_INSTANTIATE(StridedWinograd);
 
 }  // namespace weft::kernels::WEFT_ISA

@@ -7,12 +7,25 @@
 // The Toom-Cook construction: a row of A^T is (1, p, p^2, ...) at the points p, a row of G is (1, p, p^2)
 // over the product of p's distances from the other points, a row of B^T is the polynomial with the other
 // points as roots. The point at infinity takes the highest coefficients.
+//
+// A convolution with stride 2 is the sum of two with stride 1: taps 0 and 2 on every other input, tap 1 on
+// those between.
 #pragma once
 
 #include "weft/kernels/cpu/isa/vec.h"
 
 namespace weft::kernels::WEFT_ISA {
 
+// Of one axis of a tile each algorithm has
+//   kOut, kIn     outputs, and inputs that they depend on
+//   kStep         inputs from tile to tile
+//   kProducts     products
+//   kFilters      transformed taps: product i has the i-th of them, the last ones share the last
+// and the transforms, one after the other: Input from kIn inputs to kProducts factors, Filter from 3 taps to
+// kFilters, Output from kProducts products to kOut outputs, OutputGradient and FilterGradient, these two
+// transposed. kFilters of FilterGradient are the sums of products that share a filter.
+
+/// F(M, 3) with stride 1. The input gradient is one of the same kind.
 template <int M>
 struct Winograd;
 
@@ -21,7 +34,8 @@ struct Winograd;
 /// products of their squares exact.
 template <>
 struct Winograd<4> {
-  static constexpr int kOut = 4, kIn = 6, kTaps = 3;
+  using InputGradient = Winograd;
+  static constexpr int kOut = 4, kIn = 6, kStep = 4, kProducts = kIn, kFilters = kIn;
   static constexpr float a = 0.625f, b = 1.5f, a2 = a * a, b2 = b * b, a3 = a2 * a, b3 = b2 * b;
   static constexpr float n0 = 1 / (a2 * b2), na = 1 / (2 * a2 * (a2 - b2)), nb = 1 / (2 * b2 * (b2 - a2));
 
@@ -91,7 +105,8 @@ struct Winograd<4> {
 /// F(4, 3).
 template <>
 struct Winograd<3> {
-  static constexpr int kOut = 3, kIn = 5, kTaps = 3;
+  using InputGradient = Winograd;
+  static constexpr int kOut = 3, kIn = 5, kStep = 3, kProducts = kIn, kFilters = kIn;
   static constexpr float a = 0.75f, c = 2, a2 = a * a, c2 = c * c;
   static constexpr float n0 = 1 / (a2 * c), np = 1 / (2 * a2 * (a - c)), nm = -1 / (2 * a2 * (a + c)),
                          nc = 1 / (c * (c2 - a2));
@@ -149,7 +164,8 @@ struct Winograd<3> {
 /// Points 0, 1, -1, infinity.
 template <>
 struct Winograd<2> {
-  static constexpr int kOut = 2, kIn = 4, kTaps = 3;
+  using InputGradient = Winograd;
+  static constexpr int kOut = 2, kIn = 4, kStep = 2, kProducts = kIn, kFilters = kIn;
 
   struct Input {
     WEFT_INLINE void operator()(const Vec (&d)[4], Vec (&t)[4]) const {
@@ -192,25 +208,129 @@ struct Winograd<2> {
   };
 };
 
+/// F(4, 2), the points as those of F(3, 3).
+struct TwoTaps {
+  static constexpr float a = Winograd<3>::a, c = Winograd<3>::c, a2 = a * a, c2 = c * c, a3 = a2 * a,
+                         c3 = c2 * c;
+  static constexpr float n0 = Winograd<3>::n0, np = Winograd<3>::np, nm = Winograd<3>::nm,
+                         nc = Winograd<3>::nc;
+
+  static WEFT_INLINE void output(const Vec* m, Vec (&y)[4]) {
+    const Vec even = m[1] + m[2], odd = m[1] - m[2];
+    y[0] = m[0] + even + m[3];
+    y[1] = fma(Vec(a), odd, Vec(c) * m[3]);
+    y[2] = fma(Vec(a2), even, Vec(c2) * m[3]);
+    y[3] = fma(Vec(a3), odd, fma(Vec(c3), m[3], m[4]));
+  }
+  static WEFT_INLINE void output_gradient(const Vec (&y)[4], Vec* m) {
+    const Vec even = fma(Vec(a2), y[2], y[0]), odd = fma(Vec(a3), y[3], Vec(a) * y[1]);
+    m[0] = y[0];
+    m[1] = even + odd;
+    m[2] = even - odd;
+    m[3] = fma(Vec(c3), y[3], fma(Vec(c2), y[2], fma(Vec(c), y[1], y[0])));
+    m[4] = y[3];
+  }
+  static WEFT_INLINE void filter(Vec g0, Vec g1, Vec* u) {
+    u[0] = Vec(n0) * g0;
+    u[1] = Vec(np) * fma(Vec(a), g1, g0);
+    u[2] = Vec(nm) * fma(Vec(-a), g1, g0);
+    u[3] = Vec(nc) * fma(Vec(c), g1, g0);
+    u[4] = g1;
+  }
+  static WEFT_INLINE void filter_gradient(const Vec* u, Vec& g0, Vec& g1) {
+    const Vec plus = Vec(np) * u[1], minus = Vec(nm) * u[2], third = Vec(nc) * u[3];
+    g0 = fma(Vec(n0), u[0], plus + minus + third);
+    g1 = fma(Vec(a), plus - minus, fma(Vec(c), third, u[4]));
+  }
+};
+
+/// Stride 2: the five products of TwoTaps on inputs 0, 2, ... and one product for each input between. The
+/// input gradient, for a padding of 1.
+struct StridedInputGradient {
+  static constexpr int kOut = 8, kIn = 5, kStep = 4, kProducts = 9, kFilters = 6;
+
+  struct Input {
+    WEFT_INLINE void operator()(const Vec (&d)[5], Vec (&t)[9]) const {
+      Vec five[5];
+      Winograd<3>::Input{}(d, five);
+#pragma GCC unroll 5
+      for (int i = 0; i < 5; ++i) t[i] = five[i];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) t[5 + i] = d[i];
+    }
+  };
+  struct Output {
+    WEFT_INLINE void operator()(const Vec (&m)[9], Vec (&y)[8]) const {
+      Vec two[4];
+      TwoTaps::output(m, two);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) y[2 * i] = m[5 + i], y[2 * i + 1] = two[i];
+    }
+  };
+  struct Filter {
+    WEFT_INLINE void operator()(const Vec (&g)[3], Vec (&u)[6]) const {
+      TwoTaps::filter(g[0], g[2], u);
+      u[5] = g[1];
+    }
+  };
+};
+struct StridedWinograd {
+  using InputGradient = StridedInputGradient;
+  static constexpr int kOut = 4, kIn = 9, kStep = 8, kProducts = 9, kFilters = 6;
+
+  struct Input {
+    WEFT_INLINE void operator()(const Vec (&d)[9], Vec (&t)[9]) const {
+      const Vec even[5] = {d[0], d[2], d[4], d[6], d[8]};
+      Vec five[5];
+      Winograd<3>::Input{}(even, five);
+#pragma GCC unroll 5
+      for (int i = 0; i < 5; ++i) t[i] = five[i];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) t[5 + i] = d[2 * i + 1];
+    }
+  };
+  struct Output {
+    WEFT_INLINE void operator()(const Vec (&m)[9], Vec (&y)[4]) const {
+      TwoTaps::output(m, y);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) y[i] += m[5 + i];
+    }
+  };
+  struct OutputGradient {
+    WEFT_INLINE void operator()(const Vec (&y)[4], Vec (&m)[9]) const {
+      TwoTaps::output_gradient(y, m);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) m[5 + i] = y[i];
+    }
+  };
+  using Filter = StridedInputGradient::Filter;
+  struct FilterGradient {
+    WEFT_INLINE void operator()(const Vec (&u)[6], Vec (&g)[3]) const {
+      TwoTaps::filter_gradient(u, g[0], g[2]);
+      g[1] = u[5];
+    }
+  };
+};
+
 /// A transform of columns and then rows: kFrom x kFrom values to kTo x kTo. load(i, j) gives a value,
 /// store(i, j, v) takes one.
 template <int kFrom, int kTo, class Load, class Transform, class Store>
 WEFT_INLINE void transform_2d(Load load, Transform transform, Store store) {
   Vec rows[kTo][kFrom];
-#pragma GCC unroll 6
+#pragma GCC unroll 9
   for (int j = 0; j < kFrom; ++j) {
     Vec from[kFrom], to[kTo];
-#pragma GCC unroll 6
+#pragma GCC unroll 9
     for (int i = 0; i < kFrom; ++i) from[i] = load(i, j);
     transform(from, to);
-#pragma GCC unroll 6
+#pragma GCC unroll 9
     for (int i = 0; i < kTo; ++i) rows[i][j] = to[i];
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 9
   for (int i = 0; i < kTo; ++i) {
     Vec to[kTo];
     transform(rows[i], to);
-#pragma GCC unroll 6
+#pragma GCC unroll 9
     for (int j = 0; j < kTo; ++j) store(i, j, to[j]);
   }
 }

@@ -6,23 +6,22 @@
 
 namespace weft::kernels::WEFT_ISA {
 
-// A multiple of the heights of the register tile; floats of transformed tiles that a task keeps in the L2
-// cache, the most tiles of a task, and the tiles that one task transforms where that is a stage of its own.
-constexpr int64_t kChunkStep = 24, kChunkFloats = 168 << 10, kMostChunk = 96, kTilesPerTask = 4;
+// Floats of transformed tiles that a task keeps in the L2 cache, the most tiles of a task, and the tiles that
+// one task transforms where that is a stage of its own.
+constexpr int64_t kChunkFloats = 168 << 10, kMostChunk = 96, kTilesPerTask = 4;
 
 /// An image that tiles are read from or written to. Tile (i, j) starts at pixel (i * step - pad_h, j * step -
-/// pad_w).
+/// pad_w) with the step of the algorithm.
 struct Plane {
-  int64_t height, width, channels, step, pad_h, pad_w;
+  int64_t height, width, channels, pad_h, pad_w;
 };
 
 /// The tiles of a batch, and the pitch from tile to tile of its transform, which keeps rows out of each
 /// other's cache sets.
 struct Grid {
   int64_t h, w, tiles;
-  template <int M>
-  static Grid of(int64_t batch, int64_t out_h, int64_t out_w) {
-    const int64_t h = ceil_div(out_h, M), w = ceil_div(out_w, M);
+  static Grid of(int64_t tile, int64_t batch, int64_t out_h, int64_t out_w) {
+    const int64_t h = ceil_div(out_h, tile), w = ceil_div(out_w, tile);
     return {h, w, batch * h * w};
   }
 };
@@ -52,13 +51,13 @@ struct Layout {
 
 /// Writes the transforms of tiles [first, last) of `src` from `to` on, channels up to the next whole vector
 /// as zeros. What lies outside of the image is zero; `zeros` holds one pixel of it.
-template <int kFrom, int kTo, class Transform>
+template <int kFrom, int kTo, int kStep, class Transform>
 void transform_tiles(const Plane& image, const Grid& grid, const float* src, const float* zeros,
                      int64_t first, int64_t last, float* to, const Layout& layout, Transform transform) {
   const int64_t per_image = grid.h * grid.w, position_step = layout.position_step;
   for (int64_t t = first; t < last; ++t, to += layout.pitch) {
     const int64_t n = t / per_image, i = (t - n * per_image) / grid.w, j = t % grid.w;
-    const int64_t y0 = i * image.step - image.pad_h, x0 = j * image.step - image.pad_w;
+    const int64_t y0 = i * kStep - image.pad_h, x0 = j * kStep - image.pad_w;
     const float* pixel[kFrom][kFrom];
     for (int r = 0; r < kFrom; ++r) {
       const bool row = uint64_t(y0 + r) < uint64_t(image.height);
@@ -70,11 +69,11 @@ void transform_tiles(const Plane& image, const Grid& grid, const float* src, con
     for (int64_t c0 = 0; c0 < image.channels; c0 += layout.block, block += layout.block_step)
       each_channel(smaller(layout.block, image.channels - c0), [&](int64_t c, auto load, auto) {
       // The pixels that the tile to the right adds; those above it were there one row of tiles ago.
-#pragma GCC unroll 6
-        for (int r = 2; r < kFrom; ++r)
-#pragma GCC unroll 6
-          for (int s = 2; s < kFrom; ++s)
-            __builtin_prefetch(pixel[r][s] + image.step * image.channels + c0 + c);
+#pragma GCC unroll 9
+        for (int r = kFrom - kStep; r < kFrom; ++r)
+#pragma GCC unroll 9
+          for (int s = kFrom - kStep; s < kFrom; ++s)
+            __builtin_prefetch(pixel[r][s] + kStep * image.channels + c0 + c);
         transform_2d<kFrom, kTo>(
             [&](int r, int s) { return load(pixel[r][s] + c0 + c); }, transform,
             [&](int r, int s, Vec v) { v.store(block + (r * kTo + s) * position_step + c); });
@@ -82,10 +81,17 @@ void transform_tiles(const Plane& image, const Grid& grid, const float* src, con
   }
 }
 
-/// The weight gradient of F(M x M, 3 x 3); conv2d_winograd_weight.cpp has it for M = 2, 3 and 4.
-template <int M>
+/// Which of W's transformed filters product `i` of a tile takes.
+template <class W>
+constexpr int filter_of(int i) {
+  const int row = i / W::kProducts, column = i % W::kProducts, last = W::kFilters - 1;
+  return (row < last ? row : last) * W::kFilters + (column < last ? column : last);
+}
+
+/// The weight gradient; conv2d_winograd_weight.cpp has it for Winograd<2>, <3>, <4> and StridedWinograd.
+template <class W>
 int64_t winograd_weight_floats(const Conv2dParams& p);
-template <int M>
+template <class W>
 void winograd_backward_weight(const Conv2dParams& p, const float* x, const float* dy, float* dw,
                               float* workspace);
 
