@@ -1058,6 +1058,7 @@ TEST_CASE("convolution: Winograd in chunks, in parts, and with few tiles of many
     check_conv(square(1, 4, 290, 150, 3, 1), algorithm);
     if (!light()) check_conv(square(52, 4, 70, 65, 3, 1), algorithm);
     check_conv(square(2, 1, 20, 33, 3, 1), algorithm);
+    check_conv(square(pick(1, 30), 2, pick(1, 70), pick(1, 70), 3, 1), algorithm);
   }
   check_conv(square(1, 310, 3, 5, 3, 1), ConvAlgorithm::winograd4);
 }

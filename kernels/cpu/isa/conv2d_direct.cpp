@@ -123,7 +123,8 @@ constexpr Convolution kDirect = {workspace, forward, backward_input, direct_back
 
 double direct_cost(const Conv2dParams& params, ConvPass pass) {
   const Conv2dParams p = as_forward(params, pass);
-  constexpr double kEfficiency = 0.85;  // of the multiply-add peak
+  // Of the multiply-add peak; and what packing a vector of weights costs, in multiply-adds.
+  constexpr double kEfficiency = 0.85, kPacking = 8;
   // The weight gradient leaves out what the taps meet outside of the image.
   const auto pairs = [&](int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad,
                          int64_t dilation) {
@@ -138,8 +139,9 @@ double direct_cost(const Conv2dParams& params, ConvPass pass) {
   };
   const int64_t rows = pairs(p.in_h, out_h(p), p.kernel_h, p.stride_h, p.pad_h, p.dilation_h);
   const int64_t columns = pairs(p.in_w, out_w(p), p.kernel_w, p.stride_w, p.pad_w, p.dilation_w);
-  return double(p.batch * rows * columns * (p.in_c / p.groups)) * double(ceil_div(p.out_c, kWidth)) /
-         kEfficiency;
+  const double vectors = double(p.in_c / p.groups) * double(ceil_div(p.out_c, kWidth));
+  const double packing = pass == ConvPass::backward_weight ? 0 : kPacking * double(p.kernel_h * p.kernel_w);
+  return (double(p.batch * rows * columns) / kEfficiency + packing) * vectors;
 }
 
 const Convolution& direct_convolution() { return kDirect; }

@@ -223,10 +223,8 @@ bool few_suit(const Conv2dParams& p, ConvPass pass) {
   if (pass == ConvPass::backward_weight || p.groups != 1) return false;
   if (as_forward(p, pass).out_c < kWidth) return few_cost(p, pass) < direct_cost(p, pass);
   if (pass != ConvPass::forward || !packed(forward_rows(p))) return false;
-  // Of a vector of weights, in multiply-adds; and how well lanes over the sums use these, beside whole tiles.
-  constexpr double kPacking = 8, kEfficiency = 0.8;
-  const double weights = double(p.kernel_h * p.kernel_w * p.in_c) * double(ceil_div(p.out_c, kWidth));
-  return few_cost(p, pass) < kEfficiency * (direct_cost(p, pass) + kPacking * weights);
+  constexpr double kEfficiency = 0.8;  // how well lanes over the sums use multiply-adds, beside whole tiles
+  return few_cost(p, pass) < kEfficiency * direct_cost(p, pass);
 }
 
 const Convolution& few_convolution() { return kFew; }

@@ -2,9 +2,9 @@
 // input tile of (M + 2)^2 pixels, whose transform is multiplied, position by position of the tile, with the
 // transform of the filters. So the work is (M + 2)^2 matrix products [tiles, in_c] x [in_c, out_c]: for M = 4
 // a quarter of the multiplications of the direct sum, for M = 3 25 of 81, for M = 2 four ninths. With stride
-// 2 a tile of 4 x 4 pixels comes from 9 x 9, by 81 products in place of 144. The input gradient is the same
-// with the filters turned round and their channels exchanged; the weight gradient is in
-// conv2d_winograd_weight.cpp.
+// 2 a tile of 4 x 4 pixels comes from 9 x 9, by 81 products in place of 144; an image of 2 x 2 takes 9. The
+// input gradient is the same with the filters turned round and their channels exchanged; the weight gradient
+// is in conv2d_winograd_weight.cpp.
 //
 // Many tiles: a task transforms, multiplies and transforms back a chunk of tiles that fits into the L2 cache.
 // Few tiles (and then many channels): the transforms come first, and the filters stay in the cache instead.
@@ -291,6 +291,10 @@ constexpr Convolution kWinograd = {
     },
     winograd_backward_weight<W>};
 
+bool two_pixels(const Conv2dParams& p) {
+  return p.stride_h == 1 && p.in_h == 2 && p.in_w == 2 && p.pad_h == 1 && p.pad_w == 1;
+}
+
 }  // namespace
 
 bool winograd_suits(const Conv2dParams& p, int64_t tile) {
@@ -309,7 +313,9 @@ double winograd_cost(const Conv2dParams& params, ConvPass pass, int64_t tile) {
   if (strided) pass == ConvPass::backward_input ? (read = 12, written = 28) : (read = 28, written = 12);
   constexpr double kFilter = 10;
   const double efficiency = strided ? 0.75 : 0.95;
-  const double products = strided ? StridedWinograd::kProducts : double(tile + 2);
+  const double products = strided                      ? StridedWinograd::kProducts
+                          : tile == 2 && two_pixels(p) ? TwoPixels::kProducts
+                                                       : double(tile + 2);
   const double filters = strided ? StridedWinograd::kFilters : products;
   const double tiles = double(p.batch * ceil_div(out_h(p), tile) * ceil_div(out_w(p), tile)),
                in_c = double(p.in_c);
@@ -321,6 +327,7 @@ double winograd_cost(const Conv2dParams& params, ConvPass pass, int64_t tile) {
 
 const Convolution& winograd_convolution(const Conv2dParams& p, int64_t tile) {
   if (p.stride_h == 2) return kWinograd<StridedWinograd>;
+  if (tile == 2 && two_pixels(p)) return kWinograd<TwoPixels>;
   return tile == 2 ? kWinograd<Winograd<2>> : tile == 3 ? kWinograd<Winograd<3>> : kWinograd<Winograd<4>>;
 }
 

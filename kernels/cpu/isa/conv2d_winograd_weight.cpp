@@ -172,6 +172,7 @@ void winograd_backward_weight(const Conv2dParams& p, const float* x, const float
 WEFT_INSTANTIATE(Winograd<2>);
 WEFT_INSTANTIATE(Winograd<3>);
 WEFT_INSTANTIATE(Winograd<4>);
+WEFT_INSTANTIATE(TwoPixels);
 WEFT_INSTANTIATE(StridedWinograd);
 
 }  // namespace weft::kernels::WEFT_ISA

@@ -208,6 +208,48 @@ struct Winograd<2> {
   };
 };
 
+/// The two outputs of an image of two pixels with one of padding, whose inputs 0 and 3 are zero:
+///   y0 = g1 (d1 + d2) + (g2 - g1) d2,  y1 = g1 (d1 + d2) + (g0 - g1) d1
+struct TwoPixels {
+  using InputGradient = TwoPixels;
+  static constexpr int kOut = 2, kIn = 4, kStep = 2, kProducts = 3, kFilters = 3;
+
+  struct Input {
+    WEFT_INLINE void operator()(const Vec (&d)[4], Vec (&t)[3]) const {
+      t[0] = d[1] + d[2];
+      t[1] = d[2];
+      t[2] = d[1];
+    }
+  };
+  struct Output {
+    WEFT_INLINE void operator()(const Vec (&m)[3], Vec (&y)[2]) const {
+      y[0] = m[0] + m[1];
+      y[1] = m[0] + m[2];
+    }
+  };
+  struct OutputGradient {
+    WEFT_INLINE void operator()(const Vec (&y)[2], Vec (&m)[3]) const {
+      m[0] = y[0] + y[1];
+      m[1] = y[0];
+      m[2] = y[1];
+    }
+  };
+  struct Filter {
+    WEFT_INLINE void operator()(const Vec (&g)[3], Vec (&u)[3]) const {
+      u[0] = g[1];
+      u[1] = g[2] - g[1];
+      u[2] = g[0] - g[1];
+    }
+  };
+  struct FilterGradient {
+    WEFT_INLINE void operator()(const Vec (&u)[3], Vec (&g)[3]) const {
+      g[0] = u[2];
+      g[1] = u[0] - u[1] - u[2];
+      g[2] = u[1];
+    }
+  };
+};
+
 /// F(4, 2), the points as those of F(3, 3).
 struct TwoTaps {
   static constexpr float a = Winograd<3>::a, c = Winograd<3>::c, a2 = a * a, c2 = c * c, a3 = a2 * a,

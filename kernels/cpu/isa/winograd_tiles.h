@@ -88,7 +88,7 @@ constexpr int filter_of(int i) {
   return (row < last ? row : last) * W::kFilters + (column < last ? column : last);
 }
 
-/// The weight gradient; conv2d_winograd_weight.cpp has it for Winograd<2>, <3>, <4> and StridedWinograd.
+/// The weight gradient; conv2d_winograd_weight.cpp has it for all that winograd.h has.
 template <class W>
 int64_t winograd_weight_floats(const Conv2dParams& p);
 template <class W>
