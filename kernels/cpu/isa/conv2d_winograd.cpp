@@ -8,6 +8,7 @@
 //
 // Many tiles: a task transforms, multiplies and transforms back a chunk of tiles that fits into the L2 cache.
 // Few tiles (and then many channels): the transforms come first, and the filters stay in the cache instead.
+#include "weft/kernels/cpu/isa/conv2d_axes.h"
 #include "weft/kernels/cpu/isa/panels.h"
 #include "weft/kernels/cpu/isa/scratch.h"
 #include "weft/kernels/cpu/isa/winograd_tiles.h"
@@ -23,9 +24,6 @@ namespace {
 constexpr int64_t kLeastChunk = 12, kRowStep = 6, kEnoughChunks = 4, kFiltersPerTile = 24 << 10;
 constexpr int64_t kStagedChunk = 48, kFilterRows = 32;
 
-int64_t greatest_common_divisor(int64_t a, int64_t b) {
-  return b == 0 ? a : greatest_common_divisor(b, a % b);
-}
 int64_t least_common_multiple(int64_t a, int64_t b) { return a / greatest_common_divisor(a, b) * b; }
 
 /// Turns products from[position][tile - first][pitch] back into tiles [first, last) of `dst`, with the bias

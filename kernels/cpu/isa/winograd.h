@@ -16,14 +16,14 @@
 
 namespace weft::kernels::WEFT_ISA {
 
-// Of one axis of a tile each algorithm has
-//   kOut, kIn     outputs, and inputs that they depend on
-//   kStep         inputs from tile to tile
-//   kProducts     products
-//   kFilters      transformed taps: product i has the i-th of them, the last ones share the last
-// and the transforms, one after the other: Input from kIn inputs to kProducts factors, Filter from 3 taps to
-// kFilters, Output from kProducts products to kOut outputs, OutputGradient and FilterGradient, these two
-// transposed. kFilters of FilterGradient are the sums of products that share a filter.
+// For one axis of a tile each algorithm has
+//   kOut, kIn   outputs, and the inputs that they depend on
+//   kStep       inputs from tile to tile
+//   kProducts   products; product i takes transformed tap i, or the last where there are fewer
+//   kFilters    transformed taps
+// and the transforms Input (kIn inputs to kProducts factors), Filter (3 taps to kFilters) and Output
+// (kProducts products to kOut outputs), with OutputGradient and FilterGradient the transposed ones of the
+// last two. The sums of the weight gradient are one for each filter.
 
 /// F(M, 3) with stride 1. The input gradient is one of the same kind.
 template <int M>
