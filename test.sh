@@ -7,7 +7,8 @@ source cmake/packages.sh
 usage="usage: ./test.sh [--fast | --full]
   formatting     clang-format 14 finds nothing to change (left out where that version is not there)
   build-test/    everything, Release, warnings as errors; all tests, among them an outside project that uses weft. With the CUDA
-                 toolkit and cuDNN the CUDA kernels too, whose tests on a device are skipped where there is none
+                 toolkit and cuDNN the CUDA kernels too, whose tests on a device are skipped where there is none. The
+                 comparisons with other libraries are built, not run
   build-asan/    AddressSanitizer and UndefinedBehaviorSanitizer in all of weft: the tests of build-test/ linked with it, but
                  for the slow ones, those of stored numbers, and those of the CUDA kernels, whose emulated device has
                  guards of its own
@@ -38,7 +39,7 @@ done
 jobs=$(nproc)
 
 say "Looking for the packages that the tests need"
-need_packages "${build_packages[@]}" doctest-dev clang-format
+need_packages "${build_packages[@]}" doctest-dev clang-format libdnnl-dev
 
 say "Formatting"
 version=$(clang-format --version 2> /dev/null | grep -o 'version [0-9]*' || true)
@@ -51,7 +52,7 @@ else
 fi
 
 say "All tests, Release, warnings as errors (build-test/)"
-configure build-test -DCMAKE_BUILD_TYPE=Release -DWEFT_WERROR=ON "$unity" "$gpus"
+configure build-test -DCMAKE_BUILD_TYPE=Release -DWEFT_WERROR=ON -DWEFT_COMPARE=ON "$unity" "$gpus"
 cmake --build build-test
 ctest --test-dir build-test -j "$jobs" --output-on-failure
 

@@ -138,7 +138,7 @@ void compare(const OpCase& c, const Conv2dParams& p, const std::string& model, c
   };
   for (int64_t round = -1; round < o.rounds; ++round) {
     calm();
-    const auto samples = weft_run();
+    const auto samples = weft_run(0);
     calm();
     for (size_t i = 0; i < passes; ++i) {
       if (round >= 0) ours[i].push_back(samples[i].seconds);
@@ -187,7 +187,7 @@ int run(const Options& o) {
     flags.model = name;
     const auto model = bench_model(flags);
     const auto shapes = conv_shapes(*model, o.batch, o.size);
-    const auto cases = conv_cases(*model, o.batch, o.size);
+    const auto cases = conv_cases(*model, o.batch, o.size, BenchPlace{});
     for (size_t i = 0; i < cases.size(); ++i) compare(cases[i], shapes[i].params, name, o, report, ratios);
   }
   if (!o.json) ratios.print();
