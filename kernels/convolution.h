@@ -15,9 +15,11 @@ namespace weft {
 enum class ConvAlgorithm : uint8_t {
   automatic,  ///< the cheapest by a model of the costs
   direct,     ///< the sums as they are written, in register tiles: the exact mode
-  winograd2,  ///< 3x3, stride 1: Winograd's F(2x2, 3x3), four ninths of the multiplications
+  winograd2,  ///< 3x3, stride 1: Winograd's F(2x2, 3x3), four ninths of the multiplications; of 2x2 images a
+              ///< fourth
   winograd3,  ///< 3x3, stride 1: Winograd's F(3x3, 3x3), 25 of 81 multiplications
-  winograd4,  ///< 3x3, stride 1: Winograd's F(4x4, 3x3), a quarter of the multiplications
+  winograd4,  ///< 3x3: Winograd's F(4x4, 3x3), a quarter of the multiplications; with stride 2, padding 1, 81
+              ///< of 144
 };
 /// "automatic", "direct", "winograd2", "winograd3", "winograd4".
 const char* conv_algorithm_name(ConvAlgorithm algorithm);

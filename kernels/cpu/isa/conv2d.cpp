@@ -31,6 +31,7 @@ const Convolution& implementation(ConvAlgorithm algorithm, const Conv2dParams& p
 }
 
 ConvAlgorithm cheapest(const Conv2dParams& p, ConvPass pass) {
+  if (!winograd_suits(p)) return ConvAlgorithm::direct;
   ConvAlgorithm best = ConvAlgorithm::direct;
   double least = few_suit(p, pass) ? few_cost(p, pass) : direct_cost(p, pass);
   for (ConvAlgorithm other : kAll)
@@ -43,7 +44,7 @@ ConvAlgorithm cheapest(const Conv2dParams& p, ConvPass pass) {
 /// Tells the algorithm to use; false where it is to be found by measuring.
 bool choose(const Conv2dParams& p, ConvPass pass, ConvAlgorithm* algorithm) {
   if (!find_conv_algorithm(kName, p, pass, algorithm))
-    return *algorithm = ConvAlgorithm::direct, usable(ConvAlgorithm::winograd4, p) == ConvAlgorithm::direct;
+    return *algorithm = ConvAlgorithm::direct, !winograd_suits(p);
   *algorithm = *algorithm == ConvAlgorithm::automatic ? cheapest(p, pass) : usable(*algorithm, p);
   return true;
 }

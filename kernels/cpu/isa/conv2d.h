@@ -33,13 +33,24 @@ const Convolution& few_convolution();
 bool few_suit(const Conv2dParams& p, ConvPass pass);
 /// 3x3 by Winograd's F(tile x tile, 3x3): 2, 3 or 4 with stride 1, 4 with stride 2 and a padding of 1.
 const Convolution& winograd_convolution(const Conv2dParams& p, int64_t tile);
-bool winograd_suits(const Conv2dParams& p, int64_t tile);
+bool winograd_suits(const Conv2dParams& p, int64_t tile = 4);
 
-/// Estimates of a pass, in multiply-adds of whole vectors; F(tile x tile, 3 x 3). A weight gradient counts as
-/// the forward pass, but few_convolution() has none.
+/// Estimates of a pass, in multiply-adds of whole vectors; F(tile x tile, 3 x 3). few_convolution() has no
+/// weight gradient of its own.
 double direct_cost(const Conv2dParams& p, ConvPass pass);
 double winograd_cost(const Conv2dParams& p, ConvPass pass, int64_t tile);
 double few_cost(const Conv2dParams& p, ConvPass pass);
+
+/// The outputs [begin, end) of an axis at which tap k lies inside of the image.
+struct TapRange {
+  int64_t begin, end;
+};
+WEFT_INLINE TapRange tap_range(int64_t in, int64_t out, int64_t stride, int64_t pad, int64_t dilation,
+                               int64_t k) {
+  const int64_t shift = k * dilation - pad;  // the input of output 0
+  return {shift >= 0 ? 0 : ceil_div(-shift, stride),
+          in - shift <= 0 ? 0 : smaller(out, ceil_div(in - shift, stride))};
+}
 
 /// The direct weight gradient; conv2d_weight.cpp.
 int64_t direct_weight_workspace(const Conv2dParams& p);

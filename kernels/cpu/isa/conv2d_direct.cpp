@@ -131,9 +131,8 @@ double direct_cost(const Conv2dParams& params, ConvPass pass) {
     if (pass != ConvPass::backward_weight) return out * kernel;
     int64_t count = 0;
     for (int64_t k = 0; k < kernel; ++k) {
-      const int64_t at = pad - k * dilation;  // of output i lies input i * stride - at
-      const int64_t first = larger(0, ceil_div(at, stride)), last = smaller(out, ceil_div(in + at, stride));
-      count += larger(0, last - first);
+      const TapRange range = tap_range(in, out, stride, pad, dilation, k);
+      count += larger(0, range.end - range.begin);
     }
     return count;
   };

@@ -13,34 +13,24 @@ void outer_products(OuterTile t, int64_t rows, int64_t columns, float* dst, Ahea
   for (int64_t c = 0; c < columns; c += kPanel) {
     const int vecs = int(smaller(kPanel, columns - c) / kWidth);
     t.x_offset = x_offset + c;
-    for (int64_t r = 0; r < rows; r += kOuterRows) {
+    for (int64_t r = 0; r < rows;) {
+      const int count = next_rows(rows - r, kOuterRows);
       t.dy_offset = dy_offset + r;
       t.dst = dst + r * t.dst_pitch + c;
       ahead.next(pieces, t);
-      outer_function(int(smaller(kOuterRows, rows - r)), vecs)(t);
+      outer_function(count, vecs)(t);
+      r += count;
     }
   }
 }
 
 namespace {
 
-/// The output columns [begin, end) at which a tap lies inside the image.
-struct Range {
-  int64_t begin, end;
-};
-Range valid_columns(const WeightPlan& plan, int64_t kw) {
-  const Conv2dParams& p = plan.p;
-  const int64_t shift = kw * p.dilation_w - p.pad_w;  // input column of output column 0
-  const int64_t begin = shift >= 0 ? 0 : ceil_div(-shift, p.stride_w);
-  const int64_t end = p.in_w - shift <= 0 ? 0 : ceil_div(p.in_w - shift, p.stride_w);
-  return {begin, smaller(end, plan.out_w)};
-}
-
 /// The stretches of output rows [first, last) at which tap (kh, kw) lies inside; returns their number.
 int64_t find_segments(const WeightPlan& plan, int64_t kh, int64_t kw, int64_t first, int64_t last,
                       const float* x, const float* dy, Segment* segments) {
   const Conv2dParams& p = plan.p;
-  const Range range = valid_columns(plan, kw);
+  const TapRange range = tap_range(p.in_w, plan.out_w, p.stride_w, p.pad_w, p.dilation_w, kw);
   if (range.begin >= range.end) return 0;
   const int64_t x_step = p.stride_w * p.in_c;
   int64_t count = 0;

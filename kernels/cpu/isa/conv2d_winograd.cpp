@@ -289,8 +289,28 @@ constexpr Convolution kWinograd = {
     },
     winograd_backward_weight<W>};
 
-bool two_pixels(const Conv2dParams& p) {
-  return p.stride_h == 1 && p.in_h == 2 && p.in_w == 2 && p.pad_h == 1 && p.pad_w == 1;
+/// f(W{}) with the algorithm of that tile for this geometry.
+template <class F>
+auto with_winograd(const Conv2dParams& p, int64_t tile, F f) {
+  if (p.stride_h == 2) return f(StridedWinograd{});
+  if (tile == 2 && p.in_h == 2 && p.in_w == 2 && p.pad_h == 1 && p.pad_w == 1) return f(TwoPixels{});
+  return tile == 2 ? f(Winograd<2>{}) : tile == 3 ? f(Winograd<3>{}) : f(Winograd<4>{});
+}
+
+/// What the transforms of one vector of one position cost beside a multiply-add of vectors, as measured:
+/// tiles that are read, tiles that are written, and filters; and how well the products use multiply-adds.
+template <class W>
+double cost_of(const Conv2dParams& p, ConvPass pass) {
+  constexpr bool strided = W::kStep != W::kOut;
+  constexpr double kFilter = 10, kEfficiency = strided ? 0.75 : 0.95;
+  double read = strided ? 28 : 16, written = strided ? 12 : 11;
+  if (strided && pass == ConvPass::backward_input) read = 12, written = 28;
+  const double tiles = double(p.batch * ceil_div(out_h(p), W::kOut) * ceil_div(out_w(p), W::kOut));
+  const double in_c = double(p.in_c), in_vectors = double(ceil_div(p.in_c, kWidth)),
+               out_vectors = double(ceil_div(p.out_c, kWidth));
+  return W::kProducts * W::kProducts * tiles *
+             (in_c * out_vectors / kEfficiency + read * in_vectors + written * out_vectors) +
+         W::kFilters * W::kFilters * kFilter * in_c * out_vectors;
 }
 
 }  // namespace
@@ -302,31 +322,12 @@ bool winograd_suits(const Conv2dParams& p, int64_t tile) {
   return p.stride_h == 1 && p.stride_w == 1 && p.pad_h <= 2 && p.pad_w <= 2;
 }
 
-double winograd_cost(const Conv2dParams& params, ConvPass pass, int64_t tile) {
-  const Conv2dParams p = as_forward(params, pass);
-  const bool strided = p.stride_h == 2;
-  // What the transforms of one vector of one position cost beside a multiply-add of vectors, as measured:
-  // tiles that are read, tiles that are written, and filters.
-  double read = 16, written = 11;
-  if (strided) pass == ConvPass::backward_input ? (read = 12, written = 28) : (read = 28, written = 12);
-  constexpr double kFilter = 10;
-  const double efficiency = strided ? 0.75 : 0.95;
-  const double products = strided                      ? StridedWinograd::kProducts
-                          : tile == 2 && two_pixels(p) ? TwoPixels::kProducts
-                                                       : double(tile + 2);
-  const double filters = strided ? StridedWinograd::kFilters : products;
-  const double tiles = double(p.batch * ceil_div(out_h(p), tile) * ceil_div(out_w(p), tile)),
-               in_c = double(p.in_c);
-  const double in_vectors = double(ceil_div(p.in_c, kWidth)), out_vectors = double(ceil_div(p.out_c, kWidth));
-  return products * products * tiles *
-             (in_c * out_vectors / efficiency + read * in_vectors + written * out_vectors) +
-         filters * filters * kFilter * in_c * out_vectors;
+double winograd_cost(const Conv2dParams& p, ConvPass pass, int64_t tile) {
+  return with_winograd(p, tile, [&](auto w) { return cost_of<decltype(w)>(as_forward(p, pass), pass); });
 }
 
 const Convolution& winograd_convolution(const Conv2dParams& p, int64_t tile) {
-  if (p.stride_h == 2) return kWinograd<StridedWinograd>;
-  if (tile == 2 && two_pixels(p)) return kWinograd<TwoPixels>;
-  return tile == 2 ? kWinograd<Winograd<2>> : tile == 3 ? kWinograd<Winograd<3>> : kWinograd<Winograd<4>>;
+  return *with_winograd(p, tile, [](auto w) { return &kWinograd<decltype(w)>; });
 }
 
 }  // namespace weft::kernels::WEFT_ISA

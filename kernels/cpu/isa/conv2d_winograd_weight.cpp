@@ -1,8 +1,8 @@
 // The weight gradient by Winograd, G^T [sum over the tiles of (B^T x B) * (A dy A^T)] G: one outer product of
 // channels for each position of the tile. Few tiles: they are all transformed first, then each task sums over
 // all of them for some channels. Many: parts of the tiles are summed apart, chunk by chunk.
+#include "weft/kernels/cpu/isa/conv2d_weight.h"
 #include "weft/kernels/cpu/isa/scratch.h"
-#include "weft/kernels/cpu/isa/tile.h"
 #include "weft/kernels/cpu/isa/winograd_tiles.h"
 #include "weft/kernels/parallel.h"
 
@@ -76,22 +76,13 @@ void multiply_outer(const WeightProduct<W>& g, const float* v, const float* y, i
   for (int i = 0; i < g.kPositions; ++i)
     if (filter_of<W>(i) == filter)
       segments[t.segment_count++] = {v + i * g.vx.position_step, y + i * g.vdy.position_step, tiles};
-  sums += filter * g.sum_step();
+  t.x_offset = t.dy_offset = 0;
   t.x_step = g.vx.pitch;
   t.dy_step = g.vdy.pitch;
   t.dst_pitch = g.ic_block;
   t.accumulate = accumulate;
-  for (int64_t c = 0; c < columns; c += kPanel) {
-    const int vecs = int(smaller(kPanel, columns - c) / kWidth);
-    t.x_offset = c;
-    for (int64_t r = 0; r < rows;) {
-      const int count = next_rows(rows - r, kOuterRows);
-      t.dy_offset = r;
-      t.dst = sums + r * g.ic_block + c;
-      outer_function(count, vecs)(t);
-      r += count;
-    }
-  }
+  Ahead none;
+  outer_products(t, rows, columns, sums + filter * g.sum_step(), none);
 }
 
 /// dw of output channel oc and `columns` input channels from ic on = G^T (sum of the parts, in their order)

@@ -257,6 +257,12 @@ struct TwoTaps {
   static constexpr float n0 = Winograd<3>::n0, np = Winograd<3>::np, nm = Winograd<3>::nm,
                          nc = Winograd<3>::nc;
 
+  static WEFT_INLINE void input(const Vec (&d)[5], Vec* t) {
+    Vec five[5];
+    Winograd<3>::Input{}(d, five);
+#pragma GCC unroll 5
+    for (int i = 0; i < 5; ++i) t[i] = five[i];
+  }
   static WEFT_INLINE void output(const Vec* m, Vec (&y)[4]) {
     const Vec even = m[1] + m[2], odd = m[1] - m[2];
     y[0] = m[0] + even + m[3];
@@ -293,10 +299,7 @@ struct StridedInputGradient {
 
   struct Input {
     WEFT_INLINE void operator()(const Vec (&d)[5], Vec (&t)[9]) const {
-      Vec five[5];
-      Winograd<3>::Input{}(d, five);
-#pragma GCC unroll 5
-      for (int i = 0; i < 5; ++i) t[i] = five[i];
+      TwoTaps::input(d, t);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) t[5 + i] = d[i];
     }
@@ -323,10 +326,7 @@ struct StridedWinograd {
   struct Input {
     WEFT_INLINE void operator()(const Vec (&d)[9], Vec (&t)[9]) const {
       const Vec even[5] = {d[0], d[2], d[4], d[6], d[8]};
-      Vec five[5];
-      Winograd<3>::Input{}(even, five);
-#pragma GCC unroll 5
-      for (int i = 0; i < 5; ++i) t[i] = five[i];
+      TwoTaps::input(even, t);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) t[5 + i] = d[2 * i + 1];
     }
