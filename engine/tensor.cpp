@@ -119,6 +119,17 @@ Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device
   return t;
 }
 
+Tensor Tensor::arange(double start, double end, double step, DType dtype, Device device) {
+  const double n = std::ceil((end - start) / step);
+  check(n >= 0 && n < 0x1p53, "arange: from ", start, " to ", end, " by ", step,
+        "; the step must lead to the end");
+  const Tensor t = empty({int64_t(n)}, dtype);
+  with_type("arange", dtype, [&]<class T>(T*) {
+    for (int64_t i = 0; i < t.numel(); ++i) t.data<T>()[i] = convert<T>(start + double(i) * step);
+  });
+  return t.to(device);
+}
+
 Tensor Tensor::uniform(const Shape& shape, double low, double high, Generator& generator, DType dtype) {
   const auto pair = [=](double a, double b) {
     return std::pair(low + (high - low) * a, low + (high - low) * b);
@@ -218,7 +229,8 @@ void Tensor::fill(double value) const {
     if (device() == Device::cuda)
       kernels::cuda::fill(sizeof(T), numel(), &element, p);
     else
-      std::fill(p, p + numel(), element);
+      kernels::parallel_ranges(numel(), (256 << 10) / int64_t(sizeof(T)),
+                               [=](int64_t begin, int64_t end) { std::fill(p + begin, p + end, element); });
   });
 }
 

@@ -36,6 +36,9 @@ class Tensor {
   static Tensor scalar(double value, DType dtype = DType::f32, Device device = Device::cpu) {
     return full({}, value, dtype, device);
   }
+  /// start, start + step, ... up to what comes before end: [ceil((end - start) / step)].
+  static Tensor arange(double start, double end, double step = 1, DType dtype = DType::f32,
+                       Device device = Device::cpu);
   /// Takes the values in row-major order; their number must be that of the shape.
   template <class T>
   static Tensor from(const std::vector<T>& values, const Shape& shape);

@@ -61,8 +61,8 @@ struct Broadcast {
   std::array<int64_t, kMaxDims> size{}, a_stride{}, b_stride{}, c_stride{};
 };
 
-enum class Unary { neg, exp, log, sqrt, square, abs, reciprocal };
-constexpr int kUnaryCount = 7;
+enum class Unary { neg, exp, log, sqrt, square, abs, reciprocal, sin, cos };
+constexpr int kUnaryCount = 9;
 enum class Binary { add, sub, mul, div, maximum, minimum, equal };  // equal: 1 or 0
 constexpr int kBinaryCount = 7;
 enum class Compare { eq, ne, lt, le };  // a > b is b < a
@@ -134,6 +134,20 @@ struct SpectralNormArgs {
   int iterations = 0;
   bool left_first = false;  ///< in each step left is made before right
   double eps = 1e-12;
+};
+
+/// Where gather() and scatter_add() find their places: in x viewed as [outer, size, inner] by an index
+/// [outer, count, inner] for each element, or [count], the same for every o and n.
+struct GatherArgs {
+  int64_t outer = 1, size = 0, count = 0, inner = 1;
+  const int64_t* index = nullptr;
+  bool for_each = false;
+  int64_t skipped = -1;  // the index that scatter_add() leaves out
+
+  constexpr int64_t at(int64_t o, int64_t i, int64_t n) const {
+    return index[for_each ? (o * count + i) * inner + n : i];
+  }
+  constexpr bool inside(int64_t place) const { return place >= 0 && place < size; }
 };
 
 /// Softmax over the keys that a mask leaves: x viewed as [batch, heads, rows, cols].
@@ -359,15 +373,20 @@ struct KernelTable {
   void (*spectral_norm_backward)(int64_t rows, int64_t cols, const T* left, const T* right,
                                  const Wide<T>* sigma, const T* y, const T* dy, T* dw);
 
-  // --- embedding
-  // ---------------------------------------------------------------------------------------------------
-  /// y[i] = table[index[i]], i < count; table: [entries, width]. An index outside of the table gives NaN.
-  void (*embedding_forward)(int64_t count, int64_t entries, int64_t width, const T* table,
-                            const int64_t* index, T* y);
-  /// dtable[e] = sum of dy[i] over the i with index[i] = e, in their order; 0 for e = padding. An index
-  /// outside of the table counts nothing.
-  void (*embedding_backward)(int64_t count, int64_t entries, int64_t width, const T* dy, const int64_t* index,
-                             int64_t padding, T* dtable);
+  // --- index and order
+  // ---------------------------------------------------------------------------------------------
+  /// y[o][i][n] = x[o][index][n], y: [outer, count, inner]. An index outside of [0, size) gives NaN.
+  void (*gather)(const GatherArgs& a, const T* x, T* y);
+  /// y[o][index][n] += src[o][i][n] in the order of i, src: [outer, count, inner]. An index outside of
+  /// [0, size), or a.skipped, counts nothing. On a GPU count and size are below 2^32.
+  void (*scatter_add)(const GatherArgs& a, const T* src, T* y);
+  /// index[o][j][n] = where the element that comes j-th in x[o][:][n] stands, j < k. Of equal ones the first
+  /// comes first, descending or not; a NaN counts as more than all numbers. x: [outer, size, inner], size <
+  /// 2^32; index: [outer, k, inner].
+  void (*argsort)(int64_t outer, int64_t size, int64_t inner, int64_t k, bool descending, const T* x,
+                  int64_t* index);
+  /// y[o][i][n] = x[o][0][n] + .. + x[o][i][n], or from the other end. y may be x.
+  void (*cumsum)(int64_t outer, int64_t size, int64_t inner, bool reverse, const T* x, T* y);
 
   // --- softmax and loss
   // --------------------------------------------------------------------------------------------
@@ -394,6 +413,10 @@ const KernelTable<T>& reference();
 /// KernelTable::compare by the plain loops; also for the whole numbers, int64_t and uint8_t, on the CPU.
 template <class T>
 void plain_compare(Compare op, const Broadcast& shape, const T* a, const T* b, uint8_t* y);
+
+/// KernelTable::gather by the plain loops; also for whole numbers, where an index outside gives 0.
+template <class T>
+void plain_gather(const GatherArgs& a, const T* x, T* y);
 
 /// The SIMD kernels for this machine's best instruction set, or for the one that WEFT_ISA names (avx512,
 /// avx2, neon, baseline, reference). Chosen once; an unknown or unsupported name throws Error.

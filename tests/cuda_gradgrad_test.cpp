@@ -118,6 +118,62 @@ TEST_CASE("comparisons, where, clamp and pow on the GPU") {
               "eq: dtype i64 has no arithmetic on a GPU");
 }
 
+TEST_CASE("ops by index and order, spreads, sums of products on the GPU") {
+  struct Case {
+    const char* name;
+    Tensor (*f)(const Tensor& x, const Tensor& index);
+  };
+  // x [5, 7]; an index [5, 4] below 4.
+  const Case cases[] = {
+      {"gather", [](const Tensor& x, const Tensor& index) { return gather(x, 1, index); }},
+      {"index_select",
+       [](const Tensor& x, const Tensor& index) { return index_select(x, 0, flatten(index, 0)); }},
+      {"scatter_add",
+       [](const Tensor& x, const Tensor& index) { return scatter_add(x, 1, index, narrow(x, 1, 0, 4)); }},
+      {"embedding",
+       [](const Tensor& x, const Tensor& index) { return embedding(index, x, {.padding_idx = 1}); }},
+      {"sort", [](const Tensor& x, const Tensor&) { return sort(x, 0).values; }},
+      {"topk", [](const Tensor& x, const Tensor&) { return topk(x, 3).values; }},
+      {"cumsum", [](const Tensor& x, const Tensor&) { return cumsum(x, 0) * cumsum(x, 1); }},
+      {"sin", [](const Tensor& x, const Tensor&) { return sin(4.0 * x) + cos(x); }},
+      {"std", [](const Tensor& x, const Tensor&) { return weft::std(x, {1}) + var(x, {1}); }},
+      {"logsumexp", [](const Tensor& x, const Tensor&) { return logsumexp(3.0 * x, {0}); }},
+      {"einsum",
+       [](const Tensor& x, const Tensor&) {
+         return einsum("ij,kj->ik", {x, x});
+       }},
+  };
+  Generator generator(4);
+  const Tensor values = Tensor::normal({5, 7}, 0, 0.7, generator), index = Tensor::empty({5, 4}, DType::i64);
+  for (int64_t i = 0; i < index.numel(); ++i) index.data<int64_t>()[i] = i * i % 4;
+  const test::ExactFloat exact;
+  for (const Case& c : cases)
+    for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+      CAPTURE(c.name);
+      CAPTURE(dtype);
+      const auto all = [&](const Tensor& at, const Tensor& by) {
+        const Tensor x = at.detach().set_requires_grad();
+        Tape tape;
+        const Tensor y = c.f(x, by), slope = tape.grad(sum(square(y)), {x}, {.create_graph = true})[0];
+        return std::vector<Tensor>{y, slope, tape.grad(sum(square(slope)), {x})[0]};
+      };
+      const Tensor x = values.to(dtype);
+      const auto want = all(x.to(DType::f64), index), got = all(x.to(Device::cuda), index.to(Device::cuda));
+      for (size_t i = 0; i < want.size(); ++i) {
+        CAPTURE(i);
+        CHECK(distance(got[i], want[i]) < (dtype == DType::f32 ? 1e-5 : dtype == DType::f16 ? 1e-2 : 6e-2));
+      }
+    }
+  const Tensor x = values.to(Device::cuda);
+  const auto places = [](const Tensor& t) { return t.to_vector<int64_t>(); };
+  for (const int dim : {0, 1}) {
+    CHECK(places(argmax(x, dim)) == places(argmax(values, dim)));
+    CHECK(places(argmin(x, dim)) == places(argmin(values, dim)));
+    CHECK(places(argsort(x, dim, true)) == places(argsort(values, dim, true)));
+  }
+  CHECK(Tensor::arange(0, 3, 1, DType::f32, Device::cuda).to_vector<float>() == std::vector<float>{0, 1, 2});
+}
+
 TEST_CASE("rows that are ignored count nothing on the GPU even if they are no numbers") {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const Tensor x = Tensor::from<float>({-1, -2, nan, nan}, {2, 2}).to(Device::cuda).set_requires_grad();

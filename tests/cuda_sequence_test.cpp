@@ -1,4 +1,4 @@
-// Group and spectral norm, embedding and the masked softmax on the GPU against the reference in double.
+// Group and spectral norm and the masked softmax on the GPU against the reference in double.
 #include <cmath>
 #include <vector>
 
@@ -154,34 +154,6 @@ TEST_CASE_TEMPLATE("spectral norm, forward and backward", T, float, bf16, f16) {
                                        dy_d.data(), dy_d.data());
           CHECK(same_bits(dy_d.host(), dw_d.host()));
         }
-}
-
-TEST_CASE_TEMPLATE("embedding: rows by index, and their sums in order", T, float, bf16, f16) {
-  Random random;
-  CAPTURE(random.seed());
-  for (const int64_t width : {1, 5, 16, 300})
-    for (const int64_t entries : {1, 9, 500})
-      for (const int64_t count : {1, 3, 100}) {
-        CAPTURE(width);
-        CAPTURE(entries);
-        CAPTURE(count);
-        std::vector<int64_t> index;
-        for (int64_t i = 0; i < count; ++i) index.push_back(random.below(entries + 2) - 1);
-        const std::vector<T> table = random.normal<T>(entries * width), dy = random.normal<T>(count * width);
-        const int64_t padding = entries / 2;
-        std::vector<double> y(dy.size()), dtable(table.size());
-        reference<double>().embedding_forward(count, entries, width, to_double(table).data(), index.data(),
-                                              y.data());
-        reference<double>().embedding_backward(count, entries, width, to_double(dy).data(), index.data(),
-                                               padding, dtable.data());
-        DeviceArray<T> table_d(table), dy_d(dy), y_d(count * width), dtable_d(entries * width);
-        DeviceArray<int64_t> index_d(index);
-        cuda::table<T>().embedding_forward(count, entries, width, table_d.data(), index_d.data(), y_d.data());
-        CHECK(distance(y_d.host(), y) == 0);
-        cuda::table<T>().embedding_backward(count, entries, width, dy_d.data(), index_d.data(), padding,
-                                            dtable_d.data());
-        CHECK(distance(dtable_d.host(), dtable) < kTolerance<T>);
-      }
 }
 
 TEST_CASE_TEMPLATE("masked softmax", T, float, bf16, f16) {

@@ -60,6 +60,14 @@ Tensor run_concat(const Case& c) {
   return concat(parts, int(c.integer("dim")));
 }
 
+Tensor run_einsum(const Case& c) {
+  std::vector<Tensor> operands;
+  for (int64_t i = 0; i < c.integer("count"); ++i) operands.push_back(c[concat("x", i)]);
+  return einsum(c.text("equation"), operands);
+}
+
+int dim(const Case& c) { return int(c.integer("dim")); }
+
 const std::map<std::string, std::function<Tensor(const Case&)>> ops = {
     {"add", [](const Case& c) { return c["a"] + c["b"]; }},
     {"sub", [](const Case& c) { return c["a"] - c["b"]; }},
@@ -83,6 +91,8 @@ const std::map<std::string, std::function<Tensor(const Case&)>> ops = {
     {"square", [](const Case& c) { return square(c["x"]); }},
     {"abs", [](const Case& c) { return abs(c["x"]); }},
     {"reciprocal", [](const Case& c) { return reciprocal(c["x"]); }},
+    {"sin", [](const Case& c) { return sin(c["x"]); }},
+    {"cos", [](const Case& c) { return cos(c["x"]); }},
     {"activation",
      [](const Case& c) { return activation(c["x"], activation_by_name(c.text("name")), param(c)); }},
     {"relu", [](const Case& c) { return relu(c["x"]); }},
@@ -102,6 +112,26 @@ const std::map<std::string, std::function<Tensor(const Case&)>> ops = {
     {"amax", [](const Case& c) { return amax(c["x"], ints(c.list("dims")), c.flag("keepdim")); }},
     {"amin", [](const Case& c) { return amin(c["x"], ints(c.list("dims")), c.flag("keepdim")); }},
     {"argmax", [](const Case& c) { return argmax(c["x"]); }},
+    {"argmax_dim", [](const Case& c) { return argmax(c["x"], dim(c)); }},
+    {"argmin_dim", [](const Case& c) { return argmin(c["x"], dim(c)); }},
+    {"var",
+     [](const Case& c) {
+       return var(c["x"], ints(c.list("dims")), c.flag("keepdim"), c.number("correction"));
+     }},
+    {"std",
+     [](const Case& c) {
+       return weft::std(c["x"], ints(c.list("dims")), c.flag("keepdim"), c.number("correction"));
+     }},
+    {"logsumexp", [](const Case& c) { return logsumexp(c["x"], ints(c.list("dims")), c.flag("keepdim")); }},
+    {"cumsum", [](const Case& c) { return cumsum(c["x"], dim(c)); }},
+    {"sort", [](const Case& c) { return sort(c["x"], dim(c), c.flag("descending")).values; }},
+    {"argsort", [](const Case& c) { return argsort(c["x"], dim(c), c.flag("descending")); }},
+    {"topk", [](const Case& c) { return topk(c["x"], 2, dim(c), c.flag("largest")).values; }},
+    {"topk_indices", [](const Case& c) { return topk(c["x"], 2, dim(c), c.flag("largest")).indices; }},
+    {"gather", [](const Case& c) { return gather(c["x"], dim(c), c["index"]); }},
+    {"index_select", [](const Case& c) { return index_select(c["x"], dim(c), c["index"]); }},
+    {"scatter_add", [](const Case& c) { return scatter_add(c["x"], dim(c), c["index"], c["src"]); }},
+    {"einsum", run_einsum},
     {"matmul", [](const Case& c) { return matmul(c["a"], c["b"], transposes(c)); }},
     {"bmm", [](const Case& c) { return bmm(c["a"], c["b"], transposes(c)); }},
     {"linear", [](const Case& c) { return linear(c["x"], c["weight"], c["bias"]); }},

@@ -1,4 +1,4 @@
-// Group and spectral norm, embedding and the masked softmax on every instruction set of this machine, against
+// Group and spectral norm and the masked softmax on every instruction set of this machine, against
 // the reference loops in double.
 #include <doctest/doctest.h>
 
@@ -156,34 +156,6 @@ TEST_CASE("group norm: what is not finite stays in its group") {
                                      out[2].data());
           },
           [&](const auto& out) { CHECK(excess(out[0], y, 1e-5, 1e-5) <= 0); });
-    }
-}
-
-TEST_CASE("embedding: rows by index, and their sums in order") {
-  for (const int64_t width : {1, 3, 16, 37, 300})
-    for (const int64_t entries : {1, 7, 1000}) {
-      const int64_t size = pick(0, 90);
-      CAPTURE(width);
-      CAPTURE(entries);
-      CAPTURE(size);
-      std::vector<int64_t> index(count(size));
-      for (int64_t& i : index) i = pick(-1, entries);  // some are outside
-      const Floats table_f = random_floats(entries * width), dy = random_floats(size * width);
-      const int64_t padding = entries / 2;
-      Doubles y(count(size * width)), dtable(count(entries * width));
-      const auto& ref = reference<double>();
-      ref.embedding_forward(size, entries, width, widen(table_f).data(), index.data(), y.data());
-      ref.embedding_backward(size, entries, width, widen(dy).data(), index.data(), padding, dtable.data());
-      each_table(
-          {size * width, entries * width},
-          [&](const auto& table, auto& out) {
-            table.embedding_forward(size, entries, width, table_f.data(), index.data(), out[0].data());
-            table.embedding_backward(size, entries, width, dy.data(), index.data(), padding, out[1].data());
-          },
-          [&](const auto& out) {
-            CHECK(excess(out[0], y, 0, 0) <= 0);
-            CHECK(excess(out[1], dtable, 1e-5, 1e-6) <= 0);
-          });
     }
 }
 

@@ -365,10 +365,10 @@ TEST_CASE("errors name the op, what it was given and the mend") {
   CHECK_ERROR(group_norm(f32({6}), 2), "expected a non-empty input [N, ..., C]");
   CHECK_ERROR(group_norm(i64({2, 6}), 2), "dtype i64");
   CHECK_ERROR(instance_norm(f32({2, 6})), "more than one element per sample and channel");
-  CHECK_ERROR(embedding(f32({2}), f32({3, 4})), "embedding: the indices are f32 [2]; they must be i64");
+  CHECK_ERROR(embedding(f32({2}), f32({3, 4})), "embedding: the index is f32 [2]; it must be i64");
   CHECK_ERROR(embedding(i64({2}), f32({3})), "expected a weight [entries, width]");
   CHECK_ERROR(embedding(Tensor::full({2}, 3, DType::i64), f32({3, 4})),
-              "embedding: index 3 at position 0 of [2] is not one of the 3 entries of the weight [3, 4]");
+              "embedding: index 3 at position 0 of [2] is not one of the 3 in dimension 0 of [3, 4]");
   CHECK_ERROR(embedding(Tensor::full({2}, -1, DType::i64), f32({3, 4})), "index -1");
   CHECK_ERROR(embedding(i64({2}), f32({3, 4}), {.padding_idx = 3}), "padding_idx 3");
   CHECK_ERROR(conv_transpose2d(f32({1, 4, 4, 3}), f32({4, 3, 3, 2})),

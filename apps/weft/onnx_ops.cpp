@@ -294,6 +294,7 @@ const std::map<std::string_view, Add>& table() {
       {"conv2d", add_conv2d},
       {"conv_transpose1d", add_conv_transpose2d},  // of images of one row
       {"conv_transpose2d", add_conv_transpose2d},
+      {"cos", plain<"Cos">},
       {"div", plain<"Div">},
       {"exp", plain<"Exp">},
       {"layer_norm", add_layer_norm},
@@ -312,6 +313,7 @@ const std::map<std::string_view, Add>& table() {
       {"permute", add_permute},
       {"reciprocal", plain<"Reciprocal">},
       {"reshape", add_reshape},
+      {"sin", plain<"Sin">},
       {"sqrt", plain<"Sqrt">},
       {"square", add_square},
       {"sub", plain<"Sub">},

@@ -249,6 +249,12 @@ Tensor abs(const Tensor& x) {
            unary_backward("abs", Unary::abs, x, Tensor::ones(x.shape(), x.dtype(), x.device()));  // the sign
   });
 }
+Tensor sin(const Tensor& x) {
+  return unary("sin", Unary::sin, x, [](const Tensor& x, const Tensor& dy) { return dy * cos(x); });
+}
+Tensor cos(const Tensor& x) {
+  return unary("cos", Unary::cos, x, [](const Tensor& x, const Tensor& dy) { return -(dy * sin(x)); });
+}
 Tensor reciprocal(const Tensor& x) {
   return unary("reciprocal", Unary::reciprocal, x,
                [](const Tensor& x, const Tensor& dy) { return -(dy * square(reciprocal(x))); });

@@ -27,6 +27,9 @@ Tensor square(const Tensor& x);
 /// Slope 0 at 0.
 Tensor abs(const Tensor& x);
 Tensor reciprocal(const Tensor& x);
+/// Of radians.
+Tensor sin(const Tensor& x);
+Tensor cos(const Tensor& x);
 
 inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
 inline Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }

@@ -1,10 +1,13 @@
 #include "weft/engine/ops/reduce.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/helpers.h"
+#include "weft/engine/ops/permuted.h"
+#include "weft/engine/ops/select.h"
 #include "weft/engine/ops/traced.h"
 #include "weft/engine/trace.h"
 
@@ -172,18 +175,63 @@ Tensor amin(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
   return extreme("amin", Reduce::min, x, dims, keepdim);
 }
 
-Tensor argmax(const Tensor& x) {
-  check(x.ndim() >= 1 && x.size(-1) > 0, "argmax: shape ", x.shape(),
-        " has no last dimension to choose from");
+Tensor logsumexp(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
+  // Only a number to stay in range with: it cancels out, in the gradient too.
+  Tensor most = reduce_keepdim("logsumexp", Reduce::max, x.detach(), dims);
+  most = where(lt(abs(most), std::numeric_limits<double>::infinity()), most, 0.0);
+  const Tensor y = add(log(sum(exp(sub(x, most)), dims, true)), most);
+  return keepdim ? y : ops::view_as(y, without(x.shape(), "logsumexp", dims, false));
+}
+
+Tensor var(const Tensor& x, const std::vector<int>& dims, bool keepdim, double correction) {
+  const Tensor y = mean(square(sub(x, mean(x, dims, true))), dims, keepdim);
+  const double n = double(x.numel()) / double(std::max<int64_t>(y.numel(), 1));
+  return correction == 0 ? y : affine(y, n / std::max(0.0, n - correction));
+}
+Tensor std(const Tensor& x, const std::vector<int>& dims, bool keepdim, double correction) {
+  return sqrt(var(x, dims, keepdim, correction));
+}
+
+namespace {
+Tensor argmax(const char* op, const Tensor& x, int dim) {
+  const int d = x.shape().index(dim, op);
+  check(x.size(d) > 0, op, ": shape ", x.shape(), " has nothing to choose from in dimension ", dim);
   Shape shape;
-  for (int i = 0; i + 1 < x.ndim(); ++i) shape.push_back(x.size(i));
-  Tensor y = Tensor::empty(shape, DType::i64, x.device());
-  const int64_t cols = x.size(-1);
-  dispatch("argmax", x, [&](const auto& k) {
+  std::vector<int> order;
+  for (int i = 0; i < x.ndim(); ++i)
+    if (i != d) shape.push_back(x.size(i)), order.push_back(i);
+  order.push_back(d);
+  const Tensor rows = d + 1 == x.ndim() ? x : ops::permuted(x, order);
+  const Tensor y = Tensor::empty(shape, DType::i64, x.device());
+  dispatch(op, x, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
-    k.argmax(y.numel(), cols, x.data<T>(), y.data<int64_t>());
+    k.argmax(y.numel(), x.size(d), rows.data<T>(), y.data<int64_t>());
   });
   return y;
 }
+
+/// cumsum(), or from the other end.
+Tensor running_sum(const Tensor& x, int dim, bool reverse) {
+  const int d = x.shape().index(dim, "cumsum");
+  const Tensor y = ops::empty_like(x);
+  dispatch("cumsum", x, [&](const auto& k) {
+    using T = kernel_type<decltype(k)>;
+    k.cumsum(x.shape().numel(0, d), x.size(d), x.shape().numel(d + 1, x.ndim()), reverse, x.data<T>(),
+             y.data<T>());
+  });
+  record("cumsum", {x}, {y}, [=](BackwardContext& c) { c.set(0, running_sum(c.grad_output(), d, !reverse)); },
+         {.detail = Tape::current() ? concat("dim ", d, reverse ? " from the end" : "") : "",
+          .double_backward = true});
+  return y;
+}
+}  // namespace
+
+Tensor argmax(const Tensor& x, int dim) { return argmax("argmax", x, dim); }
+Tensor argmin(const Tensor& x, int dim) {
+  const NoGrad none;
+  return argmax("argmin", neg(x), dim);
+}
+
+Tensor cumsum(const Tensor& x, int dim) { return running_sum(x, dim, false); }
 
 }  // namespace weft

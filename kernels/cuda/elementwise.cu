@@ -1,12 +1,13 @@
 // unary, binary, compare, select, pow, affine, choose_backward, dropout and rrelu. The op is looked up once a
 // thread, outside of the loop over its elements: a branch that all threads take alike costs nothing beside
-// the memory, and one kernel serves all ops.
+// the memory, and one kernel serves all ops (but sin and cos).
 #include "weft/kernels/activations/random/rrelu.h"
 #include "weft/kernels/cuda.h"
 #include "weft/kernels/cuda/activation_table.h"
 #include "weft/kernels/cuda/families.h"
 #include "weft/kernels/cuda/map.h"
 #include "weft/kernels/cuda/strided.h"
+#include "weft/kernels/host_device.h"
 #include "weft/kernels/philox.h"
 #include "weft/kernels/power.h"
 
@@ -79,6 +80,29 @@ struct UnaryBackward {
         WEFT_EACH(j) dx[j] = dy[j] * (-1.0f / (x[j] * x[j]));
         break;
     }
+  }
+};
+
+// sin and cos are kernels of their own: large angles take many registers, which the other ops do without.
+WEFT_OUT_OF_LINE __device__ float sine(float x) { return std::sin(x); }
+WEFT_OUT_OF_LINE __device__ float cosine(float x) { return std::cos(x); }
+
+constexpr bool is_wave(Unary op) { return op == Unary::sin || op == Unary::cos; }
+
+struct Wave {
+  Unary op;
+  template <int N>
+  __device__ void operator()(int64_t, const float (&x)[1][N], float (&y)[1][N]) const {
+    WEFT_EACH(j) y[0][j] = op == Unary::sin ? sine(x[0][j]) : cosine(x[0][j]);
+  }
+};
+
+/// x, dy -> dx
+struct WaveBackward {
+  Unary op;
+  template <int N>
+  __device__ void operator()(int64_t, const float (&in)[2][N], float (&dx)[1][N]) const {
+    WEFT_EACH(j) dx[0][j] = in[1][j] * (op == Unary::sin ? cosine(in[0][j]) : -sine(in[0][j]));
   }
 };
 
@@ -366,12 +390,18 @@ void select(const Broadcast& shape, const uint8_t* c, const T* a, const T* b, T*
 
 template <class T>
 void unary(Unary op, int64_t n, const T* x, T* y) {
-  map<1, 1, T>(n, {{x}, {y}}, UnaryForward{op});
+  if (is_wave(op))
+    map<1, 1, T>(n, {{x}, {y}}, Wave{op});
+  else
+    map<1, 1, T>(n, {{x}, {y}}, UnaryForward{op});
 }
 
 template <class T>
 void unary_backward(Unary op, int64_t n, const T* x, const T* dy, T* dx) {
-  map<2, 1, T>(n, {{x, dy}, {dx}}, UnaryBackward{op});
+  if (is_wave(op))
+    map<2, 1, T>(n, {{x, dy}, {dx}}, WaveBackward{op});
+  else
+    map<2, 1, T>(n, {{x, dy}, {dx}}, UnaryBackward{op});
 }
 
 template <class T>

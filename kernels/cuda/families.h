@@ -25,7 +25,11 @@ void set_group_norm(KernelTable<T>& table);
 template <class T>
 void set_spectral_norm(KernelTable<T>& table);
 template <class T>
-void set_embedding(KernelTable<T>& table);
+void set_gather(KernelTable<T>& table);  // gather, scatter_add
+template <class T>
+void set_argsort(KernelTable<T>& table);
+template <class T>
+void set_cumsum(KernelTable<T>& table);
 template <class T>
 void set_softmax(KernelTable<T>& table);  // softmax .. cross_entropy_backward
 

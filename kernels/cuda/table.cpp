@@ -17,7 +17,9 @@ const KernelTable<T>& table() {
     set_batch_norm(t);
     set_group_norm(t);
     set_spectral_norm(t);
-    set_embedding(t);
+    set_gather(t);
+    set_argsort(t);
+    set_cumsum(t);
     set_softmax(t);
     return t;
   }();

@@ -25,6 +25,10 @@ T apply(Unary op, T x) {
       return std::abs(x);
     case Unary::reciprocal:
       return T(1) / x;
+    case Unary::sin:
+      return std::sin(x);
+    case Unary::cos:
+      return std::cos(x);
   }
   return x;
 }
@@ -46,6 +50,10 @@ T slope(Unary op, T x) {
       return T(x > 0) - T(x < 0);  // 0 at the kink, as in PyTorch
     case Unary::reciprocal:
       return T(-1) / (x * x);
+    case Unary::sin:
+      return std::cos(x);
+    case Unary::cos:
+      return -std::sin(x);
   }
   return T(1);
 }

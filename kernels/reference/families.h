@@ -29,7 +29,7 @@ void set_group_norm(KernelTable<T>& table);
 template <class T>
 void set_spectral_norm(KernelTable<T>& table);
 template <class T>
-void set_embedding(KernelTable<T>& table);
+void set_order(KernelTable<T>& table);
 template <class T>
 void set_softmax(KernelTable<T>& table);
 

@@ -16,7 +16,7 @@ const KernelTable<T>& reference() {
     plain::set_batch_norm(t);
     plain::set_group_norm(t);
     plain::set_spectral_norm(t);
-    plain::set_embedding(t);
+    plain::set_order(t);
     plain::set_softmax(t);
     return t;
   }();

@@ -17,11 +17,11 @@ using namespace weft;
 namespace {
 
 struct Case {
-  std::string op;
+  std::string line, op;
   std::vector<Shape> shapes;
   std::map<std::string, int> options;
 
-  explicit Case(const std::string& line) {
+  explicit Case(std::string text) : line(std::move(text)) {
     std::istringstream words(line);
     words >> op;
     for (std::string word; words >> word;) {
@@ -48,6 +48,20 @@ Tensor labels_for(const Tensor& logits) {
   const Tensor labels = Tensor::empty({logits.size(0)}, DType::i64);
   for (int64_t i = 0; i < labels.numel(); ++i) labels.data<int64_t>()[i] = i * 7919 % logits.size(1);
   return labels;
+}
+
+/// [count] indices all over dimension `dim`, or one for each element; made once for a case.
+Tensor index_for(const Tensor& x, const Case& c, bool for_each) {
+  static std::map<std::string, Tensor> made;
+  Tensor& index = made[c.line];
+  if (index.defined()) return index;
+  const int dim = c.option("dim", 0);
+  Shape shape = x.shape();
+  shape.set(dim, c.option("count", 1));
+  if (!for_each) shape = {shape[dim]};
+  index = Tensor::empty(shape, DType::i64);
+  for (int64_t i = 0; i < index.numel(); ++i) index.data<int64_t>()[i] = i * 7919 % x.size(dim);
+  return index;
 }
 
 Conv2dOptions conv_options(const Case& c) {
@@ -102,6 +116,16 @@ const std::map<std::string, Op>& ops() {
       {"max_pool2d", [](auto& t, auto& c) { return max_pool2d(t[0], pool_options(c)); }},
       {"avg_pool2d", [](auto& t, auto& c) { return avg_pool2d(t[0], pool_options(c)); }},
       {"dropout", [](auto& t, auto&) { return dropout(t[0], 0.5); }},
+      {"sin", [](auto& t, auto&) { return sin(t[0]); }},
+      {"var", [](auto& t, auto& c) { return var(t[0], {c.option("dim", 0)}); }},
+      {"logsumexp", [](auto& t, auto& c) { return logsumexp(t[0], {c.option("dim", 0)}); }},
+      {"cumsum", [](auto& t, auto& c) { return cumsum(t[0], c.option("dim", 0)); }},
+      {"sort", [](auto& t, auto& c) { return sort(t[0], c.option("dim", 0)).values; }},
+      {"topk", [](auto& t, auto& c) { return topk(t[0], c.option("k", 1), c.option("dim", 0)).values; }},
+      {"gather", [](auto& t, auto& c) { return gather(t[0], c.option("dim", 0), index_for(t[0], c, true)); }},
+      {"index_select",
+       [](auto& t, auto& c) { return index_select(t[0], c.option("dim", 0), index_for(t[0], c, false)); }},
+      {"qk", [](auto& t, auto&) { return einsum("bqhd,bkhd->bhqk", t); }},
       {"attention", [](auto& t, auto&) { return scaled_dot_product_attention(t[0], t[1], t[2]); }},
   };
   return all;

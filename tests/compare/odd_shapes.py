@@ -7,6 +7,7 @@
 Of images PyTorch gets both layouts, the better counts. The slowest of weft's come first. Needs torch; nothing else.
 """
 
+import functools
 import statistics
 import subprocess
 
@@ -87,6 +88,28 @@ max_pool2d 32,64,64,64 kernel=3 stride=2 padding=1
 max_pool2d 64,28,28,6
 avg_pool2d 32,64,64,64
 dropout 4194304
+sin 1048576
+var 4096,1024 dim=1
+var 4096,1024 dim=0
+logsumexp 4096,1000 dim=1
+cumsum 4096,1024 dim=1
+cumsum 4096,1024 dim=0
+cumsum 1048576 dim=0
+sort 4096,1000 dim=1
+sort 1000,4096 dim=0
+sort 65536,10 dim=1
+sort 1048576 dim=0
+topk 4096,1000 k=5 dim=1
+topk 64,50257 k=50 dim=1
+topk 1048576 k=1000 dim=0
+gather 4096,1000 dim=1 count=1
+gather 4096,1000 dim=1 count=500
+gather 1024,1024 dim=0 count=512
+gather 1048576 dim=0 count=1048576
+index_select 30000,512 dim=0 count=8192
+index_select 64,1000,64 dim=1 count=500
+index_select 1048576 dim=0 count=1048576
+qk 8,128,4,32 8,128,4,32
 attention 8,4,128,32 8,4,128,32 8,4,128,32
 attention 2,12,512,64 2,12,512,64 2,12,512,64
 """
@@ -112,6 +135,20 @@ torch.set_num_threads(args.threads)
 
 def labels(x):
     return torch.arange(x.shape[0]) * 7919 % x.shape[1]
+
+
+@functools.cache
+def index_of(sizes, dim, count, for_each):
+    """As index_for() of odd_shapes.cpp."""
+    shape = [*sizes]
+    shape[dim] = count
+    if not for_each:
+        shape = [count]
+    return (torch.arange(torch.Size(shape).numel()) * 7919 % sizes[dim]).view(shape)
+
+
+def index(x, o, for_each):
+    return index_of(tuple(x.shape), o["dim"], o["count"], for_each)
 
 
 def options(o, *names):
@@ -140,6 +177,14 @@ OPS = {
     "avg_pool2d": lambda t, o: F.avg_pool2d(t[0], o.get("kernel", 2)),
     "dropout": lambda t, o: F.dropout(t[0], 0.5),
     "attention": lambda t, o: F.scaled_dot_product_attention(*t),
+    "var": lambda t, o: t[0].var(o["dim"]),
+    "logsumexp": lambda t, o: t[0].logsumexp(o["dim"]),
+    "cumsum": lambda t, o: t[0].cumsum(o["dim"]),
+    "sort": lambda t, o: t[0].sort(o["dim"]).values,
+    "topk": lambda t, o: t[0].topk(o["k"], o["dim"]).values,
+    "gather": lambda t, o: t[0].gather(o["dim"], index(t[0], o, True)),
+    "index_select": lambda t, o: t[0].index_select(o["dim"], index(t[0], o, False)),
+    "qk": lambda t, o: torch.einsum("bqhd,bkhd->bhqk", *t),
     "gelu": lambda t, o: F.gelu(t[0]),
     "silu": lambda t, o: F.silu(t[0]),
     "mish": lambda t, o: F.mish(t[0]),

@@ -101,7 +101,7 @@ def elementwise(file):
         file.case(f"{op}.ties", op, {"a": a, "b": b}, lambda a, b: binary[op](a, b))
 
     unary = {"neg": torch.neg, "exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt, "square": torch.square,
-             "abs": torch.abs, "reciprocal": torch.reciprocal}
+             "abs": torch.abs, "reciprocal": torch.reciprocal, "sin": torch.sin, "cos": torch.cos}
     for op, f in unary.items():
         make = file.positive if op in ("log", "sqrt", "reciprocal") else file.values
         x = make(op, "x", (3, 5, 7))
@@ -150,6 +150,64 @@ def reductions(file):
         # NumPy's argmax is defined as the first of equal ones.
         file.case(f"argmax.{i}", "argmax", {"x": x}, lambda x: torch.from_numpy(np.asarray(x.numpy().argmax(-1))),
                   constants=("x",))
+
+
+def spreads(file):
+    spread = {"var": torch.var, "std": torch.std}
+    dims = [((2, 3, 5, 2), (0, 1, 2, 3)), ((2, 3, 5, 2), (-1,)), ((2, 3, 5, 2), (0, 2)), ((67,), (0,)), ((67, 2), (0,))]
+    for i, (shape, d) in enumerate(dims):
+        listed = ",".join(map(str, d))
+        for (op, f), correction, keep in itertools.product(spread.items(), (0, 1), (False, True)):
+            file.case(f"{op}.{i}.{correction}{'.keepdim' if keep else ''}", op, {"x": shape},
+                      lambda x: f(x, dim=d, correction=correction, keepdim=keep), dims=listed, keepdim=keep,
+                      correction=correction)
+        for keep in (False, True):
+            x = 3 * file.values(f"logsumexp.{i}.{keep}", "x", shape)
+            file.case(f"logsumexp.{i}{'.keepdim' if keep else ''}", "logsumexp", {"x": rounded(x.numpy())},
+                      lambda x: torch.logsumexp(x, d, keepdim=keep), dims=listed, keepdim=keep)
+
+
+def order(file):
+    def places(case, shape, size):
+        return torch.from_numpy((hash_words(case, int(np.prod(shape))) % np.uint64(size)).astype(np.int64).reshape(shape))
+
+    for i, (shape, dim) in enumerate([((3, 5, 7), -1), ((3, 5, 7), 0), ((3, 5, 7), 1), ((67,), 0), ((2, 67), -1)]):
+        file.case(f"cumsum.{i}", "cumsum", {"x": shape}, lambda x: x.cumsum(dim), dim=dim)
+        ties = (2 * file.values(f"sort.{i}", "x", shape)).round() / 2
+        for descending in (False, True):
+            name = f"{i}{'.descending' if descending else ''}"
+            file.case(f"sort.{name}", "sort", {"x": ties},
+                      lambda x: x.sort(dim=dim, descending=descending, stable=True).values, dim=dim, descending=descending)
+            file.case(f"argsort.{name}", "argsort", {"x": ties},
+                      lambda x: x.argsort(dim=dim, descending=descending, stable=True), constants=("x",), dim=dim,
+                      descending=descending)
+            file.case(f"topk.{name}", "topk", {"x": shape}, lambda x: x.topk(2, dim, largest=descending).values, dim=dim,
+                      largest=descending)
+            file.case(f"topk_indices.{name}", "topk_indices", {"x": shape},
+                      lambda x: x.topk(2, dim, largest=descending).indices, constants=("x",), dim=dim, largest=descending)
+        # Without ties: which of equal ones PyTorch names is not laid down.
+        file.case(f"argmax_dim.{i}", "argmax_dim", {"x": shape}, lambda x: x.argmax(dim), constants=("x",), dim=dim)
+        file.case(f"argmin_dim.{i}", "argmin_dim", {"x": shape}, lambda x: x.argmin(dim), constants=("x",), dim=dim)
+
+        chosen = shape[:dim % len(shape)] + (4,) + shape[dim % len(shape) + 1:]
+        index = places(f"gather.{i}", chosen, shape[dim])
+        file.case(f"gather.{i}", "gather", {"x": shape, "index": index}, lambda x, index: x.gather(dim, index), dim=dim)
+        file.case(f"index_select.{i}", "index_select", {"x": shape, "index": places(f"select.{i}", (6,), shape[dim])},
+                  lambda x, index: x.index_select(dim, index), dim=dim)
+        file.case(f"scatter_add.{i}", "scatter_add", {"x": shape, "index": index, "src": chosen},
+                  lambda x, index, src: x.scatter_add(dim, index, src), dim=dim)
+
+
+def einsums(file):
+    cases = {
+        "bqd,bkd->bqk": ((2, 3, 5), (2, 4, 5)), "bqhd,bkhd->bhqk": ((2, 3, 4, 5), (2, 6, 4, 5)), "ij,jk": ((3, 5), (5, 4)),
+        "ji,jk->ki": ((5, 3), (5, 4)), "ij,ij->": ((3, 5), (3, 5)), "ij,ij->ij": ((3, 5), (3, 5)), "i,j->ji": ((3,), (4,)),
+        "ijk->ki": ((2, 3, 5),), "ba": ((2, 3),), "i,i": ((7,), (7,)), "bij,jk,kl->bil": ((2, 3, 4), (4, 5), (5, 3)),
+        "ia,jb,kc,abc->ijk": ((3, 2), (4, 3), (2, 5), (2, 3, 5)), "ijx,jky->ik": ((2, 3, 4), (3, 5, 2)), "b,b->b": ((5,), (5,)),
+    }
+    for i, (equation, shapes) in enumerate(cases.items()):
+        file.case(f"einsum.{i}", "einsum", {f"x{j}": s for j, s in enumerate(shapes)},
+                  lambda **x: torch.einsum(equation, *x.values()), equation=equation, count=len(shapes))
 
 
 def matrices(file):
@@ -298,6 +356,7 @@ def movement(file):
 
 def make_ops(path):
     file = OpsFile()
-    for family in (elementwise, activations, reductions, matrices, convolutions, pools, batch_norms, losses, movement):
+    for family in (elementwise, activations, reductions, matrices, convolutions, pools, batch_norms, losses, movement, spreads,
+                   order, einsums):
         family(file)
     file.write(path)

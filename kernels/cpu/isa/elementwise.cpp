@@ -107,6 +107,10 @@ void unary(Unary op, int64_t n, const float* x, float* y) {
       return map(n, x, y, [](Vec v) { return abs(v); });
     case Unary::reciprocal:
       return map(n, x, y, [](Vec v) { return Vec(1.0f) / v; });
+    case Unary::sin:
+      return map(n, x, y, [](Vec v) { return sin(v); });
+    case Unary::cos:
+      return map(n, x, y, [](Vec v) { return cos(v); });
   }
 }
 
@@ -128,6 +132,10 @@ void unary_backward(Unary op, int64_t n, const float* x, const float* dy, float*
       });
     case Unary::reciprocal:
       return map_backward(n, x, dy, dx, [](Vec v) { return Vec(-1.0f) / (v * v); });
+    case Unary::sin:
+      return map_backward(n, x, dy, dx, [](Vec v) { return cos(v); });
+    case Unary::cos:
+      return map_backward(n, x, dy, dx, [](Vec v) { return -sin(v); });
   }
 }
 

@@ -56,10 +56,8 @@ void batch_norm_backward_input(const BatchNormArgs<float>& a, const float* dy, c
 void group_norm_forward(const GroupNormArgs<float>& a, double eps, float* y, float* mean, float* rstd);
 void group_norm_backward(const GroupNormArgs<float>& a, const float* mean, const float* rstd, const float* dy,
                          float* dx, float* dweight, float* dbias);
-void embedding_forward(int64_t count, int64_t entries, int64_t width, const float* table,
-                       const int64_t* index, float* y);
-void embedding_backward(int64_t count, int64_t entries, int64_t width, const float* dy, const int64_t* index,
-                        int64_t padding, float* dtable);
+void gather(const GatherArgs& a, const float* x, float* y);
+void scatter_add(const GatherArgs& a, const float* src, float* y);
 void softmax(int64_t rows, int64_t cols, const float* x, float* y);
 void log_softmax(int64_t rows, int64_t cols, const float* x, float* y);
 void masked_softmax(const MaskedSoftmaxArgs<float>& a, float* y);
