@@ -1,7 +1,7 @@
 #include "weft/engine/ops/embedding.h"
 
 #include "weft/engine/ops/elementwise.h"
-#include "weft/engine/ops/gather.h"
+#include "weft/engine/ops/gather_helpers.h"
 #include "weft/engine/ops/helpers.h"
 
 namespace weft {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "weft/engine/ops/elementwise.h"
+#include "weft/engine/ops/gather_helpers.h"
 #include "weft/engine/ops/helpers.h"
 #include "weft/kernels/parallel.h"
 
