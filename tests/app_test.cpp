@@ -402,6 +402,51 @@ TEST_CASE("several runs, and one of them again from its config.json") {
   for (const char* run : {"several", "again"}) fs::remove_all(at(run));
 }
 
+TEST_CASE("--init starts from the weights of another run") {
+  REQUIRE(weft_run(quick_run("base") + Arguments{"--quiet"}).code == 0);
+  // Whether all weights but those of the last layer are the other run's, as steps of this length leave them.
+  const Arguments still = {"--init", at("base"), "--lr", "1e-30", "--wd", "0"};
+  const auto starts_there = [](const std::string& run) {
+    const weft::StateDict from = weft::load_safetensors(at("base/model.safetensors")),
+                          to = weft::load_safetensors(at(run) + "/model.safetensors");
+    REQUIRE(from.size() == to.size());
+    bool same = true;
+    for (const auto& [name, weight] : to)
+      if (!has(name, "running") && !has(name, "linear"))
+        same = same && weight.to_vector<float>() == weft::find(from, name).to_vector<float>();
+    return same;
+  };
+  const Result other_size = weft_run(quick_run("larger") + still + Arguments{"--size", "40"});
+  INFO(other_size.err);
+  REQUIRE(other_size.code == 0);
+  CHECK(has(other_size.out, "starts from the weights of " + at("base")));
+  CHECK(!has(other_size.out, "random"));
+  CHECK(starts_there("larger"));
+  CHECK(json_file(at("larger/config.json"))["init"] == at("base"));
+
+  fs::copy(sample(), at("fewer"), fs::copy_options::recursive);
+  for (const char* split : {"train", "val"}) fs::remove_all(at("fewer") + "/" + split + "/ring");
+  const Result other_classes = weft_run(quick_run("other") + still + Arguments{"--data", at("fewer")});
+  INFO(other_classes.err);
+  REQUIRE(other_classes.code == 0);
+  CHECK(has(other_classes.out, "random: "));
+  CHECK(starts_there("other"));
+
+  check_error(weft_run(quick_run("none") + Arguments{"--init", at("nowhere")}), 1, {at("nowhere")});
+  check_error(weft_run(quick_run("none") + Arguments{"--init", at("base"), "--model", "resnet32"}), 1,
+              {"--init", "base", "resnet20", "the same --model"});
+  check_error(weft_run(quick_run("none") + Arguments{"--init", at("base"), "--model", "mlp"}), 1,
+              {"--init", "base", "resnet20", "the same --model"});
+  CHECK(!fs::exists(at("none")));
+
+  // Going on takes the run's own weights.
+  CHECK(weft_run(quick_run("going") + still + Arguments{"--stop-after-steps", "1", "--quiet"}).code == 1);
+  fs::rename(at("base"), at("moved"));
+  CHECK(weft_run({"train", "--resume", at("going"), "--quiet"}).code == 0);
+  fs::rename(at("moved"), at("base"));
+  CHECK(starts_there("going"));
+}
+
 TEST_CASE("a run leaves other runs alone that lie in its folder") {
   REQUIRE(weft_run(quick_run("nest/run-1") + Arguments{"--quiet", "--stop-after-steps", "1"}).code == 1);
   const std::string config = read_file(at("nest/run-1/config.json"));

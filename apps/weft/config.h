@@ -19,6 +19,7 @@ struct TrainConfig {
   std::string data = kSampleData;
   std::string model = "mxresnet18";
   std::string activation;  ///< empty: the model's own, see default_activation()
+  std::string init;        ///< file or folder of a run whose weights are the first ones; empty: random ones
   bool sa = false, sym = false;
   int64_t size = 128, valid_resize = 0;
   int64_t epochs = 5, batch_size = 64;
@@ -53,6 +54,10 @@ void visit_settings(Config& c, Visit&& visit) {
       "name of a fetched set");
   visit("model", c.model, "model; --list-models names them");
   visit("activation", c.activation, "activation function [the model's own]");
+  visit(
+      "init", c.init,
+      "start from the weights of a model.safetensors, or of the run in a folder, of the same --model; a last "
+      "layer of other classes stays random");
   visit("sa", c.sa, "self-attention in the first stage, for models that have a place for it");
   visit("sym", c.sym, "symmetric self-attention (implies --sa)");
   visit("size", c.size, "height and width of the images in pixels");

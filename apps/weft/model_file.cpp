@@ -94,34 +94,74 @@ std::string model_file(const std::string& path) {
   return folder.model();
 }
 
-LoadedModel load_model(const std::string& path) {
-  const std::string file = model_file(path);
+namespace {
+
+/// A file of save_model.
+struct Saved {
+  std::string file;
+  ModelInfo info;
+  StateDict weights;  // all finite
+};
+
+Saved read_saved(const std::string& path) {
+  Saved saved{.file = model_file(path), .info = {}, .weights = {}};
+  const std::string& file = saved.file;
   std::map<std::string, std::string> metadata;
-  const StateDict weights = load_safetensors(file, &metadata);
+  saved.weights = load_safetensors(file, &metadata);
   check(metadata["format"] == kFormat, file, ": not a model that weft train wrote (its format is \"",
         metadata["format"], "\", expected \"", kFormat, "\")");
   check_nesting(file, metadata["info"]);
-  LoadedModel loaded;
   try {
-    loaded.info = info_from(json::parse(metadata["info"]));
-    validate(loaded.info);
+    saved.info = info_from(json::parse(metadata["info"]));
+    validate(saved.info);
   } catch (const json::exception&) {
     fail(file, ": damaged (its description of the model cannot be read)");
   } catch (const Error& e) {
     fail(file, ": damaged (its description makes no model: ", e.what(), ")");
   }
-  loaded.module = build_model(loaded.info);  // what fails from here on for want of memory is no damage
+  for (const auto& [name, weight] : saved.weights)
+    check(all_finite(weight), file, ": damaged (a weight is not finite)");
+  return saved;
+}
+
+}  // namespace
+
+LoadedModel load_model(const std::string& path) {
+  const Saved saved = read_saved(path);
+  LoadedModel loaded{.info = saved.info, .module = build_model(saved.info)};
   try {
-    loaded.module->load_state_dict(weights);
+    loaded.module->load_state_dict(saved.weights);
   } catch (const OutOfMemoryError&) {
     throw;
   } catch (const Error& e) {
-    fail(file, ": the weights do not fit ", loaded.info.model, ": ", e.what());
+    fail(saved.file, ": the weights do not fit ", loaded.info.model, ": ", e.what());
   }
-  for (const auto& [name, weight] : weights)
-    check(all_finite(weight), file, ": damaged (a weight is not finite)");
   loaded.module->eval();
   return loaded;
+}
+
+std::vector<std::string> start_from(const std::string& path, Module& module) {
+  const Saved saved = read_saved(path);
+  std::map<std::string, Tensor> given(saved.weights.begin(), saved.weights.end());
+  StateDict fitting;
+  std::vector<std::string> others;
+  const auto is_another = [&](const std::string& name, const char* who) {
+    fail("--init ", saved.file, ": it is of ", saved.info.model, saved.info.sa ? " with attention" : "",
+         " and ", who, " ", name, "; train the same --model, with --sa and --sym as there");
+  };
+  for (const auto& [name, tensor] : module.state_dict()) {
+    const auto found = given.find(name);
+    if (found == given.end()) is_another(name, "lacks");
+    if (found->second.shape() == tensor.shape())
+      fitting.emplace_back(name, found->second);
+    else
+      others.push_back(name);
+    given.erase(found);
+  }
+  if (!given.empty()) is_another(given.begin()->first, "has a");
+  check(!fitting.empty(), "--init ", saved.file, ": none of its weights has a shape of this model");
+  module.load_state_dict(fitting, false);
+  return others;
 }
 
 }  // namespace weft::app

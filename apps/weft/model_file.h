@@ -36,5 +36,9 @@ std::string model_file(const std::string& path);
 /// Reads a file of save_model, or the model.safetensors of a run's folder. Throws Error where that is not
 /// one.
 LoadedModel load_model(const std::string& path);
+/// Gives the module the weights and buffers of such a file, which must have the same names. What has another
+/// shape, as a last layer of other classes, stays as it is; returns the names of that. Throws Error where
+/// names differ or nothing fits.
+std::vector<std::string> start_from(const std::string& path, Module& module);
 
 }  // namespace weft::app

@@ -30,6 +30,7 @@ std::string absolute(const std::string& path) {
 void anchor_data(TrainConfig& config) {
   std::error_code error;
   if (config.data != kSampleData && fs::exists(config.data, error)) config.data = absolute(config.data);
+  if (fs::exists(config.init, error)) config.init = absolute(config.init);
 }
 
 const auto not_negative = number_from(0, std::numeric_limits<double>::infinity(), "0 or more");

@@ -76,12 +76,14 @@ class Run {
         progress_(progress),
         pictures_(fingerprint(data)),
         relabelled_(data.relabelled),
-        parts_(config, data, options.cache_bytes, progress),
+        parts_(first_settings(), data, options.cache_bytes, progress),
         trainer_(*parts_.model, *parts_.optimizer, *parts_.train, *parts_.val, trainer_options()) {}
 
   std::optional<json> run();
 
  private:
+  TrainConfig first_settings() const;
+  bool goes_on() const { return options_.resume && std::filesystem::exists(folder_.checkpoint()); }
   training::TrainerOptions trainer_options();
   void start();
   bool ended() const;
@@ -109,6 +111,14 @@ class Run {
   bool files_begun_ = false, model_written_ = false;  // in this session
   double validation_seconds_ = 0;  // of the last validation, to say how long the rest will take
 };
+
+/// The settings that its parts are made with: a run that goes on has weights of its own, and need not find
+/// those that it began with.
+TrainConfig Run::first_settings() const {
+  TrainConfig config = config_;
+  if (goes_on()) config.init.clear();
+  return config;
+}
 
 /// What of the settings the training loop must know.
 training::TrainerOptions Run::trainer_options() {
@@ -143,7 +153,7 @@ training::TrainerOptions Run::trainer_options() {
 }
 
 void Run::start() {
-  if (options_.resume && std::filesystem::exists(folder_.checkpoint())) {
+  if (goes_on()) {
     trainer_.load_checkpoint(folder_.checkpoint());
     for (const training::EpochResult& row : trainer_.history())
       check(row.metrics.size() == 1, folder_.checkpoint(), ": the checkpoint is of a run with other metrics");

@@ -49,9 +49,16 @@ data::LoaderOptions loader_options(const TrainConfig& c, bool train, int64_t cac
 
 /// The model seeded by the run's seed. manual_seed comes before, so that all that is drawn later follows from
 /// it too.
-std::unique_ptr<Module> seeded_model(const TrainConfig& c, const ModelInfo& info, Device device) {
+std::unique_ptr<Module> seeded_model(const TrainConfig& c, const ModelInfo& info, Device device,
+                                     Progress& progress) {
   manual_seed(c.seed);
   auto model = build_model(info);
+  if (!c.init.empty()) {
+    std::string random;
+    for (const std::string& name : start_from(c.init, *model)) random += (random.empty() ? "" : ", ") + name;
+    progress.line("starts from the weights of " + c.init +
+                  (random.empty() ? "" : "; of another shape, and so random: " + random));
+  }
   model->to(device);
   return model;
 }
@@ -90,7 +97,7 @@ TrainingParts::TrainingParts(const TrainConfig& config, const DataSource& data, 
       device(parse_device(config.device)),
       train(make_loader(config, data, true, cache_bytes, progress)),
       val(make_loader(config, data, false, cache_bytes, progress)),
-      model(seeded_model(config, info, device)),
+      model(seeded_model(config, info, device, progress)),
       optimizer(optim::make_optimizer(config.optimizer, optim::split_decay(model->parameters()),
                                       {.lr = config.lr,
                                        .mom = config.mom,

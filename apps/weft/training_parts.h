@@ -15,7 +15,8 @@ namespace weft::app {
 
 struct TrainingParts {
   /// Everything random follows from config.seed, with which it restarts the default generator. `cache_bytes`
-  /// is for decoded pictures; negative: default_cache_bytes(). `data` and `progress` must outlive it.
+  /// is for decoded pictures; negative: default_cache_bytes(). `data` and `progress` must outlive it. Tells
+  /// what of the weights was taken from config.init.
   TrainingParts(const TrainConfig& config, const DataSource& data, int64_t cache_bytes, Progress& progress);
 
   const ModelInfo info;
