@@ -76,6 +76,7 @@ enum class ConvPass { forward, backward_input, backward_weight };
 struct GemmParams {
   int64_t m = 1, n = 1, k = 1;
   bool transpose_a = false, transpose_b = false, accumulate = false;
+  bool symmetric = false;  // c is known to be: what is above its diagonal may be taken from below
   int64_t lda = 0, ldb = 0, ldc = 0;
   int64_t batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
 };

@@ -784,6 +784,44 @@ TEST_CASE("gemm: random sizes, transposes, padded rows, accumulation, batches") 
   }
 }
 
+TEST_CASE("gemm: what is known to be symmetric has the bits that it would have anyway") {
+  for (int i = 0; i < 60; ++i) {
+    // X X^T or X^T X, which is symmetric to the last bit, over a symmetric c where it accumulates.
+    GemmParams p;
+    p.m = p.n = i == 0 ? 1 : pick(1, i % 4 == 0 ? 300 : 140);
+    p.k = pick(1, i % 6 == 0 ? 900 : 60);
+    p.transpose_a = pick(0, 1) != 0;
+    p.transpose_b = !p.transpose_a;
+    p.accumulate = i % 3 == 0;
+    p.lda = p.ldb = (p.transpose_a ? p.m : p.k) + pick(0, 3);
+    p.ldc = p.n + pick(0, 3);
+    p.batch = i % 5 == 0 ? 3 : 1;
+    p.stride_a = p.stride_b = p.lda * (p.transpose_a ? p.k : p.m);
+    p.stride_c = p.ldc * p.m;
+    CAPTURE(p.m);
+    CAPTURE(p.k);
+    CAPTURE(p.batch);
+    const Floats x = random_floats(p.stride_a * p.batch);
+    Floats c = random_floats(p.stride_c * p.batch);
+    for (int64_t j = 0; j < p.batch; ++j)
+      for (int64_t row = 0; row < p.m; ++row)
+        for (int64_t column = 0; column < row; ++column)
+          c[size_t(j * p.stride_c + column * p.ldc + row)] = c[size_t(j * p.stride_c + row * p.ldc + column)];
+    const int64_t n = int64_t(c.size());
+    each_table(
+        {n, n},
+        [&](const auto& table, auto& out) {
+          for (const bool symmetric : {false, true}) {
+            std::copy(c.begin(), c.end(), out[symmetric].data());
+            GemmParams q = p;
+            q.symmetric = symmetric;
+            table.gemm(q, x.data(), x.data(), out[symmetric].data());
+          }
+        },
+        [&](const auto& out) { CHECK(std::memcmp(out[0].data(), out[1].data(), size_t(n) * 4) == 0); });
+  }
+}
+
 TEST_CASE("gemm: larger than the cache blocks, and a vector on either side") {
   for (bool ta : {false, true})
     for (bool tb : {false, true}) {

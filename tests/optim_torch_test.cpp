@@ -9,7 +9,9 @@
 #include "support/errors.h"
 #include "support/golden.h"
 #include "support/optim_problem.h"
+#include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/matmul.h"
+#include "weft/engine/ops/reduce.h"
 #include "weft/engine/safetensors.h"
 
 using namespace weft;
@@ -89,6 +91,37 @@ TEST_CASE("Newton-Schulz is PyTorch's, and its result nearly orthogonal") {
   CHECK_ERROR(newton_schulz(Tensor::zeros({3}), {1, 0, 0}, 5, 1e-7), "newton_schulz: the tensor is [3]");
 }
 
+TEST_CASE("Newton-Schulz by Gram matrices is the iteration as it is written, for any number of steps") {
+  const auto [a, b, c] = MuonOptions{}.ns_coefficients;
+  for (const Shape& shape : {Shape{5, 12}, Shape{9, 4}, Shape{7, 7}, Shape{3, 40}, Shape{1, 6}})
+    for (int64_t steps = 0; steps < 9; ++steps) {
+      CAPTURE(shape.to_string());
+      CAPTURE(steps);
+      const Tensor x = golden::normals(concat("gram ", shape[0]), shape, DType::f64);
+      Tensor want = x * (1 / std::sqrt(sum(square(x)).item()));
+      for (int64_t i = 0; i < steps; ++i) {
+        const Tensor gram = matmul(want, want, {.transpose_b = true});
+        want = a * want + matmul(b * gram + c * matmul(gram, gram), want);
+      }
+      CHECK(golden::difference(newton_schulz(x, MuonOptions{}.ns_coefficients, steps, 1e-7), want,
+                               {.rtol = 1e-9, .atol = 1e-10}) == "");
+    }
+}
+
+TEST_CASE("Newton-Schulz in f32 keeps its digits where singular values differ by orders of magnitude") {
+  // Rows that fall off as 1 / k^3, mixed.
+  const int64_t rows = 48, columns = 432;
+  Tensor x = golden::normals("ill", {rows, columns}, DType::f64);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t k = 0; k < columns; ++k) x.data<double>()[r * columns + k] /= std::pow(1 + double(r), 3);
+  const Tensor mix = golden::normals("mix", {rows, rows}, DType::f64);
+  x = matmul(newton_schulz(mix, MuonOptions{}.ns_coefficients, 5, 1e-7), x);
+  const auto run = [](const Tensor& m) { return newton_schulz(m, MuonOptions{}.ns_coefficients, 5, 1e-7); };
+  const Tensor want = run(x), got = run(x.to(DType::f32)).to(DType::f64);
+  const double error = std::sqrt(sum(square(got - want)).item() / sum(square(want)).item());
+  CHECK(error < 5e-5);
+}
+
 TEST_CASE("Newton-Schulz of a batch is that of each of its matrices") {
   for (const Shape& shape : {Shape{3, 5, 12}, Shape{3, 9, 4}, Shape{2, 6, 6}, Shape{3, 1, 7}}) {
     const int64_t n = shape.numel(1, 3);
@@ -121,7 +154,8 @@ TEST_CASE("Muon's state is what a resume needs, and its rates follow the shape")
     CHECK(b.at(3) == doctest::Approx(-0.25));
     CHECK(muon.state_dict().size() == 1 + 2 + 3);
     CHECK(muon.momentum(0) == 0.95);
-    CHECK(muon.product_flops() == 5 * (4 * 8 * 2 * 2 + 2 * 2 * 2 * 2));
+    // Two Gram matrices, two large products at the end of each part, and 14 small ones.
+    CHECK(muon.product_flops() == 4 * (2 * 8 * 2 * 2) + 14 * (2 * 2 * 2 * 2));
     double squares = 0;
     for (int64_t i = 0; i < w.numel(); ++i) squares += w.at(i) * w.at(i);
     return std::sqrt(squares / 2);

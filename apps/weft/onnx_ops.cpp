@@ -159,10 +159,11 @@ void add_batch_norm(Graph& g, const TracedOp& op) {
 // --- matrices ---
 
 void add_product(Graph& g, const TracedOp& op) {
-  const auto& [ta, tb] = op.told_as<MatmulOptions>();
+  const auto& told = op.told_as<MatmulOptions>();
   const Tensor &a = op.inputs[0], &b = op.inputs[1];
   g.set(op.outputs[0], kLast,
-        g.node("MatMul", {ta ? g.transposed(a) : g.get(a), tb ? g.transposed(b) : g.get(b)}));
+        g.node("MatMul", {told.transpose_a ? g.transposed(a) : g.get(a),
+                          told.transpose_b ? g.transposed(b) : g.get(b)}));
 }
 
 void add_linear(Graph& g, const TracedOp& op) {

@@ -23,8 +23,9 @@ void scale(const char* op, double factor, const Tensor& x, const Tensor& y) {
 
 /// op(a) op(b) of matrices [.., .] or batches [b, ., .]; one matrix serves a whole batch. With `onto` it is
 /// beta onto + alpha op(a) op(b), in onto's place where nobody else holds that. Not recorded.
-Tensor multiply(const char* op, const Tensor& a, const Tensor& b, bool ta, bool tb, Tensor onto = {},
+Tensor multiply(const char* op, const Tensor& a, const Tensor& b, const MatmulOptions& how, Tensor onto = {},
                 const BaddbmmOptions& options = {}) {
+  const bool ta = how.transpose_a, tb = how.transpose_b;
   ops::check_same_dtype(op, a, b);
   const int64_t m = a.size(ta ? -1 : -2), ka = a.size(ta ? -2 : -1), kb = b.size(tb ? -1 : -2),
                 n = b.size(tb ? -2 : -1);
@@ -50,12 +51,14 @@ Tensor multiply(const char* op, const Tensor& a, const Tensor& b, bool ta, bool 
   }
   GemmParams p;
   p.m = m, p.n = n, p.k = ka, p.transpose_a = ta, p.transpose_b = tb, p.accumulate = adds;
+  p.symmetric =
+      m == n && (how.symmetric || (ta != tb && a.raw() == b.raw() && a.ndim() == b.ndim() && !adds));
   p.lda = a.size(-1), p.ldb = b.size(-1), p.ldc = n;
   p.batch = batch, p.stride_a = batch_a ? m * ka : 0, p.stride_b = batch_b ? kb * n : 0, p.stride_c = m * n;
   dispatch(op, a, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
     using W = wide_type<decltype(k)>;
-    const auto [beta, alpha] = options;
+    const double beta = options.beta, alpha = options.alpha;
     Tensor left = a, right = b;
     if (adds && !(in_place && alpha == 1 && beta == 1)) {
       if (k.gemm_add)
@@ -76,7 +79,7 @@ Tensor multiply(const char* op, const Tensor& a, const Tensor& b, bool ta, bool 
 /// Sums a batch of gradients where the operand was one matrix used for all.
 Tensor fit(const Tensor& g, const Shape& shape) { return ops::sum_to(g, shape); }
 
-Tensor product(const char* op, const Tensor& a, const Tensor& b, bool ta, bool tb);
+Tensor product(const char* op, const Tensor& a, const Tensor& b, const MatmulOptions& how);
 
 /// Gives input i of c, of this shape, the gradient op(a) op(b), added to what it has been given so far by the
 /// same kernel.
@@ -85,8 +88,8 @@ void give_product(BackwardContext& c, int i, const Shape& shape, const char* op,
   if (!c.needs(i)) return;
   const bool one_for_all = shape.ndim() == 2 && (a.ndim() == 3 || b.ndim() == 3);
   Tensor sum = one_for_all ? Tensor() : c.take_sum(i);
-  c.set(i,
-        sum.defined() ? multiply(op, a, b, ta, tb, std::move(sum)) : fit(product(op, a, b, ta, tb), shape));
+  c.set(i, sum.defined() ? multiply(op, a, b, {ta, tb}, std::move(sum))
+                         : fit(product(op, a, b, {ta, tb}), shape));
 }
 
 /// Whether op(a) op(b) is X^T X or X X^T.
@@ -98,8 +101,9 @@ Tensor with_transpose(const Tensor& m) {
   return m + permute(m, m.ndim() == 3 ? std::vector<int>{0, 2, 1} : std::vector<int>{1, 0});
 }
 
-Tensor product(const char* op, const Tensor& a, const Tensor& b, bool ta, bool tb) {
-  const Tensor y = multiply(op, a, b, ta, tb);
+Tensor product(const char* op, const Tensor& a, const Tensor& b, const MatmulOptions& how) {
+  const bool ta = how.transpose_a, tb = how.transpose_b;
+  const Tensor y = multiply(op, a, b, how);
   // y = A B with A = op(a), B = op(b): dA = dy B^T, dB = A^T dy; a transposed operand takes the transposed
   // product.
   record(op, {a, b}, {y},
@@ -124,7 +128,7 @@ Tensor product(const char* op, const Tensor& a, const Tensor& b, bool ta, bool t
          {.detail = Tape::current() && (ta || tb) ? concat(ta ? "a^T " : "", tb ? "b^T" : "") : "",
           .multiply_adds = y.numel() * a.size(ta ? -2 : -1),
           .double_backward = true,
-          .told = Trace::note(MatmulOptions{ta, tb})});
+          .told = Trace::note(how)});
   return y;
 }
 
@@ -133,14 +137,14 @@ Tensor product(const char* op, const Tensor& a, const Tensor& b, bool ta, bool t
 Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
   check(a.ndim() == 2 && b.ndim() == 2, "matmul: expected two matrices, got ", a.shape(), " and ", b.shape(),
         "; use bmm for batches");
-  return product("matmul", a, b, options.transpose_a, options.transpose_b);
+  return product("matmul", a, b, options);
 }
 
 Tensor bmm(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
   check((a.ndim() == 3 || b.ndim() == 3) && a.ndim() >= 2 && b.ndim() >= 2 && a.ndim() <= 3 && b.ndim() <= 3,
         "bmm: expected [b, m, k] and [b, k, n] (one side may be a single matrix), got ", a.shape(), " and ",
         b.shape());
-  return product("bmm", a, b, options.transpose_a, options.transpose_b);
+  return product("bmm", a, b, options);
 }
 
 // y = beta input + alpha A B: dinput = beta dy, dA = alpha dy B^T, dB = alpha A^T dy.
@@ -149,7 +153,7 @@ Tensor baddbmm(const Tensor& input, const Tensor& a, const Tensor& b, const Badd
         "baddbmm: expected an input [b, m, n], [b, m, k] and [b, k, n] (one of the two may be a single "
         "matrix), got ",
         input.shape(), ", ", a.shape(), " and ", b.shape());
-  const Tensor y = multiply("baddbmm", a, b, false, false, input, options);
+  const Tensor y = multiply("baddbmm", a, b, {.symmetric = options.symmetric}, input, options);
   record("baddbmm", {input, a, b}, {y},
          !recording({&input, &a, &b}) ? BackwardFunction() : [=](BackwardContext& c) {
            const auto times = [&](double factor) {
@@ -176,7 +180,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   Shape shape = x.shape();
   shape.set(-1, out);
   const Tensor w = ops::compute_copy("linear", weight, x);
-  Tensor y = multiply("linear", x.view({rows, x.size(-1)}), w, false, true);
+  Tensor y = multiply("linear", x.view({rows, x.size(-1)}), w, {.transpose_b = true});
   if (bias.defined()) {
     const NoGrad quiet;
     const DetectAnomaly::Pause pause;
@@ -187,9 +191,9 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
          !recording({&x, &weight, &bias}) ? BackwardFunction() : [=](BackwardContext& c) {
            const Tensor dy = ops::view_as(c.grad_output(), {rows, out});
            const Tensor wc = ops::recorded_copy(c, weight, w);
-           if (c.needs(0)) c.set(0, ops::view_as(product("linear", dy, wc, false, false), x.shape()));
+           if (c.needs(0)) c.set(0, ops::view_as(product("linear", dy, wc, {}), x.shape()));
            if (c.needs(1))
-             c.set(1, product("linear", dy, ops::view_as(x, {rows, x.size(-1)}), true, false));
+             c.set(1, product("linear", dy, ops::view_as(x, {rows, x.size(-1)}), {.transpose_a = true}));
            if (c.needs(2)) c.set(2, ops::sum_to(dy, {out}));
          },
          {.multiply_adds = rows * weight.numel(), .double_backward = true});

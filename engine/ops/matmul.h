@@ -7,6 +7,9 @@ namespace weft {
 
 struct MatmulOptions {
   bool transpose_a = false, transpose_b = false;
+  /// The product is known to be symmetric, as that of symmetric matrices that commute: on the CPU nearly half
+  /// of a large one is then copied. X^T X and X X^T are known without.
+  bool symmetric = false;
 };
 
 /// op(a) op(b) for matrices: [m, k] x [k, n] -> [m, n].
@@ -17,6 +20,7 @@ Tensor bmm(const Tensor& a, const Tensor& b, const MatmulOptions& options = {});
 
 struct BaddbmmOptions {
   double beta = 1, alpha = 1;
+  bool symmetric = false;  ///< the result is known to be
 };
 
 /// beta input + alpha a b for batches: input [b, m, n], a [b, m, k], b [b, k, n], where a or b may be one

@@ -29,19 +29,87 @@ double rate(const MuonOptions& o, const Shape& shape) {
   return o.lr * std::sqrt(std::max(1.0, r / c));
 }
 
+/// The smaller side of a matrix and the larger one over it.
+struct Sides {
+  double small, ratio;
+  explicit Sides(const Shape& shape) {
+    const double r = double(rows(shape)), c = double(columns(shape));
+    small = std::min(r, c), ratio = std::max(r, c) / std::max(small, 1.0);
+  }
+};
+
+/// Iterations that iterate_gram() does with one Gram matrix of X.
+constexpr int64_t kWithOneGram = 3;
+
+/// Products of small matrices that it takes.
+int64_t gram_products(int64_t steps) {
+  int64_t products = 0;
+  for (int64_t left = steps; left > 0; left -= kWithOneGram) products += 4 * std::min(left, kWithOneGram) - 3;
+  return products;
+}
+/// Multiplications and additions of the iterations on one matrix.
+double direct_flops(const Sides& s, int64_t steps) {
+  return double(steps) * (4 * s.ratio + 2) * std::pow(s.small, 3);
+}
+double gram_flops(const Sides& s, int64_t steps) {
+  const int64_t grams = (steps + kWithOneGram - 1) / kWithOneGram;
+  return (double(4 * grams) * s.ratio + double(2 * gram_products(steps))) * std::pow(s.small, 3);
+}
+/// Not on a GPU, whose products in TF32 leave no digits to spare.
+bool by_gram(const Sides& s, int64_t steps, Device device) {
+  return device == Device::cpu && gram_flops(s, steps) < direct_flops(s, steps);
+}
+
 /// The iterations, on matrices [n, rows, columns] of norm 1 or less each. All that is computed on the way
 /// goes to `kept` too, where that is given.
-Tensor iterate(Tensor x, const std::array<double, 3>& coefficients, int64_t steps,
-               std::vector<Tensor>* kept = nullptr) {
+Tensor iterate_directly(Tensor x, const std::array<double, 3>& coefficients, int64_t steps,
+                        std::vector<Tensor>* kept) {
   const auto [a, b, c] = coefficients;
   const bool tall = x.size(1) > x.size(2);  // then X^T X is the smaller product
   for (int64_t i = 0; i < steps; ++i) {
     const Tensor gram = bmm(x, x, {.transpose_a = tall, .transpose_b = !tall});
-    const Tensor mixed = baddbmm(gram, gram, gram, {.beta = b, .alpha = c});
+    const Tensor mixed = baddbmm(gram, gram, gram, {.beta = b, .alpha = c, .symmetric = true});
     if (kept) kept->insert(kept->end(), {x, gram, mixed});
     x = tall ? baddbmm(x, x, mixed, {.beta = a}) : baddbmm(x, mixed, x, {.beta = a});
   }
   return x;
+}
+
+/// Adds to the diagonals of matrices on the CPU.
+template <class T>
+void add_to_diagonals(const Tensor& square, double value) {
+  const int64_t side = square.size(2);
+  for (int64_t i = 0; i < square.size(0); ++i)
+    for (int64_t j = 0; j < side; ++j) square.data<T>()[(i * side + j) * side + j] += T(value);
+}
+
+/// The same with fewer operations where one side is the longer. With A = X X^T and Q = a I + b A + c A^2 an
+/// iteration makes Q X of X and Q A Q of A, so some of them make (.. Q' Q) X, and large matrices take part at
+/// the beginning and the end alone. What rounding does to A grows with each; hence no more than three with
+/// one A, where no more is lost than directly (docs/numerics.md).
+Tensor iterate_gram(Tensor x, const std::array<double, 3>& coefficients, int64_t steps) {
+  const auto [a, b, c] = coefficients;
+  const bool tall = x.size(1) > x.size(2);
+  while (steps > 0) {
+    const int64_t now = std::min(steps, kWithOneGram);
+    Tensor gram = bmm(x, x, {.transpose_a = tall, .transpose_b = !tall}), all;
+    for (int64_t i = 0; i < now; ++i) {
+      const Tensor q = baddbmm(gram, gram, gram, {.beta = b, .alpha = c, .symmetric = true});
+      x.dtype() == DType::f32 ? add_to_diagonals<float>(q, a) : add_to_diagonals<double>(q, a);
+      all = i == 0 ? q : bmm(q, all, {.symmetric = true});
+      if (i + 1 < now) gram = bmm(q, bmm(gram, q, {.symmetric = true}), {.symmetric = true});
+    }
+    x = tall ? bmm(x, all) : bmm(all, x);
+    steps -= now;
+  }
+  return x;
+}
+
+Tensor iterate(Tensor x, const std::array<double, 3>& coefficients, int64_t steps,
+               std::vector<Tensor>* kept = nullptr) {
+  return by_gram(Sides({x.size(1), x.size(2)}), steps, x.device())
+             ? iterate_gram(std::move(x), coefficients, steps)
+             : iterate_directly(std::move(x), coefficients, steps, kept);
 }
 
 /// Matrices of one shape, side by side.
@@ -115,8 +183,9 @@ double Muon::product_flops() const {
   for (size_t g = 0; g < groups_.size(); ++g)
     for (const Entry& entry : groups_[g].entries) {
       if (!is_matrix(entry.shape)) continue;
-      const double r = double(rows(entry.shape)), c = double(columns(entry.shape)), s = std::min(r, c);
-      flops += double(options(g).ns_steps) * (4 * r * c * s + 2 * s * s * s);
+      const Sides sides(entry.shape);
+      const int64_t steps = options(g).ns_steps;
+      flops += by_gram(sides, steps, device_) ? gram_flops(sides, steps) : direct_flops(sides, steps);
     }
   return flops;
 }

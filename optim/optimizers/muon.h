@@ -87,8 +87,10 @@ struct muon_apply {
 ///
 /// and AdamW for those with fewer than two dimensions. By name the rate is match_rms_adamw, so that lr and
 /// weight decay are those of AdamW; mom is mu and AdamW's beta1. A step is a matter of matrix products, not
-/// of memory: three for each iteration, of all matrices of one shape together. For a while it takes as much
-/// memory as they have, and on a GPU somewhat more. Slots: "exp_avg" (m), for AdamW also "exp_avg_sq".
+/// of memory, of all matrices of one shape together: three for each iteration, or on the CPU, where one side
+/// is more than 1.5 times the other, two large ones for three iterations and small ones between. For a while
+/// it takes as much memory as they have, and on a GPU somewhat more. Slots: "exp_avg" (m), for AdamW also
+/// "exp_avg_sq".
 class Muon : public GroupedOptimizer<MuonOptions> {
  public:
   explicit Muon(const std::vector<Parameter>& parameters, const Options& options = {}) {
@@ -98,6 +100,7 @@ class Muon : public GroupedOptimizer<MuonOptions> {
   const char* name() const override { return "muon"; }
   bool by_element() const override { return false; }
   bool by_formula() const override { return is_just<Muon>(); }
+  /// Of the products of a step, 2 m n k each, though half of a symmetric one may be copied. Directly they are
   /// 4 s^2 l + 2 s^3 for each of the ns_steps and each matrix with sides s <= l.
   double product_flops() const override;
 

@@ -41,6 +41,14 @@ void transpose_a(const GemmParams& p, const float* a, float* rows, int64_t pitch
   });
 }
 
+/// Above the diagonal, what the panels have left out.
+void mirror(const GemmParams& p, float* c) {
+  parallel_for(panel_count(p.n) - 1, [&](int64_t i) {
+    const int64_t row = (i + 1) * kPanel;
+    transpose(c + row * p.ldc, p.ldc, row, smaller(kPanel, p.n - row), c + row, p.ldc);
+  });
+}
+
 void multiply(const GemmParams& p, const float* a, int64_t lda, const float* panels, float* c) {
   Lattice t;
   t.depth = p.k;
@@ -52,7 +60,9 @@ void multiply(const GemmParams& p, const float* a, int64_t lda, const float* pan
   t.dst = c;
   t.panels = panels;
   t.accumulate = p.accumulate;
+  t.lower = p.symmetric;
   run_lattice(t);
+  if (p.symmetric) mirror(p, c);
 }
 
 void clear(const GemmParams& p, float* c) {
@@ -150,7 +160,7 @@ void multiply_parts(const GemmParams& p, int64_t parts, const float* a, const fl
     GemmParams q = p;
     q.k = smaller(depth, p.k - k);
     q.ldc = p.n;
-    q.accumulate = false;
+    q.accumulate = q.symmetric = false;
     multiply_batch(q, a + k * (p.transpose_a ? p.lda : 1), b + k * (p.transpose_b ? 1 : p.ldb),
                    products.get() + i * size);
   });

@@ -91,7 +91,8 @@ void run_lattice(const Lattice& t) {
     for (int64_t p = begin; p < end; p += strip) {
       const int64_t strip_end = smaller(end, p + strip);
       each_block(t, [&](const Block& block) {
-        for (int64_t panel = first; panel < last; ++panel) run_block(t, group, panel, block, p, strip_end);
+        for (int64_t panel = first; panel < last; ++panel)
+          run_block(t, group, panel, block, t.lower ? larger(p, panel * kPanel) : p, strip_end);
       });
       if (t.stats.mean)
         stats.add(begin / chunk, t.dst + p * t.dst_pitch + channel, strip_end - p, t.dst_pitch, channel,

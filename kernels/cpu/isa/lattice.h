@@ -30,6 +30,7 @@ struct Lattice {
   const float* bias = nullptr;    // [groups * width] or null
   const float* zeros = nullptr;   // depth zeros; needed where a tap can fall outside
   bool accumulate = false;        // dst += ...
+  bool lower = false;             // no panels of pixels that come before its first column
   ChannelStats stats;             // of dst, which must then be dense
   // A filter row of this many neighbouring pixels counts as one tap with merged * src_pitch channels (then
   // w.taps = 1): worth it where a pixel has only a few channels.
