@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <new>
 #include <utility>
 
 #include "weft/engine/error.h"
@@ -125,16 +126,24 @@ std::string read_file(const std::string& path, int64_t most) {
   };
   check_size(info.st_size);
   std::string content;
-  content.resize(size_t(info.st_size));
   size_t used = 0;
-  for (;;) {
-    if (used == content.size()) content.resize(used + (size_t{1} << 16));  // a pipe, or a file that grew
-    const ssize_t n = ::read(file.fd, content.data() + used, content.size() - used);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail_to_read(path);
-    if (n == 0) break;
-    used += size_t(n);
-    check_size(int64_t(used));
+  try {
+    content.resize(size_t(info.st_size));
+    for (;;) {
+      char more[1 << 16];  // of a pipe, or a file that grew
+      const bool full = used == content.size();
+      char* const to = full ? more : content.data() + used;
+      const ssize_t n = ::read(file.fd, to, full ? sizeof more : content.size() - used);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) fail_to_read(path);
+      if (n == 0) break;
+      if (full) content.append(more, size_t(n));
+      used += size_t(n);
+      check_size(int64_t(used));
+    }
+  } catch (const std::bad_alloc&) {
+    fail("can't read ", path, ": its ", std::max<int64_t>(info.st_size, int64_t(used)),
+         " bytes are more than there is memory for");
   }
   content.resize(used);
   return content;

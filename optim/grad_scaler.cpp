@@ -131,6 +131,12 @@ void GradScaler::load_state_dict(const StateDict& dict) {
           "grad_scaler: the loaded state has no '", own[i].first, "', or it is not an ", mine.dtype(),
           " scalar");
   }
+  const auto value = [&](const char* name) { return find(dict, name).to(Device::cpu).item(); };
+  const double scale = value("scale"), skipped_steps = value("skipped"), settled_steps = value("settled");
+  check(scale > 0 && std::isfinite(scale) && value("growth_tracker") >= 0 && settled_steps >= 0 &&
+            settled_steps <= skipped_steps && skipped_steps <= 0x1p53,
+        "grad_scaler: the loaded state is of no scaler (scale ", scale, ", growth_tracker ",
+        value("growth_tracker"), ", skipped ", skipped_steps, ", settled ", settled_steps, ")");
   for (const auto& [name, tensor] : own) tensor.copy_from(find(dict, name));
   // Whose the steps are that were not settled when the state was saved, it does not say.
   left_out_.fill(0);

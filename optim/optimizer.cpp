@@ -10,6 +10,8 @@
 namespace weft::optim {
 namespace {
 
+constexpr int64_t kMostSteps = int64_t{1} << 53;  // of a state; what a run comes to leaves room for more
+
 std::string describe(const Tensor& t) {
   const std::string text = concat(t.dtype(), " ", t.shape());
   return t.device() == Device::cpu ? text : concat(text, " on ", t.device());
@@ -165,8 +167,10 @@ void Optimizer::load_state_dict(const StateDict& dict) {
     const Tensor& t = *found->second;
     check(t.shape() == tensor.shape() && t.dtype() == tensor.dtype(), name(), ": '", key,
           "' of the loaded state is ", describe(t), " but ", describe(tensor), " is expected");
-    if (t.dtype() == DType::i64)
-      check(count(t.to(Device::cpu)) >= 0, name(), ": '", key, "' of the loaded state is negative");
+    if (t.dtype() != DType::i64) continue;
+    const int64_t steps = count(t.to(Device::cpu));
+    check(steps >= 0 && steps <= kMostSteps, name(), ": '", key, "' of the loaded state is ", steps,
+          ", and no number of steps");
   }
   for (const auto& [key, tensor] : dict)
     if (!known.count(key)) left_over.push_back(key);

@@ -414,6 +414,11 @@ TEST_CASE("a model file whose description or weights were edited is refused by n
   CHECK(with("classes", {"a", "a"}).find("names a class twice") != std::string::npos);
   CHECK(with("model", "nope").find("no model \"nope\"") != std::string::npos);
   CHECK(with("activation", "nope").find(": damaged") == 0);
+  // Little, that promises much.
+  CHECK(with("size", 4096).find(": damaged (it has ") == 0);
+  std::vector<std::string> many;
+  for (int i = 0; i < 1'000'000; ++i) many.push_back(std::to_string(i));
+  CHECK(with("classes", many).find("fewer than its 1000000 classes") != std::string::npos);
   CHECK(with("sa", true).find("no place for self-attention") != std::string::npos);
 
   // A result that is not finite all the same, of a pixel divided by almost nothing.

@@ -276,6 +276,10 @@ TEST_CASE("a corrupt archive is an error wherever it is cut or changed") {
   tar.resize(member + 512);  // one block of zeros is mark enough, as for GNU tar
   write_bytes(temp / "short.tar", tar);
   CHECK(ImageDataset::open(temp / "short.tar", "train").size() > 0);
+  write_bytes(temp / "empty.tgz", {});
+  CHECK_ERROR(ImageDataset::open(temp / "empty.tgz", "train"), "empty.tgz has no train/ or val/ folder");
+  write_archive(temp / "long.tgz", {{"train/a/" + std::string(5000, 'x') + ".png", png(1)}});
+  CHECK_ERROR(ImageDataset::open(temp / "long.tgz", "train"), "long.tgz: a name of 5012 bytes");
   write_bytes(temp / "text.tgz", text("I am no archive, though my name says so."));
   CHECK_ERROR(ImageDataset::open(temp / "text.tgz", "train"), "is not a readable .tgz or .tar");
 }
@@ -307,7 +311,7 @@ TEST_CASE("labels come from a column of a table beside train/ or on disk") {
   };
   CHECK_ERROR(set.use_labels("noisy.csv"), "is not FILE:COLUMN");
   CHECK_ERROR(set.use_labels("noisy.csv:"), "is not FILE:COLUMN");
-  CHECK_ERROR(set.use_labels("absent.csv:noisy"), "absent.csv is neither a file nor beside train/");
+  CHECK_ERROR(set.use_labels("absent.csv:noisy"), "absent.csv is neither a file nor at the root of ");
   CHECK_ERROR(set.use_labels("noisy.csv:noisy_51"),
               "has no column 'noisy_51', its columns are path, noisy_0, noisy_50, is_valid");
   CHECK_ERROR(with("file,noisy\n"), "has no column 'path'");

@@ -203,6 +203,21 @@ TEST_CASE("no picture is mirrored where that is unwanted") {
   }
 }
 
+TEST_CASE("a packed set's labels come from a table beside its files") {
+  const TempFolder temp;
+  Files files = mnist();
+  files["noisy.csv"] = text("path,noisy\ntrain/7/00000,7\ntrain/0/00001,9\ntrain/9/00002,9\n");
+  write_files(temp / "set", files);
+  write_archive(temp / "set.tgz", files);
+  for (const std::string& path : {temp / "set", temp / "set.tgz"}) {
+    CAPTURE(path);
+    auto [train, val] = ImageDataset::open_splits(path);
+    CHECK(train.use_labels("noisy.csv:noisy") == 1);
+    CHECK(train.label(1) == 9);
+    CHECK_ERROR(val.use_labels("other.csv:noisy"), path);
+  }
+}
+
 TEST_CASE("files of MNIST's form that are not what they should be") {
   const char *pixels = "train-images-idx3-ubyte", *classes = "train-labels-idx1-ubyte";
   CHECK(mnist_error(pixels, images(3, 4, 5)) == "(no error)");
@@ -214,7 +229,7 @@ TEST_CASE("files of MNIST's form that are not what they should be") {
   CHECK(mentions(mnist_error(classes, labels({7, 0, 10})), "label 10, but there are 10 classes"));
   CHECK(mentions(mnist_error(pixels, big_endian({0x803, 0, 4, 5})), "has no elements"));
   CHECK(mentions(mnist_error(pixels, big_endian({0x803, 3, 0, 5})),
-                 "data: train-images-idx3-ubyte: a picture of 5 x 0 pixels"));
+                 "train-images-idx3-ubyte: a picture of 5 x 0 pixels"));
   for (const uint32_t huge : {0xffffffffu, 0x10000u, 0x7fffffffu}) {
     CHECK(mentions(mnist_error(pixels, big_endian({0x803, huge, 4000, 5000})), "the limit is"));
     CHECK(mentions(mnist_error(pixels, big_endian({0x803, 1, huge, huge})), "train-images-idx3-ubyte: "));
@@ -245,7 +260,7 @@ TEST_CASE("files of MNIST's form that are not what they should be") {
        std::map<std::string, std::string>{{"", "names no class"},
                                           {"x\ny\nx\n", "twice"},
                                           {std::string("a\0b", 3), "is not a text"},
-                                          {"a\xff\n", "class 'a?' in classes.txt is not UTF-8"}}) {
+                                          {"a\xff\n", "classes.txt is not UTF-8"}}) {
     files = mnist();
     files["classes.txt"] = text(content);
     const TempFolder here;

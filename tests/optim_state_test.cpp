@@ -295,7 +295,9 @@ TEST_CASE("state that does not fit is refused whole") {
   CHECK_ERROR(optimizer.load_state_dict(changed("layer0.weight/exp_avg", Tensor::zeros({5}))),
               "is f32 [5] but f64 [5]");
   CHECK_ERROR(optimizer.load_state_dict(changed("step", Tensor::scalar(-1, DType::i64))),
-              "'step' of the loaded state is negative");
+              "'step' of the loaded state is -1, and no number of steps");
+  CHECK_ERROR(optimizer.load_state_dict(changed("step", Tensor::full({}, 0x1p62, DType::i64))),
+              "'step' of the loaded state is 4611686018427387904, and no number of steps");
   StateDict more = before;
   more.emplace_back("layer9.weight/exp_avg", Tensor::zeros({1}));
   CHECK_ERROR(optimizer.load_state_dict(more),

@@ -227,6 +227,8 @@ TEST_CASE("errors name the op, what it was given and the mend") {
   CHECK_ERROR(einsum("ij,jk", {f32({2, 3})}), "einsum: 'ij,jk' names 2 operands; there are 1");
   CHECK_ERROR(einsum("ij,jk", {f32({2, 3}), f32({4, 5})}), "einsum: 'ij,jk': 'j' is 3 and 4");
   CHECK_ERROR(einsum("ijk", {f32({2, 3})}), "operand 0 is [2, 3], but 'ijk' names 3 dimensions");
+  const int64_t large = int64_t{1} << 40;
+  CHECK_ERROR(einsum("abc,a->bc", {f32({0, large, large}), f32({0})}), "too many elements");
   CHECK_ERROR(einsum("ii", {f32({2, 2})}), "'i' twice in one operand");
   CHECK_ERROR(einsum("...i", {f32({2})}), "'.', which is no letter");
   CHECK_ERROR(einsum("i->j", {f32({2})}), "'j' of the result");

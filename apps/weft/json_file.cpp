@@ -10,7 +10,8 @@ namespace weft::app {
 using nlohmann::json;
 
 json read_json(const std::string& path, const std::string& mend) {
-  const std::string text = read_file(path);
+  constexpr int64_t kMostBytes = 64 << 20;
+  const std::string text = read_file(path, kMostBytes);
   check_nesting(path, text);
   try {
     return json::parse(text);

@@ -119,8 +119,16 @@ Saved read_saved(const std::string& path) {
   } catch (const Error& e) {
     fail(file, ": damaged (its description makes no model: ", e.what(), ")");
   }
-  for (const auto& [name, weight] : saved.weights)
+  // Before anything as large as the description says is made: a few bytes can promise much.
+  int64_t numbers = 0;
+  for (const auto& [name, weight] : saved.weights) {
     check(all_finite(weight), file, ": damaged (a weight is not finite)");
+    numbers += weight.numel();
+  }
+  const int64_t pixels = find_model(saved.info.model).fixed_size ? 3 * saved.info.size * saved.info.size : 0;
+  check(numbers >= std::max(pixels, int64_t(saved.info.classes.size())), file, ": damaged (it has ", numbers,
+        " weights, fewer than its ", saved.info.classes.size(), " classes and ", saved.info.size,
+        " pixels need)");
   return saved;
 }
 

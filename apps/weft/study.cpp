@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <map>
 #include <set>
 #include <sstream>
 #include <system_error>
@@ -132,6 +133,7 @@ void make_cells(Study& study, const RunFlags& flags) {
   if (!study.within.empty() && !keys.contains(study.within))
     usage_error("--within ", study.within, ": it is not varied");
   std::set<std::string> names;
+  std::map<std::string, int> last_number;  // of cells that would have one name
   std::vector<size_t> choice(study.axes.size());
   for (int64_t left = count / study.base.runs; left > 0; --left) {
     StudyCell cell = make_cell(study, choice, flags);
@@ -139,7 +141,8 @@ void make_cells(Study& study, const RunFlags& flags) {
       if (other.config == cell.config)
         usage_error("--vary: ", other.name, " and ", cell.name, " are the same runs; leave one of them out");
     const std::string plain = cell.name;
-    for (int k = 2; !names.insert(cell.name).second; ++k) cell.name = plain + "-" + std::to_string(k);
+    for (int& k = last_number[plain]; !names.insert(cell.name).second;)
+      cell.name = plain + "-" + std::to_string(k = std::max(k + 1, 2));
     study.cells.push_back(std::move(cell));
     for (size_t i = choice.size(); i-- > 0;) {
       if (++choice[i] < study.axes[i].values.size()) break;

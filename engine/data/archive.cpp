@@ -74,8 +74,14 @@ std::vector<FileEntry> read_archive(const std::string& path) {
   archive_read_support_format_empty(reader.get());
   if (archive_read_open(reader.get(), &source, nullptr, read_block, nullptr) != ARCHIVE_OK) bad();
 
+  constexpr size_t kLongestName = 4096;
   const int64_t limit = memory_bytes();
   int64_t kept = 0;
+  const auto keep = [&](int64_t bytes) {
+    kept += bytes;
+    check(kept <= limit, "data: ", path, " holds more than fits into memory (", limit,
+          " bytes); unpack it and name the folder");
+  };
   std::vector<FileEntry> entries;
   std::map<std::string, Bytes> contents;  // that hard links may name
   archive_entry* header = nullptr;
@@ -88,6 +94,9 @@ std::vector<FileEntry> read_archive(const std::string& path) {
     FileEntry entry{
         text_of(archive_entry_pathname_utf8(header), archive_entry_pathname(header)), nullptr, {}};
     if (entry.path.empty()) bad();
+    check(entry.path.size() <= kLongestName, "data: ", path, ": a name of ", entry.path.size(),
+          " bytes, which begins with ", entry.path.substr(0, 40), "; no file has that");
+    keep(int64_t(sizeof entry + entry.path.size()));
     const bool picture = named_as_picture(entry.path);
     const bool wanted = picture || ends_with_any_case(entry.path, ".csv") || in_packed_set(entry.path);
     if (wanted && !linked.empty()) {
@@ -108,9 +117,7 @@ std::vector<FileEntry> read_archive(const std::string& path) {
       for (la_ssize_t n; (n = archive_read_data(reader.get(), block, sizeof block)) != 0;) {
         if (n < 0) bad();
         bytes.insert(bytes.end(), block, block + n);
-        kept += n;
-        check(kept <= limit, "data: ", path, " holds more than fits into memory (", limit,
-              " bytes); unpack it and name the folder");
+        keep(n);
       }
       bytes.shrink_to_fit();
       entry.bytes = std::make_shared<const std::vector<uint8_t>>(std::move(bytes));
@@ -119,9 +126,9 @@ std::vector<FileEntry> read_archive(const std::string& path) {
     entries.push_back(std::move(entry));
   }
   // libarchive takes the end of the file for the end of the archive, which blocks of zeros mark.
-  check(entries.empty() || !source.ran_out || source.zeros_last, "data: ", path,
-        " is a tar that ends too early, after ", entries.back().path,
-        "; where it was downloaded, do that again and compare its checksum");
+  if (!entries.empty() && source.ran_out && !source.zeros_last)
+    fail("data: ", path, " is a tar that ends too early, after ", entries.back().path,
+         "; where it was downloaded, do that again and compare its checksum");
   // Where it is compressed to the end, where the checksum of the whole is.
   while (!gzdirect(source.file) &&
          gzread(source.file, source.block.data(), unsigned(source.block.size())) > 0) {

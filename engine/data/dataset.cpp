@@ -41,10 +41,13 @@ ImageDataset::ImageDataset(std::string split, std::vector<std::string> classes, 
 ImageDataset ImageDataset::from_tree(const std::string& path, const std::vector<FileEntry>& tree,
                                      const std::string& split) {
   check(split == "train" || split == "val", "data: there is no split '", split, "', only train and val");
-  if (is_packed_set(tree)) return read_packed_set(path, tree, split);
-  ImageDataset set;
+  const bool packed = is_packed_set(tree);
+  ImageDataset set = packed ? read_packed_set(path, tree, split) : ImageDataset();
   set.split_ = split;
   set.source_ = path;
+  for (const FileEntry& e : tree)
+    if (ends_with_any_case(e.path, ".csv") && path_parts(e.path).size() == 1) set.tables_.push_back(e);
+  if (packed) return set;
   const auto in_train = classes_of(tree, "train"), here = classes_of(tree, split);
   const auto& known = in_train.empty() ? here : in_train;
   set.classes_.assign(known.begin(), known.end());
@@ -52,7 +55,6 @@ ImageDataset ImageDataset::from_tree(const std::string& path, const std::vector<
 
   bool split_exists = false, loose_pictures = false;
   for (const FileEntry& e : tree) {
-    if (ends_with_any_case(e.path, ".csv") && path_parts(e.path).size() == 1) set.tables_.push_back(e);
     if (!e.path.starts_with(split + "/")) continue;
     split_exists = true;
     const std::string name = class_of(e.path, split);

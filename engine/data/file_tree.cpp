@@ -117,8 +117,8 @@ std::vector<FileEntry> read_packed(const std::string& path) {
       if (parts[0] != *roots.begin()) continue;
       parts.erase(parts.begin());
     }
-    const bool beside =
-        parts.size() == 1 && (ends_with_any_case(parts[0], ".csv") || in_packed_set(parts[0]));
+    const bool beside = e.has_content() && parts.size() == 1 &&
+                        (ends_with_any_case(parts[0], ".csv") || in_packed_set(parts[0]));
     if (parts.empty() || !(is_split(parts[0]) || beside)) continue;
     if (std::any_of(parts.begin(), parts.end(), [](const auto& p) { return p.starts_with('.'); })) continue;
     e.path = parts[0];

@@ -26,6 +26,8 @@ struct FileEntry {
   Bytes load() const;
   /// Not so for a symbolic link in an archive, and for what is not wanted there.
   bool has_content() const { return bytes || !on_disk.empty(); }
+  /// For messages.
+  const std::string& name() const { return on_disk.empty() ? path : on_disk; }
 };
 
 /// All that lies under train/ and val/, and the .csv files beside them, sorted by path; or else the files of

@@ -61,7 +61,7 @@ int64_t ImageDataset::use_labels(const std::string& csv_and_column) {
   const auto inside =
       std::find_if(tables_.begin(), tables_.end(), [&](const auto& t) { return t.path == csv; });
   check(inside != tables_.end() || std::filesystem::is_regular_file(csv), "noisy labels: ", csv,
-        " is neither a file nor beside train/ in ", source_);
+        " is neither a file nor at the root of ", source_);
   const FileEntry file = inside != tables_.end() ? *inside : FileEntry{csv, nullptr, csv};
   const auto lines = lines_of(*file.load());
   const auto header = fields_of(lines[0]);

@@ -29,27 +29,27 @@ struct Idx {
 Idx read(const FileEntry& file, uint32_t magic) {
   const Bytes content = load_packed(file, kMostBytes);
   const size_t header = magic == kImages ? 16 : 8;
-  const std::vector<uint8_t> head = unpacked(file.path, *content, header);
-  check(head.size() >= 4, "data: ", file.path, " is truncated: ", head.size(), " bytes");
-  check(number_at(head, 0) == magic, "data: ", file.path, " does not begin with the magic number ", magic,
+  const std::vector<uint8_t> head = unpacked(file.name(), *content, header);
+  check(head.size() >= 4, "data: ", file.name(), " is truncated: ", head.size(), " bytes");
+  check(number_at(head, 0) == magic, "data: ", file.name(), " does not begin with the magic number ", magic,
         " of MNIST's ", magic == kImages ? "images" : "labels", " but with ", number_at(head, 0));
-  check(head.size() == header, "data: ", file.path, " is truncated in its header");
+  check(head.size() == header, "data: ", file.name(), " is truncated in its header");
   Idx idx;
   idx.start = header;
   idx.count = number_at(head, 4);
   if (magic == kImages) idx.rows = number_at(head, 8), idx.columns = number_at(head, 12);
-  check_size(concat("data: ", file.path).c_str(), idx.rows, idx.columns, 64 << 20);
-  check(idx.count > 0, "data: ", file.path, " has no elements");
+  check_size(concat("data: ", file.name()).c_str(), idx.rows, idx.columns, 64 << 20);
+  check(idx.count > 0, "data: ", file.name(), " has no elements");
   const uint64_t each = idx.rows * idx.columns;
   // A picture takes some hundred bytes beside its pixels.
-  check(idx.count <= kMostBytes / (magic == kImages ? each + 256 : each), "data: ", file.path, " promises ",
+  check(idx.count <= kMostBytes / (magic == kImages ? each + 256 : each), "data: ", file.name(), " promises ",
         idx.count, " x ", idx.rows, " x ", idx.columns, " bytes; with what else they take the limit is ",
         kMostBytes);
   const uint64_t bytes = header + idx.count * each;
-  idx.bytes = unpacked(file.path, *content, bytes + 1);
-  check(idx.bytes.size() >= bytes, "data: ", file.path, " is truncated: its header promises ", bytes,
+  idx.bytes = unpacked(file.name(), *content, bytes + 1);
+  check(idx.bytes.size() >= bytes, "data: ", file.name(), " is truncated: its header promises ", bytes,
         " bytes, but ", idx.bytes.size(), " are there");
-  check(idx.bytes.size() == bytes, "data: ", file.path, " goes on behind the ", bytes,
+  check(idx.bytes.size() == bytes, "data: ", file.name(), " goes on behind the ", bytes,
         " bytes that its header promises");
   return idx;
 }
@@ -104,14 +104,14 @@ Bytes load_packed(const FileEntry& file, uint64_t limit) {
   std::error_code error;
   const uint64_t bytes = file.bytes ? file.bytes->size() : std::filesystem::file_size(file.on_disk, error);
   check(!error, "data: cannot open ", file.on_disk, ": ", error.message());
-  check(bytes <= limit, "data: ", file.path, " has ", bytes, " bytes; the limit is ", limit);
+  check(bytes <= limit, "data: ", file.name(), " has ", bytes, " bytes; the limit is ", limit);
   return file.load();
 }
 
 LabelledPictures read_idx(const FileEntry& images, const FileEntry& labels) {
   const Idx pixels = read(images, kImages), classes = read(labels, kLabels);
-  check(pixels.count == classes.count, "data: ", images.path, " has ", pixels.count, " pictures, but ",
-        labels.path, " has ", classes.count, " labels");
+  check(pixels.count == classes.count, "data: ", images.name(), " has ", pixels.count, " pictures, but ",
+        labels.name(), " has ", classes.count, " labels");
   const size_t each = size_t(pixels.rows * pixels.columns);
   const std::vector<uint8_t> header = pnm_header(1, int(pixels.rows), int(pixels.columns));
   LabelledPictures all;
@@ -128,7 +128,7 @@ LabelledPictures read_idx(const FileEntry& images, const FileEntry& labels) {
 void read_cifar10(const FileEntry& file, LabelledPictures& to) {
   constexpr size_t side = 32, plane = side * side, record = 1 + 3 * plane;
   const Bytes content = load_packed(file, kMostBytes);
-  check(!content->empty() && content->size() % record == 0, "data: ", file.path, " has ", content->size(),
+  check(!content->empty() && content->size() % record == 0, "data: ", file.name(), " has ", content->size(),
         " bytes, but CIFAR-10's binary files have some times ", record,
         " (is it truncated, or the version for Python?)");
   const std::vector<uint8_t> header = pnm_header(3, int(side), int(side));

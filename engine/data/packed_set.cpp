@@ -59,13 +59,13 @@ std::vector<std::string> read_names(const FileEntry& file) {
     else if (c != '\r')
       names.back() += char(c);
   std::erase(names, "");
-  check(!names.empty(), "data: ", file.path, " names no class");
+  check(!names.empty(), "data: ", file.name(), " names no class");
   const std::set<std::string> different(names.begin(), names.end());
-  check(different.size() == names.size(), "data: ", file.path, " names a class twice");
+  check(different.size() == names.size(), "data: ", file.name(), " names a class twice");
   for (const std::string& name : names)
     check(std::none_of(name.begin(), name.end(), [](char c) { return std::iscntrl((unsigned char)c); }),
-          "data: ", file.path, " is not a text with the name of a class in each line");
-  check_class_names(file.path, names);
+          "data: ", file.name(), " is not a text with the name of a class in each line");
+  check_class_names(file.name(), names);
   return names;
 }
 

@@ -17,6 +17,7 @@ struct PngDecoder {
   char message[128] = "";
   png_structp png = nullptr;
   png_infop info = nullptr;
+  int passes = 1;
 
   explicit PngDecoder(std::span<const uint8_t> encoded) : rest(encoded) {
     png = png_create_read_struct(PNG_LIBPNG_VER_STRING, this, on_error, [](png_structp, png_const_charp) {});
@@ -64,14 +65,19 @@ struct PngDecoder {
     if (!(type & PNG_COLOR_MASK_COLOR)) png_set_gray_to_rgb(png);
     png_set_strip_alpha(png);
     png_set_scale_16(png);
-    png_set_interlace_handling(png);
+    passes = png_set_interlace_handling(png);
     png_read_update_info(png, info);
     return true;
   }
 
-  bool read(png_bytepp rows) {
+  void read_rows(png_bytep pixels, size_t height, size_t row_bytes) {
+    for (int pass = 0; pass < passes; ++pass)
+      for (size_t y = 0; y < height; ++y) png_read_row(png, pixels + y * row_bytes, nullptr);
+  }
+  /// Row by row: a list of pointers to a million short ones would take more than they do.
+  bool read(png_bytep pixels, size_t height, size_t row_bytes) {
     if (setjmp(png_jmpbuf(png))) return false;
-    png_read_image(png, rows);
+    read_rows(pixels, height, row_bytes);
     png_read_end(png, nullptr);
     return true;
   }
@@ -93,9 +99,7 @@ Image decode_png(std::span<const uint8_t> encoded, const DecodeOptions& options)
   if (!decoder.start()) decoder.raise();
   check(png_get_rowbytes(decoder.png, decoder.info) == width * 3, "png: unexpected pixel format");
   Image image{int(height), int(width)};
-  std::vector<png_bytep> rows(height);
-  for (size_t y = 0; y < height; ++y) rows[y] = image.pixels.data() + y * width * 3;
-  if (!decoder.read(rows.data())) decoder.raise();
+  if (!decoder.read(image.pixels.data(), height, width * 3)) decoder.raise();
   return image;
 }
 

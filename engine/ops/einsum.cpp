@@ -62,9 +62,9 @@ Named contracted(const Named& left, const Named& right, const std::string& kept)
   const std::string letters = batch + rows + columns;
 
   const auto numel = [](const Named& x, std::string_view some) {
-    int64_t n = 1;
-    for (const char c : some) n *= x.size(c);
-    return n;
+    Shape sizes;
+    for (const char c : some) sizes.push_back(x.size(c));
+    return sizes.numel();
   };
   const int64_t n = numel(a, batch), m = numel(a, rows), k = numel(a, inner), p = numel(b, columns);
   if (inner.empty()) {

@@ -37,8 +37,9 @@ WEFT_HD T vector_exp2(T x, const exp2_range<T>& range) {
     const float r = held - n, square = r * r;
     const float series = (1 + r * 0.69314700f) + square * ((0.24022242f + r * 0.0555073358f) +
                                                            square * (0.00967151206f + r * 0.00132647494f));
-    const auto power = same_bits<int32_t>(shifted) << 23;
-    return same_bits<float>(same_bits<int32_t>(series) + power);
+    const uint32_t power = same_bits<uint32_t>(shifted) << 23;
+    const float result = same_bits<float>(same_bits<uint32_t>(series) + power);
+    return result + (held - held);  // the bits of a NaN make no exponent
   } else {
     return std::exp2(x);
   }

@@ -73,7 +73,9 @@ TrainingState state_from(const json& in) {
       value = number(in.at(key));
       check(std::isfinite(value), key, " is not finite");
     } else {
-      value = whole_number<T>(in.at(key), key, 0);
+      // Counts that no run comes to would overflow where more is added. The random state is any number.
+      value = whole_number<T>(in.at(key), key, 0,
+                              std::is_signed_v<T> ? T(1) << 53 : std::numeric_limits<T>::max());
     }
   });
   for (double seconds : {state.seconds, state.total_seconds, state.total_train_seconds})
