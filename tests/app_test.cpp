@@ -403,11 +403,11 @@ TEST_CASE("several runs, and one of them again from its config.json") {
 }
 
 TEST_CASE("--init starts from the weights of another run") {
-  REQUIRE(weft_run(quick_run("base") + Arguments{"--quiet"}).code == 0);
+  REQUIRE(weft_run(quick_run("init-base") + Arguments{"--quiet"}).code == 0);
   // Whether all weights but those of the last layer are the other run's, as steps of this length leave them.
-  const Arguments still = {"--init", at("base"), "--lr", "1e-30", "--wd", "0"};
+  const Arguments still = {"--init", at("init-base"), "--lr", "1e-30", "--wd", "0"};
   const auto starts_there = [](const std::string& run) {
-    const weft::StateDict from = weft::load_safetensors(at("base/model.safetensors")),
+    const weft::StateDict from = weft::load_safetensors(at("init-base/model.safetensors")),
                           to = weft::load_safetensors(at(run) + "/model.safetensors");
     REQUIRE(from.size() == to.size());
     bool same = true;
@@ -416,35 +416,37 @@ TEST_CASE("--init starts from the weights of another run") {
         same = same && weight.to_vector<float>() == weft::find(from, name).to_vector<float>();
     return same;
   };
-  const Result other_size = weft_run(quick_run("larger") + still + Arguments{"--size", "40"});
+  const Result other_size = weft_run(quick_run("init-larger") + still + Arguments{"--size", "40"});
   INFO(other_size.err);
   REQUIRE(other_size.code == 0);
-  CHECK(has(other_size.out, "starts from the weights of " + at("base")));
+  CHECK(has(other_size.out, "starts from the weights of " + at("init-base")));
   CHECK(!has(other_size.out, "random"));
-  CHECK(starts_there("larger"));
-  CHECK(json_file(at("larger/config.json"))["init"] == at("base"));
+  CHECK(starts_there("init-larger"));
+  CHECK(json_file(at("init-larger/config.json"))["init"] == at("init-base"));
 
-  fs::copy(sample(), at("fewer"), fs::copy_options::recursive);
-  for (const char* split : {"train", "val"}) fs::remove_all(at("fewer") + "/" + split + "/ring");
-  const Result other_classes = weft_run(quick_run("other") + still + Arguments{"--data", at("fewer")});
+  fs::copy(sample(), at("init-fewer"), fs::copy_options::recursive);
+  for (const char* split : {"train", "val"}) fs::remove_all(at("init-fewer") + "/" + split + "/ring");
+  const Result other_classes =
+      weft_run(quick_run("init-other") + still + Arguments{"--data", at("init-fewer")});
   INFO(other_classes.err);
   REQUIRE(other_classes.code == 0);
   CHECK(has(other_classes.out, "random: "));
-  CHECK(starts_there("other"));
+  CHECK(starts_there("init-other"));
 
   check_error(weft_run(quick_run("none") + Arguments{"--init", at("nowhere")}), 1, {at("nowhere")});
-  check_error(weft_run(quick_run("none") + Arguments{"--init", at("base"), "--model", "resnet32"}), 1,
-              {"--init", "base", "resnet20", "the same --model"});
-  check_error(weft_run(quick_run("none") + Arguments{"--init", at("base"), "--model", "mlp"}), 1,
-              {"--init", "base", "resnet20", "the same --model"});
+  check_error(weft_run(quick_run("none") + Arguments{"--init", at("init-base"), "--model", "resnet32"}), 1,
+              {"--init", "init-base", "resnet20", "the same --model"});
+  check_error(weft_run(quick_run("none") + Arguments{"--init", at("init-base"), "--model", "mlp"}), 1,
+              {"--init", "init-base", "resnet20", "the same --model"});
   CHECK(!fs::exists(at("none")));
 
   // Going on takes the run's own weights.
-  CHECK(weft_run(quick_run("going") + still + Arguments{"--stop-after-steps", "1", "--quiet"}).code == 1);
-  fs::rename(at("base"), at("moved"));
-  CHECK(weft_run({"train", "--resume", at("going"), "--quiet"}).code == 0);
-  fs::rename(at("moved"), at("base"));
-  CHECK(starts_there("going"));
+  CHECK(weft_run(quick_run("init-going") + still + Arguments{"--stop-after-steps", "1", "--quiet"}).code ==
+        1);
+  fs::rename(at("init-base"), at("init-moved"));
+  CHECK(weft_run({"train", "--resume", at("init-going"), "--quiet"}).code == 0);
+  fs::rename(at("init-moved"), at("init-base"));
+  CHECK(starts_there("init-going"));
 }
 
 TEST_CASE("a run leaves other runs alone that lie in its folder") {

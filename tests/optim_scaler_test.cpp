@@ -165,10 +165,10 @@ TEST_CASE("state is saved and loaded") {
   CHECK_ERROR(second.scaler.load_state_dict(bad), "has 3 tensors, not 4");
   const std::pair<size_t, double> wrong[] = {{0, 0},  {0, std::nan("")}, {0, kInf}, {1, -1},
                                              {2, -1}, {2, 0x1p62},       {3, 5}};
-  for (const auto& [place, value] : wrong) {
-    CAPTURE(place);
+  for (const auto& change : wrong) {
+    CAPTURE(change.first);
     StateDict other = clone(first.scaler.state_dict());
-    other[place].second.fill(value);
+    other[change.first].second.fill(change.second);
     CHECK_ERROR(second.scaler.load_state_dict(other), "grad_scaler: the loaded state is of no scaler");
   }
   CHECK(second.scaler.scale() == 8);
