@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 source cmake/packages.sh
 
-tests=(kernels_test reference_test activations_test philox_test parallel_test golden_ops_test gradcheck_test
+tests=(kernels_test kernels_order_test reference_test activations_test philox_test parallel_test golden_ops_test gradcheck_test
   layers_test optim_test)
 usage="usage: tests/cross/neon.sh [TEST...]
   builds in build-neon/ and runs tests/TEST.cpp, each in full. Default:
