@@ -187,25 +187,13 @@ TEST_CASE("arange") {
 }
 
 TEST_CASE("the same bits for any number of threads") {
-  const int before = num_threads();
   const Tensor x = normal({40, 33, 96}).to(DType::f32), table = normal({300, 96}).to(DType::f32);
   const Tensor index = Tensor::empty({4000}, DType::i64);
   for (int64_t i = 0; i < 4000; ++i) index.data<int64_t>()[i] = i * i % 300;
-  const auto run = [&] {
-    for (const Tensor& t : {x, table}) t.set_requires_grad().zero_grad();
-    Tape tape;
-    tape.backward(sum(square(cumsum(x, 1))) + sum(square(topk(x, 7, 2).values)) +
-                  sum(square(index_select(table, 0, index))) + sum(square(gather(table, 1, argsort(table)))));
-    std::vector<float> all;
-    for (const Tensor& t : {x, table})
-      for (float v : t.grad().to_vector<float>()) all.push_back(v);
-    return all;
-  };
-  set_num_threads(1);
-  const std::vector<float> one = run();
-  set_num_threads(5);
-  CHECK(run() == one);
-  set_num_threads(before);
+  check_same_bits_on_threads({x, table}, [&] {
+    return sum(square(cumsum(x, 1))) + sum(square(topk(x, 7, 2).values)) +
+           sum(square(index_select(table, 0, index))) + sum(square(gather(table, 1, argsort(table))));
+  });
 }
 
 TEST_CASE("errors name the op, what it was given and the mend") {

@@ -319,26 +319,14 @@ TEST_CASE(
 }
 
 TEST_CASE("the same bits for any number of threads") {
-  const int before = num_threads();
   const Tensor x = normal({40, 33, 96}).to(DType::f32), w = normal({96}).to(DType::f32),
                table = normal({300, 96}).to(DType::f32);
   Tensor index = Tensor::empty({4000}, DType::i64);
   for (int64_t i = 0; i < 4000; ++i) index.data<int64_t>()[i] = i * i % 300;
-  const auto run = [&] {
-    for (const Tensor& t : {x, w, table}) t.set_requires_grad().zero_grad();
-    Tape tape;
-    tape.backward(sum(square(layer_norm(x, {96}, w, w))) + sum(square(group_norm(x, 4, w, w))) +
-                  sum(square(embedding(index, table))));
-    std::vector<float> all;
-    for (const Tensor& t : {x, w, table})
-      for (float v : t.grad().to_vector<float>()) all.push_back(v);
-    return all;
-  };
-  set_num_threads(1);
-  const std::vector<float> one = run();
-  set_num_threads(5);
-  CHECK(run() == one);
-  set_num_threads(before);
+  check_same_bits_on_threads({x, w, table}, [&] {
+    return sum(square(layer_norm(x, {96}, w, w))) + sum(square(group_norm(x, 4, w, w))) +
+           sum(square(embedding(index, table)));
+  });
 }
 
 TEST_CASE("errors name the op, what it was given and the mend") {

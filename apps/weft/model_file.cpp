@@ -132,43 +132,48 @@ Saved read_saved(const std::string& path) {
   return saved;
 }
 
+/// Calls refuse(error) where the weights are not those of the module, by name or by shape.
+template <class F>
+void load_weights(const StateDict& weights, Module& module, F refuse) {
+  try {
+    module.load_state_dict(weights);
+  } catch (const OutOfMemoryError&) {
+    throw;
+  } catch (const Error& e) {
+    refuse(e);
+  }
+}
+
 }  // namespace
 
 LoadedModel load_model(const std::string& path) {
   const Saved saved = read_saved(path);
   LoadedModel loaded{.info = saved.info, .module = build_model(saved.info)};
-  try {
-    loaded.module->load_state_dict(saved.weights);
-  } catch (const OutOfMemoryError&) {
-    throw;
-  } catch (const Error& e) {
+  load_weights(saved.weights, *loaded.module, [&](const Error& e) {
     fail(saved.file, ": the weights do not fit ", loaded.info.model, ": ", e.what());
-  }
+  });
   loaded.module->eval();
   return loaded;
 }
 
 std::vector<std::string> start_from(const std::string& path, Module& module) {
   const Saved saved = read_saved(path);
-  std::map<std::string, Tensor> given(saved.weights.begin(), saved.weights.end());
-  StateDict fitting;
+  const StateDict own = module.state_dict();
+  StateDict weights = saved.weights;
   std::vector<std::string> others;
-  const auto is_another = [&](const std::string& name, const char* who) {
-    fail("--init ", saved.file, ": it is of ", saved.info.model, saved.info.sa ? " with attention" : "",
-         " and ", who, " ", name, "; train the same --model, with --sa and --sym as there");
-  };
-  for (const auto& [name, tensor] : module.state_dict()) {
-    const auto found = given.find(name);
-    if (found == given.end()) is_another(name, "lacks");
-    if (found->second.shape() == tensor.shape())
-      fitting.emplace_back(name, found->second);
-    else
-      others.push_back(name);
-    given.erase(found);
+  for (auto& [name, weight] : weights) {
+    const Tensor mine = find(own, name);
+    if (!mine.defined() || mine.shape() == weight.shape()) continue;
+    others.push_back(name);
+    weight = mine.clone();
   }
-  if (!given.empty()) is_another(given.begin()->first, "has a");
-  check(!fitting.empty(), "--init ", saved.file, ": none of its weights has a shape of this model");
-  module.load_state_dict(fitting, false);
+  check(others.size() < weights.size(), "--init ", saved.file,
+        ": none of its weights has a shape of this model");
+  load_weights(weights, module, [&](const Error& e) {
+    fail("--init ", saved.file, ": it is of ", saved.info.model, saved.info.sa ? " with attention" : "",
+         ", and its weights are others (", e.what(),
+         "); train the same --model, with --sa and --sym as there");
+  });
   return others;
 }
 

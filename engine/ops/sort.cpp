@@ -1,6 +1,6 @@
 #include "weft/engine/ops/sort.h"
 
-#include "weft/engine/ops/gather.h"
+#include "weft/engine/ops/gather_helpers.h"
 #include "weft/engine/ops/helpers.h"
 
 namespace weft {
@@ -25,18 +25,23 @@ Tensor first(const char* op, const Tensor& x, int64_t k, int dim, bool descendin
   return y;
 }
 
+/// x at indices that first() has given, which need no look at whether they are inside.
+Sorted with_values(const Tensor& x, int dim, const Tensor& indices) {
+  const ops::Places places{
+      .shape = x.shape(), .dim = x.shape().index(dim), .index = indices, .for_each = true};
+  return {ops::gathered("gather", x, places, indices.shape()), indices};
+}
+
 }  // namespace
 
 Sorted sort(const Tensor& x, int dim, bool descending) {
-  const Tensor indices = argsort(x, dim, descending);
-  return {gather(x, dim, indices), indices};
+  return with_values(x, dim, argsort(x, dim, descending));
 }
 Tensor argsort(const Tensor& x, int dim, bool descending) {
   return first("sort", x, x.size(x.shape().index(dim, "sort")), dim, descending);
 }
 Sorted topk(const Tensor& x, int64_t k, int dim, bool largest) {
-  const Tensor indices = first("topk", x, k, dim, largest);
-  return {gather(x, dim, indices), indices};
+  return with_values(x, dim, first("topk", x, k, dim, largest));
 }
 
 }  // namespace weft

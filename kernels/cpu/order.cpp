@@ -1,27 +1,13 @@
 // The order of elements, and sums along a dimension.
 #include <algorithm>
-#include <bit>
-#include <limits>
 #include <vector>
 
 #include "weft/kernels/cpu/scalar.h"
 #include "weft/kernels/parallel.h"
+#include "weft/kernels/placed.h"
 
 namespace weft::kernels::scalar {
 namespace {
-
-/// A number whose order is that of the floats, NaN last, or the other way round.
-int32_t key(float v, bool descending) {
-  const int32_t bits = std::bit_cast<int32_t>(v + 0.0f);  // -0 is 0
-  const int32_t ascending =
-      v != v ? std::numeric_limits<int32_t>::max() : bits ^ int32_t(uint32_t(bits >> 31) >> 1);
-  return descending ? ~ascending : ascending;
-}
-/// An element of a column as a number: above, its key; below, where it stands. So no two are equal, and any
-/// sort is a stable one.
-using Placed = uint64_t;
-Placed placed(int32_t key, int64_t at) { return Placed{uint32_t(key) ^ 0x80000000u} << 32 | uint64_t(at); }
-int32_t key_of(Placed e) { return int32_t(uint32_t(e >> 32) ^ 0x80000000u); }
 
 /// Sorts what stands in order of its places: digit by digit from the lowest of the keys, each pass keeping
 /// the order of equal digits.
@@ -30,7 +16,7 @@ void radix_sort(std::vector<Placed>& elements, std::vector<Placed>& spare) {
   constexpr int kDigits = 1 << kBits;
   spare.resize(elements.size());
   for (int shift = 0; shift < 32; shift += kBits) {
-    const auto digit = [=](Placed e) { return size_t(e >> (32 + shift)) & (kDigits - 1); };
+    const auto digit = [=](Placed e) { return size_t(key_of(e) >> shift) & (kDigits - 1); };
     uint32_t begin[kDigits + 1] = {};
     for (const Placed e : elements) ++begin[digit(e) + 1];
     if (begin[digit(elements[0]) + 1] == elements.size()) continue;  // all have the same
@@ -53,11 +39,11 @@ class Sorter {
       sort_few(x);
     else
       sort_all(x);
-    for (int64_t j = 0; j < k_; ++j) index[j * step_] = int64_t(elements_[size_t(j)] & 0xffffffff);
+    for (int64_t j = 0; j < k_; ++j) index[j * step_] = place_of(elements_[size_t(j)]);
   }
 
  private:
-  Placed element(const float* x, int64_t i) const { return placed(key(x[i * step_], descending_), i); }
+  Placed element(const float* x, int64_t i) const { return placed(sort_key(x[i * step_], descending_), i); }
 
   void sort_all(const float* x) {
     for (int64_t i = 0; i < size_; ++i) elements_.push_back(element(x, i));
@@ -74,16 +60,15 @@ class Sorter {
     constexpr int64_t kBlock = 64;
     for (int64_t i = 0; i < k_; ++i) elements_.push_back(element(x, i));
     std::make_heap(elements_.begin(), elements_.end());
-    int32_t limit = key_of(elements_.front());
+    uint32_t limit = key_of(elements_.front());
+    float values[kBlock] = {};  // in the last block also some of the one before, which are looked at in vain
     for (int64_t first = k_; first < size_; first += kBlock) {
       const int64_t count = std::min(kBlock, size_ - first);
-      float values[kBlock];
-      std::fill_n(values, kBlock, std::numeric_limits<float>::quiet_NaN());
       for (int64_t i = 0; i < count; ++i) values[i] = x[(first + i) * step_];
-      int32_t keys[kBlock], any = 0;
+      uint32_t keys[kBlock], any = 0;
       for (int64_t i = 0; i < kBlock; ++i) {
-        keys[i] = key(values[i], descending_);
-        any |= int32_t(keys[i] < limit);
+        keys[i] = sort_key(values[i], descending_);
+        any |= uint32_t(keys[i] < limit);
       }
       if (any == 0) continue;
       for (int64_t i = 0; i < count; ++i) {

@@ -1,15 +1,12 @@
 // The order of elements.
 #include "weft/kernels/cuda/sort.h"
 
-#include <bit>
-
 #include "weft/kernels/cuda/families.h"
 
 namespace weft::kernels::cuda {
 namespace {
 
-/// Columns of x, from `first` on, with keys whose order is that of the floats, NaN last, or the other way
-/// round.
+/// Columns of x, from `first` on, with their sort_key().
 template <class T>
 struct Floats {
   int64_t size, inner;
@@ -20,10 +17,7 @@ struct Floats {
   __device__ bool across() const { return inner > 1; }
   __device__ Placed operator()(int64_t column, int64_t i) const {
     const int64_t o = (first + column) / inner, n = first + column - o * inner;
-    const float v = float(x[(o * size + i) * inner + n]) + 0.0f;  // -0 is 0
-    const uint32_t bits = std::bit_cast<uint32_t>(v);
-    const uint32_t key = v != v ? ~0u : bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-    return placed(descending ? ~key : key, i);
+    return placed(sort_key(float(x[(o * size + i) * inner + n]), descending), i);
   }
 };
 

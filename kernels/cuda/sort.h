@@ -6,17 +6,11 @@
 #include <utility>
 
 #include "weft/kernels/cuda/device.h"
+#include "weft/kernels/placed.h"
 
 namespace weft::kernels::cuda {
 
-/// An element of a column as a number: above, its key; below, where it stands. So no two are equal, and any
-/// sort is a stable one.
-using Placed = uint64_t;
 constexpr Placed kNothing = ~Placed{0};  // comes last
-
-__device__ inline Placed placed(uint32_t key, int64_t at) { return Placed{key} << 32 | uint64_t(at); }
-__device__ inline uint32_t key_of(Placed e) { return uint32_t(e >> 32); }
-__device__ inline int64_t place_of(Placed e) { return int64_t(e & 0xffffffffu); }
 
 constexpr int kSortBlock = 256, kTileLog = 11, kTile = 1 << kTileLog;
 

@@ -10,6 +10,8 @@
 #include "weft/engine/gradcheck.h"
 #include "weft/engine/ops/activation.h"
 #include "weft/engine/ops/elementwise.h"
+#include "weft/engine/tape.h"
+#include "weft/kernels/parallel.h"
 
 namespace weft::test {
 
@@ -38,6 +40,25 @@ inline void want(const Inputs& inputs, size_t from, size_t to) {
 }
 
 inline void expect_good(const GradcheckResult& result) { CHECK_MESSAGE(result.ok, result.message); }
+
+/// Checks that one thread and five give the leaves gradients of the same bits.
+inline void check_same_bits_on_threads(const Inputs& leaves, const std::function<Tensor()>& loss) {
+  const int before = num_threads();
+  const auto run = [&] {
+    for (const Tensor& t : leaves) t.set_requires_grad().zero_grad();
+    Tape tape;
+    tape.backward(loss());
+    std::vector<float> all;
+    for (const Tensor& t : leaves)
+      for (float v : t.grad().to_vector<float>()) all.push_back(v);
+    return all;
+  };
+  set_num_threads(1);
+  const std::vector<float> one = run();
+  set_num_threads(5);
+  CHECK(run() == one);
+  set_num_threads(before);
+}
 
 /// f in the middle of a chain of ops.
 inline Function chained(const Function& f) {
