@@ -32,8 +32,9 @@ std::optional<ConvAlgorithm> parse_conv_algorithm(std::string_view name);
 ConvAlgorithm conv_algorithm();
 void set_conv_algorithm(ConvAlgorithm algorithm);
 
-/// Whether f32 results are those of the plain sums in f32: no Winograd. The same as conv_algorithm() ==
-/// ConvAlgorithm::direct. How far Winograd is from the plain sums stands in docs/numerics.md.
+/// Whether convolutions in f32 are the plain sums: no Winograd. The same as conv_algorithm() ==
+/// ConvAlgorithm::direct. How far Winograd is from the plain sums stands in docs/numerics.md; what the
+/// operands may be rounded to is said in precision.h.
 inline bool exact() { return conv_algorithm() == ConvAlgorithm::direct; }
 inline void set_exact(bool on) { set_conv_algorithm(on ? ConvAlgorithm::direct : ConvAlgorithm::automatic); }
 

@@ -65,12 +65,8 @@ bool ranges_on();
 void push_range(const char* name);
 void pop_range();
 
-// --- matrix products in float ---
+// --- algorithms; for TF32 see precision.h ---
 
-/// Whether products of float matrices and convolutions in float may round their operands to TF32 (10 bits of
-/// mantissa) for the tensor cores. Default: on.
-bool allow_tf32();
-void set_allow_tf32(bool on);
 /// Whether only algorithms are chosen that give the same bits each time, whatever their speed. Default: off.
 /// The kernels written here always do.
 bool deterministic();

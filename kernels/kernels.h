@@ -34,6 +34,7 @@ struct Conv2dParams {
   int64_t batch = 1, in_h = 1, in_w = 1, in_c = 1, out_c = 1;
   int64_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0;
   int64_t dilation_h = 1, dilation_w = 1, groups = 1;
+  bool bf16 = false;  ///< floats may be rounded to bf16 before they are multiplied, where that is faster
 
   int64_t out_h() const { return (in_h + 2 * pad_h - dilation_h * (kernel_h - 1) - 1) / stride_h + 1; }
   int64_t out_w() const { return (in_w + 2 * pad_w - dilation_w * (kernel_w - 1) - 1) / stride_w + 1; }
@@ -77,6 +78,7 @@ struct GemmParams {
   int64_t m = 1, n = 1, k = 1;
   bool transpose_a = false, transpose_b = false, accumulate = false;
   bool symmetric = false;  // c is known to be: what is above its diagonal may be taken from below
+  bool bf16 = false;       // floats may be rounded to bf16 before they are multiplied, where that is faster
   int64_t lda = 0, ldb = 0, ldc = 0;
   int64_t batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
 };
@@ -252,6 +254,8 @@ struct KernelTable {
   // --- matrices
   // ----------------------------------------------------------------------------------------------------
   void (*gemm)(const GemmParams& p, const T* a, const T* b, T* c);
+  /// Whether products of bf16 are faster here, so that MatmulPrecision::medium rounds to it; may be null: no.
+  bool (*multiplies_bf16)();
   /// d = alpha op(a) op(b) + beta c, whatever p.accumulate says; c lies as d does, may be d, and is not
   /// looked at where beta is 0. Null where copying or scaling c first is as good.
   void (*gemm_add)(const GemmParams& p, Wide<T> alpha, const T* a, const T* b, Wide<T> beta, const T* c,

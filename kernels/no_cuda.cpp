@@ -33,8 +33,6 @@ void synchronize() { absent(); }
 bool ranges_on() { return false; }
 void push_range(const char*) {}
 void pop_range() {}
-bool allow_tf32() { return true; }
-void set_allow_tf32(bool) {}
 bool deterministic() { return false; }
 void set_deterministic(bool) {}
 bool conv_autotune() { return true; }

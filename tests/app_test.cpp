@@ -14,6 +14,7 @@
 #include "weft/engine/safetensors.h"
 #include "weft/kernels/activation.h"
 #include "weft/kernels/cuda.h"
+#include "weft/kernels/precision.h"
 #include "weft/optim/registry.h"
 
 using nlohmann::json;
@@ -158,8 +159,39 @@ TEST_CASE("what this build lacks is said plainly") {
   for (const Arguments& command :
        {Arguments{"train"}, Arguments{"eval", "--model", at("nothing")},
         Arguments{"predict", "--model", at("nothing"), "x.png"}, Arguments{"bench", "gemm"}})
-    check_error(weft_run(command + Arguments{"--precision", "bf16"}), 1,
-                {"--precision bf16", "--device cuda"});
+    check_error(weft_run(command + Arguments{"--precision", "fp16"}), 1,
+                {"--precision fp16", "--device cuda"});
+  check_error(weft_run({"train", "--precision", "bf16", "--exact"}), 2, {"--exact", "--precision bf16"});
+}
+
+TEST_CASE("--precision bf16 on the CPU: products round where the processor is faster for it") {
+  const Arguments rounded = {"--precision", "bf16", "--model", "mxresnet50"},
+                  plain = {"--model", "mxresnet50"};
+  if (!weft::cpu_multiplies_bf16()) {
+    MESSAGE("only the error: these kernels do not multiply bf16");
+    check_error(weft_run(full_run("bf16") + rounded), 1, {"--precision bf16", "AVX-512 BF16", "fp32"});
+    return;
+  }
+  REQUIRE(weft_run(full_run("bf16") + rounded).code == 0);
+  REQUIRE(weft_run(full_run("fp32") + plain).code == 0);
+  CHECK(json_file(at("bf16/config.json")).at("precision") == "bf16");
+  const auto loss = [](const char* run) {
+    return json_file(at(run) + "/summary.json").at("final_train_loss").get<double>();
+  };
+  CHECK(loss("bf16") != loss("fp32"));
+  CHECK(loss("bf16") == doctest::Approx(loss("fp32")).epsilon(0.05));
+  // Stopped and gone on with, on another number of threads.
+  CHECK(weft_run(full_run("stopped-bf16") + rounded + Arguments{"--stop-after-steps", "5"}).code == 1);
+  REQUIRE(weft_run({"train", "--resume", at("stopped-bf16"), "--threads", "1", "--quiet"}).code == 0);
+  CHECK(read_file(at("stopped-bf16/model.safetensors")) == read_file(at("bf16/model.safetensors")));
+  const auto eval = [](const char* precision) {
+    const Result r = weft_run({"eval", "--model", at("bf16"), "--precision", precision, "--json"});
+    INFO(r.err);
+    REQUIRE(r.code == 0);
+    return json::parse(r.out).at("loss").get<double>();
+  };
+  CHECK(eval("bf16") != eval("fp32"));
+  CHECK(eval("bf16") == doctest::Approx(eval("fp32")).epsilon(0.05));
 }
 
 TEST_CASE("a run writes its files") {

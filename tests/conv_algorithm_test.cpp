@@ -137,6 +137,15 @@ TEST_CASE("measured: found once, remembered, kept and taken over") {
   add_conv_choices({{"other machine", p, ConvPass::forward, ConvAlgorithm::direct}});
   CHECK(cpu().conv2d_algorithm(p, ConvPass::forward) == ConvAlgorithm::winograd2);
   CHECK(conv_choices().size() == before + 3);
+
+  // Where operands may be rounded to bf16, choices are others, if the processor multiplies it.
+  Conv2dParams rounded = p;
+  rounded.bf16 = true;
+  const bool rounds = cpu().multiplies_bf16 && cpu().multiplies_bf16();
+  add_conv_choices({{kernels, rounded, ConvPass::forward, ConvAlgorithm::winograd4}});
+  CHECK(cpu().conv2d_algorithm(p, ConvPass::forward) == ConvAlgorithm::winograd2);
+  CHECK(cpu().conv2d_algorithm(rounded, ConvPass::forward) ==
+        (rounds ? ConvAlgorithm::winograd4 : ConvAlgorithm::winograd2));
 }
 
 // The table of docs/numerics.md: conv_algorithm_test -tc="error*".
@@ -144,9 +153,9 @@ TEST_CASE("error against f64") {
   std::string table =
       "root mean square error over root mean square result: forward, input, weight gradient\n";
   const auto measure = [&](const Operands& operands, int64_t channels, ConvAlgorithm algorithm,
-                           const char* stride) {
+                           const char* kind, double most = 1.5e-6) {
     set_conv_algorithm(algorithm);
-    table += std::to_string(channels) + " channels, " + conv_algorithm_name(algorithm) + stride + ":";
+    table += std::to_string(channels) + " channels, " + conv_algorithm_name(algorithm) + kind + ":";
     for (ConvPass pass : kPasses) {
       const auto actual = operands.run(cpu(), pass);
       const auto expected = operands.run(reference<double>(), pass);
@@ -156,7 +165,7 @@ TEST_CASE("error against f64") {
         size += expected[i] * expected[i];
       }
       const double relative = std::sqrt(error / size);
-      CHECK(relative < 1.5e-6);
+      CHECK(relative < most);
       char text[32];
       std::snprintf(text, sizeof text, " %.1e", relative);
       table += text;
@@ -170,6 +179,9 @@ TEST_CASE("error against f64") {
       measure(operands, channels, algorithm, "");
     const Operands strided(layer(4, 32, channels, channels, 3, 2));
     measure(strided, channels, ConvAlgorithm::winograd4, ", stride 2");
+    Operands rounded = operands;
+    rounded.p.bf16 = true;
+    measure(rounded, channels, ConvAlgorithm::direct, ", bf16 allowed", 4e-3);
   }
   set_conv_algorithm(ConvAlgorithm::automatic);
   MESSAGE(table);

@@ -24,6 +24,7 @@
 #include "weft/kernels/cuda/plain_product.h"
 #include "weft/kernels/cuda/plan_cache.h"
 #include "weft/kernels/cuda/timing.h"
+#include "weft/kernels/precision.h"
 
 namespace fs = std::filesystem;
 using namespace weft;
@@ -324,7 +325,7 @@ TEST_CASE("TF32 keeps three digits") {
   const Conv2dParams p{
       .batch = 2, .in_h = 16, .in_w = 16, .in_c = 32, .out_c = 64, .kernel_h = 3, .kernel_w = 3};
   const Problem<float> c(p);
-  REQUIRE(cuda::allow_tf32());
+  REQUIRE(float32_matmul_precision() == MatmulPrecision::high);
   run(c, false);
   // Where digits are cut off and not rounded, each operand is 2^-11 ln 2 too small in the mean, and products
   // are 7e-4 too small.
@@ -651,19 +652,15 @@ TEST_CASE("timing, and what fails in it") {
 }
 
 TEST_CASE("the switches keep what they are set to") {
-  CHECK(cuda::allow_tf32());
   CHECK(!cuda::deterministic());
   CHECK(cuda::conv_autotune());
   CHECK(cuda::plan_cache_folder().empty());
-  cuda::set_allow_tf32(false);
   cuda::set_deterministic(true);
   cuda::set_conv_autotune(false);
   cuda::set_plan_cache_folder("somewhere");
-  CHECK(!cuda::allow_tf32());
   CHECK(cuda::deterministic());
   CHECK(!cuda::conv_autotune());
   CHECK(cuda::plan_cache_folder() == "somewhere");
-  cuda::set_allow_tf32(true);
   cuda::set_deterministic(false);
   cuda::set_conv_autotune(true);
   cuda::set_plan_cache_folder("");

@@ -20,6 +20,7 @@
 #include "weft/kernels/convolution.h"
 #include "weft/kernels/cpu/peak.h"
 #include "weft/kernels/error.h"
+#include "weft/kernels/half.h"
 #include "weft/kernels/kernels.h"
 #include "weft/kernels/parallel.h"
 #include "weft/kernels/philox.h"
@@ -160,6 +161,7 @@ TEST_CASE("the tables: the reference last, the chosen one among them, every entr
                                             &table->add_activation_pool,
                                             &table->add_activation_pool_backward,
                                             &table->gemm_add,
+                                            &table->multiplies_bf16,
                                             &table->conv2d_backward_input_add,
                                             &table->avg_pool2d_backward_add,
                                             &table->batch_norm_stats_update,
@@ -736,10 +738,18 @@ TEST_CASE("softmax of minus infinity is 0, of a row with a NaN is NaN") {
 
 namespace {
 
+/// Operands of products that may round them to bf16 have its digits already, so that the result is the same.
+Floats random_operand(int64_t n, bool bf16_digits) {
+  Floats v = random_floats(n);
+  if (bf16_digits)
+    for (float& x : v) x = float(bf16(x));
+  return v;
+}
+
 void check_gemm(const GemmParams& p) {
   const int64_t a_n = p.lda * (p.transpose_a ? p.k : p.m), b_n = p.ldb * (p.transpose_b ? p.n : p.k);
-  const Floats a = random_floats(p.stride_a * (p.batch - 1) + a_n),
-               b = random_floats(p.stride_b * (p.batch - 1) + b_n);
+  const Floats a = random_operand(p.stride_a * (p.batch - 1) + a_n, p.bf16),
+               b = random_operand(p.stride_b * (p.batch - 1) + b_n, p.bf16);
   const Floats c = random_floats(p.stride_c * (p.batch - 1) + p.ldc * p.m);
   Doubles expected = widen(c);
   reference<double>().gemm(p, widen(a).data(), widen(b).data(), expected.data());
@@ -784,6 +794,67 @@ TEST_CASE("gemm: random sizes, transposes, padded rows, accumulation, batches") 
   }
 }
 
+TEST_CASE("gemm: operands that may be rounded to bf16") {
+  for (int i = 0; i < 40; ++i) {
+    GemmParams p;
+    p.bf16 = true;
+    p.m = pick(32, i % 4 == 0 ? 300 : 70);
+    p.n = pick(32, i % 5 == 0 ? 300 : 70);
+    p.k = pick(32, i % 6 == 0 ? 900 : 100);
+    p.transpose_a = pick(0, 1) != 0;
+    p.transpose_b = pick(0, 1) != 0;
+    p.accumulate = pick(0, 1) != 0;
+    p.lda = (p.transpose_a ? p.m : p.k) + pick(0, 3);
+    p.ldb = (p.transpose_b ? p.k : p.n) + pick(0, 3);
+    p.ldc = p.n + pick(0, 3);
+    p.batch = i % 3 == 0 ? pick(2, 4) : 1;
+    p.stride_a = pick(0, 2) == 0 ? 0 : p.lda * (p.transpose_a ? p.k : p.m);
+    p.stride_b = pick(0, 2) == 0 ? 0 : p.ldb * (p.transpose_b ? p.n : p.k);
+    p.stride_c = p.ldc * p.m;
+    check_gemm(p);
+  }
+  for (const int64_t k : {64, 2000, 5001}) {  // deep enough to be cut into parts
+    GemmParams p{.m = 40, .n = 50, .k = k, .bf16 = true, .lda = k, .ldb = 50, .ldc = 50};
+    check_gemm(p);
+    p.transpose_b = true, p.ldb = k;
+    check_gemm(p);
+  }
+}
+
+TEST_CASE("rounding to bf16 is to nearest, and only where it is allowed") {
+  const int64_t n = 64;
+  const GemmParams p{.m = n, .n = n, .k = n, .lda = n, .ldb = n, .ldc = n};
+  Conv2dParams conv{.batch = 1, .in_h = 1, .in_w = n, .in_c = n, .out_c = n};
+  const Floats a = random_floats(n * n), b = random_floats(n * n);
+  const auto rounded = [](const Floats& v) {
+    Doubles r;
+    for (const float x : v) r.push_back(double(float(bf16(x))));
+    return r;
+  };
+  Doubles exact(size_t(n * n)), expected(size_t(n * n));
+  GemmParams q = p;
+  q.transpose_b = true;  // as the convolution
+  reference<double>().gemm(q, widen(a).data(), widen(b).data(), exact.data());
+  reference<double>().gemm(q, rounded(a).data(), rounded(b).data(), expected.data());
+  for (const KernelTable<float>* table : all_cpu_tables()) {
+    const std::string name = table->name;
+    CAPTURE(name);
+    const bool rounds = table->multiplies_bf16 && table->multiplies_bf16();
+    if (name == "avx512" && !rounds) MESSAGE("not run: this processor does not multiply bf16");
+    for (const bool allowed : {false, true}) {
+      Guarded<float> c(n * n, kNaN), y(n * n, kNaN);
+      q.bf16 = conv.bf16 = allowed;
+      table->gemm(q, a.data(), b.data(), c.data());
+      Workspace workspace(table->conv2d_workspace(conv, ConvPass::forward));
+      table->conv2d_forward(conv, a.data(), b.data(), nullptr, y.data(), workspace.get());
+      for (const auto* out : {&c, &y}) {
+        CHECK(excess(*out, allowed && rounds ? expected : exact, n * kEps, kEps) <= 0);
+        CHECK(excess(*out, allowed && rounds ? exact : expected, n * kEps, kEps) > 0);
+      }
+    }
+  }
+}
+
 TEST_CASE("gemm: what is known to be symmetric has the bits that it would have anyway") {
   for (int i = 0; i < 60; ++i) {
     // X X^T or X^T X, which is symmetric to the last bit, over a symmetric c where it accumulates.
@@ -793,6 +864,7 @@ TEST_CASE("gemm: what is known to be symmetric has the bits that it would have a
     p.transpose_a = pick(0, 1) != 0;
     p.transpose_b = !p.transpose_a;
     p.accumulate = i % 3 == 0;
+    p.bf16 = i % 2 == 1;
     p.lda = p.ldb = (p.transpose_a ? p.m : p.k) + pick(0, 3);
     p.ldc = p.n + pick(0, 3);
     p.batch = i % 5 == 0 ? 3 : 1;
@@ -949,8 +1021,8 @@ void check_conv(const Conv2dParams& p, ConvAlgorithm algorithm = ConvAlgorithm::
   const int64_t in_c = p.in_c / p.groups;
   const int64_t nx = p.batch * p.in_h * p.in_w * p.in_c, ny = p.batch * p.out_h() * p.out_w() * p.out_c,
                 nw = p.out_c * p.kernel_h * p.kernel_w * in_c;
-  const Floats x = random_floats(nx), w = random_floats(nw), bias = random_floats(p.out_c),
-               dy = random_floats(ny);
+  const Floats x = random_operand(nx, p.bf16), w = random_operand(nw, p.bf16), bias = random_floats(p.out_c),
+               dy = random_operand(ny, p.bf16);
   const Guarded<float> gx(x), gw(w), gdy(dy);
   const bool with_bias = pick(0, 1) != 0;
   const auto& ref = reference<double>();
@@ -1052,6 +1124,36 @@ TEST_CASE("convolution: random geometries") {
     p.in_w = pick(1, 11);
     return p;
   });
+}
+
+TEST_CASE("convolution: operands that may be rounded to bf16, random geometries") {
+  check_drawn(60, [] {
+    Conv2dParams p;
+    p.bf16 = true;
+    p.groups = pick(0, 3) == 0 ? pick(2, 3) : 1;
+    const bool round = pick(0, 1) == 0;  // the weight gradient takes whole vectors of input channels
+    p.in_c = p.groups * (round ? 16 * pick(1, 9) : 2 * pick(8, 50));
+    p.out_c = p.groups * 2 * pick(8, 70);
+    p.batch = pick(1, 3);
+    const bool pointwise = pick(0, 2) == 0;
+    p.kernel_h = pointwise ? 1 : pick(1, 4);
+    p.kernel_w = pointwise ? 1 : pick(1, 4);
+    p.stride_h = pointwise ? 1 : pick(1, 3);
+    p.stride_w = pointwise ? 1 : pick(1, 3);
+    p.dilation_h = pick(1, 2);
+    p.dilation_w = pick(1, 2);
+    p.pad_h = pointwise ? 0 : pick(0, 3);
+    p.pad_w = pointwise ? 0 : pick(0, 3);
+    p.in_h = pick(1, 13);
+    p.in_w = pick(1, 13);
+    return p;
+  });
+  for (Conv2dParams p :
+       {square(2, 20, 128, 256, 1, 1), square(1, 6, 1024, 1040, 1, 1), square(2, 9, 64, 130, 3, 2),
+        square(2, 4, 300, 80, 3, 1), square(1, 70, 16, 32, 3, 1)}) {
+    p.bf16 = true;
+    check_conv(p);
+  }
 }
 
 TEST_CASE("convolution: the shapes of residual networks, small") {

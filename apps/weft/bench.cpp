@@ -22,7 +22,8 @@ namespace {
 
 /// What --device, --precision and --eager say.
 BenchPlace bench_place(const BenchFlags& flags) {
-  const auto [device, dtype] = place_of(flags.device, flags.precision);
+  const auto [device, dtype, products] = place_of(flags.device, flags.precision);
+  set_float32_matmul_precision(products);
   const BenchPlace place{device, dtype, !flags.eager};
   if (place.gpu()) keep_gpu_plans();
   return place;

@@ -98,8 +98,8 @@ int bench_breakdown(const BenchFlags& asked) {
   const std::vector<ProfileEvent> events = profiler.events();
   peak = std::max(peak, kernels::measure_fma_peak(num_threads()));
   print_breakdown(flags, events, peak,
-                  fmt::format("{} threads, {} kernels, multiply-add peak {:.1f} GFLOP/s", num_threads(),
-                              kernels::cpu().name, peak),
+                  fmt::format("{}, {} threads, {} kernels, multiply-add peak {:.1f} GFLOP/s", flags.precision,
+                              num_threads(), kernels::cpu().name, peak),
                   nlohmann::json::object());
   return kDone;
 }

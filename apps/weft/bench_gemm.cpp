@@ -53,20 +53,22 @@ int bench_gemm(const BenchFlags& flags) {
              {"openblas_gflops", "OpenBLAS", 10, 1},
              {"openblas_share_of_peak", "of peak", 9, 2}},
             flags.json);
-  rows.text(fmt::format("square matrix products, fp32, kernels {}, {} threads; OpenBLAS core: {}",
-                        kernels::cpu().name, num_threads(),
+  rows.text(fmt::format("square matrix products, {}, kernels {}, {} threads; OpenBLAS core, in fp32: {}",
+                        flags.precision, kernels::cpu().name, num_threads(),
                         openblas.usable() ? openblas.core() : "not installed"));
   for (int64_t n : {256, 512, 1024, 2048}) {
     const double peak = kernels::measure_fma_peak(num_threads());
     const Tensor a = Tensor::uniform({n, n}, -1, 1), b = Tensor::uniform({n, n}, -1, 1),
                  c = Tensor::empty({n, n});
     const double flops = 2.0 * double(n) * double(n) * double(n);
-    kernels::GemmParams p{.m = n, .n = n, .k = n, .lda = n, .ldb = n, .ldc = n};
+    const bool bf16 = float32_matmul_precision() == MatmulPrecision::medium;
+    kernels::GemmParams p{.m = n, .n = n, .k = n, .bf16 = bf16, .lda = n, .ldb = n, .ldc = n};
     const double ours = median(time_for(
         [&] { kernels::cpu().gemm(p, a.data<float>(), b.data<float>(), c.data<float>()); }, flags.seconds));
     nlohmann::json row = {{"bench", "gemm"},
                           {"n", n},
                           {"kernels", kernels::cpu().name},
+                          {"precision", flags.precision},
                           {"threads", num_threads()},
                           {"seconds", ours},
                           {"gflops", flops / ours * 1e-9},

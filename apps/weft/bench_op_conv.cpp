@@ -125,7 +125,8 @@ std::vector<ConvShape> conv_shapes(Module& model, int64_t batch, int64_t size) {
                          .pad_w = o.padding,
                          .dilation_h = o.dilation,
                          .dilation_w = o.dilation,
-                         .groups = o.groups};
+                         .groups = o.groups,
+                         .bf16 = float32_matmul_precision() == MatmulPrecision::medium};
     const auto same =
         std::find_if(shapes.begin(), shapes.end(), [&](const ConvShape& s) { return s.params == p; });
     if (same == shapes.end())

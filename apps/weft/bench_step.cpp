@@ -86,6 +86,7 @@ nlohmann::json row_of(const StepCase& c, const StepCase& first, double peak, con
           {"optimizer", flags.optimizer},
           {"threads", c.threads},
           {"kernels", kernels::cpu().name},
+          {"precision", flags.precision},
           {"gemm", concat("weft ", kernels::cpu().name)},
           {"conv", conv_algorithm_name(conv_algorithm())},
           {"parameters", c.step->model().num_parameters()},
@@ -180,11 +181,12 @@ int bench_step(const BenchFlags& flags) {
              {"gflops_over_first", "rate/1st", 8, 3}},
             flags.json);
   rows.text(fmt::format(
-      "{} of {}{}, {}, {} kernels: median of {} and best; GFLOP/s: {} of {:.3f} G multiply-adds an image at "
+      "{} of {}{}, {}, {}, {} kernels: median of {} and best; GFLOP/s: {} of {:.3f} G multiply-adds an image "
+      "at "
       "{} px",
       flags.inference ? "forward passes" : "steps", flags.model,
       flags.sa || flags.sym ? " with attention" : "", flags.inference ? "evaluation" : flags.optimizer,
-      kernels::cpu().name, flags.steps, flags.inference ? "one pass" : "3 passes",
+      flags.precision, kernels::cpu().name, flags.steps, flags.inference ? "one pass" : "3 passes",
       double(cases[0].multiply_adds) * 1e-9, cases[0].size));
   for (const StepCase& c : cases) {
     nlohmann::json row = row_of(c, cases.front(), peaks.of(c), flags);

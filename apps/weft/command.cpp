@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "weft/apps/weft/names.h"
+#include "weft/kernels/kernels.h"
 #include "weft/kernels/parallel.h"
 
 namespace weft::app {
@@ -44,21 +45,27 @@ std::function<std::string(const std::string&)> number_from(double least, double 
 void add_device(CLI::App& command, std::string& device, std::string& precision) {
   command.add_option("--device", device, "cpu, or cuda[:i] for the NVIDIA GPU of that number")
       ->capture_default_str();
-  command.add_option("--precision", precision, "fp32; on a GPU also bf16 or fp16")
+  command
+      .add_option("--precision", precision,
+                  "fp32; bf16: on the CPU products only, all on a GPU; fp16: on a GPU")
       ->check(CLI::IsMember({"fp32", "bf16", "fp16"}))
       ->capture_default_str();
 }
 
-std::pair<Device, DType> place_of(const std::string& device, const std::string& precision) {
+Place place_of(const std::string& device, const std::string& precision) {
   const DType dtype = parse_precision(precision);
   const bool numbered =
       device.size() > 5 && device.rfind("cuda:", 0) == 0 &&
       std::all_of(device.begin() + 5, device.end(), [](char c) { return c >= '0' && c <= '9'; });
   if (device != "cpu" && device != "cuda" && !numbered)
     usage_error("--device must be cpu or cuda[:i], got ", device);
-  if (device == "cpu" && dtype != DType::f32)
-    fail("--precision ", precision, ": the CPU computes in fp32 only; use --device cuda");
-  return {parse_device(device), dtype};
+  if (device != "cpu") return {parse_device(device), dtype, MatmulPrecision::high};
+  if (dtype == DType::f16)
+    fail("--precision fp16: the CPU computes in fp32 and bf16; choose one of these, or --device cuda");
+  if (dtype == DType::bf16 && !cpu_multiplies_bf16())
+    fail("--precision bf16: this processor's kernels (", kernels::cpu().name,
+         ") don't multiply bf16, which takes AVX-512 BF16; use fp32, or --device cuda");
+  return {Device::cpu, DType::f32, dtype == DType::bf16 ? MatmulPrecision::medium : MatmulPrecision::high};
 }
 
 void add_threads(CLI::App& command, int& threads) {

@@ -3,11 +3,11 @@
 
 #include <functional>
 #include <string>
-#include <utility>
 
 #include "weft/engine/device.h"
 #include "weft/engine/dtype.h"
 #include "weft/engine/error.h"
+#include "weft/kernels/precision.h"
 
 namespace CLI {
 class App;
@@ -59,9 +59,16 @@ std::function<std::string(const std::string&)> number_from(double least, double 
 /// Adds --device [cpu] and --precision [fp32].
 void add_device(CLI::App& command, std::string& device, std::string& precision);
 
-/// What --device and --precision say, so that a wrong word is wrong usage. Throws UsageError for unknown
-/// names, Error for a device that is not there and for a precision that it does not compute in.
-std::pair<Device, DType> place_of(const std::string& device, const std::string& precision);
+/// Where to compute, in what dtype, and what products in f32 round to.
+struct Place {
+  Device device = Device::cpu;
+  DType dtype = DType::f32;
+  MatmulPrecision products = MatmulPrecision::high;
+};
+/// What --device and --precision say, so that a wrong word is wrong usage: a GPU's dtype; bf16 on the CPU is
+/// f32 whose products round to bf16. Throws UsageError for unknown names, Error for a device that is not
+/// there and for a precision that it does not compute in.
+Place place_of(const std::string& device, const std::string& precision);
 
 /// Adds --threads [the cores that the process may use]; `threads` is 0 where it is not given.
 void add_threads(CLI::App& command, int& threads);

@@ -147,6 +147,8 @@ void validate(const TrainConfig& c) {
   require(finite(c.focal_gamma, 0, 100), "focal_gamma", c.focal_gamma, "0 to 100");
   parse_jitter(c.jitter);
   require(c.runs >= 1 && c.runs <= 10'000, "runs", c.runs, "1 to 10000");
+  if (c.exact && c.device == "cpu" && c.precision != "fp32")
+    usage_error("--exact on the CPU is fp32; leave it or --precision ", c.precision, " out");
   if (c.exact && c.tune) usage_error("--tune has nothing to choose from with --exact; leave one of them out");
   const size_t colon = c.noisy_labels.rfind(':');
   require(c.noisy_labels.empty() ||

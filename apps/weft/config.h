@@ -92,7 +92,9 @@ void visit_settings(Config& c, Visit&& visit) {
   visit("runs", c.runs, "repeat with seeds SEED, SEED + 1, ..., each in a sub-folder run-K");
   visit("seed", c.seed, "seed of everything random");
   visit("device", c.device, "cpu, or cuda[:i] for the NVIDIA GPU of that number");
-  visit("precision", c.precision, "fp32; on a GPU also bf16, or fp16 with loss scaling (weights stay fp32)");
+  visit("precision", c.precision,
+        "fp32; bf16: on the CPU products only, on a GPU all but the weights; fp16, on a GPU, with loss "
+        "scaling");
   visit("noisy_labels", c.noisy_labels, "CSV:COLUMN, training labels from that column of that file");
   visit("recompute", c.recompute, "save memory: compute activations again in the backward pass");
   visit("strict", c.strict, "refuse broken images instead of skipping and counting them");

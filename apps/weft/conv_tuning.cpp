@@ -45,6 +45,7 @@ constexpr const char* kPassNames[] = {"forward", "backward_input", "backward_wei
 json to_json(const ConvChoice& choice) {
   json j = {{"pass", kPassNames[int(choice.pass)]}, {"algorithm", conv_algorithm_name(choice.algorithm)}};
   for (const auto& [name, field] : kFields) j[name] = choice.params.*field;
+  if (choice.params.bf16) j["bf16"] = true;
   return j;
 }
 
@@ -53,6 +54,7 @@ ConvChoice from_json(const json& j) {
   ConvChoice choice;
   choice.kernels = kernels::cpu().name;
   for (const auto& [name, field] : kFields) choice.params.*field = whole_number<int64_t>(j.at(name), name);
+  choice.params.bf16 = j.value("bf16", false);
   const std::string pass = j.at("pass"), algorithm = j.at("algorithm");
   for (int i = 0; i < 3; ++i)
     if (pass == kPassNames[i]) choice.pass = ConvPass(i);

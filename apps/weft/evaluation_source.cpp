@@ -67,7 +67,8 @@ void add_evaluation_flags(CLI::App& command, EvaluationFlags& flags) {
 
 EvaluationSource open_evaluation(const EvaluationFlags& flags, Progress& progress) {
   use_threads(flags.threads);
-  const auto [device, dtype] = place_of(flags.device, flags.precision);
+  const auto [device, dtype, products] = place_of(flags.device, flags.precision);
+  set_float32_matmul_precision(products);
   EvaluationSource source{.loaded = load_model(flags.model), .loader = nullptr, .label_map = {}};
   const ModelInfo& info = source.loaded.info;
   const std::string path = resolve_data(data_of(flags), progress);

@@ -124,7 +124,7 @@ int find_rates(LrFindFlags flags) {
                                     .start_lr = flags.start_lr,
                                     .end_lr = flags.end_lr,
                                     .steps = flags.steps};
-  options.step.dtype = parse_precision(config.precision);
+  options.step.dtype = place_of(config.device, config.precision).dtype;
   options.each = [&](int64_t done) {
     progress.note("trying rates", done, flags.steps);
     return interrupted() == 0;

@@ -52,9 +52,8 @@ std::vector<float> probabilities(LoadedModel& model, const Tensor& image, DType 
   return softmax(cast((*model.module)(image.to(device).to(dtype)), DType::f32)).to_vector<float>();
 }
 
-void predict_one(LoadedModel& model, const std::string& file, const PredictFlags& flags) {
-  const std::vector<float> p =
-      probabilities(model, read_image(file, model.info), parse_precision(flags.precision));
+void predict_one(LoadedModel& model, const std::string& file, const PredictFlags& flags, DType dtype) {
+  const std::vector<float> p = probabilities(model, read_image(file, model.info), dtype);
   check(std::all_of(p.begin(), p.end(), [](float v) { return std::isfinite(v); }), file,
         ": the model's result is not finite; its weights or its mean and std are damaged, or too large for "
         "--precision ",
@@ -74,13 +73,14 @@ void predict_one(LoadedModel& model, const std::string& file, const PredictFlags
 
 int predict(const PredictFlags& flags) {
   use_threads(flags.threads);
-  const Device device = place_of(flags.device, flags.precision).first;
+  const Place place = place_of(flags.device, flags.precision);
+  set_float32_matmul_precision(place.products);
   LoadedModel model = load_model(flags.model);
-  model.module->to(device);
+  model.module->to(place.device);
   int code = kDone;
   for (const std::string& file : flags.images) {
     try {
-      predict_one(model, file, flags);
+      predict_one(model, file, flags, place.dtype);
     } catch (const Error& e) {  // the other files are still wanted
       std::fflush(stdout);
       complain(e.what());

@@ -105,7 +105,6 @@ Output output_of(const RunFlags& flags) {
 std::unique_ptr<ConvTuning> set_up_process(RunFlags& flags, const TrainConfig& config) {
   use_threads(flags.threads);
   if (config.exact) set_exact(true);
-  kernels::cuda::set_allow_tf32(!config.exact);
   kernels::cuda::set_deterministic(config.deterministic);
   if (config.device != "cpu") keep_gpu_plans();
   if (!config.tune) return nullptr;

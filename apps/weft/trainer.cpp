@@ -128,7 +128,7 @@ training::TrainerOptions Run::trainer_options() {
       .valid_loss = [](const Tensor& logits, const Tensor& labels) { return cross_entropy(logits, labels); },
       .metrics = {training::accuracy()},
       .schedule = optim::make_schedule(config_.schedule, {.anneal_start = config_.anneal_start}),
-      .precision = parse_precision(config_.precision),
+      .precision = place_of(config_.device, config_.precision).dtype,
       .capture = !options_.eager,
       .trace_nan = options_.trace_nan,
       .checkpoint = folder_.checkpoint(),
@@ -183,10 +183,11 @@ void Run::start() {
   progress_.event(about);
   progress_.line(fmt::format(
       "{} ({}{}), {:.2f} M parameters; {} training and {} validation images of {} classes; {} px, "
-      "batch {}; {} threads, {} kernels",
+      "batch {}; {}, {} threads, {} kernels",
       config_.model, config_.activation, config_.sa ? ", attention" : "",
       double(parts_.model->num_parameters()) * 1e-6, parts_.train->dataset().size(),
-      parts_.val->dataset().size(), classes, config_.size, config_.batch_size, num_threads(), kernel_set()));
+      parts_.val->dataset().size(), classes, config_.size, config_.batch_size, config_.precision,
+      num_threads(), kernel_set()));
   if (!config_.noisy_labels.empty())
     progress_.line(fmt::format("{} of {} training labels are others in {}", relabelled_,
                                parts_.train->dataset().size(), config_.noisy_labels));
@@ -303,7 +304,8 @@ json Run::summary() const {
 }
 
 std::string Run::mend_of_divergence() const {
-  const bool traceable = !options_.trace_nan && parse_precision(config_.precision) != DType::f16;
+  const bool traceable =
+      !options_.trace_nan && place_of(config_.device, config_.precision).dtype != DType::f16;
   if (trainer_.state().step > 0)
     return concat("try a lower --lr (it was ", config_.lr, ")",
                   traceable ? ", or see with --trace-nan where it begins" : "");

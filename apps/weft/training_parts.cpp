@@ -65,7 +65,7 @@ std::unique_ptr<Module> seeded_model(const TrainConfig& c, const ModelInfo& info
 
 data::BatchOptions batch_options(const TrainConfig& c, bool train, int64_t steps_per_epoch) {
   data::BatchOptions o;
-  o.dtype = parse_precision(c.precision);
+  o.dtype = place_of(c.device, c.precision).dtype;
   o.fixed_buffers = true;
   if (train) set_mixing(c, steps_per_epoch, o);
   return o;
@@ -103,6 +103,10 @@ TrainingParts::TrainingParts(const TrainConfig& config, const DataSource& data, 
                                        .mom = config.mom,
                                        .sqrmom = config.sqrmom,
                                        .eps = config.eps,
-                                       .wd = config.wd})) {}
+                                       .wd = config.wd})) {
+  // Of the process, but set for each run: those of a study may differ in it.
+  set_float32_matmul_precision(config.exact ? MatmulPrecision::highest
+                                            : place_of(config.device, config.precision).products);
+}
 
 }  // namespace weft::app

@@ -30,7 +30,7 @@ Conv2dParams geometry(const Tensor& x, const Tensor& w, const Tensor& bias, cons
   Conv2dParams p;
   p.batch = x.size(0), p.in_h = x.size(1), p.in_w = x.size(2), p.in_c = x.size(3);
   p.out_c = w.size(0), p.kernel_h = w.size(1), p.kernel_w = w.size(2);
-  p.groups = o.groups;
+  p.groups = o.groups, p.bf16 = ops::rounds_to_bf16(x);
   check(x.numel() > 0 && w.numel() > 0, "conv2d: empty input ", x.shape(), " or weight ", w.shape());
   const double around = 2.0 * double(o.padding);
   ops::set_steps("conv2d", double(p.in_h) + around, double(p.in_w) + around, o.stride, o.padding, o.dilation,

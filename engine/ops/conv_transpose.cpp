@@ -72,6 +72,7 @@ Tensor conv_transpose2d(const Tensor& x, const Tensor& weight, const Tensor& bia
   check_operands("conv_transpose2d", "[N, H, W, C] and [C, KH, KW, OC/groups]", 4, x, weight, bias, o);
   Conv2dParams p;
   p.batch = x.size(0), p.in_c = weight.size(3) * o.groups, p.out_c = x.size(3), p.groups = o.groups;
+  p.bf16 = ops::rounds_to_bf16(x);
   p.kernel_h = weight.size(1), p.kernel_w = weight.size(2);
   ops::set_steps("conv_transpose2d", padded_size(x.size(1), p.kernel_h, o),
                  padded_size(x.size(2), p.kernel_w, o), o.stride, o.padding, o.dilation, p);
@@ -85,6 +86,7 @@ Tensor conv_transpose1d(const Tensor& x, const Tensor& weight, const Tensor& bia
   check_operands("conv_transpose1d", "[N, L, C] and [C, K, OC/groups]", 3, x, weight, bias, o);
   Conv2dParams p;
   p.batch = x.size(0), p.in_c = weight.size(2) * o.groups, p.out_c = x.size(2), p.groups = o.groups;
+  p.bf16 = ops::rounds_to_bf16(x);
   p.kernel_w = weight.size(1);
   ops::set_steps("conv_transpose1d", 1, padded_size(x.size(1), p.kernel_w, o), o.stride, o.padding,
                  o.dilation, p);

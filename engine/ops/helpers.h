@@ -4,6 +4,7 @@
 #include "weft/engine/dispatch.h"
 #include "weft/engine/tape.h"
 #include "weft/engine/weight_copies.h"
+#include "weft/kernels/precision.h"
 
 namespace weft::ops {
 
@@ -25,6 +26,12 @@ inline void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
   check(a.dtype() == b.dtype(), op, ": operands are ", a.dtype(), " ", a.shape(), " and ", b.dtype(), " ",
         b.shape(), "; convert one with .to()");
   check_same_device(op, a, b);
+}
+
+/// Whether products of tensors like x may round to bf16 on the CPU.
+inline bool rounds_to_bf16(const Tensor& x) {
+  return x.dtype() == DType::f32 && x.device() == Device::cpu &&
+         float32_matmul_precision() == MatmulPrecision::medium;
 }
 
 /// The shape that a and b broadcast to; throws where they do not.

@@ -53,6 +53,7 @@ Tensor multiply(const char* op, const Tensor& a, const Tensor& b, const MatmulOp
   p.m = m, p.n = n, p.k = ka, p.transpose_a = ta, p.transpose_b = tb, p.accumulate = adds;
   p.symmetric =
       m == n && (how.symmetric || (ta != tb && a.raw() == b.raw() && a.ndim() == b.ndim() && !adds));
+  p.bf16 = ops::rounds_to_bf16(a);
   p.lda = a.size(-1), p.ldb = b.size(-1), p.ldc = n;
   p.batch = batch, p.stride_a = batch_a ? m * ka : 0, p.stride_b = batch_b ? kb * n : 0, p.stride_c = m * n;
   dispatch(op, a, [&](const auto& k) {

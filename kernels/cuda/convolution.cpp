@@ -31,6 +31,7 @@
 #include "weft/kernels/cuda/plain_product.h"
 #include "weft/kernels/cuda/plan_cache.h"
 #include "weft/kernels/cuda/timing.h"
+#include "weft/kernels/precision.h"
 
 namespace weft::kernels::cuda {
 namespace {
@@ -333,7 +334,7 @@ ConvKey key_of(ConvPass pass, const Conv2dParams& p) {
   return {.pass = pass,
           .type = cudnn::data_type<T>(),
           .params = p,
-          .tf32 = std::is_same_v<T, float> && allow_tf32(),
+          .tf32 = std::is_same_v<T, float> && float32_matmul_precision() != MatmulPrecision::highest,
           .deterministic = deterministic(),
           .exact = exact()};
 }

@@ -19,6 +19,7 @@
 #include "weft/kernels/cuda/plain_product.h"
 #include "weft/kernels/cuda/plan_cache.h"
 #include "weft/kernels/cuda/timing.h"
+#include "weft/kernels/precision.h"
 
 namespace weft::kernels::cuda {
 namespace {
@@ -315,8 +316,8 @@ void product(GemmParams p, float alpha, const T* a, const T* b, float beta, cons
       continue;
     }
     constexpr int64_t size = sizeof(T);
-    multiply({p, kDataType<T>, allow_tf32(), deterministic(), alignment(ai, p.stride_a * size),
-              alignment(bi, p.stride_b * size),
+    multiply({p, kDataType<T>, float32_matmul_precision() != MatmulPrecision::highest, deterministic(),
+              alignment(ai, p.stride_a * size), alignment(bi, p.stride_b * size),
               std::min(alignment(ci, p.stride_c * size), alignment(di, p.stride_c * size))},
              alpha, ai, bi, beta_i, ci, di);
   }

@@ -9,7 +9,7 @@
 namespace weft::kernels::cuda {
 namespace {
 
-std::atomic<bool> tf32{true}, same_bits{false}, autotune{true};
+std::atomic<bool> same_bits{false}, autotune{true};
 
 struct Folder {
   std::mutex mutex;
@@ -22,8 +22,6 @@ Folder& folder() {
 
 }  // namespace
 
-bool allow_tf32() { return tf32; }
-void set_allow_tf32(bool on) { tf32 = on; }
 bool deterministic() { return same_bits; }
 void set_deterministic(bool on) { same_bits = on; }
 bool conv_autotune() { return autotune; }

@@ -40,7 +40,8 @@ TrainStep::TrainStep(Module& module, optim::Optimizer& optimizer, Loss loss, con
   check(std::isfinite(options.clip_grad_norm) && options.clip_grad_norm >= 0, "trainer: clip_grad_norm is ",
         options.clip_grad_norm, "; it must be above 0, or 0 for no limit");
   check(!is_half(options.dtype) || device_ == Device::cuda, "trainer: precision ", options.dtype,
-        " needs the module on a GPU; the CPU trains in f32 and f64");
+        " needs the module on a GPU; the CPU trains in f32 and f64, with products in bf16 by "
+        "set_float32_matmul_precision(MatmulPrecision::medium)");
   if (options.dtype == DType::f16) scaler_.emplace(device_);
   if (is_half(options.dtype)) copies_.emplace(module, options.dtype);
 }

@@ -1,4 +1,4 @@
-"""The networks of layers/xresnet.h as a PyTorch user would train them: float32.
+"""The networks of layers/xresnet.h as a PyTorch user would train them: float32, or bf16 by autocast.
 
 The modules are those of tests/golden/model_cases.py, whose outputs and gradients weft is held to.
 """
@@ -47,7 +47,7 @@ def build(model, activation, attention):
     return net
 
 
-def inference_step(net, images, mode):
+def inference_step(net, images, mode, autocast):
     if mode == "compiled":
         from torch._inductor import config
 
@@ -55,15 +55,18 @@ def inference_step(net, images, mode):
         net = torch.compile(net)
 
     def step():
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast():
             net(images)
 
     return step
 
 
-def training_step(model, mode, attention, activation, batch, size, inference=False):
+def training_step(model, mode, attention, activation, batch, size, inference=False, precision="fp32"):
     """A function that does one training step in the given mode: nchw, channels_last or compiled (with channels_last). Of inference: a
-    forward pass in evaluation mode; compiled then means frozen, too."""
+    forward pass in evaluation mode; compiled then means frozen, too. In bf16: with autocast."""
+    def autocast():
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
+
     torch.manual_seed(1)
     net = build(model, activation, attention)
     images = torch.randn(batch, 3, size, size)
@@ -71,13 +74,15 @@ def training_step(model, mode, attention, activation, batch, size, inference=Fal
         net = net.to(memory_format=torch.channels_last)
         images = images.to(memory_format=torch.channels_last)
     if inference:
-        return inference_step(net.eval(), images, mode)
+        return inference_step(net.eval(), images, mode, autocast)
     labels = torch.arange(batch) % 10
     optimizer = Ranger(net.parameters())
     forward = torch.compile(net) if mode == "compiled" else net
 
     def step():
-        loss = torch.nn.functional.cross_entropy(forward(images), labels, label_smoothing=0.1)
+        with autocast():
+            logits = forward(images)
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels, label_smoothing=0.1)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -3,6 +3,7 @@
 
     tests/compare/pytorch_step.py --weft build/apps/weft --model mxresnet18 --size 128 --batch-size 32
     tests/compare/pytorch_step.py --weft build/apps/weft --inference --batch-size 1 --steps 30
+    tests/compare/pytorch_step.py --weft build/apps/weft --model mxresnet50 --precision bf16    # PyTorch: autocast
 
 Every program runs in a process of its own. For the speed they stay alive and take turns: some steps of weft, then some of each
 mode of PyTorch, and again. The memory is the most that a fresh process of each had resident for a few steps, interpreter and
@@ -26,6 +27,7 @@ def parse():
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--activation", default="mish")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--no-sa", action="store_true", help="leave the self-attention out")
     parser.add_argument("--inference", action="store_true", help="forward passes in evaluation mode in place of steps")
     parser.add_argument("--steps", type=int, default=3, help="steps of each in a round")
@@ -46,7 +48,7 @@ def work(args):
 
     torch.set_num_threads(args.threads)
     step = pytorch_model.training_step(args.model, args.worker, not args.no_sa, args.activation, args.batch_size, args.size,
-                                       args.inference)
+                                       args.inference, args.precision)
     for _ in range(3):
         step()
     print("ready", torch.__version__, flush=True)
@@ -58,7 +60,7 @@ def work(args):
 class Worker:
     def __init__(self, args, mode):
         flags = [f"--worker={mode}", f"--model={args.model}", f"--size={args.size}", f"--batch-size={args.batch_size}",
-                 f"--activation={args.activation}", f"--threads={args.threads}"]
+                 f"--activation={args.activation}", f"--threads={args.threads}", f"--precision={args.precision}"]
         flags += ["--no-sa"] * args.no_sa + ["--inference"] * args.inference
         self.process = subprocess.Popen([sys.executable, __file__, *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.mode, self.seconds = mode, []
@@ -78,7 +80,7 @@ class Worker:
 
 def weft_flags(args, steps):
     return ["step", "--model", args.model, "--size", args.size, "--batch-size", args.batch_size, "--activation", args.activation,
-            "--threads", args.threads, "--optimizer", "ranger", "--steps", steps,
+            "--threads", args.threads, "--precision", args.precision, "--optimizer", "ranger", "--steps", steps,
             *["--sa"] * (not args.no_sa), *["--inference"] * args.inference]
 
 
@@ -123,7 +125,7 @@ def main():
         memory = f"; importing torch alone takes {peak_memory([sys.executable, '-c', 'import torch']) * 1e-6:.0f} MB"
     best = max(rows[1:], key=lambda r: r["images/s"])
     title = (f"{args.model}{'' if args.no_sa else ' with attention'} ({args.activation}), {args.size} px, batch {args.batch_size}, "
-             f"{'inference' if args.inference else 'Ranger'}, {args.threads} threads; {report.machine()}; "
+             f"{'inference' if args.inference else 'Ranger'}, {args.precision}, {args.threads} threads; {report.machine()}; "
              f"{report.weft_version(args.weft)}; medians of {args.rounds} rounds of {args.steps} steps in turns. weft over PyTorch's best ({best['program']}): {best['weft over it']:.2f}{memory}")
     for row in rows:
         row.update(model=args.model, size=args.size, batch_size=args.batch_size, threads=args.threads)

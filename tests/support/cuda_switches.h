@@ -3,6 +3,7 @@
 
 #include "weft/kernels/convolution.h"
 #include "weft/kernels/cuda.h"
+#include "weft/kernels/precision.h"
 
 namespace weft::test {
 
@@ -11,18 +12,18 @@ namespace weft::test {
 class ExactFloat {
  public:
   ExactFloat() {
-    kernels::cuda::set_allow_tf32(false);
+    set_float32_matmul_precision(MatmulPrecision::highest);
     set_exact(true);
   }
   ~ExactFloat() {
-    kernels::cuda::set_allow_tf32(tf32_);
+    set_float32_matmul_precision(precision_);
     set_conv_algorithm(algorithm_);
   }
   ExactFloat(const ExactFloat&) = delete;
   ExactFloat& operator=(const ExactFloat&) = delete;
 
  private:
-  const bool tf32_ = kernels::cuda::allow_tf32();
+  const MatmulPrecision precision_ = float32_matmul_precision();
   const ConvAlgorithm algorithm_ = conv_algorithm();
 };
 

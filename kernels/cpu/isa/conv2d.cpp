@@ -17,6 +17,12 @@ int64_t winograd_tile(ConvAlgorithm algorithm) {
                                               : 2 + int64_t(algorithm) - int64_t(ConvAlgorithm::winograd2);
 }
 
+/// What this processor makes of them.
+Conv2dParams here(Conv2dParams p) {
+  p.bf16 = p.bf16 && multiplies_bf16();
+  return p;
+}
+
 /// `algorithm` where it suits, else the one that computes anything.
 ConvAlgorithm usable(ConvAlgorithm algorithm, const Conv2dParams& p) {
   const int64_t tile = winograd_tile(algorithm);
@@ -49,9 +55,10 @@ bool choose(const Conv2dParams& p, ConvPass pass, ConvAlgorithm* algorithm) {
   return true;
 }
 
-/// Calls run(implementation) with the one chosen, or with all of them, the fastest last.
+/// Calls run(implementation, parameters) with the one chosen, or with all of them, the fastest last.
 template <class F>
-void with_chosen(const Conv2dParams& p, ConvPass pass, F run) {
+void with_chosen(const Conv2dParams& params, ConvPass pass, F run) {
+  const Conv2dParams p = here(params);
   ConvAlgorithm algorithm;
   if (!choose(p, pass, &algorithm)) {
     struct Call {
@@ -61,22 +68,24 @@ void with_chosen(const Conv2dParams& p, ConvPass pass, F run) {
     } call{p, pass, run};
     const auto one = [](void* object, int i) {
       const Call& c = *static_cast<Call*>(object);
-      c.run(implementation(usable(kAll[i], c.p), c.p, c.pass));
+      c.run(implementation(usable(kAll[i], c.p), c.p, c.pass), c.p);
     };
     algorithm = usable(kAll[fastest_of(kAlgorithms, one, &call)], p);
     tell_conv_algorithm(kName, p, pass, algorithm);
   }
-  run(implementation(algorithm, p, pass));
+  run(implementation(algorithm, p, pass), p);
 }
 
 }  // namespace
 
-ConvAlgorithm conv2d_algorithm(const Conv2dParams& p, ConvPass pass) {
+ConvAlgorithm conv2d_algorithm(const Conv2dParams& params, ConvPass pass) {
+  const Conv2dParams p = here(params);
   ConvAlgorithm algorithm;
   return choose(p, pass, &algorithm) ? algorithm : ConvAlgorithm::automatic;
 }
 
-int64_t conv2d_workspace(const Conv2dParams& p, ConvPass pass) {
+int64_t conv2d_workspace(const Conv2dParams& params, ConvPass pass) {
+  const Conv2dParams p = here(params);
   ConvAlgorithm algorithm;
   if (choose(p, pass, &algorithm)) return implementation(algorithm, p, pass).workspace(p, pass);
   int64_t most = 0;
@@ -87,28 +96,31 @@ int64_t conv2d_workspace(const Conv2dParams& p, ConvPass pass) {
 
 void conv2d_forward(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
                     void* workspace) {
-  with_chosen(p, ConvPass::forward,
-              [&](const Convolution& c) { c.forward(p, x, w, bias, y, {}, static_cast<float*>(workspace)); });
+  with_chosen(p, ConvPass::forward, [&](const Convolution& c, const Conv2dParams& q) {
+    c.forward(q, x, w, bias, y, {}, static_cast<float*>(workspace));
+  });
 }
 
 bool conv2d_forward_stats(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
                           float* mean, float* var, void* workspace) {
-  with_chosen(p, ConvPass::forward, [&](const Convolution& c) {
-    c.forward(p, x, w, bias, y, {mean, var}, static_cast<float*>(workspace));
+  with_chosen(p, ConvPass::forward, [&](const Convolution& c, const Conv2dParams& q) {
+    c.forward(q, x, w, bias, y, {mean, var}, static_cast<float*>(workspace));
   });
   return true;
 }
 
 void conv2d_backward_input(const Conv2dParams& p, const float* dy, const float* w, float* dx,
                            void* workspace) {
-  with_chosen(p, ConvPass::backward_input,
-              [&](const Convolution& c) { c.backward_input(p, dy, w, dx, static_cast<float*>(workspace)); });
+  with_chosen(p, ConvPass::backward_input, [&](const Convolution& c, const Conv2dParams& q) {
+    c.backward_input(q, dy, w, dx, static_cast<float*>(workspace));
+  });
 }
 
 void conv2d_backward_weight(const Conv2dParams& p, const float* x, const float* dy, float* dw,
                             void* workspace) {
-  with_chosen(p, ConvPass::backward_weight,
-              [&](const Convolution& c) { c.backward_weight(p, x, dy, dw, static_cast<float*>(workspace)); });
+  with_chosen(p, ConvPass::backward_weight, [&](const Convolution& c, const Conv2dParams& q) {
+    c.backward_weight(q, x, dy, dw, static_cast<float*>(workspace));
+  });
 }
 
 }  // namespace weft::kernels::WEFT_ISA

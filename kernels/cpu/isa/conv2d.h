@@ -5,6 +5,7 @@
 #include "weft/kernels/convolution.h"
 #include "weft/kernels/cpu/isa/channel_stats.h"
 #include "weft/kernels/cpu/isa/kernels.h"
+#include "weft/kernels/cpu/isa/pairs.h"
 #include "weft/kernels/cpu/isa/vec.h"
 
 namespace weft::kernels::WEFT_ISA {
@@ -34,6 +35,14 @@ bool few_suit(const Conv2dParams& p, ConvPass pass);
 /// 3x3 by Winograd's F(tile x tile, 3x3): 2, 3 or 4 with stride 1, 4 with stride 2 and a padding of 1.
 const Convolution& winograd_convolution(const Conv2dParams& p, int64_t tile);
 bool winograd_suits(const Conv2dParams& p, int64_t tile = 4);
+
+/// Whether the direct convolution computes a pass on pairs of bf16 (pairs.h).
+WEFT_INLINE bool pairs_suit(const Conv2dParams& p, ConvPass pass) {
+  constexpr int64_t kLeast = 16;
+  const int64_t in_c = p.in_c / p.groups, out_c = p.out_c / p.groups;
+  return kPairs && p.bf16 && in_c >= kLeast && out_c >= kLeast &&
+         (pass == ConvPass::backward_weight ? in_c % kWidth == 0 : in_c % 2 == 0 && out_c % 2 == 0);
+}
 
 /// Estimates of a pass, in multiply-adds of whole vectors; F(tile x tile, 3 x 3). few_convolution() has no
 /// weight gradient of its own.

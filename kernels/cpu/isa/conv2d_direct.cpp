@@ -9,13 +9,17 @@ namespace {
 // Up to so many input channels a whole filter row is taken as one tap.
 constexpr int64_t kFewChannels = 8;
 
+/// Elements of a depth of so many channels.
+int64_t elements(bool pairs, int64_t channels) { return pairs ? channels / 2 : channels; }
+
 /// Packs the weights of the taps (first + a * step) of each direction, seen as [taps, depth] x width per
 /// group; transposed: depth runs over the output channels and width over the input channels.
 void pack_weights(const Conv2dParams& p, const float* w, const ParityClass& h, const ParityClass& v,
-                  bool transposed, float* panels) {
+                  bool transposed, bool pairs, float* panels) {
   const int64_t in_c = p.in_c / p.groups, out_c = p.out_c / p.groups, taps = p.kernel_h * p.kernel_w;
   const int64_t depth = transposed ? out_c : in_c, width = transposed ? in_c : out_c;
-  const int64_t used = h.axis.taps * v.axis.taps, inner = used * depth, count = panel_count(width);
+  const int64_t used = h.axis.taps * v.axis.taps, inner = used * elements(pairs, depth),
+                count = panel_count(width);
   parallel_for(p.groups * count * used, [&](int64_t task) {
     const int64_t tap = task % used, panel = task / used % count, group = task / used / count;
     const int64_t kh = h.first_tap + tap / v.axis.taps * h.tap_step,
@@ -23,11 +27,11 @@ void pack_weights(const Conv2dParams& p, const float* w, const ParityClass& h, c
     const int64_t columns = panel_columns(width, panel);
     const float* src = w + (group * out_c * taps + kh * p.kernel_w + kw) * in_c;
     float* dst = panels + group * panels_size(inner, width) + panel_offset(inner, panel) +
-                 tap * depth * round_up(columns, kWidth);
+                 tap * elements(pairs, depth) * round_up(columns, kWidth);
     if (transposed)
-      pack_panel(src + panel * kPanel, depth, taps * in_c, columns, 1, dst);
+      pack_panel(src + panel * kPanel, depth, taps * in_c, columns, 1, dst, pairs);
     else
-      pack_panel(src + panel * kPanel * taps * in_c, depth, 1, columns, taps * in_c, dst);
+      pack_panel(src + panel * kPanel * taps * in_c, depth, 1, columns, taps * in_c, dst, pairs);
   });
 }
 
@@ -35,14 +39,63 @@ void fill_zero(float* p, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = 0;
 }
 
-// Panels, and behind them zeros for one pixel.
+/// Whether the pixels of input and output are the same, so that they become pairs as they are read.
+bool is_pointwise(const Conv2dParams& p) {
+  return p.kernel_h * p.kernel_w * p.stride_h * p.stride_w == 1 && p.pad_h == 0 && p.pad_w == 0 &&
+         p.groups == 1;
+}
+
+/// What of the workspace is where, in floats.
+struct Places {
+  int64_t zeros = 0, source = 0, end = 0;  // zeros for a pixel, the source as pairs; the panels come first
+
+  Places(const Conv2dParams& p, ConvPass pass) {
+    const bool forward = pass == ConvPass::forward, pairs = pairs_suit(p, pass);
+    const int64_t in_c = p.in_c / p.groups, out_c = p.out_c / p.groups;
+    const int64_t depth = forward ? in_c : out_c, width = forward ? out_c : in_c;
+    zeros = round_up(p.groups * panels_size(p.kernel_h * p.kernel_w * elements(pairs, depth), width), 16);
+    source = zeros + round_up(larger(depth, kMaxMerged), 16);
+    end = source + (pairs && !is_pointwise(p) ? source_floats(p, pass) / 2 : 0);
+  }
+  static int64_t source_floats(const Conv2dParams& p, ConvPass pass) {
+    return p.batch * (pass == ConvPass::forward ? p.in_h * p.in_w * p.in_c : out_h(p) * out_w(p) * p.out_c);
+  }
+};
+
 int64_t workspace(const Conv2dParams& p, ConvPass pass) {
   if (pass == ConvPass::backward_weight) return direct_weight_workspace(p);
-  const int64_t in_c = p.in_c / p.groups, out_c = p.out_c / p.groups, taps = p.kernel_h * p.kernel_w;
+  return Places(p, pass).end * int64_t(sizeof(float));
+}
+
+/// The part of a lattice that forward and input gradient have in common.
+Lattice start_lattice(const Conv2dParams& p, ConvPass pass, const float* src, float* dst, float* workspace) {
   const bool forward = pass == ConvPass::forward;
-  const int64_t depth = forward ? in_c : out_c, width = forward ? out_c : in_c;
-  return (round_up(p.groups * panels_size(taps * depth, width), 16) + larger(depth, kMaxMerged)) *
-         int64_t(sizeof(float));
+  const Places places(p, pass);
+  Lattice t;
+  t.batch = p.batch;
+  t.groups = p.groups;
+  t.depth = (forward ? p.in_c : p.out_c) / p.groups;
+  t.width = (forward ? p.out_c : p.in_c) / p.groups;
+  t.src_pitch = forward ? p.in_c : p.out_c;
+  t.dst_pitch = forward ? p.out_c : p.in_c;
+  t.src = src;
+  t.dst = dst;
+  t.panels = workspace;
+  t.zeros = workspace + places.zeros;
+  fill_zero(workspace + places.zeros, larger(t.depth, kMaxMerged));
+  if constexpr (kPairs) {
+    if (!pairs_suit(p, pass)) return t;
+    t.pairs = true;
+    if (is_pointwise(p)) {
+      t.plain_depth = t.depth;
+    } else {
+      pair_all(src, Places::source_floats(p, pass), workspace + places.source);
+      t.src = workspace + places.source;
+      t.src_pitch /= 2;
+    }
+    t.depth /= 2;
+  }
+  return t;
 }
 
 void forward(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
@@ -50,30 +103,18 @@ void forward(const Conv2dParams& p, const float* x, const float* w, const float*
   ParityClass h, v;
   h.axis = forward_axis(p.in_h, out_h(p), p.kernel_h, p.stride_h, p.pad_h, p.dilation_h);
   v.axis = forward_axis(p.in_w, out_w(p), p.kernel_w, p.stride_w, p.pad_w, p.dilation_w);
-  pack_weights(p, w, h, v, false, workspace);
-  Lattice t;
-  t.batch = p.batch;
-  t.groups = p.groups;
-  t.depth = p.in_c / p.groups;
-  t.width = p.out_c / p.groups;
+  Lattice t = start_lattice(p, ConvPass::forward, x, y, workspace);
+  pack_weights(p, w, h, v, false, t.pairs, workspace);
   t.h = h.axis;
   t.w = v.axis;
-  t.src_pitch = p.in_c;
-  t.dst_pitch = p.out_c;
-  t.src = x;
-  t.dst = y;
   t.bias = bias;
   t.stats = stats;
-  t.panels = workspace;
-  if (p.groups == 1 && p.in_c <= kFewChannels && p.dilation_w == 1 && p.kernel_w * p.in_c <= kMaxMerged &&
-      p.kernel_h <= kMaxMergedTaps) {
+  if (!t.pairs && p.groups == 1 && p.in_c <= kFewChannels && p.dilation_w == 1 &&
+      p.kernel_w * p.in_c <= kMaxMerged && p.kernel_h <= kMaxMergedTaps) {
     t.merged = p.kernel_w;
     t.depth *= p.kernel_w;
     t.w.taps = 1;
   }
-  float* zeros = workspace + round_up(t.panels_size(), 16);
-  fill_zero(zeros, t.depth);
-  t.zeros = zeros;
   run_lattice(t);
 }
 
@@ -87,20 +128,7 @@ void clear_class(const Conv2dParams& p, const Axis& h, const Axis& v, float* dx)
 }
 
 void backward_input(const Conv2dParams& p, const float* dy, const float* w, float* dx, float* workspace) {
-  Lattice t;
-  t.batch = p.batch;
-  t.groups = p.groups;
-  t.depth = p.out_c / p.groups;
-  t.width = p.in_c / p.groups;
-  t.src_pitch = p.out_c;
-  t.dst_pitch = p.in_c;
-  t.src = dy;
-  t.dst = dx;
-  t.panels = workspace;
-  const int64_t taps = p.kernel_h * p.kernel_w;
-  float* zeros = workspace + round_up(p.groups * panels_size(taps * t.depth, t.width), 16);
-  fill_zero(zeros, t.depth);
-  t.zeros = zeros;
+  Lattice t = start_lattice(p, ConvPass::backward_input, dy, dx, workspace);
   for (int64_t a = 0; a < smaller(p.stride_h, p.in_h); ++a) {
     for (int64_t b = 0; b < smaller(p.stride_w, p.in_w); ++b) {
       const ParityClass h = parity_class(a, p.in_h, out_h(p), p.kernel_h, p.stride_h, p.pad_h, p.dilation_h);
@@ -109,7 +137,7 @@ void backward_input(const Conv2dParams& p, const float* dy, const float* w, floa
         clear_class(p, h.axis, v.axis, dx);
         continue;
       }
-      pack_weights(p, w, h, v, true, workspace);
+      pack_weights(p, w, h, v, true, t.pairs, workspace);
       t.h = h.axis;
       t.w = v.axis;
       run_lattice(t);
@@ -124,7 +152,8 @@ constexpr Convolution kDirect = {workspace, forward, backward_input, direct_back
 double direct_cost(const Conv2dParams& params, ConvPass pass) {
   const Conv2dParams p = as_forward(params, pass);
   // Of the multiply-add peak; and what packing a vector of weights costs, in multiply-adds.
-  constexpr double kEfficiency = 0.85, kPacking = 8;
+  constexpr double kEfficiency = 0.85, kPairEfficiency = 1.5, kPacking = 8;
+  const double efficiency = pairs_suit(params, pass) ? kPairEfficiency : kEfficiency;
   // The weight gradient leaves out what the taps meet outside of the image.
   const auto pairs = [&](int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad,
                          int64_t dilation) {
@@ -140,7 +169,7 @@ double direct_cost(const Conv2dParams& params, ConvPass pass) {
   const int64_t columns = pairs(p.in_w, out_w(p), p.kernel_w, p.stride_w, p.pad_w, p.dilation_w);
   const double vectors = double(p.in_c / p.groups) * double(ceil_div(p.out_c, kWidth));
   const double packing = pass == ConvPass::backward_weight ? 0 : kPacking * double(p.kernel_h * p.kernel_w);
-  return (double(p.batch * rows * columns) / kEfficiency + packing) * vectors;
+  return (double(p.batch * rows * columns) / efficiency + packing) * vectors;
 }
 
 const Convolution& direct_convolution() { return kDirect; }

@@ -2,11 +2,12 @@
 // tap][ic], in register tiles of some oc (broadcast) times some vectors of ic.
 #include "weft/kernels/cpu/isa/conv2d_weight.h"
 
+#include "weft/kernels/cpu/isa/scratch.h"
 #include "weft/kernels/parallel.h"
 
 namespace weft::kernels::WEFT_ISA {
 
-void outer_products(OuterTile t, int64_t rows, int64_t columns, float* dst, Ahead& ahead) {
+void outer_products(OuterTile t, int64_t rows, int64_t columns, float* dst, Ahead& ahead, bool pairs) {
   const int64_t dy_offset = t.dy_offset, x_offset = t.x_offset;
   int64_t pieces = 0;
   for (int64_t s = 0; s < t.segment_count; ++s) pieces += ceil_div(t.segments[s].count, kAheadPixels);
@@ -18,7 +19,7 @@ void outer_products(OuterTile t, int64_t rows, int64_t columns, float* dst, Ahea
       t.dy_offset = dy_offset + r;
       t.dst = dst + r * t.dst_pitch + c;
       ahead.next(pieces, t);
-      outer_function(count, vecs)(t);
+      outer_function(count, vecs, pairs)(t);
       r += count;
     }
   }
@@ -59,6 +60,37 @@ int64_t first_input_pixel(const WeightPlan& plan, int64_t q) {
   return (n * p.in_h + row) * p.in_w;
 }
 
+/// The pixels of a tile as pairs, side by side, for as long as a tap needs them.
+class PairedPixels {
+ public:
+  PairedPixels(const WeightPlan& plan, int64_t rows, int64_t columns)
+      : rows_(rows), columns_(columns), x_(most(plan) * pitch(columns)), dy_(most(plan) * pitch(rows)) {}
+
+  /// In t are the segments of pixels; then there is one of pairs, and the offsets are 0.
+  void pair(OuterTile& t) {
+    if constexpr (kPairs) {
+      one_.count =
+          pair_pixels(t.segments, t.segment_count, &Segment::x, t.x_step, t.x_offset, columns_, x_.get());
+      pair_pixels(t.segments, t.segment_count, &Segment::dy, t.dy_step, t.dy_offset, rows_, dy_.get());
+      one_.x = x_.get(), one_.dy = dy_.get();
+      t.segments = &one_, t.segment_count = 1;
+      t.x_step = pitch(columns_), t.dy_step = pitch(rows_);
+      t.x_offset = t.dy_offset = 0;
+    }
+  }
+
+ private:
+  /// Of one visit to the sums.
+  static int64_t most(const WeightPlan& plan) {
+    return plan.pairs ? ceil_div(plan.block * plan.out_w, 2) : 0;
+  }
+  static int64_t pitch(int64_t count) { return round_up(count, kWidth); }
+
+  const int64_t rows_, columns_;
+  const Scratch x_, dy_;
+  Segment one_;
+};
+
 /// Sums of one part, one block of output and one of input channels, all taps.
 void sum_direct(const WeightPlan& plan, const float* x, const float* dy, int64_t first, int64_t last,
                 int64_t group, int64_t oc, int64_t ic, float* sums) {
@@ -73,6 +105,7 @@ void sum_direct(const WeightPlan& plan, const float* x, const float* dy, int64_t
   t.dst_pitch = plan.row_c;
   const int64_t rows = smaller(plan.oc_block, plan.out_c - oc),
                 columns = smaller(plan.ic_block, plan.in_c - ic);
+  PairedPixels paired(plan, rows, columns);
   for (int64_t row = first; row < last; row += plan.block) {
     t.accumulate = row > first;
     const int64_t next = smaller(last, row + plan.block), after = smaller(last, next + plan.block);
@@ -83,8 +116,10 @@ void sum_direct(const WeightPlan& plan, const float* x, const float* dy, int64_t
     for (int64_t tap = 0; tap < plan.taps; ++tap) {
       t.segment_count = find_segments(plan, tap / p.kernel_w, tap % p.kernel_w, row, next, x, dy, segments);
       if (t.segment_count == 0 && t.accumulate) continue;
-      outer_products(t, rows, columns, sums + (group * plan.out_c + oc) * plan.row_c + tap * plan.in_c + ic,
-                     ahead);
+      float* dst = sums + (group * plan.out_c + oc) * plan.row_c + tap * plan.in_c + ic;
+      OuterTile tile = t;
+      if (plan.pairs) paired.pair(tile);
+      outer_products(tile, rows, columns, dst, ahead, plan.pairs);
     }
   }
 }

@@ -20,7 +20,7 @@ constexpr int64_t kEnoughTasks = 32, kLeastPixels = 512, kMaxPartialFloats = int
 struct WeightPlan {
   Conv2dParams p;
   int64_t out_h, out_w, in_c, out_c, taps;  // channels of one group
-  bool gather;
+  bool gather, pairs;                       // pairs: of bf16, along the pixels
   int64_t row_c;  // sums of an output channel: taps * in_c, to whole vectors if gathered
   int64_t rows;   // output rows of all images
   int64_t block;  // rows between two visits
@@ -34,6 +34,7 @@ struct WeightPlan {
     out_c = p.out_c / p.groups;
     taps = p.kernel_h * p.kernel_w;
     gather = in_c % kWidth != 0;
+    pairs = pairs_suit(p, ConvPass::backward_weight);
     row_c = gather ? round_up(taps * in_c, kWidth) : taps * in_c;
     rows = p.batch * out_h;
     block =
@@ -94,7 +95,7 @@ class Ahead {
 };
 
 /// dst[0..rows)[0..columns) (+)= the outer products of the segments, in register tiles.
-void outer_products(OuterTile t, int64_t rows, int64_t columns, float* dst, Ahead& ahead);
+void outer_products(OuterTile t, int64_t rows, int64_t columns, float* dst, Ahead& ahead, bool pairs = false);
 
 /// Sums of one part, group and block of output channels where the plan gathers; conv2d_weight_gather.cpp.
 void sum_gathered(const WeightPlan& plan, const float* x, const float* dy, int64_t first, int64_t last,

@@ -70,7 +70,7 @@ void multiply(const float* v, int64_t rows, int64_t depth, int64_t pitch_v, cons
   while (rows > 0) {
     const int count = next_rows(rows, tile_rows(vecs));
     for (int r = 0; r < count; ++r, v += pitch_v, m += pitch_m) src[r] = v, dst[r] = m;
-    tile_function(count, vecs)(tile);
+    tile_function(count, vecs, false)(tile);
     rows -= count;
   }
 }

@@ -16,6 +16,11 @@ constexpr int64_t kManyProducts = 16;
 constexpr int64_t kSmallWork = 1 << 14, kLargeProduct = 1 << 18, kLargeThin = 1 << 16;
 // Columns of c, and depth, for each row of c that make it worth computing its transpose.
 constexpr int64_t kFewRows = 4;
+// Least sizes of a product of pairs.
+constexpr int64_t kLeastPairDepth = 32, kLeastPairColumns = 32;
+
+/// Elements of the depth, floats or pairs of bf16.
+int64_t elements(const GemmParams& p) { return p.bf16 ? ceil_div(p.k, 2) : p.k; }
 
 /// op(b): [k, n] into panels.
 void pack_b(const GemmParams& p, const float* b, float* panels) {
@@ -23,21 +28,37 @@ void pack_b(const GemmParams& p, const float* b, float* panels) {
   parallel_for(panel_count(p.n) * parts, [&](int64_t task) {
     const int64_t panel = task / parts, k = (task - panel * parts) * kPackDepth;
     const int64_t columns = panel_columns(p.n, panel), depth = smaller(kPackDepth, p.k - k);
-    float* dst = panels + panel_offset(p.k, panel) + k * round_up(columns, kWidth);
+    float* dst = panels + panel_offset(elements(p), panel) + (p.bf16 ? k / 2 : k) * round_up(columns, kWidth);
     const int64_t column = panel * kPanel;
     if (p.transpose_b)
-      pack_panel(b + column * p.ldb + k, depth, 1, columns, p.ldb, dst);
+      pack_panel(b + column * p.ldb + k, depth, 1, columns, p.ldb, dst, p.bf16);
     else
-      pack_panel(b + k * p.ldb + column, depth, p.ldb, columns, 1, dst);
+      pack_panel(b + k * p.ldb + column, depth, p.ldb, columns, 1, dst, p.bf16);
   });
 }
 
-/// a as stored is [k, m]: its transpose, rows `pitch` floats apart.
+/// The first `count` columns of a, which is stored as [k, m], as rows of pairs.
+void transpose_pairs(const GemmParams& p, const float* a, int64_t count, float* rows, int64_t pitch) {
+  if constexpr (kPairs) {
+    const int64_t columns = round_up(count, kWidth);
+    const Scratch pairs(kPackDepth / 2 * columns);
+    for (int64_t k = 0; k < p.k; k += kPackDepth) {
+      const int64_t depth = smaller(kPackDepth, p.k - k);
+      pack_pair_panel(a + k * p.lda, depth, p.lda, count, 1, pairs.get());
+      transpose(pairs.get(), columns, count, ceil_div(depth, 2), rows + k / 2, pitch);
+    }
+  }
+}
+
+/// a as stored is [k, m]: its transpose, rows `pitch` elements apart.
 void transpose_a(const GemmParams& p, const float* a, float* rows, int64_t pitch) {
   constexpr int64_t kRows = 64;
   parallel_for(ceil_div(p.m, kRows), [&](int64_t task) {
-    const int64_t r = task * kRows;
-    transpose(a + r, p.lda, smaller(kRows, p.m - r), p.k, rows + r * pitch, pitch);
+    const int64_t r = task * kRows, count = smaller(kRows, p.m - r);
+    if (p.bf16)
+      transpose_pairs(p, a + r, count, rows + r * pitch, pitch);
+    else
+      transpose(a + r, p.lda, count, p.k, rows + r * pitch, pitch);
   });
 }
 
@@ -51,7 +72,9 @@ void mirror(const GemmParams& p, float* c) {
 
 void multiply(const GemmParams& p, const float* a, int64_t lda, const float* panels, float* c) {
   Lattice t;
-  t.depth = p.k;
+  t.depth = elements(p);
+  t.pairs = p.bf16;
+  t.plain_depth = p.bf16 && !p.transpose_a ? p.k : 0;
   t.width = p.n;
   t.w.count = t.w.source = t.w.dst = p.m;
   t.src_pitch = lda;
@@ -85,9 +108,9 @@ void each_product(const GemmParams& p, int64_t large, F f) {
 
 /// By the register tile.
 void multiply_packed(const GemmParams& p, const float* a, const float* b, float* c) {
-  const int64_t panel_floats = panels_size(p.k, p.n);
+  const int64_t panel_floats = panels_size(elements(p), p.n);
   // An odd number of cache lines, so that the rows of a tile do not fall into the same cache set.
-  const int64_t pitch = p.transpose_a ? (round_up(p.k, 16) / 16 | 1) * 16 : p.lda;
+  const int64_t pitch = p.transpose_a ? (round_up(elements(p), 16) / 16 | 1) * 16 : p.lda;
   const int64_t a_floats = p.transpose_a ? p.m * pitch : 0;
   // One a (b) for the whole batch is packed once; otherwise each product packs its own.
   const bool one_a = p.transpose_a && p.stride_a == 0 && p.batch > 1;
@@ -176,9 +199,16 @@ void multiply_parts(const GemmParams& p, int64_t parts, const float* a, const fl
     });
 }
 
+/// Whether a product gains from pairs of bf16: deep enough, and so wide that the pairs of a row serve often.
+bool gains_by_pairs(const GemmParams& p) {
+  return p.k >= kLeastPairDepth && p.n >= kLeastPairColumns && p.m >= kLeastPairColumns;
+}
+
 }  // namespace
 
-void gemm(const GemmParams& p, const float* a, const float* b, float* c) {
+void gemm(const GemmParams& params, const float* a, const float* b, float* c) {
+  GemmParams p = params;
+  p.bf16 = p.bf16 && multiplies_bf16() && gains_by_pairs(p);
   if (p.m <= 0 || p.n <= 0 || p.batch <= 0) return;
   if (p.k <= 0) {
     if (!p.accumulate)

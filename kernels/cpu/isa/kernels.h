@@ -33,6 +33,7 @@ void rrelu(int64_t n, double lower, double upper, const uint64_t* key, const flo
            float* out);
 void reduce(Reduce op, int64_t outer, int64_t reduce, int64_t inner, const float* x, float* y);
 void gemm(const GemmParams& p, const float* a, const float* b, float* c);
+bool multiplies_bf16();
 ConvAlgorithm conv2d_algorithm(const Conv2dParams& p, ConvPass pass);
 int64_t conv2d_workspace(const Conv2dParams& p, ConvPass pass);
 void conv2d_forward(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,

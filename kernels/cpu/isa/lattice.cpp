@@ -1,4 +1,5 @@
 #include "weft/kernels/cpu/isa/lattice_walk.h"
+#include "weft/kernels/cpu/isa/scratch.h"
 #include "weft/kernels/parallel.h"
 
 namespace weft::kernels::WEFT_ISA {
@@ -39,7 +40,7 @@ void run_block(const Lattice& t, int64_t group, int64_t panel, const Block& bloc
     tile.src = rows[i].src;
     tile.dst = rows[i].dst;
     tile.ahead = rows[i ^ 1].count == rows[i].count ? rows[i ^ 1].src : nullptr;
-    tile_function(rows[i].count, vecs)(tile);
+    tile_function(rows[i].count, vecs, t.pairs)(tile);
   }
 }
 
@@ -62,6 +63,18 @@ void each_block(const Lattice& t, F f) {
   const int64_t most = smaller(kMaxBlockTaps, larger(1, limit / t.depth));
   const int64_t block = ceil_div(taps, ceil_div(taps, most));
   for (int64_t tap = 0; tap < taps; tap += block) f(Block{tap, smaller(block, taps - tap), 0, t.depth});
+}
+
+/// A lattice of `count` pixels of t from pixel p on, whose source, still of floats, becomes pairs in `strip`.
+Lattice strip_of(const Lattice& t, int64_t p, int64_t count, float* strip) {
+  Lattice s = t;
+  if constexpr (kPairs) {
+    pair_rows(t.src + p * t.src_pitch, t.src_pitch, count, t.plain_depth, strip, t.depth);
+    s.src = strip;
+    s.src_pitch = t.depth;
+    s.dst = t.dst + p * t.dst_pitch;
+  }
+  return s;
 }
 
 }  // namespace
@@ -88,11 +101,16 @@ void run_lattice(const Lattice& t) {
     const int64_t strip = panel_bytes * (last - first) <= kStayBytes ? kStrip : end - begin;
     const int64_t channel = group * t.width + first * kPanel;
     const int64_t columns = smaller(t.width, last * kPanel) - first * kPanel;
+    const Scratch pairs(t.plain_depth > 0 ? smaller(strip, end - begin) * t.depth : 0);
     for (int64_t p = begin; p < end; p += strip) {
       const int64_t strip_end = smaller(end, p + strip);
+      const bool plain = t.plain_depth > 0;
+      Lattice s = plain ? strip_of(t, p, strip_end - p, pairs.get()) : t;
+      const int64_t origin = plain ? p : 0;  // pixel 0 of s is this one of t
       each_block(t, [&](const Block& block) {
         for (int64_t panel = first; panel < last; ++panel)
-          run_block(t, group, panel, block, t.lower ? larger(p, panel * kPanel) : p, strip_end);
+          run_block(s, group, panel, block, (t.lower ? larger(p, panel * kPanel) : p) - origin,
+                    strip_end - origin);
       });
       if (t.stats.mean)
         stats.add(begin / chunk, t.dst + p * t.dst_pitch + channel, strip_end - p, t.dst_pitch, channel,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "weft/kernels/cpu/isa/channel_stats.h"
+#include "weft/kernels/cpu/isa/pairs.h"
 #include "weft/kernels/cpu/isa/panels.h"
 
 namespace weft::kernels::WEFT_ISA {
@@ -35,6 +36,11 @@ struct Lattice {
   // A filter row of this many neighbouring pixels counts as one tap with merged * src_pitch channels (then
   // w.taps = 1): worth it where a pixel has only a few channels.
   int64_t merged = 1;
+  // Panels and source are of pairs (pairs.h), and so are depth and src_pitch. With plain_depth the source
+  // still is of floats, so many a pixel and src_pitch apart; it must have one group and pixels in the
+  // destination's order, as in a matrix product, and becomes pairs as it is read.
+  bool pairs = false;
+  int64_t plain_depth = 0;
 
   int64_t inner() const { return h.taps * w.taps * depth; }
   int64_t panels_size() const { return groups * WEFT_ISA::panels_size(inner(), width); }

@@ -1,5 +1,7 @@
 #include "weft/kernels/cpu/isa/panels.h"
 
+#include "weft/kernels/cpu/isa/pairs.h"
+
 namespace weft::kernels::WEFT_ISA {
 namespace {
 
@@ -81,7 +83,9 @@ void transpose(const float* src, int64_t src_pitch, int64_t rows, int64_t column
 }
 
 void pack_panel(const float* src, int64_t depth, int64_t depth_stride, int64_t columns, int64_t column_stride,
-                float* dst) {
+                float* dst, bool pairs) {
+  if constexpr (kPairs)
+    if (pairs) return pack_pair_panel(src, depth, depth_stride, columns, column_stride, dst);
   const int64_t pitch = round_up(columns, kWidth);
   if (column_stride == 1) {
     for (int64_t k = 0; k < depth; ++k, src += depth_stride, dst += pitch) {

@@ -16,10 +16,10 @@ WEFT_INLINE int64_t panel_columns(int64_t columns, int64_t i) {
 WEFT_INLINE int64_t panels_size(int64_t depth, int64_t columns) { return depth * round_up(columns, kWidth); }
 WEFT_INLINE int64_t panel_offset(int64_t depth, int64_t i) { return depth * i * kPanel; }
 
-/// dst[k][c] = src[k * depth_stride + c * column_stride] for c < columns, 0 up to the next whole vector.
-/// One of the strides is 1.
+/// dst[k][c] = src[k * depth_stride + c * column_stride] for c < columns, 0 up to the next whole vector; or
+/// pairs (pairs.h) along the depth, half as many. One of the strides is 1.
 void pack_panel(const float* src, int64_t depth, int64_t depth_stride, int64_t columns, int64_t column_stride,
-                float* dst);
+                float* dst, bool pairs = false);
 
 /// dst[r][c] = src[c * src_pitch + r].
 void transpose(const float* src, int64_t src_pitch, int64_t rows, int64_t columns, float* dst,

@@ -27,6 +27,7 @@ constexpr KernelTable<float> kTable = {
     .reduce = reduce,
     .argmax = scalar::argmax,
     .gemm = gemm,
+    .multiplies_bf16 = multiplies_bf16,
     .conv2d_algorithm = conv2d_algorithm,
     .conv2d_workspace = conv2d_workspace,
     .conv2d_forward = conv2d_forward,

@@ -34,9 +34,9 @@ struct Tile {
   const float* const* ahead = nullptr;  // src of the next tile, of as many rows, fetched meanwhile, or null
 };
 
-/// The tile of `rows` rows (1 to tile_rows(vecs)) and `vecs` vectors.
+/// The tile of `rows` rows (1 to tile_rows(vecs)) and `vecs` vectors, of floats or of pairs (pairs.h).
 using TileFunction = void (*)(const Tile&);
-TileFunction tile_function(int rows, int vecs);
+TileFunction tile_function(int rows, int vecs, bool pairs);
 
 /// The rows of the next tile where `left` are left and a tile has at most `most`: all about the same.
 WEFT_INLINE int next_rows(int64_t left, int64_t most) { return int(ceil_div(left, ceil_div(left, most))); }
@@ -62,6 +62,6 @@ struct OuterTile {
 constexpr int64_t kAheadPixels = 4, kAheadFloats = 64;
 constexpr int kOuterRows = 6;
 using OuterFunction = void (*)(const OuterTile&);
-OuterFunction outer_function(int rows, int vecs);
+OuterFunction outer_function(int rows, int vecs, bool pairs);
 
 }  // namespace weft::kernels::WEFT_ISA
