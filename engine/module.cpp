@@ -160,7 +160,14 @@ void Module::load_state_dict(const StateDict& dict, bool strict) {
 
 void Module::train(bool on) {
   training_ = on;
+  if (on) optimized_ = false;
   for (const Child& c : children_) c.module->train(on);
+}
+
+void Module::optimize_for_inference() {
+  training_ = false;
+  optimized_ = true;
+  for (const Child& c : children_) c.module->optimize_for_inference();
 }
 
 void Module::zero_grad() {

@@ -81,6 +81,12 @@ class Module {
   void train(bool on = true);
   void eval() { train(false); }
   bool training() const { return training_; }
+  /// Evaluation mode for good: from now on weights count as constant, so that layers may keep them in the
+  /// form that their kernels read. Convolutions on the CPU do; it takes as much memory again, half in bf16,
+  /// and pays with few pictures at a time. What load_state_dict(), to() or an optimizer changes is noticed,
+  /// what is written through data() is not. train() ends it.
+  void optimize_for_inference();
+  bool optimized_for_inference() const { return optimized_; }
   /// Keeps only the input of this module's forward in training, and computes the rest again in backward (see
   /// checkpoint()): less memory, more time, the same bits. Not for a module that forward() alone is called
   /// on.
@@ -154,7 +160,7 @@ class Module {
 
   std::string name_;
   Module* parent_ = nullptr;
-  bool training_ = true, recompute_ = false;
+  bool training_ = true, recompute_ = false, optimized_ = false;
   std::unique_ptr<Hooks> hooks_;  // null until there is one
   std::vector<Entry> entries_;
   std::vector<Child> children_;

@@ -1,6 +1,5 @@
 #include "weft/layers/conv2d.h"
 
-#include "weft/engine/ops/conv.h"
 #include "weft/engine/tape.h"
 
 namespace weft {
@@ -14,9 +13,10 @@ Tensor Conv2d::operator()(const Tensor& x, ChannelStats* stats) {
 
 Tensor Conv2d::forward(const Tensor& x, ChannelStats* stats) {
   const Options& o = options();
+  if (!optimized_for_inference()) packed_.release();
   return conv2d(x, weight, bias,
-                {.stride = o.stride, .padding = o.padding, .dilation = o.dilation, .groups = o.groups},
-                stats);
+                {.stride = o.stride, .padding = o.padding, .dilation = o.dilation, .groups = o.groups}, stats,
+                optimized_for_inference() ? &packed_ : nullptr);
 }
 
 }  // namespace weft

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "weft/engine/ops/channel_stats.h"
+#include "weft/engine/ops/conv.h"
 #include "weft/layers/convolution.h"
 
 namespace weft {
@@ -18,6 +18,9 @@ class Conv2d : public ConvolutionLayer<Conv2dLayerOptions> {
   Tensor forward(const Tensor& x, ChannelStats* stats);
   using Module::operator();
   Tensor operator()(const Tensor& x, ChannelStats* stats);
+
+ private:
+  PackedWeight packed_;
 };
 
 }  // namespace weft

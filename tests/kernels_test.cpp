@@ -162,6 +162,9 @@ TEST_CASE("the tables: the reference last, the chosen one among them, every entr
                                             &table->add_activation_pool_backward,
                                             &table->gemm_add,
                                             &table->multiplies_bf16,
+                                            &table->conv2d_packed_size,
+                                            &table->conv2d_pack,
+                                            &table->conv2d_forward_packed,
                                             &table->conv2d_backward_input_add,
                                             &table->avg_pool2d_backward_add,
                                             &table->batch_norm_stats_update,
@@ -1016,6 +1019,8 @@ struct Forced {
   ~Forced() { set_conv_algorithm(ConvAlgorithm::automatic); }
 };
 
+int packed_runs = 0;  // of check_conv(), with packed weights
+
 void check_conv(const Conv2dParams& p, ConvAlgorithm algorithm = ConvAlgorithm::direct) {
   const Forced forced(algorithm);
   const int64_t in_c = p.in_c / p.groups;
@@ -1048,7 +1053,7 @@ void check_conv(const Conv2dParams& p, ConvAlgorithm algorithm = ConvAlgorithm::
   const auto tolerance = [=](int64_t n) { return kEps * (4 + double(n) + amplified * std::sqrt(double(n))); };
   const int64_t taps = p.kernel_h * p.kernel_w;
   each_table(
-      {ny, nx, nw, ny, nc, nc},
+      {ny, nx, nw, ny, nc, nc, ny},
       [&](const auto& table, auto& out) {
         Workspace fwd(table.conv2d_workspace(p, ConvPass::forward)),
             bwd(table.conv2d_workspace(p, ConvPass::backward_input)),
@@ -1058,6 +1063,17 @@ void check_conv(const Conv2dParams& p, ConvAlgorithm algorithm = ConvAlgorithm::
         REQUIRE(table.conv2d_forward_stats(p, gx.data(), gw.data(), with_bias ? bias.data() : nullptr,
                                            out[3].data(), out[4].data(), out[5].data(), fwd.get()));
         REQUIRE(std::memcmp(out[0].data(), out[3].data(), size_t(ny) * sizeof(float)) == 0);
+        const int64_t packed_size = table.conv2d_packed_size ? table.conv2d_packed_size(p) : 0;
+        if (packed_size > 0) {
+          Workspace packed(packed_size);
+          table.conv2d_pack(p, gw.data(), packed.get());
+          table.conv2d_forward_packed(p, gx.data(), packed.get(), with_bias ? bias.data() : nullptr,
+                                      out[6].data());
+          REQUIRE(packed.ok());
+          ++packed_runs;
+        } else {
+          std::copy_n(out[0].data(), ny, out[6].data());
+        }
         table.conv2d_backward_input(p, gdy.data(), gw.data(), out[1].data(), bwd.get());
         table.conv2d_backward_weight(p, gx.data(), gdy.data(), out[2].data(), weight.get());
         REQUIRE(fwd.ok());
@@ -1066,6 +1082,7 @@ void check_conv(const Conv2dParams& p, ConvAlgorithm algorithm = ConvAlgorithm::
       },
       [&](const auto& out) {
         CHECK(excess(out[0], y, tolerance(taps * in_c), kEps) <= 0);
+        CHECK(excess(out[6], y, tolerance(taps * in_c), kEps) <= 0);
         const double off = tolerance(taps * in_c);
         CHECK(excess(out[4], mean, off, kEps) <= 0);
         CHECK(excess(out[5], var, off * std::sqrt(double(taps * in_c)), 100 * kEps) <= 0);
@@ -1148,6 +1165,7 @@ TEST_CASE("convolution: operands that may be rounded to bf16, random geometries"
     p.in_w = pick(1, 13);
     return p;
   });
+  CHECK((packed_runs > 0 || std::string(cpu().name) == "reference"));
   for (Conv2dParams p :
        {square(2, 20, 128, 256, 1, 1), square(1, 6, 1024, 1040, 1, 1), square(2, 9, 64, 130, 3, 2),
         square(2, 4, 300, 80, 3, 1), square(1, 70, 16, 32, 3, 1)}) {

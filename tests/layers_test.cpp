@@ -5,9 +5,13 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <functional>
+#include <string>
+#include <thread>
 #include <tuple>
+#include <vector>
 
 #include "weft/engine/gradcheck.h"
 #include "weft/engine/ops/elementwise.h"
@@ -15,6 +19,8 @@
 #include "weft/engine/ops/reduce.h"
 #include "weft/engine/ops/shape.h"
 #include "weft/engine/tape.h"
+#include "weft/kernels/kernels.h"
+#include "weft/optim/optimizers/sgd.h"
 
 using namespace weft;
 
@@ -81,6 +87,82 @@ TEST_CASE("Linear: shapes and state, the value is x W^T + b") {
   Linear bare{root, "bare", 2, 3, {.bias = false}};
   CHECK(names_of(bare) == std::vector<std::string>{"weight"});
   CHECK(bare.description() == "Linear(2, 3, no bias)");
+}
+
+TEST_CASE("optimize_for_inference keeps packed weights, and notices what changes them") {
+  Sequential net, twin;  // the twin stays as it is
+  for (Sequential* s : {&net, &twin}) {
+    s->emplace<Conv2d>("a", 32, 48, Conv2dLayerOptions{.padding = 1});
+    s->emplace<Conv2d>("b", 48, 64, Conv2dLayerOptions{.kernel = 1, .bias = false});
+    s->emplace<Conv2d>("c", 64, 3, Conv2dLayerOptions{.stride = 2});
+  }
+  const Tensor x = Tensor::uniform({2, 4, 5, 32}, -1, 1), large = Tensor::uniform({1, 9, 9, 32}, -1, 1);
+  const auto off = [&](const Tensor& in) {
+    twin.load_state_dict(net.state_dict());
+    const Tensor y = net(in);
+    CHECK(max_difference(net(in), y) == 0);
+    return max_difference(y, twin(in));
+  };
+  CHECK(!net.optimized_for_inference());
+  CHECK(off(x) == 0);
+  net.optimize_for_inference();
+  CHECK(net.optimized_for_inference());
+  CHECK(net[1].optimized_for_inference());
+  CHECK(!net.training());
+  CHECK(off(x) < 1e-5);
+  CHECK(off(large) < 1e-5);
+  CHECK(off(x) < 1e-5);
+
+  const Tensor weight = net.parameters()[0].tensor;
+  weight.copy_from(Tensor::uniform(weight.shape(), -1, 1));
+  CHECK(off(x) < 1e-5);
+  weight.fill(0.1);
+  CHECK(off(x) < 1e-5);
+  {
+    Tape tape;
+    tape.backward(sum(net(x)));
+    Tape other;
+    other.backward(sum(twin(x)));
+  }
+  for (size_t i = 0; i < net.parameters().size(); ++i)
+    CHECK(max_difference(net.parameters()[i].tensor.grad(), twin.parameters()[i].tensor.grad()) < 1e-3);
+  optim::SGD(net.parameters(), {.lr = 0.01}).step();
+  CHECK(off(x) < 1e-5);
+  net.to(DType::f64);
+  twin.to(DType::f64);
+  CHECK(off(x.to(DType::f64)) < 1e-12);
+  net.to(DType::f32);
+  twin.to(DType::f32);
+  CHECK(off(x) < 1e-5);
+
+  const Tensor at_x = net(x), at_large = net(large);
+  std::atomic<int> others = 0;
+  std::vector<std::thread> threads;  // which take each other's packed weights away
+  for (const bool of_x : {true, false, true, false})
+    threads.emplace_back([&, of_x] {
+      for (int i = 0; i < 20; ++i)
+        others += max_difference(net(of_x ? x : large), of_x ? at_x : at_large) != 0;
+    });
+  for (std::thread& thread : threads) thread.join();
+  CHECK(others == 0);
+
+  // As documented: a change that nobody counts is not noticed, where weights are packed.
+  kernels::Conv2dParams p{
+      .batch = 2, .in_h = 4, .in_w = 5, .in_c = 32, .out_c = 48, .kernel_h = 3, .kernel_w = 3};
+  p.pad_h = p.pad_w = 1;
+  const auto packed_size = kernels::cpu().conv2d_packed_size;
+  const bool packs = packed_size && packed_size(p) > 0;
+  CHECK((packs || kernels::cpu().name == std::string("reference")));
+  const Tensor before = net(x);
+  std::fill_n(weight.data<float>(), weight.numel(), 7.0f);
+  CHECK((max_difference(net(x), before) == 0) == packs);
+
+  net.eval();  // which it is
+  CHECK(net.optimized_for_inference());
+  net.train();
+  CHECK(!net.optimized_for_inference());
+  CHECK(!net[0].optimized_for_inference());
+  CHECK(off(x) == 0);
 }
 
 TEST_CASE("default initialisation of Conv2d and Linear is PyTorch's: uniform in 1 / sqrt(fan_in)") {

@@ -29,7 +29,7 @@ int main(int argc, char** argv) try {
                                .classes = int64_t(info.at("classes").size()),
                                .image_size = size});
   net->load_state_dict(weights);
-  net->eval();
+  net->optimize_for_inference();
 
   const std::string bytes = read_file(argv[2], int64_t{1} << 30);
   const data::Image picture =

@@ -109,7 +109,7 @@ TrainingStep::TrainingStep(const BenchFlags& flags) {
   require_known("--optimizer", flags.optimizer, optimizer_names());
   model_ = bench_model(flags);
   if (flags.inference)
-    model_->eval();
+    model_->optimize_for_inference();
   else
     optimizer_ = optim::make_optimizer(flags.optimizer, optim::split_decay(model_->parameters()));
 }

@@ -77,6 +77,7 @@ int predict(const PredictFlags& flags) {
   set_float32_matmul_precision(place.products);
   LoadedModel model = load_model(flags.model);
   model.module->to(place.device);
+  model.module->optimize_for_inference();
   int code = kDone;
   for (const std::string& file : flags.images) {
     try {

@@ -36,10 +36,12 @@ const Convolution& implementation(ConvAlgorithm algorithm, const Conv2dParams& p
   return rows_suit(p, pass) ? row_convolution() : direct_convolution();
 }
 
-ConvAlgorithm cheapest(const Conv2dParams& p, ConvPass pass) {
+ConvAlgorithm cheapest(const Conv2dParams& p, ConvPass pass, bool packed = false) {
   if (!winograd_suits(p)) return ConvAlgorithm::direct;
   ConvAlgorithm best = ConvAlgorithm::direct;
-  double least = few_suit(p, pass) ? few_cost(p, pass) : direct_cost(p, pass);
+  double least = packed              ? direct_cost(p, pass, true)
+                 : few_suit(p, pass) ? few_cost(p, pass)
+                                     : direct_cost(p, pass);
   for (ConvAlgorithm other : kAll)
     if (usable(other, p) != ConvAlgorithm::direct)
       if (const double cost = winograd_cost(p, pass, winograd_tile(other)); cost < least)
@@ -107,6 +109,28 @@ bool conv2d_forward_stats(const Conv2dParams& p, const float* x, const float* w,
     c.forward(q, x, w, bias, y, {mean, var}, static_cast<float*>(workspace));
   });
   return true;
+}
+
+// Weights are packed for the direct convolution alone, where it wins when nothing is to be packed. What was
+// forced or measured stays.
+int64_t conv2d_packed_size(const Conv2dParams& params) {
+  constexpr int64_t kLeast = 16;
+  const Conv2dParams p = here(params);
+  if (p.in_c / p.groups < kLeast || p.out_c / p.groups < kLeast) return 0;
+  ConvAlgorithm algorithm;
+  if (!find_conv_algorithm(kName, p, ConvPass::forward, &algorithm)) return 0;
+  if (algorithm == ConvAlgorithm::automatic) algorithm = cheapest(p, ConvPass::forward, true);
+  if (usable(algorithm, p) != ConvAlgorithm::direct) return 0;
+  return direct_packed_floats(p) * int64_t(sizeof(float));
+}
+
+void conv2d_pack(const Conv2dParams& p, const float* w, void* packed) {
+  direct_pack(here(p), w, static_cast<float*>(packed));
+}
+
+void conv2d_forward_packed(const Conv2dParams& p, const float* x, const void* packed, const float* bias,
+                           float* y) {
+  direct_forward_packed(here(p), x, static_cast<const float*>(packed), bias, y);
 }
 
 void conv2d_backward_input(const Conv2dParams& p, const float* dy, const float* w, float* dx,

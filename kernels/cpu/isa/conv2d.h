@@ -46,7 +46,7 @@ WEFT_INLINE bool pairs_suit(const Conv2dParams& p, ConvPass pass) {
 
 /// Estimates of a pass, in multiply-adds of whole vectors; F(tile x tile, 3 x 3). few_convolution() has no
 /// weight gradient of its own.
-double direct_cost(const Conv2dParams& p, ConvPass pass);
+double direct_cost(const Conv2dParams& p, ConvPass pass, bool packed = false);
 double winograd_cost(const Conv2dParams& p, ConvPass pass, int64_t tile);
 double few_cost(const Conv2dParams& p, ConvPass pass);
 
@@ -60,6 +60,12 @@ WEFT_INLINE TapRange tap_range(int64_t in, int64_t out, int64_t stride, int64_t 
   return {shift >= 0 ? 0 : ceil_div(-shift, stride),
           in - shift <= 0 ? 0 : smaller(out, ceil_div(in - shift, stride))};
 }
+
+/// The weights of direct_convolution() packed for its forward pass: floats that they take, and the pass.
+int64_t direct_packed_floats(const Conv2dParams& p);
+void direct_pack(const Conv2dParams& p, const float* w, float* packed);
+void direct_forward_packed(const Conv2dParams& p, const float* x, const float* packed, const float* bias,
+                           float* y);
 
 /// The direct weight gradient; conv2d_weight.cpp.
 int64_t direct_weight_workspace(const Conv2dParams& p);

@@ -1,6 +1,7 @@
 // Direct convolution on the register tile: forward and input gradient.
 #include "weft/kernels/cpu/isa/conv2d.h"
 #include "weft/kernels/cpu/isa/conv2d_axes.h"
+#include "weft/kernels/cpu/isa/scratch.h"
 #include "weft/kernels/parallel.h"
 
 namespace weft::kernels::WEFT_ISA {
@@ -45,32 +46,38 @@ bool is_pointwise(const Conv2dParams& p) {
          p.groups == 1;
 }
 
-/// What of the workspace is where, in floats.
-struct Places {
-  int64_t zeros = 0, source = 0, end = 0;  // zeros for a pixel, the source as pairs; the panels come first
+/// What a pass needs beside the packed weights: zeros for a pixel, and the source as pairs, in floats.
+struct Extra {
+  int64_t zeros = 0, source = 0;
+  bool pairs = false;
 
-  Places(const Conv2dParams& p, ConvPass pass) {
-    const bool forward = pass == ConvPass::forward, pairs = pairs_suit(p, pass);
-    const int64_t in_c = p.in_c / p.groups, out_c = p.out_c / p.groups;
-    const int64_t depth = forward ? in_c : out_c, width = forward ? out_c : in_c;
-    zeros = round_up(p.groups * panels_size(p.kernel_h * p.kernel_w * elements(pairs, depth), width), 16);
-    source = zeros + round_up(larger(depth, kMaxMerged), 16);
-    end = source + (pairs && !is_pointwise(p) ? source_floats(p, pass) / 2 : 0);
-  }
-  static int64_t source_floats(const Conv2dParams& p, ConvPass pass) {
-    return p.batch * (pass == ConvPass::forward ? p.in_h * p.in_w * p.in_c : out_h(p) * out_w(p) * p.out_c);
+  Extra(const Conv2dParams& p, ConvPass pass) : pairs(pairs_suit(p, pass)) {
+    const bool forward = pass == ConvPass::forward;
+    zeros = round_up(larger((forward ? p.in_c : p.out_c) / p.groups, kMaxMerged), 16);
+    if (pairs && !is_pointwise(p))
+      source = p.batch * (forward ? p.in_h * p.in_w * p.in_c : out_h(p) * out_w(p) * p.out_c) / 2;
   }
 };
 
+/// Floats of the packed weights.
+int64_t panel_floats(const Conv2dParams& p, ConvPass pass) {
+  const int64_t in_c = p.in_c / p.groups, out_c = p.out_c / p.groups;
+  const bool forward = pass == ConvPass::forward;
+  const int64_t depth = elements(pairs_suit(p, pass), forward ? in_c : out_c);
+  return round_up(p.groups * panels_size(p.kernel_h * p.kernel_w * depth, forward ? out_c : in_c), 16);
+}
+
 int64_t workspace(const Conv2dParams& p, ConvPass pass) {
   if (pass == ConvPass::backward_weight) return direct_weight_workspace(p);
-  return Places(p, pass).end * int64_t(sizeof(float));
+  const Extra extra(p, pass);
+  return (panel_floats(p, pass) + extra.zeros + extra.source) * int64_t(sizeof(float));
 }
 
 /// The part of a lattice that forward and input gradient have in common.
-Lattice start_lattice(const Conv2dParams& p, ConvPass pass, const float* src, float* dst, float* workspace) {
+Lattice start_lattice(const Conv2dParams& p, ConvPass pass, const float* src, float* dst, const float* panels,
+                      float* rest) {
   const bool forward = pass == ConvPass::forward;
-  const Places places(p, pass);
+  const Extra extra(p, pass);
   Lattice t;
   t.batch = p.batch;
   t.groups = p.groups;
@@ -80,17 +87,17 @@ Lattice start_lattice(const Conv2dParams& p, ConvPass pass, const float* src, fl
   t.dst_pitch = forward ? p.out_c : p.in_c;
   t.src = src;
   t.dst = dst;
-  t.panels = workspace;
-  t.zeros = workspace + places.zeros;
-  fill_zero(workspace + places.zeros, larger(t.depth, kMaxMerged));
+  t.panels = panels;
+  t.zeros = rest;
+  fill_zero(rest, extra.zeros);
   if constexpr (kPairs) {
-    if (!pairs_suit(p, pass)) return t;
+    if (!extra.pairs) return t;
     t.pairs = true;
-    if (is_pointwise(p)) {
+    if (extra.source == 0) {
       t.plain_depth = t.depth;
     } else {
-      pair_all(src, Places::source_floats(p, pass), workspace + places.source);
-      t.src = workspace + places.source;
+      pair_all(src, 2 * extra.source, rest + extra.zeros);
+      t.src = rest + extra.zeros;
       t.src_pitch /= 2;
     }
     t.depth /= 2;
@@ -98,15 +105,22 @@ Lattice start_lattice(const Conv2dParams& p, ConvPass pass, const float* src, fl
   return t;
 }
 
-void forward(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
-             const ChannelStats& stats, float* workspace) {
+/// The axes of a forward pass: rows and columns.
+struct ForwardAxes {
   ParityClass h, v;
-  h.axis = forward_axis(p.in_h, out_h(p), p.kernel_h, p.stride_h, p.pad_h, p.dilation_h);
-  v.axis = forward_axis(p.in_w, out_w(p), p.kernel_w, p.stride_w, p.pad_w, p.dilation_w);
-  Lattice t = start_lattice(p, ConvPass::forward, x, y, workspace);
-  pack_weights(p, w, h, v, false, t.pairs, workspace);
-  t.h = h.axis;
-  t.w = v.axis;
+
+  explicit ForwardAxes(const Conv2dParams& p) {
+    h.axis = forward_axis(p.in_h, out_h(p), p.kernel_h, p.stride_h, p.pad_h, p.dilation_h);
+    v.axis = forward_axis(p.in_w, out_w(p), p.kernel_w, p.stride_w, p.pad_w, p.dilation_w);
+  }
+};
+
+void run_forward(const Conv2dParams& p, const float* x, const float* panels, const float* bias, float* y,
+                 const ChannelStats& stats, float* rest) {
+  const ForwardAxes axes(p);
+  Lattice t = start_lattice(p, ConvPass::forward, x, y, panels, rest);
+  t.h = axes.h.axis;
+  t.w = axes.v.axis;
   t.bias = bias;
   t.stats = stats;
   if (!t.pairs && p.groups == 1 && p.in_c <= kFewChannels && p.dilation_w == 1 &&
@@ -116,6 +130,12 @@ void forward(const Conv2dParams& p, const float* x, const float* w, const float*
     t.w.taps = 1;
   }
   run_lattice(t);
+}
+
+void forward(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
+             const ChannelStats& stats, float* workspace) {
+  direct_pack(p, w, workspace);
+  run_forward(p, x, workspace, bias, y, stats, workspace + panel_floats(p, ConvPass::forward));
 }
 
 /// Zero at the input positions of this class, which no tap reaches.
@@ -128,7 +148,8 @@ void clear_class(const Conv2dParams& p, const Axis& h, const Axis& v, float* dx)
 }
 
 void backward_input(const Conv2dParams& p, const float* dy, const float* w, float* dx, float* workspace) {
-  Lattice t = start_lattice(p, ConvPass::backward_input, dy, dx, workspace);
+  const ConvPass pass = ConvPass::backward_input;
+  Lattice t = start_lattice(p, pass, dy, dx, workspace, workspace + panel_floats(p, pass));
   for (int64_t a = 0; a < smaller(p.stride_h, p.in_h); ++a) {
     for (int64_t b = 0; b < smaller(p.stride_w, p.in_w); ++b) {
       const ParityClass h = parity_class(a, p.in_h, out_h(p), p.kernel_h, p.stride_h, p.pad_h, p.dilation_h);
@@ -149,7 +170,21 @@ constexpr Convolution kDirect = {workspace, forward, backward_input, direct_back
 
 }  // namespace
 
-double direct_cost(const Conv2dParams& params, ConvPass pass) {
+int64_t direct_packed_floats(const Conv2dParams& p) { return panel_floats(p, ConvPass::forward); }
+
+void direct_pack(const Conv2dParams& p, const float* w, float* packed) {
+  const ForwardAxes axes(p);
+  pack_weights(p, w, axes.h, axes.v, false, pairs_suit(p, ConvPass::forward), packed);
+}
+
+void direct_forward_packed(const Conv2dParams& p, const float* x, const float* packed, const float* bias,
+                           float* y) {
+  const Extra extra(p, ConvPass::forward);
+  const Scratch rest(extra.zeros + extra.source);
+  run_forward(p, x, packed, bias, y, {}, rest.get());
+}
+
+double direct_cost(const Conv2dParams& params, ConvPass pass, bool packed) {
   const Conv2dParams p = as_forward(params, pass);
   // Of the multiply-add peak; and what packing a vector of weights costs, in multiply-adds.
   constexpr double kEfficiency = 0.85, kPairEfficiency = 1.5, kPacking = 8;
@@ -168,7 +203,8 @@ double direct_cost(const Conv2dParams& params, ConvPass pass) {
   const int64_t rows = pairs(p.in_h, out_h(p), p.kernel_h, p.stride_h, p.pad_h, p.dilation_h);
   const int64_t columns = pairs(p.in_w, out_w(p), p.kernel_w, p.stride_w, p.pad_w, p.dilation_w);
   const double vectors = double(p.in_c / p.groups) * double(ceil_div(p.out_c, kWidth));
-  const double packing = pass == ConvPass::backward_weight ? 0 : kPacking * double(p.kernel_h * p.kernel_w);
+  const double packing =
+      packed || pass == ConvPass::backward_weight ? 0 : kPacking * double(p.kernel_h * p.kernel_w);
   return (double(p.batch * rows * columns) / efficiency + packing) * vectors;
 }
 
