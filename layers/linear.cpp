@@ -20,7 +20,10 @@ Linear::Linear(Module& parent, std::string_view name, int64_t in_features, int64
         register_parameter("bias", init::uniform_(Tensor::empty({out_features}), -bound, bound, generator));
 }
 
-Tensor Linear::forward(const Tensor& x) { return linear(x, weight, bias); }
+Tensor Linear::forward(const Tensor& x) {
+  if (!optimized_for_inference()) packed_.release();
+  return linear(x, weight, bias, optimized_for_inference() ? &packed_ : nullptr);
+}
 
 std::string Linear::description() const {
   return concat("Linear(", weight.size(1), ", ", weight.size(0), bias.defined() ? ")" : ", no bias)");

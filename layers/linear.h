@@ -1,6 +1,7 @@
 #pragma once
 
 #include "weft/engine/module.h"
+#include "weft/engine/packed_weight.h"
 
 namespace weft {
 
@@ -21,6 +22,9 @@ class Linear : public Module {
 
   Tensor weight;
   Tensor bias;  ///< undefined with .bias = false
+
+ private:
+  PackedWeight packed_;
 };
 
 }  // namespace weft

@@ -774,46 +774,37 @@ void check_gemm(const GemmParams& p) {
       [&](const auto& out) { CHECK(excess(out[0], expected, kEps * (4 + double(p.k)), kEps) <= 0); });
 }
 
+/// Of these sizes, with random transposes, padding of rows, accumulation and operands that serve for all.
+GemmParams varied(int64_t m, int64_t n, int64_t k, int64_t batch) {
+  GemmParams p;
+  p.m = m, p.n = n, p.k = k, p.batch = batch;
+  p.transpose_a = pick(0, 1) != 0;
+  p.transpose_b = pick(0, 1) != 0;
+  p.accumulate = pick(0, 1) != 0;
+  p.lda = (p.transpose_a ? p.m : p.k) + pick(0, 3);
+  p.ldb = (p.transpose_b ? p.k : p.n) + pick(0, 3);
+  p.ldc = p.n + pick(0, 3);
+  p.stride_a = pick(0, 2) == 0 ? 0 : p.lda * (p.transpose_a ? p.k : p.m);
+  p.stride_b = pick(0, 2) == 0 ? 0 : p.ldb * (p.transpose_b ? p.n : p.k);
+  p.stride_c = p.ldc * p.m;
+  return p;
+}
+
 }  // namespace
 
 TEST_CASE("gemm: random sizes, transposes, padded rows, accumulation, batches") {
   for (int i = 0; i < 120; ++i) {
-    GemmParams p;
     const int64_t most = i % 5 == 0 ? 150 : 40;
-    p.m = pick(1, most);
-    p.n = pick(1, most);
-    p.k = pick(i % 10 == 0 ? 0 : 1, i % 7 == 0 ? 600 : most);
-    p.transpose_a = pick(0, 1) != 0;
-    p.transpose_b = pick(0, 1) != 0;
-    p.accumulate = pick(0, 1) != 0;
-    p.lda = (p.transpose_a ? p.m : p.k) + pick(0, 3);
-    p.ldb = (p.transpose_b ? p.k : p.n) + pick(0, 3);
-    p.ldc = p.n + pick(0, 3);
-    p.batch = i % 3 == 0 ? pick(2, 6) : 1;
-    p.stride_a = pick(0, 2) == 0 ? 0 : p.lda * (p.transpose_a ? p.k : p.m);
-    p.stride_b = pick(0, 2) == 0 ? 0 : p.ldb * (p.transpose_b ? p.n : p.k);
-    p.stride_c = p.ldc * p.m;
-    check_gemm(p);
+    const int64_t m = pick(1, most), n = pick(1, most);
+    check_gemm(varied(m, n, pick(i % 10 == 0 ? 0 : 1, i % 7 == 0 ? 600 : most), i % 3 == 0 ? pick(2, 6) : 1));
   }
 }
 
 TEST_CASE("gemm: operands that may be rounded to bf16") {
   for (int i = 0; i < 40; ++i) {
-    GemmParams p;
+    const int64_t m = pick(32, i % 4 == 0 ? 300 : 70), n = pick(32, i % 5 == 0 ? 300 : 70);
+    GemmParams p = varied(m, n, pick(32, i % 6 == 0 ? 900 : 100), i % 3 == 0 ? pick(2, 4) : 1);
     p.bf16 = true;
-    p.m = pick(32, i % 4 == 0 ? 300 : 70);
-    p.n = pick(32, i % 5 == 0 ? 300 : 70);
-    p.k = pick(32, i % 6 == 0 ? 900 : 100);
-    p.transpose_a = pick(0, 1) != 0;
-    p.transpose_b = pick(0, 1) != 0;
-    p.accumulate = pick(0, 1) != 0;
-    p.lda = (p.transpose_a ? p.m : p.k) + pick(0, 3);
-    p.ldb = (p.transpose_b ? p.k : p.n) + pick(0, 3);
-    p.ldc = p.n + pick(0, 3);
-    p.batch = i % 3 == 0 ? pick(2, 4) : 1;
-    p.stride_a = pick(0, 2) == 0 ? 0 : p.lda * (p.transpose_a ? p.k : p.m);
-    p.stride_b = pick(0, 2) == 0 ? 0 : p.ldb * (p.transpose_b ? p.n : p.k);
-    p.stride_c = p.ldc * p.m;
     check_gemm(p);
   }
   for (const int64_t k : {64, 2000, 5001}) {  // deep enough to be cut into parts

@@ -165,6 +165,24 @@ TEST_CASE("optimize_for_inference keeps packed weights, and notices what changes
   CHECK(off(x) == 0);
 }
 
+TEST_CASE("optimize_for_inference: Linear") {
+  for (const bool bias : {true, false}) {
+    Module root;
+    Linear layer{root, "layer", 37, 50, {.bias = bias}}, small{root, "small", 37, 3};
+    for (const Shape& shape : {Shape{37}, Shape{1, 37}, Shape{2, 11, 37}, Shape{0, 37}}) {
+      root.train();
+      const Tensor x = Tensor::uniform(shape, -1, 1), y = layer(x), few = small(x);
+      root.optimize_for_inference();
+      CHECK(max_difference(layer(x), y) < 1e-5);
+      CHECK(max_difference(layer(x), layer(x)) == 0);
+      CHECK(max_difference(small(x), few) < 1e-5);
+      const Tensor twice = layer.weight.detach() + layer.weight.detach();
+      layer.weight.copy_from(twice);
+      CHECK(max_difference(layer(x), linear(x, layer.weight, layer.bias)) < 1e-5);
+    }
+  }
+}
+
 TEST_CASE("default initialisation of Conv2d and Linear is PyTorch's: uniform in 1 / sqrt(fan_in)") {
   Module root;
   Generator generator(1);

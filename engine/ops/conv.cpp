@@ -132,26 +132,6 @@ Tensor conv2d_backward_weight(const Conv2dParams& p, const Tensor& x, const Tens
 
 }  // namespace ops
 
-template <class Table>
-Tensor PackedWeight::get(const Table& k, const Conv2dParams& p, const Tensor& weight) {
-  using T = kernel_type<Table>;
-  if (!k.conv2d_packed_size || !weight.variable()) return {};
-  const Made made{weight.raw(), weight.variable()->version, p};
-  const std::lock_guard lock(mutex_);
-  if (made == made_) return memory_;
-  const int64_t bytes = k.conv2d_packed_size(p);
-  memory_ = bytes > 0 ? Tensor::empty({bytes}, DType::u8, weight.device()) : Tensor();
-  if (bytes > 0) k.conv2d_pack(p, weight.data<T>(), memory_.raw());
-  made_ = made;
-  return memory_;
-}
-
-void PackedWeight::release() {
-  const std::lock_guard lock(mutex_);
-  memory_ = {};
-  made_ = {};
-}
-
 // y[n,oh,ow,oc] = bias[oc] + sum_{kh,kw,c} x[n, oh s - pad + kh d, ow s - pad + kw d, c] w[oc,kh,kw,c]
 // dx and dw are the transposed sums, a kernel each; dbias is the sum of dy over the images.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options,
@@ -159,12 +139,13 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
   const Conv2dParams p = geometry(x, weight, bias, options);
   const Tensor w = ops::compute_copy("conv2d", weight, x);
   const Tensor b = bias.defined() ? ops::compute_copy("conv2d", bias, x) : Tensor();
+  const Tensor form = packed && x.dtype() == DType::f32 ? packed->get(p, w) : Tensor();
   Tensor y = ops::empty({p.batch, p.out_h(), p.out_w(), p.out_c}, x);
   dispatch("conv2d", x, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
     const T* pb = b.defined() ? b.data<T>() : nullptr;
-    if (const Tensor form = packed ? packed->get(k, p, w) : Tensor(); form.defined())
-      return k.conv2d_forward_packed(p, x.data<T>(), form.raw(), pb, y.data<T>());
+    if constexpr (std::is_same_v<T, float>)
+      if (form.defined()) return k.conv2d_forward_packed(p, x.data<T>(), form.raw(), pb, y.data<T>());
     const Tensor scratch = workspace(k, p, ConvPass::forward, x.device());
     if (stats) {
       const DType wide = ops::wide_dtype(x.dtype());

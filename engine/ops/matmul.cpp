@@ -170,8 +170,28 @@ Tensor baddbmm(const Tensor& input, const Tensor& a, const Tensor& b, const Badd
   return y;
 }
 
+namespace {
+
+/// linear() as the convolution that it is, of one row of pixels, by a packed weight; undefined where there is
+/// none.
+Tensor packed_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, int64_t rows,
+                     PackedWeight& packed) {
+  if (x.dtype() != DType::f32 || x.numel() == 0) return {};
+  kernels::Conv2dParams p;
+  p.in_w = rows, p.in_c = weight.size(1), p.out_c = weight.size(0);
+  p.bf16 = ops::rounds_to_bf16(x);
+  const Tensor form = packed.get(p, weight);
+  if (!form.defined()) return {};
+  Tensor y = ops::empty({rows, p.out_c}, x);
+  kernels::cpu().conv2d_forward_packed(p, x.data<float>(), form.raw(),
+                                       bias.defined() ? bias.data<float>() : nullptr, y.data<float>());
+  return y;
+}
+
+}  // namespace
+
 // y = x W^T + b: dx = dy W, dW = dy^T x, db = column sums of dy.
-Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, PackedWeight* packed) {
   check(weight.ndim() == 2 && x.ndim() >= 1 && x.size(-1) == weight.size(1), "linear: input ", x.shape(),
         " does not fit weight ", weight.shape(), "; the last size must be ",
         weight.ndim() == 2 ? weight.size(1) : 0);
@@ -181,11 +201,15 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   Shape shape = x.shape();
   shape.set(-1, out);
   const Tensor w = ops::compute_copy("linear", weight, x);
-  Tensor y = multiply("linear", x.view({rows, x.size(-1)}), w, {.transpose_b = true});
-  if (bias.defined()) {
-    const NoGrad quiet;
-    const DetectAnomaly::Pause pause;
-    y = add(y, ops::compute_copy("linear", bias, x));
+  const Tensor b = bias.defined() ? ops::compute_copy("linear", bias, x) : Tensor();
+  Tensor y = packed ? packed_linear(x, w, b, rows, *packed) : Tensor();
+  if (!y.defined()) {
+    y = multiply("linear", x.view({rows, x.size(-1)}), w, {.transpose_b = true});
+    if (b.defined()) {
+      const NoGrad quiet;
+      const DetectAnomaly::Pause pause;
+      y = add(y, b);
+    }
   }
   y = y.view(shape);
   record("linear", {x, weight, bias}, {y},

@@ -1,6 +1,7 @@
 // Matrix products.
 #pragma once
 
+#include "weft/engine/packed_weight.h"
 #include "weft/engine/tensor.h"
 
 namespace weft {
@@ -26,7 +27,8 @@ struct BaddbmmOptions {
 /// beta input + alpha a b for batches: input [b, m, n], a [b, m, k], b [b, k, n], where a or b may be one
 /// matrix. With beta 0 what is in the input does not matter.
 Tensor baddbmm(const Tensor& input, const Tensor& a, const Tensor& b, const BaddbmmOptions& options = {});
-/// x w^T + bias: x [..., in], w [out, in], bias [out] or undefined -> [..., out].
-Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
+/// x w^T + bias: x [..., in], w [out, in], bias [out] or undefined -> [..., out]. With `packed` a parameter's
+/// packed form is kept there.
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, PackedWeight* packed = nullptr);
 
 }  // namespace weft
