@@ -318,10 +318,10 @@ TEST_CASE("bench optimizer, gemm and loader measure on the GPU") {
 }
 
 TEST_CASE("what a GPU can't do is said") {
-  check_error(weft_run({"bench", "gemm", "--precision", "bf16"}), 1, {"--precision bf16", "--device cuda"});
+  check_error(weft_run({"bench", "gemm", "--precision", "fp16"}), 1, {"--precision fp16", "--device cuda"});
   check_error(weft_run({"train", "--device", "cuda:7"}), 1, {"there is no GPU of that number"});
   check_error(weft_run({"train", "--device", "gpu"}), 2, {"--device must be cpu or cuda[:i]"});
-  check_error(weft_run({"train", "--precision", "bf16"}), 1, {"--precision bf16", "--device cuda"});
+  check_error(weft_run({"train", "--precision", "fp16"}), 1, {"--precision fp16", "--device cuda"});
   check_error(weft_run({"train", "--data", sample(), "--out", at("diverged"), "--size", "16", "--batch-size",
                         "10", "--quiet", "--device", "cuda", "--lr", "1e30", "--epochs", "3"}),
               1, {"training diverged", "--lr"});
