@@ -119,6 +119,8 @@ void validate(const TrainConfig& c) {
   require_known("--optimizer", c.optimizer, optimizer_names());
   require_known("--loss", c.loss, loss_names());
   require_known("--schedule", c.schedule, schedule_names());
+  if (c.exact && c.device == "cpu" && c.precision != "fp32")
+    usage_error("--exact on the CPU is fp32; leave it or --precision ", c.precision, " out");
   place_of(c.device, c.precision);
   const auto finite = [](double v, double low, double high) {
     return std::isfinite(v) && v >= low && v <= high;
@@ -147,8 +149,6 @@ void validate(const TrainConfig& c) {
   require(finite(c.focal_gamma, 0, 100), "focal_gamma", c.focal_gamma, "0 to 100");
   parse_jitter(c.jitter);
   require(c.runs >= 1 && c.runs <= 10'000, "runs", c.runs, "1 to 10000");
-  if (c.exact && c.device == "cpu" && c.precision != "fp32")
-    usage_error("--exact on the CPU is fp32; leave it or --precision ", c.precision, " out");
   if (c.exact && c.tune) usage_error("--tune has nothing to choose from with --exact; leave one of them out");
   const size_t colon = c.noisy_labels.rfind(':');
   require(c.noisy_labels.empty() ||
