@@ -22,6 +22,9 @@ void set_float32_matmul_precision(MatmulPrecision precision);
 /// The precision of products that this thread starts.
 MatmulPrecision float32_matmul_precision();
 
+/// Whether that lets products on the CPU round to bf16.
+inline bool may_round_to_bf16() { return float32_matmul_precision() == MatmulPrecision::medium; }
+
 /// Another precision for the products that this thread starts, as long as it lives.
 class MatmulPrecisionScope {
  public:

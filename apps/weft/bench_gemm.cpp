@@ -61,8 +61,7 @@ int bench_gemm(const BenchFlags& flags) {
     const Tensor a = Tensor::uniform({n, n}, -1, 1), b = Tensor::uniform({n, n}, -1, 1),
                  c = Tensor::empty({n, n});
     const double flops = 2.0 * double(n) * double(n) * double(n);
-    const bool bf16 = float32_matmul_precision() == MatmulPrecision::medium;
-    kernels::GemmParams p{.m = n, .n = n, .k = n, .bf16 = bf16, .lda = n, .ldb = n, .ldc = n};
+    kernels::GemmParams p{.m = n, .n = n, .k = n, .bf16 = may_round_to_bf16(), .lda = n, .ldb = n, .ldc = n};
     const double ours = median(time_for(
         [&] { kernels::cpu().gemm(p, a.data<float>(), b.data<float>(), c.data<float>()); }, flags.seconds));
     nlohmann::json row = {{"bench", "gemm"},

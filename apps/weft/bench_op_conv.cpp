@@ -126,7 +126,7 @@ std::vector<ConvShape> conv_shapes(Module& model, int64_t batch, int64_t size) {
                          .dilation_h = o.dilation,
                          .dilation_w = o.dilation,
                          .groups = o.groups,
-                         .bf16 = float32_matmul_precision() == MatmulPrecision::medium};
+                         .bf16 = may_round_to_bf16()};
     const auto same =
         std::find_if(shapes.begin(), shapes.end(), [&](const ConvShape& s) { return s.params == p; });
     if (same == shapes.end())

@@ -182,8 +182,7 @@ int bench_step(const BenchFlags& flags) {
             flags.json);
   rows.text(fmt::format(
       "{} of {}{}, {}, {}, {} kernels: median of {} and best; GFLOP/s: {} of {:.3f} G multiply-adds an image "
-      "at "
-      "{} px",
+      "at {} px",
       flags.inference ? "forward passes" : "steps", flags.model,
       flags.sa || flags.sym ? " with attention" : "", flags.inference ? "evaluation" : flags.optimizer,
       flags.precision, kernels::cpu().name, flags.steps, flags.inference ? "one pass" : "3 passes",

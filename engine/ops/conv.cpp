@@ -139,7 +139,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
   const Conv2dParams p = geometry(x, weight, bias, options);
   const Tensor w = ops::compute_copy("conv2d", weight, x);
   const Tensor b = bias.defined() ? ops::compute_copy("conv2d", bias, x) : Tensor();
-  const Tensor form = packed && x.dtype() == DType::f32 ? packed->get(p, w) : Tensor();
+  const Tensor form = packed ? packed->get(p, w) : Tensor();
   Tensor y = ops::empty({p.batch, p.out_h(), p.out_w(), p.out_c}, x);
   dispatch("conv2d", x, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;

@@ -12,8 +12,8 @@ struct Conv2dOptions {
 /// 2-d convolution (cross-correlation, as everywhere in the field): x [N, H, W, C], weight [OC, KH, KW, C /
 /// groups], bias [OC] or undefined -> [N, OH, OW, OC], OH = (H + 2 padding - dilation (KH - 1) - 1) / stride
 /// + 1. Where `stats` is given, the result's channel statistics are put there (constants to further ops) if
-/// they come cheaper on the way; batch_norm computes those that are not there. With `packed` a parameter's
-/// packed form is kept there, and its statistics are left to batch_norm.
+/// they come cheaper on the way; batch_norm computes those that are not there. With `packed` a
+/// parameter's packed form is kept there, and the statistics are left to batch_norm where it is used.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
               const Conv2dOptions& options = {}, ChannelStats* stats = nullptr,
               PackedWeight* packed = nullptr);

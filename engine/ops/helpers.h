@@ -30,8 +30,7 @@ inline void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
 
 /// Whether products of tensors like x may round to bf16 on the CPU.
 inline bool rounds_to_bf16(const Tensor& x) {
-  return x.dtype() == DType::f32 && x.device() == Device::cpu &&
-         float32_matmul_precision() == MatmulPrecision::medium;
+  return x.dtype() == DType::f32 && x.device() == Device::cpu && may_round_to_bf16();
 }
 
 /// The shape that a and b broadcast to; throws where they do not.

@@ -176,7 +176,7 @@ namespace {
 /// none.
 Tensor packed_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, int64_t rows,
                      PackedWeight& packed) {
-  if (x.dtype() != DType::f32 || x.numel() == 0) return {};
+  if (x.numel() == 0) return {};
   kernels::Conv2dParams p;
   p.in_w = rows, p.in_c = weight.size(1), p.out_c = weight.size(0);
   p.bf16 = ops::rounds_to_bf16(x);

@@ -60,7 +60,7 @@ double gram_flops(const Sides& s, int64_t steps) {
 /// way may round to bf16, as published, and then is the faster for it.
 bool by_gram(const Sides& s, int64_t steps, Device device) {
   constexpr double kBf16Gain = 1.7;
-  const bool rounds = float32_matmul_precision() == MatmulPrecision::medium && cpu_multiplies_bf16();
+  const bool rounds = may_round_to_bf16() && cpu_multiplies_bf16();
   return device == Device::cpu && gram_flops(s, steps) < direct_flops(s, steps) / (rounds ? kBf16Gain : 1);
 }
 

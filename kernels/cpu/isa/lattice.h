@@ -43,7 +43,6 @@ struct Lattice {
   int64_t plain_depth = 0;
 
   int64_t inner() const { return h.taps * w.taps * depth; }
-  int64_t panels_size() const { return groups * WEFT_ISA::panels_size(inner(), width); }
 };
 
 /// Runs it on the thread pool.
