@@ -46,11 +46,13 @@ struct alignas(16) Told {
     return *this;
 #endif
   }
-  /// What is told in this turn, where `now` is what look() has given.
+  /// What is told in this turn, where `now` is what look() has given. Whoever should tell and does not ends
+  /// the kernel with an error after half a minute, where all others would wait for ever.
   __device__ Told hear(unsigned turn, Told now) const {
 #ifdef __CUDACC__
-    for (bool again = false; !now.is_of(turn); again = true) {
-      if (again) __nanosleep(200);  // the cache has others to serve
+    for (unsigned looks = 0; !now.is_of(turn); ++looks) {
+      if (looks > 0) __nanosleep(200);  // the cache has others to serve
+      if (looks == 1u << 25) __trap();
       now = look();
     }
 #else
