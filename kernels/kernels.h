@@ -273,13 +273,17 @@ struct KernelTable {
   /// it has no faster way for the shape than the pass and the statistics', and has done nothing.
   bool (*conv2d_forward_stats)(const Conv2dParams& p, const T* x, const T* w, const T* bias, T* y,
                                Wide<T>* mean, Wide<T>* var, void* workspace);
+  /// conv2d_forward() and batch_norm_forward() of y in its own place, while y is at hand; norm.x is not
+  /// looked at, and norm.residual is not y. Null where the two save nothing together.
+  void (*conv2d_forward_norm)(const Conv2dParams& p, const T* x, const T* w, const T* bias,
+                              const BatchNormArgs<T>& norm, T* y, void* workspace) = nullptr;
   /// For weights that stay the same, in the form that the forward pass reads (64-byte aligned): its size in
-  /// bytes, 0 where the shape has no such form, or none that is faster; making it; and the pass with it. Null
-  /// where there is none for any shape.
+  /// bytes, 0 where the shape has no such form, or none that is faster; making it; and the pass with it,
+  /// which ends as conv2d_forward_norm() where `norm` is not null. Null where there is none for any shape.
   int64_t (*conv2d_packed_size)(const Conv2dParams& p) = nullptr;
   void (*conv2d_pack)(const Conv2dParams& p, const T* w, void* packed) = nullptr;
   void (*conv2d_forward_packed)(const Conv2dParams& p, const T* x, const void* packed, const T* bias,
-                                T* y) = nullptr;
+                                const BatchNormArgs<T>* norm, T* y) = nullptr;
   void (*conv2d_backward_input)(const Conv2dParams& p, const T* dy, const T* w, T* dx, void* workspace);
   /// Adds to dx. False where it has no faster way for the shape than the pass and an addition, and has done
   /// nothing; null where it has none for any.

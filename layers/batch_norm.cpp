@@ -16,21 +16,33 @@ BatchNorm2d::BatchNorm2d(Module& parent, std::string_view name, int64_t channels
     act.emplace(*this, "act", options.activation, options.activation_param, channels, generator);
 }
 
-Tensor BatchNorm2d::forward(const Tensor& x, const Tensor& residual, const ChannelStats& stats) {
+BatchNorm2d::Fused BatchNorm2d::fused() const {
   using Slopes = kernels::activations::rrelu;
-  BatchNormOptions fused = options_;
-  std::vector<Tensor> learned;
+  Fused f{options_};
   const bool draws = is_random(options_.activation);
-  const bool apart = act && (act->has_hooks() || (draws && act->training()));
-  if (apart)
-    fused.activation = Activation::identity;
+  f.apart = act && (act->has_hooks() || (draws && act->training()));
+  if (f.apart)
+    f.options.activation = Activation::identity;
   else if (draws)  // in evaluation one slope for all
-    fused.activation = Activation::leaky_relu, fused.activation_param = (Slopes::lower + Slopes::upper) / 2;
+    f.options.activation = Activation::leaky_relu,
+    f.options.activation_param = (Slopes::lower + Slopes::upper) / 2;
   else if (act)
-    learned = act->learned();
-  const Tensor y =
-      batch_norm(x, weight, bias, running_mean, running_var, training(), fused, residual, stats, learned);
-  return apart ? (*act)(y) : y;
+    f.learned = act->learned();
+  return f;
+}
+
+Tensor BatchNorm2d::forward(const Tensor& x, const Tensor& residual, const ChannelStats& stats) {
+  const Fused f = fused();
+  const Tensor y = batch_norm(x, weight, bias, running_mean, running_var, training(), f.options, residual,
+                              stats, f.learned);
+  return f.apart ? (*act)(y) : y;
+}
+
+std::optional<RunningNorm> BatchNorm2d::running(const Tensor& residual) const {
+  if (training() || has_hooks()) return {};
+  const Fused f = fused();
+  if (f.apart) return {};
+  return RunningNorm{weight, bias, running_mean, running_var, f.options, residual, f.learned};
 }
 
 Tensor BatchNorm2d::operator()(const Tensor& x, const Tensor& residual, const ChannelStats& stats) {

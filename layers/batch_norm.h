@@ -26,6 +26,9 @@ class BatchNorm2d : public Module {
   Tensor forward(const Tensor& x, const Tensor& residual, const ChannelStats& stats = {});
   using Module::operator();
   Tensor operator()(const Tensor& x, const Tensor& residual, const ChannelStats& stats = {});
+  /// The layer as an op that goes before applies it (conv2d_batch_norm()), where it is one pass in evaluation
+  /// that no hook sees; nothing otherwise.
+  std::optional<RunningNorm> running(const Tensor& residual) const;
   std::string description() const override;
   const BatchNormOptions& options() const { return options_; }
 
@@ -33,6 +36,14 @@ class BatchNorm2d : public Module {
   std::optional<ActivationLayer> act;  ///< where the activation learns or draws
 
  private:
+  /// What batch_norm() is given of the activation, and whether this is left to `act`.
+  struct Fused {
+    BatchNormOptions options;
+    std::vector<Tensor> learned = {};
+    bool apart = false;
+  };
+  Fused fused() const;
+
   BatchNormOptions options_;
 };
 

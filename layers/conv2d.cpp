@@ -11,12 +11,26 @@ Tensor Conv2d::operator()(const Tensor& x, ChannelStats* stats) {
   return y;
 }
 
+namespace {
+
+Conv2dOptions op_options(const Conv2dLayerOptions& o) {
+  return {.stride = o.stride, .padding = o.padding, .dilation = o.dilation, .groups = o.groups};
+}
+
+}  // namespace
+
 Tensor Conv2d::forward(const Tensor& x, ChannelStats* stats) {
-  const Options& o = options();
-  if (!optimized_for_inference()) packed_.release();
-  return conv2d(x, weight, bias,
-                {.stride = o.stride, .padding = o.padding, .dilation = o.dilation, .groups = o.groups}, stats,
-                optimized_for_inference() ? &packed_ : nullptr);
+  return conv2d(x, weight, bias, op_options(options()), stats, packed());
+}
+
+Tensor Conv2d::forward(const Tensor& x, const RunningNorm& norm) {
+  return conv2d_batch_norm(x, weight, bias, op_options(options()), norm, packed());
+}
+
+PackedWeight* Conv2d::packed() {
+  if (optimized_for_inference()) return &packed_;
+  packed_.release();
+  return nullptr;
 }
 
 }  // namespace weft

@@ -18,8 +18,11 @@ class Conv2d : public ConvolutionLayer<Conv2dLayerOptions> {
   Tensor forward(const Tensor& x, ChannelStats* stats);
   using Module::operator();
   Tensor operator()(const Tensor& x, ChannelStats* stats);
+  /// conv2d_batch_norm(), without hooks.
+  Tensor forward(const Tensor& x, const RunningNorm& norm);
 
  private:
+  PackedWeight* packed();
   PackedWeight packed_;
 };
 

@@ -61,6 +61,11 @@ BatchNormInput norm_input(Conv2d& conv, const BatchNorm2d& bn, const Tensor& x) 
 }  // namespace
 
 Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, const Tensor& residual) {
+  if (!conv.has_hooks() && can_conv2d_batch_norm(x))
+    if (const std::optional<RunningNorm> norm = bn.running(residual)) {
+      const ScopeName scope(conv.name());
+      return conv.forward(x, *norm);
+    }
   ChannelStats stats;
   const Tensor y = conv(x, bn.training() ? &stats : nullptr);
   return bn(y, residual, stats);

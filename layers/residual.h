@@ -12,7 +12,8 @@
 
 namespace weft {
 
-/// bn(conv(x), residual). In training conv gathers the statistics that bn needs while it writes.
+/// bn(conv(x), residual). In training conv gathers the statistics that bn needs while it writes; in
+/// evaluation without a tape both are one op where nobody asks for the result between.
 Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, const Tensor& residual = {});
 
 struct ConvBnOptions {

@@ -162,6 +162,7 @@ TEST_CASE("the tables: the reference last, the chosen one among them, every entr
                                             &table->add_activation_pool_backward,
                                             &table->gemm_add,
                                             &table->multiplies_bf16,
+                                            &table->conv2d_forward_norm,
                                             &table->conv2d_packed_size,
                                             &table->conv2d_pack,
                                             &table->conv2d_forward_packed,
@@ -1038,6 +1039,24 @@ void check_conv(const Conv2dParams& p, ConvAlgorithm algorithm = ConvAlgorithm::
       " dilation " + std::to_string(p.dilation_h) + "," + std::to_string(p.dilation_w) + " groups " +
       std::to_string(p.groups) + ", " + conv_algorithm_name(algorithm);
   CAPTURE(text);
+  BatchNormArgs<float> norm;  // what may follow: in place of y, to the same bits as after it
+  const Floats vectors = random_floats(5 * nc), residual = random_floats(ny);
+  norm.rows = ny / nc, norm.channels = nc;
+  norm.mean = vectors.data(), norm.invstd = norm.mean + nc, norm.weight = norm.invstd + nc;
+  norm.bias = norm.weight + nc, norm.parameters[0] = norm.bias + nc;
+  norm.activation = std::array{Activation::identity, Activation::mish, Activation::relu,
+                               Activation::prelu}[size_t(pick(0, 3))];
+  if (pick(0, 1) != 0) norm.residual = residual.data();
+  const auto check_norm = [&](const auto& table, const float* before, const auto& run) {
+    BatchNormArgs<float> a = norm;
+    a.x = before;
+    Floats apart(static_cast<size_t>(ny));
+    Guarded<float> together(ny, 0.0f);
+    table.batch_norm_forward(a, apart.data());
+    run(together.data());
+    REQUIRE(std::memcmp(apart.data(), together.data(), size_t(ny) * sizeof(float)) == 0);
+    REQUIRE(together.ok());
+  };
   // A sum of n such products wanders about sqrt(n) / 3 far, and rounds n times at that size. Winograd's
   // transforms amplify: its largest error over many sizes and seeds is 70 eps of that (docs/numerics.md).
   const double amplified = algorithm == ConvAlgorithm::direct ? 0 : 30;
@@ -1054,12 +1073,21 @@ void check_conv(const Conv2dParams& p, ConvAlgorithm algorithm = ConvAlgorithm::
         REQUIRE(table.conv2d_forward_stats(p, gx.data(), gw.data(), with_bias ? bias.data() : nullptr,
                                            out[3].data(), out[4].data(), out[5].data(), fwd.get()));
         REQUIRE(std::memcmp(out[0].data(), out[3].data(), size_t(ny) * sizeof(float)) == 0);
+        if (table.conv2d_forward_norm)
+          check_norm(table, out[0].data(), [&](float* to) {
+            table.conv2d_forward_norm(p, gx.data(), gw.data(), with_bias ? bias.data() : nullptr, norm, to,
+                                      fwd.get());
+          });
         const int64_t packed_size = table.conv2d_packed_size ? table.conv2d_packed_size(p) : 0;
         if (packed_size > 0) {
           Workspace packed(packed_size);
           table.conv2d_pack(p, gw.data(), packed.get());
-          table.conv2d_forward_packed(p, gx.data(), packed.get(), with_bias ? bias.data() : nullptr,
-                                      out[6].data());
+          const auto forward = [&](const BatchNormArgs<float>* then, float* to) {
+            table.conv2d_forward_packed(p, gx.data(), packed.get(), with_bias ? bias.data() : nullptr, then,
+                                        to);
+          };
+          forward(nullptr, out[6].data());
+          check_norm(table, out[6].data(), [&](float* to) { forward(&norm, to); });
           REQUIRE(packed.ok());
           ++packed_runs;
         } else {

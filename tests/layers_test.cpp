@@ -694,3 +694,44 @@ TEST_CASE("conv_bn: as convolution and batch norm one after the other") {
     close(fused.bn.weight.grad(), plain.bn.weight.grad());
   }
 }
+
+TEST_CASE(
+    "conv_bn in evaluation is one op without a tape, to the bits of two with one; hooks keep them apart") {
+  for (const Activation act : {Activation::identity, Activation::mish, Activation::prelu, Activation::rrelu})
+    for (const bool packed : {false, true}) {
+      manual_seed(5);
+      Sequential root;
+      auto& m = root.emplace<ConvBn>("m", 20, 37, ConvBnOptions{.activation = act});
+      const Tensor x = Tensor::normal({3, 9, 11, 20}, 0.5, 1), side = Tensor::normal({3, 9, 11, 37}, 0, 1);
+      for (const Tensor& t : {m.bn.weight, m.bn.bias, m.bn.running_mean, m.bn.running_var})
+        t.copy_from(Tensor::uniform({37}, 0.5, 1.5));
+      CHECK(!m.bn.running(side));
+      root.eval();
+      if (packed) root.optimize_for_inference();
+      CHECK(can_conv2d_batch_norm(x) == (kernels::cpu().name != std::string("reference")));
+      CHECK(!can_conv2d_batch_norm(x.to(DType::f64)));
+      const auto run = [&] { return conv_bn(m.conv, m.bn, x, side).to_vector<float>(); };
+      const std::vector<float> together = run();
+      int seen = 0;
+      const auto count = [&](Module&, const Tensor&, const Tensor&) {
+        ++seen;
+        return Tensor();
+      };
+      {
+        Tape tape;
+        CHECK(!can_conv2d_batch_norm(x));
+        CHECK(run() == together);
+        CHECK(mentions(error_of([&] { m.conv.forward(x, *m.bn.running(side)); }), "can_conv2d_batch_norm"));
+      }
+      std::vector<Module*> hooked{&m.conv, &m.bn};
+      if (m.bn.act) hooked.push_back(&*m.bn.act);
+      for (Module* module : hooked) {
+        RemovableHandle handle = module->register_forward_hook(count);
+        CHECK(run() == together);
+        handle.remove();
+      }
+      CHECK(seen == int(hooked.size()));
+      CHECK(mentions(error_of([&] { conv_bn(m.conv, m.bn, x, x); }), "residual"));
+      CHECK(mentions(error_of([&] { conv_bn(m.conv, m.bn, side, side); }), "conv2d"));
+    }
+}

@@ -12,13 +12,23 @@
 #include "weft/engine/trace.h"
 
 namespace weft {
-namespace {
+namespace ops {
 
-/// 1 / sqrt(var + eps) of each channel of x; in training (running is defined) the running values follow the
-/// batch's.
+NormActivation::NormActivation(const Tensor& x, const BatchNormOptions& o, const std::vector<Tensor>& learned)
+    : act(o.activation), param(o.activation_param.value_or(activation_default_param(o.activation))) {
+  check(!is_random(act), "batch_norm: ", activation_name(act),
+        " draws random numbers and can't be fused; use BatchNorm2d, which applies it by itself");
+  if (is_learned(act))
+    check_learned_parameters(x, act, learned);
+  else
+    check(learned.empty(), "batch_norm: ", activation_name(act), " learns nothing, but ", learned.size(),
+          " parameters were given for it");
+  each = spread_over_channels(learned, x.size(-1));
+}
+
 Tensor inverse_std(const Tensor& x, const ChannelStats& stats, double eps, double momentum,
-                   const ChannelStats& running = {}) {
-  Tensor out = ops::empty_like(stats.var);
+                   const ChannelStats& running) {
+  Tensor out = empty_like(stats.var);
   dispatch("batch_norm", x, [&](const auto& k) {
     using W = wide_type<decltype(k)>;
     W *running_mean = nullptr, *running_var = nullptr;
@@ -28,10 +38,6 @@ Tensor inverse_std(const Tensor& x, const ChannelStats& stats, double eps, doubl
   });
   return out;
 }
-
-}  // namespace
-
-namespace ops {
 
 void check_norm_operands(const Tensor& x, const Tensor& residual,
                          std::initializer_list<std::pair<const char*, const Tensor*>> vectors) {
@@ -143,8 +149,6 @@ void recorded_backward(BackwardContext& c, const Tensor& x, const Tensor& w, con
 Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
                   const Tensor& running_var, bool training, const BatchNormOptions& o, const Tensor& residual,
                   const ChannelStats& stats, const std::vector<Tensor>& learned) {
-  check(!is_random(o.activation), "batch_norm: ", activation_name(o.activation),
-        " draws random numbers and can't be fused; use BatchNorm2d, which applies it by itself");
   ops::check_norm_operands(
       x, residual,
       {{"weight", &weight}, {"bias", &bias}, {"running_mean", &running_mean}, {"running_var", &running_var}});
@@ -157,37 +161,20 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
         "batch_norm: training needs more than one value per channel, but the input is ", x.shape(),
         "; use a larger batch or eval()");
 
-  if (is_learned(o.activation))
-    ops::check_learned_parameters(x, o.activation, learned);
-  else
-    check(learned.empty(), "batch_norm: ", activation_name(o.activation), " learns nothing, but ",
-          learned.size(), " parameters were given for it");
-  const std::vector<Tensor> each = ops::spread_over_channels(learned, channels);
-
-  const double param = o.activation_param.value_or(activation_default_param(o.activation));
-
-  const auto arguments = [=, activation = o.activation]<class T>(T, const Tensor& mean, const Tensor& invstd,
-                                                                 const Tensor& x, const Tensor& w,
-                                                                 const Tensor& b) {
-    auto a = ops::norm_arguments<T>(x, w, b, mean, invstd, activation, param);
-    using W = kernels::Wide<T>;
-    for (size_t k = 0; k < each.size(); ++k) a.parameters[k] = each[k].data<W>();
-    return a;
-  };
+  const ops::NormActivation activation(x, o, learned);
   Tensor y;
   // Once: the running values follow this batch only one time, and in evaluation they may change before a
   // checkpoint's second run or before backward.
   const auto [mean, invstd] = once([&] {
     const ChannelStats running{running_mean, running_var};
-    if (!training) return std::pair(running_mean.clone(), inverse_std(x, running, o.eps, 0));
+    if (!training) return std::pair(running_mean.clone(), ops::inverse_std(x, running, o.eps));
     auto batch = std::pair(ops::empty_like(running_mean), ops::empty_like(running_var));
     dispatch("batch_norm", x, [&](const auto& k) {
       using T = kernel_type<decltype(k)>;
       using W = wide_type<decltype(k)>;
       if (stats.mean.defined() || !k.batch_norm_forward_once) return;
       Tensor out = ops::empty_like(x);
-      auto a = arguments(T(), batch.first, batch.second, x, weight, bias);
-      if (residual.defined()) a.residual = residual.data<T>();
+      const auto a = activation.arguments<T>(x, weight, bias, batch.first, batch.second, residual);
       if (k.batch_norm_forward_once(a, o.eps, o.momentum, batch.first.template data<W>(),
                                     running_mean.data<W>(), running_var.data<W>(),
                                     batch.second.template data<W>(), out.data<T>()))
@@ -199,9 +186,7 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
     y = ops::empty_like(x);
     dispatch("batch_norm", x, [&, mean = mean, invstd = invstd](const auto& k) {
       using T = kernel_type<decltype(k)>;
-      auto a = arguments(T(), mean, invstd, x, weight, bias);
-      if (residual.defined()) a.residual = residual.data<T>();
-      k.batch_norm_forward(a, y.data<T>());
+      k.batch_norm_forward(activation.arguments<T>(x, weight, bias, mean, invstd, residual), y.data<T>());
     });
   }
 
@@ -214,17 +199,17 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
   if (std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) { return recording({&t}); }))
     backward = [=, mean = mean, invstd = invstd, w = weight, b = bias](BackwardContext& c) {
       if (c.create_graph())
-        return recorded_backward(c, x, w, b, saved_residual, mean, invstd, training, o, param, learned);
+        return recorded_backward(c, x, w, b, saved_residual, mean, invstd, training, o, activation.param,
+                                 learned);
       const Tensor& dy = c.grad_output();
       Tensor dw = ops::empty_like(w), db = ops::empty_like(w);
       std::vector<Tensor> dp;
-      for (const Tensor& p : each) dp.push_back(ops::empty_like(p));
+      for (const Tensor& p : activation.each) dp.push_back(ops::empty_like(p));
       const bool in_place = dy.unique();  // nobody else looks at dy: overwrite it
       dispatch("batch_norm", x, [&](const auto& k) {
         using T = kernel_type<decltype(k)>;
         using W = wide_type<decltype(k)>;
-        auto a = arguments(T(), mean, invstd, x, w, b);
-        if (saved_residual.defined()) a.residual = saved_residual.data<T>();
+        auto a = activation.arguments<T>(x, w, b, mean, invstd, saved_residual);
         Tensor g = dy;
         const bool write_g = has_residual ? a.activation != Activation::identity
                                           : in_place && !k.batch_norm_recomputes(a.activation);

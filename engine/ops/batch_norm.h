@@ -21,6 +21,15 @@ struct BatchNormInput {
   ChannelStats stats = {};
 };
 
+/// What batch_norm() works on in evaluation besides its input, for an op that applies it to a result of its
+/// own.
+struct RunningNorm {
+  Tensor weight, bias, running_mean, running_var;
+  BatchNormOptions options = {};
+  Tensor residual = {};
+  std::vector<Tensor> learned = {};
+};
+
 /// Batch normalisation over all but the last dimension (Ioffe and Szegedy, 2015), fused with an activation
 /// and an addition:
 ///   y = activation((x - mean) / sqrt(var + eps) * weight + bias (+ residual))

@@ -23,9 +23,34 @@ kernels::BatchNormArgs<T> norm_arguments(const Tensor& x, const Tensor& weight, 
   return a;
 }
 
+/// The activation of a batch norm of x, checked, and its parameters as kernels take them.
+struct NormActivation {
+  Activation act;
+  double param;
+  std::vector<Tensor> each;  // of a learned one: for each channel
+
+  NormActivation(const Tensor& x, const BatchNormOptions& o, const std::vector<Tensor>& learned);
+
+  /// norm_arguments() with them.
+  template <class T>
+  kernels::BatchNormArgs<T> arguments(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                      const Tensor& mean, const Tensor& invstd,
+                                      const Tensor& residual = {}) const {
+    auto a = norm_arguments<T>(x, weight, bias, mean, invstd, act, param);
+    if (residual.defined()) a.residual = residual.data<T>();
+    for (size_t k = 0; k < each.size(); ++k) a.parameters[k] = each[k].data<kernels::Wide<T>>();
+    return a;
+  }
+};
+
 /// Throws unless x is [..., C] and not empty, the vectors fit to it, and the residual, where there is one.
 void check_norm_operands(const Tensor& x, const Tensor& residual,
                          std::initializer_list<std::pair<const char*, const Tensor*>> vectors);
+
+/// 1 / sqrt(var + eps) of each channel of x; in training (running is defined) the running values follow the
+/// batch's.
+Tensor inverse_std(const Tensor& x, const ChannelStats& stats, double eps, double momentum = 0,
+                   const ChannelStats& running = {});
 
 /// Mean and 1 / sqrt(var + eps) of the batch, which the running values follow; `known`: mean and variance,
 /// where they are.

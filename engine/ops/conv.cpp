@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "weft/engine/anomaly.h"
+#include "weft/engine/ops/batch_norm_helpers.h"
 #include "weft/engine/ops/conv_passes.h"
 #include "weft/engine/ops/helpers.h"
 #include "weft/engine/trace.h"
@@ -145,7 +147,8 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
     using T = kernel_type<decltype(k)>;
     const T* pb = b.defined() ? b.data<T>() : nullptr;
     if constexpr (std::is_same_v<T, float>)
-      if (form.defined()) return k.conv2d_forward_packed(p, x.data<T>(), form.raw(), pb, y.data<T>());
+      if (form.defined())
+        return k.conv2d_forward_packed(p, x.data<T>(), form.raw(), pb, nullptr, y.data<T>());
     const Tensor scratch = workspace(k, p, ConvPass::forward, x.device());
     if (stats) {
       const DType wide = ops::wide_dtype(x.dtype());
@@ -185,6 +188,37 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
           .multiply_adds = p.multiply_adds(),
           .double_backward = true,
           .told = Trace::note(options)});
+  return y;
+}
+
+bool can_conv2d_batch_norm(const Tensor& x) {
+  return x.dtype() == DType::f32 && x.device() == Device::cpu && kernels::cpu().conv2d_forward_norm &&
+         !Tape::current() && !Trace::current() && !DetectAnomaly::current();
+}
+
+Tensor conv2d_batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                         const Conv2dOptions& options, const RunningNorm& n, PackedWeight* packed) {
+  check(can_conv2d_batch_norm(x), "conv2d_batch_norm: the input is ", x.dtype(), " on ", x.device(),
+        ", or ops are being recorded; ask can_conv2d_batch_norm() first");
+  const Conv2dParams p = geometry(x, weight, bias, options);
+  ops::check_same_dtype("conv2d", x, weight);
+  if (bias.defined()) ops::check_same_dtype("conv2d", x, bias);
+  Tensor y = ops::empty({p.batch, p.out_h(), p.out_w(), p.out_c}, x);
+  ops::check_norm_operands(y, n.residual,
+                           {{"weight", &n.weight},
+                            {"bias", &n.bias},
+                            {"running_mean", &n.running_mean},
+                            {"running_var", &n.running_var}});
+  const Tensor invstd = ops::inverse_std(y, {n.running_mean, n.running_var}, n.options.eps);
+  const ops::NormActivation activation(y, n.options, n.learned);
+  const auto norm = activation.arguments<float>(y, n.weight, n.bias, n.running_mean, invstd, n.residual);
+  const auto& k = kernels::cpu();
+  const float* const b = bias.defined() ? bias.data<float>() : nullptr;
+  if (const Tensor form = packed ? packed->get(p, weight) : Tensor(); form.defined())
+    k.conv2d_forward_packed(p, x.data<float>(), form.raw(), b, &norm, y.data<float>());
+  else
+    k.conv2d_forward_norm(p, x.data<float>(), weight.data<float>(), b, norm, y.data<float>(),
+                          workspace(k, p, ConvPass::forward, x.device()).raw());
   return y;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "weft/engine/ops/channel_stats.h"
+#include "weft/engine/ops/batch_norm.h"
 #include "weft/engine/packed_weight.h"
 
 namespace weft {
@@ -17,5 +17,13 @@ struct Conv2dOptions {
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
               const Conv2dOptions& options = {}, ChannelStats* stats = nullptr,
               PackedWeight* packed = nullptr);
+
+/// batch_norm(conv2d(x, ...)) in evaluation in one pass over the result, to the same bits, with nothing
+/// recorded. For inputs of which can_conv2d_batch_norm() is true: f32 on the CPU, while no Tape, Trace or
+/// DetectAnomaly looks at ops.
+Tensor conv2d_batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                         const Conv2dOptions& options, const RunningNorm& norm,
+                         PackedWeight* packed = nullptr);
+bool can_conv2d_batch_norm(const Tensor& x);
 
 }  // namespace weft

@@ -184,7 +184,8 @@ Tensor packed_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, 
   if (!form.defined()) return {};
   Tensor y = ops::empty({rows, p.out_c}, x);
   kernels::cpu().conv2d_forward_packed(p, x.data<float>(), form.raw(),
-                                       bias.defined() ? bias.data<float>() : nullptr, y.data<float>());
+                                       bias.defined() ? bias.data<float>() : nullptr, nullptr,
+                                       y.data<float>());
   return y;
 }
 

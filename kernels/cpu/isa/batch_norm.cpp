@@ -16,9 +16,16 @@ void batch_norm_stats(int64_t rows, int64_t channels, const float* x, float* mea
   stats.combine(mean, var);
 }
 
+void batch_norm_piece(const BatchNormArgs<float>& a, float* y, int64_t begin, int64_t end, int64_t channel,
+                      int64_t columns) {
+  if (is_learned(a.activation)) return batch_norm_learned_piece(a, y, begin, end, channel, columns);
+  with_fused_activation(a.activation,
+                        [&]<class A>(A) { batch_norm_rows<A>(a, y, begin, end, channel, columns); });
+}
+
 void batch_norm_forward(const BatchNormArgs<float>& a, float* y) {
-  if (is_learned(a.activation)) return batch_norm_learned_forward(a, y);
-  with_fused_activation(a.activation, [&]<class A>(A) { batch_norm_rows<A>(a, y); });
+  parallel_ranges(a.rows, rows_per_task(a.channels),
+                  [&](int64_t begin, int64_t end) { batch_norm_piece(a, y, begin, end, 0, a.channels); });
 }
 
 void batch_norm_backward_reduce(const BatchNormArgs<float>& a, const float* dy, float* g, float* dweight,

@@ -11,8 +11,13 @@
 
 namespace weft::kernels::WEFT_ISA {
 
-// The table's entries where the activation is learned (batch_norm_learned.cpp).
-void batch_norm_learned_forward(const BatchNormArgs<float>& a, float* y);
+/// batch_norm_forward() of rows [begin, end) and channels [channel, channel + columns), on this thread.
+void batch_norm_piece(const BatchNormArgs<float>& a, float* y, int64_t begin, int64_t end, int64_t channel,
+                      int64_t columns);
+
+// Where the activation is learned (batch_norm_learned.cpp).
+void batch_norm_learned_piece(const BatchNormArgs<float>& a, float* y, int64_t begin, int64_t end,
+                              int64_t channel, int64_t columns);
 void batch_norm_learned_backward_reduce(const BatchNormArgs<float>& a, const float* dy, float* g,
                                         float* dweight, float* dbias, float* const* gradients);
 void batch_norm_learned_backward_input(const BatchNormArgs<float>& a, const float* dy, const float* dweight,
@@ -50,25 +55,26 @@ WEFT_INLINE Gradient gradient(const BatchNormArgs<float>& a, const float* dy, At
 }
 
 template <class A>
-WEFT_INLINE void batch_norm_rows(const BatchNormArgs<float>& args, float* y) {
+WEFT_INLINE void batch_norm_rows(const BatchNormArgs<float>& args, float* y, int64_t begin, int64_t end,
+                                 int64_t channel, int64_t columns) {
   const BatchNormArgs<float> a = args;
-  parallel_ranges(a.rows, rows_per_task(a.channels), [=](int64_t begin, int64_t end) {
-    each_strip(
-        begin, end, a.channels,
-        [=]<int n>(Strip<n>, auto at, int64_t first, int64_t last, int64_t c) __attribute__((always_inline)) {
-          Channel<A> ch[n];
+  each_strip(
+      begin, end, columns,
+      [=]<int n>(Strip<n>, auto at, int64_t first, int64_t last, int64_t column)
+          __attribute__((always_inline)) {
+            const int64_t c = channel + column;
+            Channel<A> ch[n];
 #pragma GCC unroll 4
-          for (int v = 0; v < n; ++v) ch[v].load(a, at, c + v * kWidth);
-          for (int64_t r = first; r < last; ++r)
+            for (int v = 0; v < n; ++v) ch[v].load(a, at, c + v * kWidth);
+            for (int64_t r = first; r < last; ++r)
 #pragma GCC unroll 4
-            for (int v = 0; v < n; ++v) {
-              const int64_t i = r * a.channels + c + v * kWidth;
-              Vec z = fma(at.load(a.x + i) - ch[v].mean, ch[v].scale, ch[v].bias);
-              if (a.residual) z += at.load(a.residual + i);
-              at.store(ch[v].act.forward(z), y + i);
-            }
-        });
-  });
+              for (int v = 0; v < n; ++v) {
+                const int64_t i = r * a.channels + c + v * kWidth;
+                Vec z = fma(at.load(a.x + i) - ch[v].mean, ch[v].scale, ch[v].bias);
+                if (a.residual) z += at.load(a.residual + i);
+                at.store(ch[v].act.forward(z), y + i);
+              }
+          });
 }
 
 /// Sums that a channel has: of g (x - mean), of g, of dy times the slope in each learned parameter.

@@ -5,8 +5,10 @@
 
 namespace weft::kernels::WEFT_ISA {
 
-void batch_norm_learned_forward(const BatchNormArgs<float>& a, float* y) {
-  with_learned_activation(a.activation, [&]<class A>(A) { batch_norm_rows<A>(a, y); });
+void batch_norm_learned_piece(const BatchNormArgs<float>& a, float* y, int64_t begin, int64_t end,
+                              int64_t channel, int64_t columns) {
+  with_learned_activation(a.activation,
+                          [&]<class A>(A) { batch_norm_rows<A>(a, y, begin, end, channel, columns); });
 }
 
 void batch_norm_learned_backward_reduce(const BatchNormArgs<float>& a, const float* dy, float* g,

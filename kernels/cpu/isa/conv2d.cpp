@@ -106,9 +106,16 @@ void conv2d_forward(const Conv2dParams& p, const float* x, const float* w, const
 bool conv2d_forward_stats(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
                           float* mean, float* var, void* workspace) {
   with_chosen(p, ConvPass::forward, [&](const Convolution& c, const Conv2dParams& q) {
-    c.forward(q, x, w, bias, y, {mean, var}, static_cast<float*>(workspace));
+    c.forward(q, x, w, bias, y, {.stats = {mean, var}}, static_cast<float*>(workspace));
   });
   return true;
+}
+
+void conv2d_forward_norm(const Conv2dParams& p, const float* x, const float* w, const float* bias,
+                         const BatchNormArgs<float>& norm, float* y, void* workspace) {
+  with_chosen(p, ConvPass::forward, [&](const Convolution& c, const Conv2dParams& q) {
+    c.forward(q, x, w, bias, y, {.norm = &norm}, static_cast<float*>(workspace));
+  });
 }
 
 // Weights are packed for the direct convolution alone, where it wins when nothing is to be packed. What was
@@ -129,8 +136,8 @@ void conv2d_pack(const Conv2dParams& p, const float* w, void* packed) {
 }
 
 void conv2d_forward_packed(const Conv2dParams& p, const float* x, const void* packed, const float* bias,
-                           float* y) {
-  direct_forward_packed(here(p), x, static_cast<const float*>(packed), bias, y);
+                           const BatchNormArgs<float>* norm, float* y) {
+  direct_forward_packed(here(p), x, static_cast<const float*>(packed), bias, y, {.norm = norm});
 }
 
 void conv2d_backward_input(const Conv2dParams& p, const float* dy, const float* w, float* dx,

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "weft/kernels/convolution.h"
-#include "weft/kernels/cpu/isa/channel_stats.h"
+#include "weft/kernels/cpu/isa/epilogue.h"
 #include "weft/kernels/cpu/isa/kernels.h"
 #include "weft/kernels/cpu/isa/pairs.h"
 #include "weft/kernels/cpu/isa/vec.h"
@@ -14,7 +14,7 @@ namespace weft::kernels::WEFT_ISA {
 struct Convolution {
   int64_t (*workspace)(const Conv2dParams& p, ConvPass pass);  // bytes
   void (*forward)(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
-                  const ChannelStats& stats, float* workspace);
+                  const Epilogue& epilogue, float* workspace);
   void (*backward_input)(const Conv2dParams& p, const float* dy, const float* w, float* dx, float* workspace);
   void (*backward_weight)(const Conv2dParams& p, const float* x, const float* dy, float* dw,
                           float* workspace);
@@ -65,7 +65,7 @@ WEFT_INLINE TapRange tap_range(int64_t in, int64_t out, int64_t stride, int64_t 
 int64_t direct_packed_floats(const Conv2dParams& p);
 void direct_pack(const Conv2dParams& p, const float* w, float* packed);
 void direct_forward_packed(const Conv2dParams& p, const float* x, const float* packed, const float* bias,
-                           float* y);
+                           float* y, const Epilogue& epilogue);
 
 /// The direct weight gradient; conv2d_weight.cpp.
 int64_t direct_weight_workspace(const Conv2dParams& p);

@@ -41,23 +41,21 @@ int64_t workspace(const Conv2dParams& p, ConvPass pass) {
 }
 
 void forward(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
-             const ChannelStats& stats, float* workspace) {
+             const Epilogue& epilogue, float* workspace) {
   const DepthwisePlan plan = forward_plan(p);
   pack_weights(p, w, {plan.h}, {plan.w}, plan.pitch(), workspace);
   const RepeatedChannels repeated(p.in_c, plan.multiplier);
-  StatsParts parts(stats.mean ? plan.tasks() : 0, p.out_c);
+  EpiloguePieces pieces(epilogue, plan.tasks(), plan.batch * plan.h.count * plan.w.count, p.out_c, y);
   parallel_for(plan.tasks(), [&](int64_t i) {
     const DepthwisePlan::Task t = plan.task(i);
     plan.each_run(t, [&](const DepthwiseRun& run) {
       depthwise_run(plan, run, DepthwiseFill{workspace, bias, y}, x, repeated, run.dst * p.out_c,
                     run.dst_step * p.out_c);
     });
-    if (!stats.mean) return;
     for (int64_t n = t.n; n < t.n + t.images; ++n)
-      parts.add(i, y + (n * plan.h.count + t.row) * plan.w.count * p.out_c, t.rows * plan.w.count, p.out_c, 0,
-                p.out_c);
+      pieces.add(i, (n * plan.h.count + t.row) * plan.w.count, t.rows * plan.w.count, 0, p.out_c);
   });
-  if (stats.mean) parts.combine(stats.mean, stats.var);
+  pieces.finish();
 }
 
 /// dst[c] = the sum of the wide channels of c.

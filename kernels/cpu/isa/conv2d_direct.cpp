@@ -116,13 +116,13 @@ struct ForwardAxes {
 };
 
 void run_forward(const Conv2dParams& p, const float* x, const float* panels, const float* bias, float* y,
-                 const ChannelStats& stats, float* rest) {
+                 const Epilogue& epilogue, float* rest) {
   const ForwardAxes axes(p);
   Lattice t = start_lattice(p, ConvPass::forward, x, y, panels, rest);
   t.h = axes.h.axis;
   t.w = axes.v.axis;
   t.bias = bias;
-  t.stats = stats;
+  t.epilogue = epilogue;
   if (!t.pairs && p.groups == 1 && p.in_c <= kFewChannels && p.dilation_w == 1 &&
       p.kernel_w * p.in_c <= kMaxMerged && p.kernel_h <= kMaxMergedTaps) {
     t.merged = p.kernel_w;
@@ -133,9 +133,9 @@ void run_forward(const Conv2dParams& p, const float* x, const float* panels, con
 }
 
 void forward(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
-             const ChannelStats& stats, float* workspace) {
+             const Epilogue& epilogue, float* workspace) {
   direct_pack(p, w, workspace);
-  run_forward(p, x, workspace, bias, y, stats, workspace + panel_floats(p, ConvPass::forward));
+  run_forward(p, x, workspace, bias, y, epilogue, workspace + panel_floats(p, ConvPass::forward));
 }
 
 /// Zero at the input positions of this class, which no tap reaches.
@@ -178,10 +178,10 @@ void direct_pack(const Conv2dParams& p, const float* w, float* packed) {
 }
 
 void direct_forward_packed(const Conv2dParams& p, const float* x, const float* packed, const float* bias,
-                           float* y) {
+                           float* y, const Epilogue& epilogue) {
   const Extra extra(p, ConvPass::forward);
   const Scratch rest(extra.zeros + extra.source);
-  run_forward(p, x, packed, bias, y, {}, rest.get());
+  run_forward(p, x, packed, bias, y, epilogue, rest.get());
 }
 
 double direct_cost(const Conv2dParams& params, ConvPass pass, bool packed) {

@@ -122,7 +122,7 @@ FewTile tile_of(const RowPlan& plan) {
 }
 
 void run_few(const RowPlan& plan, const float* src, const float* weights, const float* bias, float* dst,
-             const ChannelStats& stats) {
+             const Epilogue& epilogue) {
   const int64_t channels = plan.channels(), per_channel = channel_weights(plan);
   const int64_t tasks = larger(1, int64_t(cost_of(plan)) / kTask);
   // Tasks are blocks of rows, or of channels where there is more of the weights to be read than of the
@@ -135,8 +135,8 @@ void run_few(const RowPlan& plan, const float* src, const float* weights, const 
   const int64_t part =
       by_channels ? round_up(ceil_div(channels, ceil_div(tasks, row_tasks)), together) : channels;
   const int64_t channel_tasks = ceil_div(channels, part);
-  const bool sum_stats = stats.mean && channel_tasks == 1;
-  StatsParts parts(sum_stats ? row_tasks : 0, channels);
+  EpiloguePieces pieces(epilogue, channel_tasks == 1 ? row_tasks : 0,
+                        plan.batch * plan.h.count * plan.w.count, channels, dst);
   parallel_for(row_tasks * channel_tasks, [&](int64_t task) {
     const int64_t row_task = task / channel_tasks, n = row_task / blocks,
                   row = (row_task - n * blocks) * block;
@@ -161,14 +161,9 @@ void run_few(const RowPlan& plan, const float* src, const float* weights, const 
         }
       }
     }
-    if (sum_stats)
-      parts.add(row_task, dst + (n * plan.h.count + row) * plan.w.count * channels, rows * plan.w.count,
-                channels, 0, channels);
+    pieces.add(row_task, (n * plan.h.count + row) * plan.w.count, rows * plan.w.count, 0, channels);
   });
-  if (sum_stats)
-    parts.combine(stats.mean, stats.var);
-  else if (stats.mean)
-    batch_norm_stats(plan.batch * plan.h.count * plan.w.count, channels, dst, stats.mean, stats.var);
+  pieces.finish();
 }
 
 int64_t workspace(const Conv2dParams& p, ConvPass pass) {
@@ -179,9 +174,9 @@ int64_t workspace(const Conv2dParams& p, ConvPass pass) {
 }
 
 void forward(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
-             const ChannelStats& stats, float* workspace) {
+             const Epilogue& epilogue, float* workspace) {
   const RowPlan plan = forward_rows(p);
-  if (packed(plan)) return run_few(plan, x, w, bias, y, stats);
+  if (packed(plan)) return run_few(plan, x, w, bias, y, epilogue);
   for (int64_t o = 0; o < p.out_c; ++o)
     pack_runs(
         plan,
@@ -189,7 +184,7 @@ void forward(const Conv2dParams& p, const float* x, const float* w, const float*
           return w[((o * p.kernel_h + a) * p.kernel_w + b) * p.in_c + d];
         },
         workspace + o * channel_weights(plan));
-  run_few(plan, x, workspace, bias, y, stats);
+  run_few(plan, x, workspace, bias, y, epilogue);
 }
 
 void backward_input(const Conv2dParams& p, const float* dy, const float* w, float* dx, float* workspace) {

@@ -119,9 +119,10 @@ void zero(float* p, int64_t n) {
 }
 
 void run_rows(const RowPlan& plan, const float* src, const float* weights, const float* bias, float* dst,
-              const ChannelStats& stats) {
+              const Epilogue& epilogue) {
   const int64_t block = plan.block(), blocks = ceil_div(plan.h.count, block), channels = plan.channels();
-  StatsParts parts(stats.mean ? plan.batch * blocks : 0, channels);
+  EpiloguePieces pieces(epilogue, plan.batch * blocks, plan.batch * plan.h.count * plan.w.count, channels,
+                        dst);
   parallel_for(plan.batch * blocks, [&](int64_t task) {
     const int64_t n = task / blocks, row = (task - n * blocks) * block;
     const int64_t rows = smaller(block, plan.h.count - row);
@@ -154,11 +155,9 @@ void run_rows(const RowPlan& plan, const float* src, const float* weights, const
         }
       }
     }
-    if (stats.mean)
-      parts.add(task, dst + (n * plan.h.count + row) * plan.w.count * channels, rows * plan.w.count, channels,
-                0, channels);
+    pieces.add(task, (n * plan.h.count + row) * plan.w.count, rows * plan.w.count, 0, channels);
   });
-  if (stats.mean) parts.combine(stats.mean, stats.var);
+  pieces.finish();
 }
 
 /// The weights of the taps of an input gradient, panel by panel.
@@ -187,12 +186,12 @@ int64_t workspace(const Conv2dParams& p, ConvPass pass) {
 }
 
 void forward(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
-             const ChannelStats& stats, float* workspace) {
+             const Epilogue& epilogue, float* workspace) {
   const RowPlan plan = forward_rows(p);
   const int64_t inner = plan.inner();
   for (int64_t c = 0; c < p.out_c; c += plan.panel())
     pack_panel(w + c * inner, inner, 1, smaller(plan.panel(), p.out_c - c), inner, workspace + c * inner);
-  run_rows(plan, x, workspace, bias, y, stats);
+  run_rows(plan, x, workspace, bias, y, epilogue);
 }
 
 void backward_input(const Conv2dParams& p, const float* dy, const float* w, float* dx, float* workspace) {

@@ -177,28 +177,25 @@ WEFT_INLINE void prefetch_filters(const Product<W>& g, const float* w, int64_t p
       __builtin_prefetch(w + (first * 9 + i) * g.weight_in + side + c, 0, 2);
 }
 
-/// Adds the pixels of tiles [first, last), which are whole rows of tiles, as part `part`.
+/// The pixels of tiles [first, last), which are whole rows of tiles: the first one, and how many.
 template <class W>
-void add_stats(const Product<W>& g, const float* dst, int64_t part, int64_t first, int64_t last,
-               StatsParts& stats) {
-  const auto row_of = [&](int64_t tile) {  // of pixels, over all images
-    const int64_t row = tile / g.grid.w, image = row / g.grid.h;
-    return image * g.target.height + smaller(g.target.height, (row - image * g.grid.h) * W::kOut);
-  };
-  const int64_t begin = row_of(first) * g.target.width, end = row_of(last) * g.target.width;
-  stats.add(part, dst + begin * g.width, end - begin, g.width, 0, g.width);
-}
+struct Pixels {
+  int64_t first, count;
 
-template <class W>
-void all_stats(const Product<W>& g, const float* dst, const ChannelStats& stats) {
-  batch_norm_stats(g.target.height * g.target.width * (g.grid.tiles / (g.grid.h * g.grid.w)), g.width, dst,
-                   stats.mean, stats.var);
-}
+  Pixels(const Product<W>& g, int64_t first_tile, int64_t last_tile) {
+    const auto row_of = [&](int64_t tile) {  // of pixels, over all images
+      const int64_t row = tile / g.grid.w, image = row / g.grid.h;
+      return image * g.target.height + smaller(g.target.height, (row - image * g.grid.h) * W::kOut);
+    };
+    first = row_of(first_tile) * g.target.width;
+    count = row_of(last_tile) * g.target.width - first;
+  }
+};
 
 /// Chunk by chunk: all filters are transformed first.
 template <class W>
 void run_chunks(const Product<W>& g, const float* src, const float* w, const float* bias, float* dst,
-                const ChannelStats& stats, const float* zeros, float* u) {
+                const Epilogue& epilogue, const float* zeros, float* u) {
   const int64_t panels = panel_count(g.width), blocks = ceil_div(g.depth, kFilterRows);
   parallel_for(panels * blocks, [&](int64_t task) {
     const int64_t panel = task / blocks, k = (task - panel * blocks) * kFilterRows;
@@ -207,7 +204,8 @@ void run_chunks(const Product<W>& g, const float* src, const float* w, const flo
                       g.step_u());
   });
   const bool whole_rows = g.chunk % g.grid.w == 0;
-  StatsParts parts(stats.mean && whole_rows ? ceil_div(g.grid.tiles, g.chunk) : 0, g.width);
+  EpiloguePieces pieces(epilogue, whole_rows ? ceil_div(g.grid.tiles, g.chunk) : 0,
+                        Pixels<W>(g, 0, g.grid.tiles).count, g.width, dst);
   parallel_ranges(g.grid.tiles, g.chunk, [&](int64_t first, int64_t last) {
     const Scratch scratch(g.v_floats() + g.m_floats());
     float *v = scratch.get(), *m = v + g.v_floats();
@@ -219,20 +217,17 @@ void run_chunks(const Product<W>& g, const float* src, const float* w, const flo
                  u + filter_of<W>(i) * g.step_u() + panel_offset(g.depth, panel),
                  panel_columns(g.width, panel), false, m + i * g.step_m() + panel * kPanel, g.pitch_m);
     restore_tiles<W>(g.target, g.grid, m, g.step_m(), g.pitch_m, bias, 0, g.width, first, last, dst);
-    if (stats.mean && whole_rows) add_stats(g, dst, first / g.chunk, first, last, parts);
+    const Pixels<W> pixels(g, first, last);
+    pieces.add(first / g.chunk, pixels.first, pixels.count, 0, g.width);
   });
-  if (!stats.mean) return;
-  if (whole_rows)
-    parts.combine(stats.mean, stats.var);
-  else
-    all_stats(g, dst, stats);
+  pieces.finish();
 }
 
 /// Few tiles: they are transformed first; then each task does one panel of filters for a chunk of them, and
 /// the transformed filters, which are larger than the cache, never leave it.
 template <class W>
 void run_staged(const Product<W>& g, const float* src, const float* w, const float* bias, float* dst,
-                const ChannelStats& stats, const float* zeros, float* v) {
+                const Epilogue& epilogue, const float* zeros, float* v) {
   const int64_t tiles = g.grid.tiles, panels = panel_count(g.width);
   parallel_ranges(tiles, kTilesPerTask, [&](int64_t first, int64_t last) {
     transform_tiles<W::kIn, W::kProducts, W::kStep>(g.source, g.grid, src, zeros, first, last,
@@ -257,16 +252,16 @@ void run_staged(const Product<W>& g, const float* src, const float* w, const flo
     restore_tiles<W>(g.target, g.grid, m, g.step_m(), g.pitch_m, bias, panel * kPanel, columns, first, last,
                      dst);
   });
-  if (stats.mean) all_stats(g, dst, stats);
+  EpiloguePieces(epilogue, 0, Pixels<W>(g, 0, tiles).count, g.width, dst).finish();
 }
 
 template <class W>
 void run(const Conv2dParams& p, ConvPass pass, const float* src, const float* w, const float* bias,
-         float* dst, const ChannelStats& stats, float* workspace) {
+         float* dst, const Epilogue& epilogue, float* workspace) {
   const Product<W> g(p, pass);
   float *zeros = workspace, *rest = zeros + g.zero_floats();
   for (int64_t c = 0; c < g.zero_floats(); ++c) zeros[c] = 0;
-  (g.staged ? run_staged<W> : run_chunks<W>)(g, src, w, bias, dst, stats, zeros, rest);
+  (g.staged ? run_staged<W> : run_chunks<W>)(g, src, w, bias, dst, epilogue, zeros, rest);
 }
 
 template <class W>
@@ -282,8 +277,8 @@ template <class W>
 constexpr Convolution kWinograd = {
     workspace<W>,
     [](const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
-       const ChannelStats& stats,
-       float* workspace) { run<W>(p, ConvPass::forward, x, w, bias, y, stats, workspace); },
+       const Epilogue& epilogue,
+       float* workspace) { run<W>(p, ConvPass::forward, x, w, bias, y, epilogue, workspace); },
     [](const Conv2dParams& p, const float* dy, const float* w, float* dx, float* workspace) {
       run<typename W::InputGradient>(p, ConvPass::backward_input, dy, w, nullptr, dx, {}, workspace);
     },

@@ -40,10 +40,12 @@ void conv2d_forward(const Conv2dParams& p, const float* x, const float* w, const
                     void* workspace);
 bool conv2d_forward_stats(const Conv2dParams& p, const float* x, const float* w, const float* bias, float* y,
                           float* mean, float* var, void* workspace);
+void conv2d_forward_norm(const Conv2dParams& p, const float* x, const float* w, const float* bias,
+                         const BatchNormArgs<float>& norm, float* y, void* workspace);
 int64_t conv2d_packed_size(const Conv2dParams& p);
 void conv2d_pack(const Conv2dParams& p, const float* w, void* packed);
 void conv2d_forward_packed(const Conv2dParams& p, const float* x, const void* packed, const float* bias,
-                           float* y);
+                           const BatchNormArgs<float>* norm, float* y);
 void conv2d_backward_input(const Conv2dParams& p, const float* dy, const float* w, float* dx,
                            void* workspace);
 void conv2d_backward_weight(const Conv2dParams& p, const float* x, const float* dy, float* dw,

@@ -89,7 +89,7 @@ void run_lattice(const Lattice& t) {
   const int64_t chunks = ceil_div(pixels, chunk);
   // Panels of one task: all of them, or fewer where the chunks alone are not enough tasks.
   const int64_t parts = smaller(panels, ceil_div(kEnoughTasks, chunks * t.groups));
-  StatsParts stats(t.stats.mean ? chunks : 0, t.groups * t.width);
+  EpiloguePieces pieces(t.epilogue, chunks, pixels, t.groups * t.width, t.dst);
   parallel_for(chunks * t.groups * parts, [&](int64_t task) {
     const int64_t part = task / (chunks * t.groups), rest = task - part * chunks * t.groups;
     const int64_t group = rest / chunks, begin = (rest - group * chunks) * chunk;
@@ -112,12 +112,10 @@ void run_lattice(const Lattice& t) {
           run_block(s, group, panel, block, (t.lower ? larger(p, panel * kPanel) : p) - origin,
                     strip_end - origin);
       });
-      if (t.stats.mean)
-        stats.add(begin / chunk, t.dst + p * t.dst_pitch + channel, strip_end - p, t.dst_pitch, channel,
-                  columns);
+      pieces.add(begin / chunk, p, strip_end - p, channel, columns);
     }
   });
-  if (t.stats.mean) stats.combine(t.stats.mean, t.stats.var);
+  pieces.finish();
 }
 
 }  // namespace weft::kernels::WEFT_ISA

@@ -2,7 +2,7 @@
 // pixel is a sum over a lattice of taps of (source pixel) x (matrix of that tap).
 #pragma once
 
-#include "weft/kernels/cpu/isa/channel_stats.h"
+#include "weft/kernels/cpu/isa/epilogue.h"
 #include "weft/kernels/cpu/isa/pairs.h"
 #include "weft/kernels/cpu/isa/panels.h"
 
@@ -32,7 +32,7 @@ struct Lattice {
   const float* zeros = nullptr;   // depth zeros; needed where a tap can fall outside
   bool accumulate = false;        // dst += ...
   bool lower = false;             // no panels of pixels that come before its first column
-  ChannelStats stats;             // of dst, which must then be dense
+  Epilogue epilogue;              // of dst, which must then be dense
   // A filter row of this many neighbouring pixels counts as one tap with merged * src_pitch channels (then
   // w.taps = 1): worth it where a pixel has only a few channels.
   int64_t merged = 1;

@@ -32,6 +32,7 @@ constexpr KernelTable<float> kTable = {
     .conv2d_workspace = conv2d_workspace,
     .conv2d_forward = conv2d_forward,
     .conv2d_forward_stats = conv2d_forward_stats,
+    .conv2d_forward_norm = conv2d_forward_norm,
     .conv2d_packed_size = conv2d_packed_size,
     .conv2d_pack = conv2d_pack,
     .conv2d_forward_packed = conv2d_forward_packed,
