@@ -44,7 +44,7 @@ need_packages "${build_packages[@]}" doctest-dev clang-format libdnnl-dev
 say "Formatting"
 version=$(clang-format --version 2> /dev/null | grep -o 'version [0-9]*' || true)
 if [[ $version == "version 14" ]]; then
-  find kernels engine layers optim apps tests \( -name '*.h' -o -name '*.cpp' \) -print0 |
+  find kernels engine layers optim apps tests -regex '.*[.]\(h\|cpp\|cuh?\)' -print0 |
     xargs -0 clang-format --dry-run -Werror
   echo "clang-format finds nothing to change."
 else

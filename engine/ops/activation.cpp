@@ -22,9 +22,7 @@ Tensor activation(const Tensor& x, Activation act, std::optional<double> param) 
     k.activation(act, wide_type<decltype(k)>(p), x.numel(), x.data<T>(), y.data<T>());
   });
   record(name, {x}, {y},
-         !recording({&x})
-             ? BackwardFunction()
-             : [=](BackwardContext& c) { c.set(0, ops::activation_backward(act, p, x, c.grad_output())); },
+         [=](BackwardContext& c) { c.set(0, ops::activation_backward(act, p, x, c.grad_output())); },
          {.double_backward = true, .told = Trace::note(TracedActivation{act, p})});
   return y;
 }
@@ -55,10 +53,11 @@ Tensor ops::activation_backward(Activation act, double param, const Tensor& x, c
                           dx.data<T>());
   });
   record("activation_backward", {x, dy}, {dx},
-         !recording({&x, &dy}) ? BackwardFunction() : [=](BackwardContext& c) {
+         [=](BackwardContext& c) {
            if (c.needs(1)) c.set(1, activation_backward(act, param, x, c.grad_output()));
            const bool polygon = act == Activation::relu || act == Activation::leaky_relu;
-           if (c.needs(0) && !polygon) c.set(0, activation_curvature(act, param, x, mul(c.grad_output(), dy)));
+           if (c.needs(0) && !polygon)
+             c.set(0, activation_curvature(act, param, x, mul(c.grad_output(), dy)));
          },
          {.detail = Tape::current() ? std::string(activation_name(act)) : "", .double_backward = true});
   return dx;
@@ -78,7 +77,7 @@ Tensor add_activation(const Tensor& a, const Tensor& b, Activation act, std::opt
     k.add_activation(act, wide_type<decltype(k)>(p), a.numel(), a.data<T>(), b.data<T>(), y.data<T>());
   });
   record("add_activation", {a, b}, {y},
-         !recording({&a, &b}) ? BackwardFunction() : [=](BackwardContext& c) {
+         [=](BackwardContext& c) {
            Tensor g;
            if (c.create_graph()) {
              g = ops::activation_backward(act, p, a + b, c.grad_output());

@@ -25,7 +25,7 @@ std::pair<Tensor, Tensor> add_activation_pool(const Tensor& a, const Tensor& b, 
                           pooled.data<T>());
   });
   record("add_activation_pool", {a, b}, {y, pooled},
-         !recording({&a, &b}) ? BackwardFunction() : [=](BackwardContext& c) {
+         [=](BackwardContext& c) {
            Tensor g;
            if (c.create_graph()) {
              const Tensor dy = c.grad_output(0) + ops::avg_pool2d_backward(p, c.grad_output(1));
@@ -35,8 +35,8 @@ std::pair<Tensor, Tensor> add_activation_pool(const Tensor& a, const Tensor& b, 
              g = dy.unique() ? dy : ops::empty_like(a);
              dispatch("add_activation_pool", a, [&](const auto& k) {
                using T = kernel_type<decltype(k)>;
-               k.add_activation_pool_backward(act, wide_type<decltype(k)>(at), p, a.data<T>(), b.data<T>(), dy.data<T>(),
-                                              dpooled.data<T>(), g.data<T>());
+               k.add_activation_pool_backward(act, wide_type<decltype(k)>(at), p, a.data<T>(), b.data<T>(),
+                                              dy.data<T>(), dpooled.data<T>(), g.data<T>());
              });
            }
            c.set(0, g);

@@ -81,7 +81,8 @@ Tensor masked_softmax(const Tensor& x, const AttentionMask& how, double scale) {
     k.masked_softmax(a, y.data<T>());
   });
   record(
-      "masked_softmax", {x}, {y}, !recording({&x}) ? BackwardFunction() : [=](BackwardContext& c) {
+      "masked_softmax", {x}, {y},
+      [=](BackwardContext& c) {
         const Tensor& dy = c.grad_output();
         if (c.create_graph()) return c.set(0, affine(y * (dy - sum(y * dy, {-1}, true)), scale));
         const Tensor dx = dy.unique() ? dy : ops::empty_like(y);

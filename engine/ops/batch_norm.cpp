@@ -1,6 +1,5 @@
 #include "weft/engine/ops/batch_norm.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "weft/engine/checkpoint.h"
@@ -114,29 +113,76 @@ void set_norm_gradients(BackwardContext& c, int input, const Normalized& n, cons
 
 namespace {
 
-/// The backward of batch_norm in plain ops, for a backward that is recorded. In training mean and invstd are
-/// computed again, because they depend on x; otherwise they are the constants given.
-void recorded_backward(BackwardContext& c, const Tensor& x, const Tensor& w, const Tensor& b,
-                       const Tensor& residual, const Tensor& mean, const Tensor& invstd, bool training,
-                       const BatchNormOptions& o, double param, const std::vector<Tensor>& learned) {
-  const ops::Normalized n = training ? ops::normalized(x, w.dtype(), o.eps)
-                                     : ops::Normalized{(cast(x, w.dtype()) - mean) * invstd, invstd};
-  Tensor g = cast(c.grad_output(), w.dtype());
-  if (o.activation != Activation::identity) {
-    Tensor z = n.xhat * w + b;
-    if (residual.defined()) z = z + cast(residual, w.dtype());
-    if (learned.empty()) {
-      g = ops::activation_backward(o.activation, param, z, g);
-    } else {
-      const auto slopes = ops::learned_slopes(o.activation, z, learned);
-      for (size_t k = 0; k < learned.size(); ++k)
-        if (c.needs(4 + int(k))) c.set(4 + int(k), ops::sum_to(g * slopes.parameters[k], learned[k].shape()));
-      g = g * slopes.x;
-    }
+/// Both backwards of batch_norm, and what they keep.
+struct NormBackward {
+  Tensor x, w, b;
+  Tensor residual;  // where the activation's derivative needs its values
+  Tensor mean, invstd;
+  bool training, has_residual;
+  BatchNormOptions o;
+  ops::NormActivation activation;
+  std::vector<Tensor> learned;
+
+  void operator()(BackwardContext& c) const {
+    if (c.create_graph()) return recorded(c);
+    const Tensor& dy = c.grad_output();
+    Tensor dw = ops::empty_like(w), db = ops::empty_like(w);
+    std::vector<Tensor> dp;
+    for (const Tensor& p : activation.each) dp.push_back(ops::empty_like(p));
+    const bool in_place = dy.unique();  // nobody else looks at dy: overwrite it
+    dispatch("batch_norm", x, [&](const auto& k) {
+      using T = kernel_type<decltype(k)>;
+      using W = wide_type<decltype(k)>;
+      auto a = activation.arguments<T>(x, w, b, mean, invstd, residual);
+      Tensor g = dy;
+      const bool write_g = has_residual ? a.activation != Activation::identity
+                                        : in_place && !k.batch_norm_recomputes(a.activation);
+      if (write_g && !in_place) g = ops::empty_like(x);
+      T* const to_g = write_g ? g.data<T>() : nullptr;
+      Tensor dx;
+      if (c.needs(0)) dx = in_place && !has_residual ? g : ops::empty_like(x);
+      const bool done = training && dx.defined() && k.batch_norm_backward_once &&
+                        k.batch_norm_backward_once(a, dy.data<T>(), to_g, dw.data<W>(), db.data<W>(),
+                                                   dx.template data<T>());
+      if (!done) {
+        k.batch_norm_backward_reduce(a, dy.data<T>(), to_g, dw.data<W>(), db.data<W>(),
+                                     ops::pointers_to<W>(dp).data());
+        if (write_g) a.activation = Activation::identity, a.residual = nullptr;
+        if (dx.defined())
+          k.batch_norm_backward_input(a, g.data<T>(), dw.data<W>(), db.data<W>(), training,
+                                      dx.template data<T>());
+      }
+      if (dx.defined()) c.set(0, std::move(dx));
+      if (has_residual) c.set(3, std::move(g));
+    });
+    c.set(1, std::move(dw));
+    c.set(2, std::move(db));
+    for (size_t k = 0; k < dp.size(); ++k) c.set(4 + int(k), ops::sum_to(dp[k], learned[k].shape()));
   }
-  ops::set_norm_gradients(c, 0, n, w, g, training, x.dtype());
-  if (c.needs(3)) c.set(3, cast(g, x.dtype()));
-}
+
+  /// In plain ops, for a backward that is recorded. In training mean and invstd are computed again, because
+  /// they depend on x; otherwise they are the constants given.
+  void recorded(BackwardContext& c) const {
+    const ops::Normalized n = training ? ops::normalized(x, w.dtype(), o.eps)
+                                       : ops::Normalized{(cast(x, w.dtype()) - mean) * invstd, invstd};
+    Tensor g = cast(c.grad_output(), w.dtype());
+    if (o.activation != Activation::identity) {
+      Tensor z = n.xhat * w + b;
+      if (residual.defined()) z = z + cast(residual, w.dtype());
+      if (learned.empty()) {
+        g = ops::activation_backward(o.activation, activation.param, z, g);
+      } else {
+        const auto slopes = ops::learned_slopes(o.activation, z, learned);
+        for (size_t k = 0; k < learned.size(); ++k)
+          if (c.needs(4 + int(k)))
+            c.set(4 + int(k), ops::sum_to(g * slopes.parameters[k], learned[k].shape()));
+        g = g * slopes.x;
+      }
+    }
+    ops::set_norm_gradients(c, 0, n, w, g, training, x.dtype());
+    if (c.needs(3)) c.set(3, cast(g, x.dtype()));
+  }
+};
 
 }  // namespace
 
@@ -190,57 +236,18 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
     });
   }
 
-  const bool has_residual = residual.defined();
-  // With no activation the derivative needs no z, so the residual's values are not kept.
-  const Tensor saved_residual = o.activation == Activation::identity ? Tensor() : residual;
   std::vector<Tensor> inputs{x, weight, bias, residual};
   inputs.insert(inputs.end(), learned.begin(), learned.end());
-  BackwardFunction backward;
-  if (std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) { return recording({&t}); }))
-    backward = [=, mean = mean, invstd = invstd, w = weight, b = bias](BackwardContext& c) {
-      if (c.create_graph())
-        return recorded_backward(c, x, w, b, saved_residual, mean, invstd, training, o, activation.param,
-                                 learned);
-      const Tensor& dy = c.grad_output();
-      Tensor dw = ops::empty_like(w), db = ops::empty_like(w);
-      std::vector<Tensor> dp;
-      for (const Tensor& p : activation.each) dp.push_back(ops::empty_like(p));
-      const bool in_place = dy.unique();  // nobody else looks at dy: overwrite it
-      dispatch("batch_norm", x, [&](const auto& k) {
-        using T = kernel_type<decltype(k)>;
-        using W = wide_type<decltype(k)>;
-        auto a = activation.arguments<T>(x, w, b, mean, invstd, saved_residual);
-        Tensor g = dy;
-        const bool write_g = has_residual ? a.activation != Activation::identity
-                                          : in_place && !k.batch_norm_recomputes(a.activation);
-        if (write_g && !in_place) g = ops::empty_like(x);
-        T* const to_g = write_g ? g.data<T>() : nullptr;
-        Tensor dx;
-        if (c.needs(0)) dx = in_place && !has_residual ? g : ops::empty_like(x);
-        const bool done = training && dx.defined() && k.batch_norm_backward_once &&
-                          k.batch_norm_backward_once(a, dy.data<T>(), to_g, dw.data<W>(), db.data<W>(),
-                                                     dx.template data<T>());
-        if (!done) {
-          k.batch_norm_backward_reduce(a, dy.data<T>(), to_g, dw.data<W>(), db.data<W>(),
-                                       ops::pointers_to<W>(dp).data());
-          if (write_g) a.activation = Activation::identity, a.residual = nullptr;
-          if (dx.defined())
-            k.batch_norm_backward_input(a, g.data<T>(), dw.data<W>(), db.data<W>(), training,
-                                        dx.template data<T>());
-        }
-        if (dx.defined()) c.set(0, std::move(dx));
-        if (has_residual) c.set(3, std::move(g));
-      });
-      c.set(1, std::move(dw));
-      c.set(2, std::move(db));
-      for (size_t k = 0; k < dp.size(); ++k) c.set(4 + int(k), ops::sum_to(dp[k], learned[k].shape()));
-    };
   std::string detail;
   if (Tape::current()) {
-    detail = concat(training ? "train" : "eval", has_residual ? " + residual" : "");
+    detail = concat(training ? "train" : "eval", residual.defined() ? " + residual" : "");
     if (o.activation != Activation::identity) detail += concat(" + ", activation_name(o.activation));
   }
-  record("batch_norm", inputs, {y}, std::move(backward),
+  // With no activation the derivative needs no z.
+  const Tensor kept_residual = o.activation == Activation::identity ? Tensor() : residual;
+  record("batch_norm", inputs, {y},
+         NormBackward{x, weight, bias, kept_residual, mean, invstd, training, residual.defined(), o,
+                      activation, learned},
          {.detail = std::move(detail),
           .double_backward = true,
           .told = Trace::current() ? Trace::note(TracedBatchNorm{o, training, running_mean, running_var})

@@ -171,23 +171,24 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
     if (options.dilation != 1) detail += concat(" dilation ", options.dilation);
     if (options.groups != 1) detail += concat(" groups ", options.groups);
   }
-  record("conv2d", {x, weight, bias}, {y},
-         !recording({&x, &weight, &bias}) ? BackwardFunction() : [=](BackwardContext& c) {
-           if (c.needs(2)) c.set(2, ops::sum_to(c.grad_output(), {p.out_c}));
-           if (c.needs(1)) {
-             Tensor dw;
-             c.beside(1, {x, c.grad_output()}, [&] { dw = ops::conv2d_backward_weight(p, x, c.grad_output()); });
-             c.set(1, std::move(dw));
-           }
-           if (!c.needs(0)) return;
-           const Tensor& dy = c.grad_output();
-           if (!ops::added_in_place(c, 0, [&](Tensor& dx) { return add_backward_input(p, dy, w, dx); }))
-             c.set(0, ops::conv2d_backward_input(p, dy, ops::recorded_copy(c, weight, w)));
-         },
-         {.detail = detail,
-          .multiply_adds = p.multiply_adds(),
-          .double_backward = true,
-          .told = Trace::note(options)});
+  record(
+      "conv2d", {x, weight, bias}, {y},
+      [=](BackwardContext& c) {
+        if (c.needs(2)) c.set(2, ops::sum_to(c.grad_output(), {p.out_c}));
+        if (c.needs(1)) {
+          Tensor dw;
+          c.beside(1, {x, c.grad_output()}, [&] { dw = ops::conv2d_backward_weight(p, x, c.grad_output()); });
+          c.set(1, std::move(dw));
+        }
+        if (!c.needs(0)) return;
+        const Tensor& dy = c.grad_output();
+        if (!ops::added_in_place(c, 0, [&](Tensor& dx) { return add_backward_input(p, dy, w, dx); }))
+          c.set(0, ops::conv2d_backward_input(p, dy, ops::recorded_copy(c, weight, w)));
+      },
+      {.detail = detail,
+       .multiply_adds = p.multiply_adds(),
+       .double_backward = true,
+       .told = Trace::note(options)});
   return y;
 }
 

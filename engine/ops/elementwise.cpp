@@ -102,8 +102,9 @@ Tensor unary(const char* name, Unary op, const Tensor& x, Slope slope) {
     k.unary(op, x.numel(), x.data<T>(), y.data<T>());
   });
   record(name, {x}, {y},
-         !recording({&x}) ? BackwardFunction() : [=](BackwardContext& c) {
-           c.set(0, c.create_graph() ? slope(x, c.grad_output()) : unary_backward(name, op, x, c.grad_output()));
+         [=](BackwardContext& c) {
+           c.set(0,
+                 c.create_graph() ? slope(x, c.grad_output()) : unary_backward(name, op, x, c.grad_output()));
          },
          {.double_backward = true});
   return y;
@@ -113,7 +114,7 @@ Tensor unary(const char* name, Unary op, const Tensor& x, Slope slope) {
 Tensor choose(const char* name, Binary op, const Tensor& a, const Tensor& b) {
   const Tensor y = compute(name, op, a, b);
   record(name, {a, b}, {y},
-         !recording({&a, &b}) ? BackwardFunction() : [=](BackwardContext& c) {
+         [=](BackwardContext& c) {
            Tensor da = empty_like(y), db = empty_like(y);
            const auto widened = [&](const Tensor& x) {
              if (x.shape() == y.shape()) return x;
@@ -122,14 +123,16 @@ Tensor choose(const char* name, Binary op, const Tensor& a, const Tensor& b) {
            const Tensor wide_a = widened(a), wide_b = widened(b);
            // To be recorded, it is a product with what the kernel makes of ones, but for where that is 0: an
            // infinite dy stays out of there.
-           const Tensor dy = c.create_graph() ? Tensor::ones(y.shape(), y.dtype(), y.device()) : c.grad_output();
+           const Tensor dy =
+               c.create_graph() ? Tensor::ones(y.shape(), y.dtype(), y.device()) : c.grad_output();
            dispatch(name, y, [&](const auto& k) {
              using T = kernel_type<decltype(k)>;
              k.choose_backward(y.numel(), wide_a.data<T>(), wide_b.data<T>(), y.data<T>(), dy.data<T>(),
                                da.data<T>(), db.data<T>());
            });
            if (c.create_graph())
-             for (Tensor* share : {&da, &db}) *share = where(ne(*share, 0.0), mul(*share, c.grad_output()), 0.0);
+             for (Tensor* share : {&da, &db})
+               *share = where(ne(*share, 0.0), mul(*share, c.grad_output()), 0.0);
            c.set(0, sum_to(da, a.shape()));
            c.set(1, sum_to(db, b.shape()));
          },
@@ -166,13 +169,12 @@ Tensor sub(const Tensor& a, const Tensor& b) {
 // y = a b: da = dy b, db = dy a.
 Tensor mul(const Tensor& a, const Tensor& b) {
   const Tensor y = compute("mul", Binary::mul, a, b);
-  record(
-      "mul", {a, b}, {y},
-      !recording({&a, &b}) ? BackwardFunction() : [=](BackwardContext& c) {
-        if (c.needs(0)) c.set(0, sum_to(mul(c.grad_output(), b), a.shape()));
-        if (c.needs(1)) c.set(1, sum_to(mul(c.grad_output(), a), b.shape()));
-      },
-      {.double_backward = true});
+  record("mul", {a, b}, {y},
+         [=](BackwardContext& c) {
+           if (c.needs(0)) c.set(0, sum_to(mul(c.grad_output(), b), a.shape()));
+           if (c.needs(1)) c.set(1, sum_to(mul(c.grad_output(), a), b.shape()));
+         },
+         {.double_backward = true});
   return y;
 }
 
@@ -184,14 +186,13 @@ Tensor operator/(const Tensor& x, double c) {
 // y = a / b: da = dy / b, db = -dy (a / b) / b.
 Tensor div(const Tensor& a, const Tensor& b) {
   const Tensor y = compute("div", Binary::div, a, b);
-  record(
-      "div", {a, b}, {y},
-      !recording({&a, &b}) ? BackwardFunction() : [y, b, sa = a.shape()](BackwardContext& c) {
-        if (c.needs(0)) c.set(0, sum_to(div(c.grad_output(), b), sa));
-        // In this order, for dy / b may overflow where y is small.
-        if (c.needs(1)) c.set(1, sum_to(neg(mul(c.grad_output(), div(y, b))), b.shape()));
-      },
-      {.double_backward = true});
+  record("div", {a, b}, {y},
+         [y, b, sa = a.shape()](BackwardContext& c) {
+           if (c.needs(0)) c.set(0, sum_to(div(c.grad_output(), b), sa));
+           // In this order, for dy / b may overflow where y is small.
+           if (c.needs(1)) c.set(1, sum_to(neg(mul(c.grad_output(), div(y, b))), b.shape()));
+         },
+         {.double_backward = true});
   return y;
 }
 

@@ -91,15 +91,14 @@ Tensor learned_activation(const Tensor& x, Activation act, const std::vector<Ten
   const char* name = activation_name(act).data();
   Tensor y = ops::empty_like(x);
   std::vector<Tensor> inputs{x}, each;
-  bool keep = recording({&x});
-  for (const Tensor& p : parameters) inputs.push_back(p), keep = keep || recording({&p});
+  inputs.insert(inputs.end(), parameters.begin(), parameters.end());
   if (x.numel() > 0) {
     each = ops::spread_over_channels(parameters, channels_of(x, parameters));
     dispatch(name, x, [&](const auto& k) {
       k.learned_activation(arguments(k, act, x, each), y.data<kernel_type<decltype(k)>>());
     });
   }
-  const auto backward = [=](BackwardContext& c) {
+  auto backward = [=](BackwardContext& c) {
     if (x.numel() == 0) {
       for (size_t i = 0; i < parameters.size(); ++i)
         c.set(int(i) + 1, Tensor::zeros(parameters[i].shape(), parameters[i].dtype(), x.device()));
@@ -119,7 +118,7 @@ Tensor learned_activation(const Tensor& x, Activation act, const std::vector<Ten
     for (size_t i = 0; i < gradients.size(); ++i)
       c.set(int(i) + 1, ops::sum_to(gradients[i], parameters[i].shape()));
   };
-  record(name, inputs, {y}, keep ? BackwardFunction(backward) : BackwardFunction(),
+  record(name, inputs, {y}, std::move(backward),
          {.double_backward = true, .told = Trace::note(TracedActivation{act, 0})});
   return y;
 }

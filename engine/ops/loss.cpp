@@ -22,17 +22,17 @@ Tensor rowwise(const char* name, const Tensor& x, Forward forward, Backward back
     using T = kernel_type<decltype(k)>;
     forward(k)(rows, cols, x.data<T>(), y.data<T>());
   });
-  record(
-      name, {x}, {y}, !recording({&x}) ? BackwardFunction() : [=](BackwardContext& c) {
-        if (c.create_graph()) return c.set(0, recorded(y, c.grad_output()));
-        Tensor dx = ops::empty_like(y);
-        dispatch(name, y, [&](const auto& k) {
-          using T = kernel_type<decltype(k)>;
-          backward(k)(rows, cols, y.data<T>(), c.grad_output().data<T>(), dx.data<T>());
-        });
-        c.set(0, std::move(dx));
-      },
-      {.double_backward = true});
+  record(name, {x}, {y},
+         [=](BackwardContext& c) {
+           if (c.create_graph()) return c.set(0, recorded(y, c.grad_output()));
+           Tensor dx = ops::empty_like(y);
+           dispatch(name, y, [&](const auto& k) {
+             using T = kernel_type<decltype(k)>;
+             backward(k)(rows, cols, y.data<T>(), c.grad_output().data<T>(), dx.data<T>());
+           });
+           c.set(0, std::move(dx));
+         },
+         {.double_backward = true});
   return y;
 }
 
@@ -126,24 +126,24 @@ Tensor cross_entropy(const Tensor& x, const Tensor& target, const CrossEntropyOp
     using T = kernel_type<decltype(k)>;
     k.cross_entropy_forward(aim.arguments<T>(logits), log_p.data<T>(), loss.data<T>());
   });
-  record(
-      "cross_entropy", {logits}, {loss},
-      !recording({&logits}) ? BackwardFunction() : [=, variable = logits.variable()](BackwardContext& c) {
-        if (c.create_graph()) {
-          // log_p is the logits but for a constant in each row, which softmax does not see: it can stand for them.
-          const Tensor z = log_p.detach(), t = aim.dense(log_p);
-          z.set_variable(variable);
-          return c.set(0, (softmax(z) * sum(t, {-1}, true) - t) * (c.grad_output() / double(z.size(0))));
-        }
-        Tensor dx = ops::empty_like(log_p);
-        dispatch("cross_entropy", log_p, [&](const auto& k) {
-          using T = kernel_type<decltype(k)>;
-          k.cross_entropy_backward(aim.arguments<T>(log_p), log_p.data<T>(), c.grad_output().data<T>(),
-                                   dx.data<T>());
-        });
-        c.set(0, std::move(dx));
-      },
-      {.double_backward = true});
+  record("cross_entropy", {logits}, {loss},
+         [=, variable = logits.variable()](BackwardContext& c) {
+           if (c.create_graph()) {
+             // log_p is the logits but for a constant in each row, which softmax does not see: it can stand
+             // for them.
+             const Tensor z = log_p.detach(), t = aim.dense(log_p);
+             z.set_variable(variable);
+             return c.set(0, (softmax(z) * sum(t, {-1}, true) - t) * (c.grad_output() / double(z.size(0))));
+           }
+           Tensor dx = ops::empty_like(log_p);
+           dispatch("cross_entropy", log_p, [&](const auto& k) {
+             using T = kernel_type<decltype(k)>;
+             k.cross_entropy_backward(aim.arguments<T>(log_p), log_p.data<T>(), c.grad_output().data<T>(),
+                                      dx.data<T>());
+           });
+           c.set(0, std::move(dx));
+         },
+         {.double_backward = true});
   return loss;
 }
 

@@ -69,7 +69,7 @@ Tensor normalize(const char* op, const Partition& p, const Tensor& x, const Tens
     k.group_norm_forward(arguments<T>(p, x, weight, bias), eps, y.data<T>(), mean.data<W>(), rstd.data<W>());
   });
   const Shape bias_shape = bias.defined() ? bias.shape() : Shape{};
-  const auto backward = [=](BackwardContext& c) {
+  auto backward = [=](BackwardContext& c) {
     if (c.create_graph()) return recorded_backward(c, p, x, weight, bias_shape, eps);
     Tensor dy = c.take_grad_output(), dx = !c.needs(0) ? Tensor() : dy.unique() ? dy : ops::empty_like(x);
     const Tensor dw = c.needs(1) ? ops::empty({p.channels}, mean) : Tensor(),
@@ -86,8 +86,7 @@ Tensor normalize(const char* op, const Partition& p, const Tensor& x, const Tens
     if (dw.defined()) c.set(1, dw.view(weight.shape()));
     if (db.defined()) c.set(2, db.view(bias_shape));
   };
-  record(op, {x, weight, bias}, {y},
-         recording({&x, &weight, &bias}) ? BackwardFunction(backward) : BackwardFunction(),
+  record(op, {x, weight, bias}, {y}, std::move(backward),
          {.double_backward = true, .told = Trace::note(TracedLayerNorm{p.channels, eps})});
   return y;
 }

@@ -96,14 +96,14 @@ Tensor extreme(const char* op, Reduce kind, const Tensor& x, const std::vector<i
   const Tensor m = reduce_keepdim(op, kind, x, dims);
   const Tensor y = m.view(without(x.shape(), op, dims, keepdim));
   // dx = dy / (number of equal extremes) where x is one of them.
-  record(
-      op, {x}, {y}, !recording({&x}) ? BackwardFunction() : [=, x = x.detach()](BackwardContext& c) {
-        const Tensor mask = stretched(op, kernels::Binary::equal, x.shape(), x, x.shape(), m, m.shape());
-        const Tensor share =
-            div(ops::view_as(c.grad_output(), m.shape()), reduce_keepdim(op, Reduce::sum, mask, dims));
-        c.set(0, mul(mask, share));
-      },
-      {.double_backward = true, .told = note_reduction(dims, keepdim)});
+  record(op, {x}, {y},
+         [=, x = x.detach()](BackwardContext& c) {
+           const Tensor mask = stretched(op, kernels::Binary::equal, x.shape(), x, x.shape(), m, m.shape());
+           const Tensor share =
+               div(ops::view_as(c.grad_output(), m.shape()), reduce_keepdim(op, Reduce::sum, mask, dims));
+           c.set(0, mul(mask, share));
+         },
+         {.double_backward = true, .told = note_reduction(dims, keepdim)});
   return y;
 }
 

@@ -19,9 +19,7 @@ Tensor scaled(const Tensor& x, const Tensor& in, double lower, double upper, con
     k.rrelu(in.numel(), lower, upper, ops::key_data(key), x.data<T>(), in.data<T>(), out.data<T>());
   });
   record("rrelu", {in}, {out},
-         !recording({&in})
-             ? BackwardFunction()
-             : [=](BackwardContext& c) { c.set(0, scaled(x, c.grad_output(), lower, upper, key)); },
+         [=](BackwardContext& c) { c.set(0, scaled(x, c.grad_output(), lower, upper, key)); },
          {.double_backward = true});
   return out;
 }

@@ -127,12 +127,12 @@ Tensor pow(const Tensor& x, double exponent) {
     using T = kernel_type<decltype(k)>;
     k.pow(wide_type<decltype(k)>(exponent), x.numel(), x.data<T>(), y.data<T>());
   });
-  const auto backward = [=](BackwardContext& c) {
+  auto backward = [=](BackwardContext& c) {
     if (exponent == 0) return c.set(0, Tensor::zeros(x.shape(), x.dtype(), x.device()));
     const Tensor factor = Tensor::scalar(exponent, x.dtype(), x.device());  // a product keeps the sign of 0
     c.set(0, mul(c.grad_output(), mul(factor, pow(x, exponent - 1))));
   };
-  record("pow", {x}, {y}, recording({&x}) ? BackwardFunction(backward) : BackwardFunction(),
+  record("pow", {x}, {y}, std::move(backward),
          {.detail = Tape::current() ? concat("to the power of ", exponent) : "", .double_backward = true});
   return y;
 }

@@ -62,7 +62,7 @@ Tensor spectral_norm(const Tensor& weight, const Tensor& u, const Tensor& v, con
   });
   if (!done) forward(left, right, 0);
 
-  const auto backward = [=, left = left, right = right](BackwardContext& c) {
+  auto backward = [=, left = left, right = right](BackwardContext& c) {
     const Tensor& dy = c.grad_output();
     if (c.create_graph()) {
       const Shape shape{left.numel(), right.numel()};
@@ -81,8 +81,7 @@ Tensor spectral_norm(const Tensor& weight, const Tensor& u, const Tensor& v, con
     });
     c.set(0, dw);
   };
-  record("spectral_norm", {weight}, {y},
-         recording({&weight}) ? BackwardFunction(backward) : BackwardFunction(),
+  record("spectral_norm", {weight}, {y}, std::move(backward),
          {.multiply_adds = weight.numel(), .double_backward = true});
   return y;
 }
