@@ -13,14 +13,14 @@
 
 namespace weft::app {
 
-std::string shell_word(const std::string& path) {
+std::string shell_word(const std::string& text) {
   const auto plain = [](char c) {
     return std::isalnum(static_cast<unsigned char>(c)) ||
            std::string_view("/._-+,:=@%").find(c) != std::string_view::npos;
   };
-  if (!path.empty() && std::all_of(path.begin(), path.end(), plain)) return path;
+  if (!text.empty() && std::all_of(text.begin(), text.end(), plain)) return text;
   std::string word = "'";
-  for (char c : path) word += c == '\'' ? "'\\''" : std::string(1, c);
+  for (char c : text) word += c == '\'' ? "'\\''" : std::string(1, c);
   return word + "'";
 }
 

@@ -29,8 +29,8 @@ template <class... Parts>
 /// Exit codes, part of the contract with scripts.
 constexpr int kDone = 0, kFailed = 1, kWrongUsage = 2;
 
-/// A path as one word for a shell: in quotes where it needs them.
-std::string shell_word(const std::string& path);
+/// A path or a value as one word for a shell: in quotes where it needs them.
+std::string shell_word(const std::string& text);
 
 /// Writes "weft: TEXT" to stderr. Nothing fails where nobody can read it: a run must not end for that.
 void complain(const std::string& text);
