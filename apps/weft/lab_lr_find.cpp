@@ -119,7 +119,7 @@ int find_rates(LrFindFlags flags) {
   const DataSource data = open_training_data(config, progress);
   // Pictures are kept where more than one epoch is gone through.
   config.epochs = 1 + (flags.steps - 1) / std::max<int64_t>(data.train.size() / config.batch_size, 1);
-  const TrainingParts parts(config, data, flags.trainer.cache_bytes, progress);
+  const TrainingParts parts(config, data, flags.run.cache_bytes, progress);
   training::LrFinderOptions options{.loss = training_loss(config),
                                     .start_lr = flags.start_lr,
                                     .end_lr = flags.end_lr,

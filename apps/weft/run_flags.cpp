@@ -82,7 +82,7 @@ TrainConfig merged_settings(const RunFlags& flags, TrainConfig base) {
 void complete(TrainConfig& config, const RunFlags& flags) {
   config.sa = config.sa || config.sym;
   if (config.activation.empty()) config.activation = default_activation(config.model);
-  if (flags.trainer.trace_nan && config.precision == "fp16")
+  if (flags.run.trace_nan && config.precision == "fp16")
     usage_error(
         "--trace-nan does not go with --precision fp16, where steps that overflow are left out; use bf16");
   validate(config);
@@ -110,7 +110,7 @@ std::unique_ptr<ConvTuning> set_up_process(RunFlags& flags, const TrainConfig& c
   if (!config.tune) return nullptr;
   auto tuning = std::make_unique<ConvTuning>();
   // A run that goes on makes the same choices.
-  flags.trainer.after_checkpoint = [tuning = tuning.get()] { tuning->keep(); };
+  flags.run.after_checkpoint = [tuning = tuning.get()] { tuning->keep(); };
   return tuning;
 }
 
@@ -131,7 +131,7 @@ void add_setting_flags(CLI::App& command, RunFlags& flags) {
                   "start from a config.json (or its folder); other flags go over it")
       ->check(is_given);
   command
-      .add_option("--cache-bytes", flags.trainer.cache_bytes,
+      .add_option("--cache-bytes", flags.run.cache_bytes,
                   "memory for decoded images, which a second epoch need not decode again; 0: none "
                   "[a quarter of what is available]")
       ->check(not_negative);
@@ -148,19 +148,19 @@ void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what) 
       .add_option("--resume", flags.resume, "go on with the stopped " + what + " in this folder, bit for bit")
       ->check(is_given);
   command
-      .add_option("--checkpoint-steps", flags.trainer.checkpoint_steps,
+      .add_option("--checkpoint-steps", flags.run.checkpoint_steps,
                   "save a checkpoint also every so many steps")
       ->check(not_negative);
-  command.add_flag("--tensorboard", flags.trainer.tensorboard,
+  command.add_flag("--tensorboard", flags.run.tensorboard,
                    "write the numbers of each epoch also as events for TensorBoard, beside the others");
   command.add_flag(
-      "--eager", flags.trainer.eager,
+      "--eager", flags.run.eager,
       "on a GPU: start each kernel by itself, not whole steps as a captured graph (the same bits)");
   command.add_flag(
-      "--trace-nan", flags.trainer.trace_nan,
+      "--trace-nan", flags.run.trace_nan,
       "look at every result and gradient, and name the op, layer and sample of the first that is "
       "not finite (slow)");
-  command.add_option("--stop-after-steps", flags.trainer.stop_after_steps)->check(not_negative)->group("");
+  command.add_option("--stop-after-steps", flags.run.stop_after_steps)->check(not_negative)->group("");
 }
 
 }  // namespace weft::app

@@ -9,7 +9,7 @@
 #include "weft/apps/weft/config.h"
 #include "weft/apps/weft/conv_tuning.h"
 #include "weft/apps/weft/progress.h"
-#include "weft/apps/weft/trainer.h"
+#include "weft/apps/weft/run.h"
 
 namespace CLI {
 class App;
@@ -24,7 +24,7 @@ struct RunFlags {
   std::string out, resume, config_file;
   bool overwrite = false, quiet = false, json_lines = false;
   int threads = 0;
-  TrainerOptions trainer;
+  RunOptions run;
 };
 
 /// Adds a flag for each setting, whose default is what flags.config holds, and those for --config, the cache,

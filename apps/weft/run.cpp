@@ -1,4 +1,4 @@
-#include "weft/apps/weft/trainer.h"
+#include "weft/apps/weft/run.h"
 
 #include <fmt/core.h>
 
@@ -68,8 +68,8 @@ void check_same_run(const std::string& path, const training::Metadata& metadata,
 /// how it goes.
 class Run {
  public:
-  Run(const TrainConfig& config, const DataSource& data, const RunFolder& folder,
-      const TrainerOptions& options, Progress& progress)
+  Run(const TrainConfig& config, const DataSource& data, const RunFolder& folder, const RunOptions& options,
+      Progress& progress)
       : config_(config),
         folder_(folder),
         options_(options),
@@ -101,7 +101,7 @@ class Run {
 
   const TrainConfig& config_;
   const RunFolder& folder_;
-  const TrainerOptions& options_;
+  const RunOptions& options_;
   Progress& progress_;
   const std::string pictures_;
   const int64_t relabelled_;
@@ -336,7 +336,7 @@ std::optional<json> Run::run() {
 }  // namespace
 
 std::optional<json> train_run(const TrainConfig& config, const DataSource& data, const RunFolder& folder,
-                              const TrainerOptions& options, Progress& progress) {
+                              const RunOptions& options, Progress& progress) {
   return Run(config, data, folder, options, progress).run();
 }
 
