@@ -107,7 +107,7 @@ nlohmann::json row_of(const StepCase& c, const StepCase& first, double peak, con
 }  // namespace
 
 TrainingStep::TrainingStep(const BenchFlags& flags) {
-  require_known("--optimizer", flags.optimizer, optimizer_names());
+  require_known("--optimizer", flags.optimizer, optim::optimizer_names());
   model_ = bench_model(flags);
   if (flags.inference)
     model_->optimize_for_inference();

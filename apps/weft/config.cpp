@@ -16,6 +16,8 @@
 #include "weft/engine/data/file_tree.h"
 #include "weft/engine/device.h"
 #include "weft/engine/whole_number.h"
+#include "weft/layers/models.h"
+#include "weft/optim/registry.h"
 
 namespace weft::app {
 
@@ -116,9 +118,9 @@ void validate(const TrainConfig& c) {
   });
   require_known("--model", c.model, model_names());
   require_known("--activation", c.activation, activation_names());
-  require_known("--optimizer", c.optimizer, optimizer_names());
+  require_known("--optimizer", c.optimizer, optim::optimizer_names());
   require_known("--loss", c.loss, loss_names());
-  require_known("--schedule", c.schedule, schedule_names());
+  require_known("--schedule", c.schedule, optim::schedule_names());
   if (c.exact && c.device == "cpu" && c.precision != "fp32")
     usage_error("--exact on the CPU is fp32; leave it or --precision ", c.precision, " out");
   place_of(c.device, c.precision);

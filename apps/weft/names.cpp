@@ -5,13 +5,8 @@
 #include "weft/apps/weft/command.h"
 #include "weft/kernels/activation.h"
 #include "weft/layers/models.h"
-#include "weft/optim/registry.h"
 
 namespace weft::app {
-
-std::vector<std::string> model_names() { return weft::model_names(); }
-std::vector<std::string> optimizer_names() { return optim::optimizer_names(); }
-std::vector<std::string> schedule_names() { return optim::schedule_names(); }
 
 std::vector<std::string> activation_names() {
   std::vector<std::string> names;
