@@ -34,9 +34,7 @@ void require_fitting(const std::string& model, bool self_attention, int64_t size
 
 void require_known(std::string_view flag, std::string_view name, const std::vector<std::string>& names) {
   if (std::find(names.begin(), names.end(), name) != names.end()) return;
-  std::string list;
-  for (const std::string& n : names) list += (list.empty() ? "" : ", ") + n;
-  usage_error(flag, ": unknown name '", name, "'; known are ", list);
+  usage_error(flag, ": unknown name '", name, "'; known are ", joined(names));
 }
 
 DType parse_precision(std::string_view precision) {

@@ -48,12 +48,9 @@ void check_same_run(const std::string& path, const training::Metadata& metadata,
     from_json(json::parse(text("config")), path, saved);
     saved.data = config.data;  // the folder may have moved; the classes below must still agree
     const std::vector<std::string> differing = differing_flags(saved, config);
-    if (!differing.empty()) {
-      std::string flags;
-      for (const std::string& flag : differing) flags += (flags.empty() ? "" : ", ") + flag;
-      fail(path, ": the checkpoint is of a run with other settings than this folder's config.json (", flags,
-           "); put the files of one run together, or start anew");
-    }
+    check(differing.empty(), path,
+          ": the checkpoint is of a run with other settings than this folder's config.json (",
+          joined(differing), "); put the files of one run together, or start anew");
     check(json::parse(text("classes")) == json(classes), path,
           ": the checkpoint is of a run with other classes than the data have now");
     check(!metadata.contains("pictures") || text("pictures") == pictures, path,

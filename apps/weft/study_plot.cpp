@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "weft/apps/weft/command.h"
 #include "weft/apps/weft/plot.h"
 #include "weft/apps/weft/study_report.h"
 
@@ -71,14 +72,13 @@ void draw_dot(Drawing& d, Point at, uint32_t colour) { d.line({at, at}, colour, 
 
 /// "mish, lr 0.01", of all settings but one.
 std::string cell_text(const StudyCell& cell, const std::vector<StudyAxis>& axes, const StudyAxis* without) {
-  std::string text;
+  std::vector<std::string> texts;
   for (const StudyAxis& axis : axes) {
     if (&axis == without) continue;
     const json& value = cell.settings.at(axis.key);
-    text += text.empty() ? "" : ", ";
-    text += value.is_string() ? value.get<std::string>() : axis.key + " " + value.dump();
+    texts.push_back(value.is_string() ? value.get<std::string>() : axis.key + " " + value.dump());
   }
-  return text;
+  return joined(texts);
 }
 
 constexpr double kSheetWidth = 760;
