@@ -5,6 +5,7 @@
 #include <cctype>
 #include <charconv>
 #include <cstdio>
+#include <cstdlib>
 #include <string_view>
 
 #include "weft/apps/weft/names.h"
@@ -36,8 +37,9 @@ std::string fits_64_bits(const std::string& value) {
 std::function<std::string(const std::string&)> number_from(double least, double most,
                                                            const std::string& wanted) {
   return [=](const std::string& value) {
-    double number = 0;
-    const bool fits = CLI::detail::lexical_cast(value, number) && number >= least && number <= most;
+    char* end = nullptr;
+    const double number = std::strtod(value.c_str(), &end);
+    const bool fits = end != value.c_str() && *end == '\0' && number >= least && number <= most;
     return fits ? "" : "must be " + wanted + ", got " + value;
   };
 }
