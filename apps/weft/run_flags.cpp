@@ -8,8 +8,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "weft/apps/weft/command.h"
-#include "weft/apps/weft/names.h"
+#include "weft/apps/weft/settings.h"
 #include "weft/kernels/convolution.h"
 #include "weft/kernels/cuda.h"
 
@@ -115,7 +114,7 @@ std::unique_ptr<ConvTuning> set_up_process(RunFlags& flags, const TrainConfig& c
 }
 
 void add_setting_flags(CLI::App& command, RunFlags& flags) {
-  visit_settings(flags.config, [&](const std::string& key, auto& value, const char* help) {
+  visit_settings(flags.config, [&](const std::string& key, auto& value, const std::string& help, auto&&...) {
     const std::string flag = flag_of(key);
     CLI::Option* option = nullptr;
     if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, bool>)
