@@ -58,11 +58,14 @@ void from_json(const json& in, const std::string& path, TrainConfig& config) {
   config = parsed;
 }
 
-void read_config(const std::string& path, TrainConfig& config) {
+std::string config_file(const std::string& path) {
   std::error_code error;
-  const std::string file = std::filesystem::is_directory(path, error)
-                               ? (std::filesystem::path(path) / "config.json").string()
-                               : path;
+  return std::filesystem::is_directory(path, error) ? (std::filesystem::path(path) / "config.json").string()
+                                                    : path;
+}
+
+void read_config(const std::string& path, TrainConfig& config) {
+  const std::string file = config_file(path);
   from_json(read_json(file), file, config);
 }
 

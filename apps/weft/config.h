@@ -53,7 +53,9 @@ nlohmann::json to_json(const TrainConfig& config);
 /// Overwrites the settings that `json` has. Throws Error naming `path` and the key that is unknown or of
 /// another type.
 void from_json(const nlohmann::json& json, const std::string& path, TrainConfig& config);
-/// from_json on a file, or on the config.json of a folder.
+/// `path`, or the config.json in it where it is a folder.
+std::string config_file(const std::string& path);
+/// from_json on config_file(path).
 void read_config(const std::string& path, TrainConfig& config);
 /// Sets the setting `key` (with _ or -) from a text, as its flag would; true and false are those of bool.
 /// Throws UsageError, beginning with `where`, for a key that there is none of and a text that is no such

@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "weft/apps/weft/json_file.h"
 #include "weft/apps/weft/settings.h"
 #include "weft/kernels/convolution.h"
 #include "weft/kernels/cuda.h"
@@ -30,6 +31,18 @@ void anchor_data(TrainConfig& config) {
   std::error_code error;
   if (config.data != kSampleData && fs::exists(config.data, error)) config.data = absolute(config.data);
   if (fs::exists(config.init, error)) config.init = absolute(config.init);
+}
+
+/// A message that begins with a flag, as one on the file at `path` where that is what has this value.
+std::string on_file(const std::string& path, const TrainConfig& config, const std::string& message) {
+  std::error_code error;
+  if (!fs::exists(path, error)) return message;
+  const json file = read_json(path), settings = to_json(config);
+  const size_t end = message.find_first_of(" :");
+  for (const auto& [key, value] : settings.items())
+    if (message.substr(0, end) == flag_of(key) && file.contains(key) && file[key] == value)
+      return concat(path, ": \"", key, "\"", message.substr(end));
+  return message;
 }
 
 const auto not_negative = number_from(0, std::numeric_limits<double>::infinity(), "0 or more");
@@ -79,12 +92,17 @@ TrainConfig merged_settings(const RunFlags& flags, TrainConfig base) {
 }
 
 void complete(TrainConfig& config, const RunFlags& flags) {
-  config.sa = config.sa || config.sym;
-  if (config.activation.empty()) config.activation = default_activation(config.model);
-  if (flags.run.trace_nan && config.precision == "fp16")
-    usage_error(
-        "--trace-nan does not go with --precision fp16, where steps that overflow are left out; use bf16");
-  validate(config);
+  try {
+    config.sa = config.sa || config.sym;
+    if (config.activation.empty()) config.activation = default_activation(config.model);
+    if (flags.run.trace_nan && config.precision == "fp16")
+      usage_error(
+          "--trace-nan does not go with --precision fp16, where steps that overflow are left out; use bf16");
+    validate(config);
+  } catch (const UsageError& e) {
+    const std::string& settings = flags.resume.empty() ? flags.config_file : flags.resume;
+    throw UsageError(on_file(config_file(settings), config, e.what()));
+  }
 }
 
 void check_same_settings(const RunFlags& flags, const TrainConfig& saved, TrainConfig wanted) {

@@ -42,7 +42,7 @@ void anchor_paths(TrainConfig& config);
 /// `base` with --config and what was typed over it, and an anchored --data.
 TrainConfig merged_settings(const RunFlags& flags, TrainConfig base);
 /// What follows from the settings that are there, the model's own activation and the like. Throws as
-/// validate(), which it calls.
+/// validate(), which it calls; a value that --config or the run of --resume has is named by file and key.
 void complete(TrainConfig& config, const RunFlags& flags);
 /// Throws UsageError naming a setting in which `wanted` differs from `saved`, the settings that --resume
 /// takes from its folder; where the data are is none of these.
