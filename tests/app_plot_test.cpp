@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "weft/apps/weft/axes.h"
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/plot.h"
 #include "weft/engine/data/image.h"
@@ -91,6 +92,18 @@ TEST_CASE("ticks are round numbers within") {
       CHECK(t.size() <= 7);
       CHECK(t.size() >= 1);
     }
+}
+
+TEST_CASE("a field places numbers evenly, or by their logarithm") {
+  const Field even{10, 20, 100, 50, 1, 100, 0, 10}, log{10, 20, 100, 50, 1, 100, 0, 10, true};
+  CHECK(even.x(50.5) == 60);
+  CHECK(log.x(10) == doctest::Approx(60));
+  for (const Field& f : {even, log}) {
+    CHECK(f.x(1) == 10);
+    CHECK(f.x(100) == f.right());
+    CHECK(f.y(0) == f.bottom());
+    CHECK(f.y(10) == 20);
+  }
 }
 
 TEST_CASE("every activation is drawn, and jumps are left open") {

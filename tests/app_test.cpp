@@ -434,6 +434,23 @@ TEST_CASE("several runs, and one of them again from its config.json") {
   for (const char* run : {"several", "again"}) fs::remove_all(at(run));
 }
 
+TEST_CASE("a value that no run can have is named by file and key, or by flag where that has it") {
+  const std::string file = at("wrong/config.json");
+  fs::create_directories(at("wrong"));
+  const std::pair<const char*, const char*> wrong[] = {
+      {R"({"batch_size": 0})", R"("batch_size" must be 1 to 65536, got 0)"},
+      {R"({"model": "resnet"})", R"("model": unknown name 'resnet')"},
+      {R"({"device": "gpu"})", R"("device" must be cpu or cuda[:i], got gpu)"},
+      {R"({"size": 4})", R"("size" must be 8 to 4096, got 4)"}};
+  for (const auto& [text, error] : wrong) {
+    write_file(file, text);
+    for (const char* flag : {"--config", "--resume"})
+      check_error(weft_run({"train", flag, at("wrong")}), 2, {"weft: " + file + ": " + error});
+  }
+  check_error(weft_run({"train", "--config", file, "--size", "5"}), 2,
+              {"weft: --size must be 8 to 4096, got 5"});
+}
+
 TEST_CASE("--init starts from the weights of another run") {
   REQUIRE(weft_run(quick_run("init-base") + Arguments{"--quiet"}).code == 0);
   // Whether all weights but those of the last layer are the other run's, as steps of this length leave them.

@@ -16,6 +16,8 @@
 #include "weft/apps/weft/json_file.h"
 #include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/names.h"
+#include "weft/layers/models.h"
+#include "weft/optim/registry.h"
 
 namespace weft::app {
 namespace {
@@ -143,7 +145,7 @@ void add_bench(CLI::App& weft, Action& action) {
   const auto optimizers = [](CLI::App& command, BenchFlags& flags) {
     command.add_option("--optimizer", flags.optimizers, "optimizers [all]")
         ->delimiter(',')
-        ->check(CLI::IsMember(optimizer_names()));
+        ->check(CLI::IsMember(optim::optimizer_names()));
   };
   const auto data = [](CLI::App& command, BenchFlags& flags) {
     command.add_option("--data", flags.data, "folder, .tgz or name of a fetched set [built-in sample]");

@@ -103,11 +103,7 @@ std::vector<std::string> op_families() {
           "sequence", "elementwise", "reduce",     "dropout", "augment", "optimizer"};
 }
 
-std::string text_of(const Shape& shape) {
-  std::string text;
-  for (int64_t n : shape) text += (text.empty() ? "" : "x") + std::to_string(n);
-  return text;
-}
+std::string text_of(const Shape& shape) { return joined(shape, "x"); }
 
 OpRun run_of(const std::vector<Shape>& inputs, const OpFunction& f, const BenchPlace& place, Module* layer) {
   if (place.gpu()) return run_on_gpu(inputs, f, place, layer);

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "weft/apps/weft/bench_op.h"
+#include "weft/apps/weft/command.h"
 #include "weft/engine/ops/activation.h"
 #include "weft/engine/ops/dropout.h"
 #include "weft/engine/ops/elementwise.h"
@@ -157,15 +158,12 @@ std::vector<OpCase> plain_cases(const Shape& image, const Shape& stage, const Be
   std::vector<OpCase> cases{attention_case(stage, place)};
   for (int i = kActivationCount; i < kAllActivationCount; ++i)
     cases.push_back(activation_case(Activation(i), image, place));
-  for (const Plain& p : list) {
-    std::string shapes;
-    for (const Shape& shape : p.inputs) shapes += (shapes.empty() ? "" : ", ") + text_of(shape);
+  for (const Plain& p : list)
     cases.push_back({.family = p.family,
                      .op = p.op,
-                     .shape = shapes,
+                     .shape = joined(p.inputs, ", ", text_of),
                      .passes = {{"forward", element * p.forward}, {"backward", element * p.backward}},
                      .prepare = [p, place] { return run_of(p.inputs, p.f, place); }});
-  }
   for (OpCase& c : sequence_cases(image, place)) cases.push_back(std::move(c));
   return cases;
 }

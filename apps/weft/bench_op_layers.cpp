@@ -9,6 +9,7 @@
 #include "weft/layers/linear.h"
 #include "weft/layers/pool.h"
 #include "weft/layers/squeeze_excitation.h"
+#include "weft/layers/summary.h"
 
 namespace weft::app {
 namespace {
@@ -78,10 +79,6 @@ OpRun run_of_layer(Module& layer, const Shape& input, bool residual, const Bench
   return run_of(std::vector<Shape>(residual ? 2 : 1, input), f, place, &layer);
 }
 
-bool within(const std::string& scope, const std::string& path) {
-  return scope == path || scope.compare(0, path.size() + 1, path + ".") == 0;
-}
-
 }  // namespace
 
 std::vector<OpCase> layer_cases(Module& model, int64_t batch, int64_t size, const BenchPlace& place) {
@@ -130,12 +127,10 @@ std::vector<OpCase> layer_cases(Module& model, int64_t batch, int64_t size, cons
 
 Shape output_shape(Module& model, const std::string& path, int64_t batch, int64_t size,
                    const Shape& otherwise) {
-  Tape tape;
-  model.forward(Tensor::zeros({2, size, size, 3}));
-  Shape shape = otherwise;
-  for (const TapeEntry& e : tape.entries())
-    if (within(e.scope, path) && e.outputs.front().shape.ndim() == 4) shape = e.outputs.front().shape;
-  return with_batch(shape, batch);
+  const ModelSummary summary = summarize(model, {2, size, size, 3});
+  const auto row = std::find_if(summary.rows.begin(), summary.rows.end(),
+                                [&](const SummaryRow& r) { return r.path == path && r.output.ndim() == 4; });
+  return with_batch(row == summary.rows.end() ? otherwise : row->output, batch);
 }
 
 }  // namespace weft::app

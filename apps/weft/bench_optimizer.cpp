@@ -7,7 +7,6 @@
 #include "weft/apps/weft/bench_gpu.h"
 #include "weft/apps/weft/bench_op.h"
 #include "weft/apps/weft/command.h"
-#include "weft/apps/weft/names.h"
 #include "weft/engine/random.h"
 #include "weft/kernels/cpu/peak.h"
 #include "weft/kernels/parallel.h"
@@ -77,7 +76,7 @@ int bench_optimizer(const BenchFlags& flags) {
                   gpu ? kernels::cuda::device_info().name + (flags.place.capture ? ", captured" : ", eager")
                       : fmt::format("{} threads", num_threads()),
                   copy));
-  for (const std::string& name : flags.optimizers.empty() ? optimizer_names() : flags.optimizers) {
+  for (const std::string& name : flags.optimizers.empty() ? optim::optimizer_names() : flags.optimizers) {
     const auto optimizer = make(name, *model);
     const double seconds = seconds_of_step(*optimizer, flags.seconds, flags.place);
     const double bytes = double(bytes_moved(*optimizer)), flops = optimizer->product_flops();

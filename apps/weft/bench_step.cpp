@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "weft/apps/weft/bench.h"
 #include "weft/apps/weft/command.h"
@@ -106,7 +107,7 @@ nlohmann::json row_of(const StepCase& c, const StepCase& first, double peak, con
 }  // namespace
 
 TrainingStep::TrainingStep(const BenchFlags& flags) {
-  require_known("--optimizer", flags.optimizer, optimizer_names());
+  require_known("--optimizer", flags.optimizer, optim::optimizer_names());
   model_ = bench_model(flags);
   if (flags.inference)
     model_->optimize_for_inference();
@@ -147,7 +148,7 @@ int bench_step(const BenchFlags& flags) {
   if (flags.place.gpu()) return bench_step_gpu(flags);
   if (!flags.breakdown.empty()) return bench_breakdown(flags);
   manual_seed(1);
-  std::map<std::string, TrainingStep> models;
+  std::map<std::pair<std::string, int64_t>, TrainingStep> models;
   std::vector<StepCase> cases;
   for (int64_t size : flags.sweep.sizes)
     for (int64_t batch : flags.sweep.batch_sizes)
@@ -155,7 +156,7 @@ int bench_step(const BenchFlags& flags) {
         BenchFlags one = flags;
         one.activation = asked.empty() ? default_activation(flags.model) : asked;
         one.size = size;
-        const std::string key = concat(one.activation, find_model(flags.model).fixed_size ? size : 0);
+        const std::pair key(one.activation, find_model(flags.model).fixed_size ? size : 0);
         TrainingStep& step = models.try_emplace(key, one).first->second;
         const int64_t multiply_adds = summarize(step.model(), {1, size, size, 3}).multiply_adds();
         for (int threads : flags.sweep.threads)

@@ -152,7 +152,7 @@ nlohmann::json row_of(GpuStepCase& c, const GpuStepCase& first, double gemm_rate
 
 int bench_step_gpu(const BenchFlags& flags) {
   if (!flags.breakdown.empty()) return bench_breakdown_gpu(flags);
-  require_known("--optimizer", flags.optimizer, optimizer_names());
+  require_known("--optimizer", flags.optimizer, optim::optimizer_names());
   manual_seed(1);
   double gemm_rate = measure_gpu_gemm_rate(flags.place.dtype);
   std::vector<std::unique_ptr<GpuStepCase>> cases;
@@ -192,7 +192,7 @@ int bench_breakdown_gpu(const BenchFlags& asked) {
   BenchFlags flags = one_case(asked);
   flags.place.capture = false;
   if (flags.activation.empty()) flags.activation = default_activation(flags.model);
-  require_known("--optimizer", flags.optimizer, optimizer_names());
+  require_known("--optimizer", flags.optimizer, optim::optimizer_names());
   manual_seed(1);
   const double gemm_rate = measure_gpu_gemm_rate(flags.place.dtype);
   GpuStepCase c(flags, flags.activation, flags.size, flags.batch_size);

@@ -5,6 +5,7 @@
 #include <cctype>
 #include <charconv>
 #include <cstdio>
+#include <cstdlib>
 #include <string_view>
 
 #include "weft/apps/weft/names.h"
@@ -13,14 +14,14 @@
 
 namespace weft::app {
 
-std::string shell_word(const std::string& path) {
+std::string shell_word(const std::string& text) {
   const auto plain = [](char c) {
     return std::isalnum(static_cast<unsigned char>(c)) ||
            std::string_view("/._-+,:=@%").find(c) != std::string_view::npos;
   };
-  if (!path.empty() && std::all_of(path.begin(), path.end(), plain)) return path;
+  if (!text.empty() && std::all_of(text.begin(), text.end(), plain)) return text;
   std::string word = "'";
-  for (char c : path) word += c == '\'' ? "'\\''" : std::string(1, c);
+  for (char c : text) word += c == '\'' ? "'\\''" : std::string(1, c);
   return word + "'";
 }
 
@@ -36,8 +37,9 @@ std::string fits_64_bits(const std::string& value) {
 std::function<std::string(const std::string&)> number_from(double least, double most,
                                                            const std::string& wanted) {
   return [=](const std::string& value) {
-    double number = 0;
-    const bool fits = CLI::detail::lexical_cast(value, number) && number >= least && number <= most;
+    char* end = nullptr;
+    const double number = std::strtod(value.c_str(), &end);
+    const bool fits = end != value.c_str() && *end == '\0' && number >= least && number <= most;
     return fits ? "" : "must be " + wanted + ", got " + value;
   };
 }

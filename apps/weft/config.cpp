@@ -1,5 +1,7 @@
 #include "weft/apps/weft/config.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -9,10 +11,8 @@
 #include <type_traits>
 
 #include "weft/apps/weft/augmentation.h"
-#include "weft/apps/weft/command.h"
 #include "weft/apps/weft/json_file.h"
-#include "weft/apps/weft/losses.h"
-#include "weft/apps/weft/names.h"
+#include "weft/apps/weft/settings.h"
 #include "weft/engine/data/file_tree.h"
 #include "weft/engine/device.h"
 #include "weft/engine/whole_number.h"
@@ -29,7 +29,7 @@ std::string flag_of(const std::string& key) {
 
 json to_json(const TrainConfig& config) {
   json out = json::object();
-  visit_settings(config, [&](const char* key, const auto& value, const char*) { out[key] = value; });
+  visit_settings(config, [&](const char* key, const auto& value, auto&&...) { out[key] = value; });
   return out;
 }
 
@@ -37,7 +37,7 @@ void from_json(const json& in, const std::string& path, TrainConfig& config) {
   check(in.is_object(), path, ": not a config.json of a run (expected a JSON object)");
   TrainConfig parsed = config;
   std::vector<std::string> known = {"weft_version"};
-  visit_settings(parsed, [&](const char* key, auto& value, const char*) {
+  visit_settings(parsed, [&](const char* key, auto& value, auto&&...) {
     known.push_back(key);
     const auto found = in.find(key);
     if (found == in.end()) return;
@@ -58,11 +58,14 @@ void from_json(const json& in, const std::string& path, TrainConfig& config) {
   config = parsed;
 }
 
-void read_config(const std::string& path, TrainConfig& config) {
+std::string config_file(const std::string& path) {
   std::error_code error;
-  const std::string file = std::filesystem::is_directory(path, error)
-                               ? (std::filesystem::path(path) / "config.json").string()
-                               : path;
+  return std::filesystem::is_directory(path, error) ? (std::filesystem::path(path) / "config.json").string()
+                                                    : path;
+}
+
+void read_config(const std::string& path, TrainConfig& config) {
+  const std::string file = config_file(path);
   from_json(read_json(file), file, config);
 }
 
@@ -72,7 +75,7 @@ void set_setting(TrainConfig& config, const std::string& where, std::string key,
   const auto refuse = [&](const char* wanted) {
     usage_error(where, ": '", text, "' is no value of ", key, ", which must be ", wanted);
   };
-  visit_settings(config, [&](const char* name, auto& value, const char*) {
+  visit_settings(config, [&](const char* name, auto& value, auto&&...) {
     known.push_back(name);
     if (key != name) return;
     using T = std::remove_reference_t<decltype(value)>;
@@ -102,53 +105,51 @@ std::vector<std::string> differing_flags(const TrainConfig& a, const TrainConfig
 namespace {
 
 template <class T>
-void require(bool ok, const char* key, const T& value, const char* expected) {
+void require(bool ok, const char* key, const T& value, const std::string& expected) {
   if (!ok) usage_error(flag_of(key), " must be ", expected, ", got ", value);
+}
+
+/// "8 to 4096", "above 0", "at least 0 and below 1".
+std::string limits_text(const Limits& r) {
+  const bool open = r.open_low || r.open_high;
+  if (std::isinf(r.high)) return open ? fmt::format("above {}", r.low) : fmt::format("{} or more", r.low);
+  if (!open) return fmt::format("{} to {}", r.low, r.high);
+  return fmt::format("{} {} and {} {}", r.open_low ? "above" : "at least", r.low,
+                     r.open_high ? "below" : "at most", r.high);
+}
+
+// By what the list of settings allows.
+void check_setting(const char*, const auto&) {}
+template <class T>
+void check_setting(const char* key, T value, const Limits& r) {
+  const double v = double(value);
+  const bool high_enough = r.open_low ? v > r.low : v >= r.low;
+  const bool low_enough = r.open_high ? v < r.high : v <= r.high;
+  require(std::isfinite(v) && high_enough && low_enough, key, value, limits_text(r));
+}
+void check_setting(const char* key, const std::string& value, const auto& names) {
+  require_known(flag_of(key), value, names());
 }
 
 }  // namespace
 
 void validate(const TrainConfig& c) {
-  visit_settings(c, [](const char* key, const auto& value, const char*) {
+  visit_settings(c, [](const char* key, const auto& value, const auto&, auto&&... allowed) {
     if constexpr (std::is_same_v<std::remove_cvref_t<decltype(value)>, std::string>)
       if (data::as_utf8(value) != value)
         usage_error(flag_of(key), ": its value is not UTF-8; rename what it names");
+    check_setting(key, value, allowed...);
   });
-  require_known("--model", c.model, model_names());
-  require_known("--activation", c.activation, activation_names());
-  require_known("--optimizer", c.optimizer, optimizer_names());
-  require_known("--loss", c.loss, loss_names());
-  require_known("--schedule", c.schedule, schedule_names());
   if (c.exact && c.device == "cpu" && c.precision != "fp32")
     usage_error("--exact on the CPU is fp32; leave it or --precision ", c.precision, " out");
   place_of(c.device, c.precision);
-  const auto finite = [](double v, double low, double high) {
-    return std::isfinite(v) && v >= low && v <= high;
-  };
-  require(c.size >= 8 && c.size <= kMostSize, "size", c.size, "8 to 4096");
   require_fitting(c.model, c.sa || c.sym, c.size);
   require(c.valid_resize == 0 || (c.valid_resize >= c.size && c.valid_resize <= kMostResize), "valid_resize",
           c.valid_resize, "0 or from --size to 8192");
-  require(c.epochs >= 1 && c.epochs <= 1'000'000, "epochs", c.epochs, "1 to 1000000");
-  require(c.batch_size >= 1 && c.batch_size <= 65536, "batch_size", c.batch_size, "1 to 65536");
-  require(std::isfinite(c.lr) && c.lr > 0, "lr", c.lr, "above 0");
-  require(finite(c.mom, 0, 1) && c.mom < 1, "mom", c.mom, "at least 0 and below 1");
-  require(finite(c.sqrmom, 0, 1) && c.sqrmom < 1, "sqrmom", c.sqrmom, "at least 0 and below 1");
-  require(finite(c.eps, 0, 1), "eps", c.eps, "0 to 1");
-  require(std::isfinite(c.wd) && c.wd >= 0, "wd", c.wd, "0 or more");
-  require(finite(c.anneal_start, 0, 1), "anneal_start", c.anneal_start, "0 to 1");
-  require(finite(c.label_smoothing, 0, 1) && c.label_smoothing < 1, "label_smoothing", c.label_smoothing,
-          "at least 0 and below 1");
-  require(finite(c.min_scale, 0, 1) && c.min_scale > 0, "min_scale", c.min_scale, "above 0 and at most 1");
   require(c.pad_mode == "constant" || c.pad_mode == "reflect", "pad_mode", c.pad_mode, "constant or reflect");
   require(c.pad >= 0 && c.pad <= c.size - (c.pad_mode == "reflect"), "pad", c.pad,
           "0 to --size, below it to reflect");
-  require(finite(c.mixup, 0, 100), "mixup", c.mixup, "0 to 100");
-  require(finite(c.cutmix, 0, 100), "cutmix", c.cutmix, "0 to 100");
-  require(finite(c.erase, 0, 1), "erase", c.erase, "0 to 1");
-  require(finite(c.focal_gamma, 0, 100), "focal_gamma", c.focal_gamma, "0 to 100");
   parse_jitter(c.jitter);
-  require(c.runs >= 1 && c.runs <= 10'000, "runs", c.runs, "1 to 10000");
   if (c.exact && c.tune) usage_error("--tune has nothing to choose from with --exact; leave one of them out");
   const size_t colon = c.noisy_labels.rfind(':');
   require(c.noisy_labels.empty() ||

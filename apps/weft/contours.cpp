@@ -1,14 +1,12 @@
 #include "weft/apps/weft/contours.h"
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <map>
 #include <utility>
 
-#include "weft/apps/weft/plot.h"
+#include "weft/apps/weft/axes.h"
 
 namespace weft::app {
 namespace {
@@ -102,27 +100,22 @@ Drawing plot_contours(const std::vector<ContourField>& fields, double low, doubl
             rows = (count + columns - 1) / columns;
   Drawing d(columns * (kSide + kGap) + 12, rows * (kSide + kGap) + 12);
   for (int i = 0; i < count; ++i) {
-    const ContourField& f = fields[size_t(i)];
+    const ContourField& c = fields[size_t(i)];
     const double left = i % columns * (kSide + kGap) + 40, top = i / columns * (kSide + kGap) + kTop;
-    const double right = left + kSide, bottom = top + kSide;
-    const auto place = [&](const Point& p) {
-      return Point{left + p.x / (f.grid.columns - 1) * kSide, bottom - p.y / (f.grid.rows - 1) * kSide};
-    };
-    for (size_t k = 0; k < f.levels.size(); ++k)
-      for (const std::vector<Point>& line : contour_lines(f.grid, f.levels[k])) {
+    const Field f{left, top, kSide, kSide, low, high, low, high};
+    const Field grid{left, top, kSide, kSide, 0, double(c.grid.columns - 1), 0, double(c.grid.rows - 1)};
+    for (size_t k = 0; k < c.levels.size(); ++k)
+      for (const std::vector<Point>& line : contour_lines(c.grid, c.levels[k])) {
         std::vector<Point> placed;
-        for (const Point& p : line) placed.push_back(place(p));
+        for (const Point& p : line) placed.push_back({grid.x(p.x), grid.y(p.y)});
         d.line(std::move(placed),
-               colour_of(f.levels.size() > 1 ? double(k) / double(f.levels.size() - 1) : 0), 1.2);
+               colour_of(c.levels.size() > 1 ? double(k) / double(c.levels.size() - 1) : 0), 1.2);
       }
-    d.line({{left, top}, {right, top}, {right, bottom}, {left, bottom}, {left, top}}, kAxis, 1);
-    for (double v : ticks(low, high, 5)) {
-      const double part = (v - low) / (high - low);
-      d.text({left + part * kSide, bottom + 12}, fmt::format("{:g}", v), kGrey, 9, Anchor::middle);
-      d.text({left - 5, bottom - part * kSide + 3}, fmt::format("{:g}", v), kGrey, 9, Anchor::end);
-    }
-    d.text({left, top - 16}, f.title, kInk, 13);
-    d.text({left, top - 4}, f.remark, kGrey, 9);
+    draw_frame(d, f);
+    draw_x_ticks(d, f, ticks(low, high, 5), 9, false);
+    draw_y_ticks(d, f, ticks(low, high, 5), 9, false);
+    d.text({left, top - 16}, c.title, kInk, 13);
+    d.text({left, top - 4}, c.remark, kGrey, 9);
   }
   return d;
 }

@@ -70,11 +70,9 @@ struct FetchFlags {
 
 int fetch_set(const FetchFlags& flags) {
   const KnownSet* set = find_known_set(flags.name);
-  if (!set) {
-    std::string known;
-    for (const KnownSet& s : known_sets()) known += (known.empty() ? "" : ", ") + s.name;
-    usage_error("data fetch: unknown set '", flags.name, "'; known are ", known);
-  }
+  if (!set)
+    usage_error("data fetch: unknown set '", flags.name, "'; known are ",
+                joined(known_sets(), ", ", &KnownSet::name));
   const fs::path archive = fetch(*set, flags.out.empty() ? cache_folder() : fs::path(flags.out), flags.quiet);
   if (!flags.quiet)
     fmt::print("{}: complete, SHA-256 {}\ntrain on it with weft train --data {}\n", archive.string(),

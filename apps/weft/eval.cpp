@@ -17,7 +17,7 @@ using nlohmann::json;
 
 namespace {
 
-void print_confusion(const Evaluation& e, const std::vector<std::string>& classes) {
+void print_confusion(const ClassResults& e, const std::vector<std::string>& classes) {
   const size_t n = classes.size();
   size_t name_width = 5;
   int cell = 4;
@@ -36,7 +36,7 @@ void print_confusion(const Evaluation& e, const std::vector<std::string>& classe
   }
 }
 
-json to_json(const Evaluation& e, const std::vector<std::string>& classes, int64_t skipped) {
+json to_json(const ClassResults& e, const std::vector<std::string>& classes, int64_t skipped) {
   json confusion = json::array();
   const size_t n = classes.size();
   for (size_t row = 0; row < n; ++row)
@@ -50,20 +50,18 @@ int eval(const EvaluationFlags& flags, bool json_lines) {
   Progress progress(json_lines ? Output::json : Output::human);
   const EvaluationSource source = open_evaluation(flags, progress);
   const std::vector<std::string>& classes = source.loaded.info.classes;
-  const auto result = evaluate(*source.loaded.module, *source.loader, source.label_map,
-                               int64_t(classes.size()), [&](int64_t done) {
-                                 progress.note("evaluating", done, source.loader->batches());
-                                 return true;
-                               });
+  const ClassResults result =
+      evaluate(*source.loaded.module, *source.loader, source.label_map, int64_t(classes.size()),
+               [&](int64_t done) { progress.note("evaluating", done, source.loader->batches()); });
   progress.clear();
-  check(std::isfinite(result->loss), flags.model, ": the model's loss is ", result->loss,
+  check(std::isfinite(result.loss), flags.model, ": the model's loss is ", result.loss,
         "; its weights or its mean and std are damaged, or too large for --precision ", flags.precision);
   if (json_lines) {
-    fmt::print("{}\n", one_line(to_json(*result, classes, int64_t(source.loader->skipped().size()))));
+    fmt::print("{}\n", one_line(to_json(result, classes, int64_t(source.loader->skipped().size()))));
   } else {
-    fmt::print("accuracy {:.2f} %  loss {:.4f}  ({} images)\n", 100 * result->accuracy, result->loss,
-               result->images);
-    print_confusion(*result, classes);
+    fmt::print("accuracy {:.2f} %  loss {:.4f}  ({} images)\n", 100 * result.accuracy, result.loss,
+               result.images);
+    print_confusion(result, classes);
   }
   return kDone;
 }

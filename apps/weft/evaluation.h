@@ -1,9 +1,8 @@
-// Accuracy and loss of a model over a data set.
+// Accuracy and loss of a model over a data set, class by class.
 #pragma once
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <vector>
 
 #include "weft/engine/data/batch_loader.h"
@@ -11,7 +10,7 @@
 
 namespace weft::app {
 
-struct Evaluation {
+struct ClassResults {
   double loss = 0;      ///< mean cross entropy, without label smoothing
   double accuracy = 0;  ///< share of images whose largest logit is that of their class
   int64_t images = 0;
@@ -19,10 +18,8 @@ struct Evaluation {
 };
 
 /// Runs `model`, in evaluation mode, over one epoch of `loader`; label_map[i] is the model's class for label
-/// i of the data. `each(batches done)` is called after every batch and ends the evaluation by returning
-/// false; then there is no result.
-std::optional<Evaluation> evaluate(Module& model, data::BatchLoader& loader,
-                                   const std::vector<int64_t>& label_map, int64_t classes,
-                                   const std::function<bool(int64_t)>& each);
+/// i of the data. Calls each(batches done) after every batch.
+ClassResults evaluate(Module& model, data::BatchLoader& loader, const std::vector<int64_t>& label_map,
+                      int64_t classes, const std::function<void(int64_t)>& each);
 
 }  // namespace weft::app

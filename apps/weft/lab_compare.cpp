@@ -146,7 +146,7 @@ class StudySession {
     const RunLock lock(folder);
     progress_.line(fmt::format("run {}/{}: {}, seed {}", study_.runs.size() + 1, study_.total_runs(),
                                cell.name, config.seed));
-    TrainerOptions options = flags_.trainer;
+    RunOptions options = flags_.run;
     options.resume = begun_ && fs::exists(folder.config());
     options.before_files = [this] { begin(); };
     if (options.stop_after_steps > 0) options.stop_after_steps -= steps_;

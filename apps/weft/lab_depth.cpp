@@ -62,15 +62,15 @@ int run_depth(DepthFlags flags) {
     if (!add_depths(part, depths))
       usage_error("--depths ", flags.depths, ": expected numbers from ", kLeastDepth, " to ", kMostDepth,
                   ", as in 15,20,25 or 15-25");
-  std::string models, activations;
+  std::vector<std::string> activations;
   std::istringstream names(flags.activations);
-  for (std::string name; std::getline(names, name, ',');)  // silu is what the paper calls swish
-    activations += (activations.empty() ? "" : ",") + (name == "swish" ? std::string("silu") : name);
-  for (int depth : depths)
-    models += (models.empty() ? "" : ",") + std::string(flags.setup == "clean" ? "plain" : "depth") +
-              std::to_string(depth);
+  for (std::string name; std::getline(names, name, ',');)
+    activations.push_back(name == "swish" ? "silu" : name);  // what the paper calls it
+  const char* const model = flags.setup == "clean" ? "plain" : "depth";
   flags.axes_typed = flags.typed || !flags.vary.empty();
-  flags.vary.insert(flags.vary.begin(), {"model=" + models, "activation=" + activations});
+  flags.vary.insert(flags.vary.begin(),
+                    {"model=" + joined(depths, ",", [&](int depth) { return concat(model, depth); }),
+                     "activation=" + joined(activations, ",")});
   flags.within = "model";
   flags.title = flags.setup == "clean" ? "Depth, plain networks" : "Depth, as published";
   const std::string& data = flags.config.data;

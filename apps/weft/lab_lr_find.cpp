@@ -7,6 +7,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "weft/apps/weft/axes.h"
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/data_source.h"
 #include "weft/apps/weft/interrupt.h"
@@ -14,7 +15,6 @@
 #include "weft/apps/weft/lab.h"
 #include "weft/apps/weft/losses.h"
 #include "weft/apps/weft/names.h"
-#include "weft/apps/weft/plot.h"
 #include "weft/apps/weft/run_flags.h"
 #include "weft/apps/weft/training_parts.h"
 #include "weft/engine/file.h"
@@ -50,31 +50,25 @@ std::string rates_csv(const training::LrFinderResult& result) {
 
 /// The losses over the logarithm of the rate, and the suggestions.
 Drawing plot_rates(const training::LrFinderResult& result) {
-  constexpr double left = 56, right = 736, top = 40, bottom = 380;
-  Drawing d(right + 24, bottom + 44);
   double low = result.points[0].smoothed, high = low;
   for (const training::LrFinderPoint& p : result.points)
     low = std::min({low, p.smoothed, p.loss}), high = std::max(high, p.smoothed);
   high = std::min(high, low + 2 * (result.points[0].smoothed - low) + 0.5);  // the rise at the end is steep
   const double margin = std::max(0.06 * (high - low), 1e-6);
   low -= margin, high += margin;
-  const double first = std::log10(result.points.front().lr), last = std::log10(result.points.back().lr);
-  const auto x = [&](double lr) { return left + (right - left) * (std::log10(lr) - first) / (last - first); };
-  const auto y = [&](double v) { return bottom - (bottom - top) * (v - low) / (high - low); };
-  for (double v : ticks(low, high, 8)) {
-    d.line({{left, y(v)}, {right, y(v)}}, kGrid, 1);
-    d.text({left - 7, y(v) + 4}, fmt::format("{:g}", v), kGrey, 10, Anchor::end);
-  }
-  for (double power = std::ceil(first - 1e-9); power <= last + 1e-9; ++power) {
-    const double at = x(std::pow(10, power));
-    d.line({{at, top}, {at, bottom}}, kGrid, 1);
-    d.text({at, bottom + 15}, fmt::format("{:g}", std::pow(10, power)), kGrey, 10, Anchor::middle);
-  }
-  double label = left;
+  const double first = result.points.front().lr, last = result.points.back().lr;
+  const Field f{56, 40, 680, 340, first, last, low, high, true};
+  Drawing d(f.right() + 24, f.bottom() + 44);
+  std::vector<double> powers;
+  for (double p = std::ceil(std::log10(first) - 1e-9); p <= std::log10(last) + 1e-9; ++p)
+    powers.push_back(std::pow(10, p));
+  draw_x_ticks(d, f, powers, 10);
+  draw_y_ticks(d, f, ticks(low, high, 8), 10);
+  double label = f.left;
   for (const Suggestion& s : kSuggestions) {
     const double rate = result.*s.rate;
     if (rate == 0) continue;
-    if (rate >= result.points.front().lr) d.line({{x(rate), top}, {x(rate), bottom}}, s.colour, 1.2);
+    if (rate >= first) d.line({{f.x(rate), f.top}, {f.x(rate), f.bottom()}}, s.colour, 1.2);
     const std::string text = fmt::format("{} {:.2g}", s.name, rate);
     d.text({label, 24}, text, s.colour, 12);
     label += stroke_text_width(text, 12) + 24;
@@ -89,14 +83,14 @@ Drawing plot_rates(const training::LrFinderResult& result) {
       if (p.*value > high || p.*value < low)
         finish();
       else
-        line.push_back({x(p.lr), y(p.*value)});
+        line.push_back({f.x(p.lr), f.y(p.*value)});
     }
     finish();
   };
   curve(&training::LrFinderPoint::loss, kAxis, 0.8);
   curve(&training::LrFinderPoint::smoothed, 0x0072b2, 2.2);
-  d.line({{left, top}, {left, bottom}, {right, bottom}}, kAxis, 1);
-  d.text({(left + right) / 2, bottom + 34}, "learning rate (x), training loss, smoothed (y)", kInk, 11,
+  draw_corner(d, f);
+  d.text({f.left + f.width / 2, f.bottom() + 34}, "learning rate (x), training loss, smoothed (y)", kInk, 11,
          Anchor::middle);
   return d;
 }
@@ -119,7 +113,7 @@ int find_rates(LrFindFlags flags) {
   const DataSource data = open_training_data(config, progress);
   // Pictures are kept where more than one epoch is gone through.
   config.epochs = 1 + (flags.steps - 1) / std::max<int64_t>(data.train.size() / config.batch_size, 1);
-  const TrainingParts parts(config, data, flags.trainer.cache_bytes, progress);
+  const TrainingParts parts(config, data, flags.run.cache_bytes, progress);
   training::LrFinderOptions options{.loss = training_loss(config),
                                     .start_lr = flags.start_lr,
                                     .end_lr = flags.end_lr,

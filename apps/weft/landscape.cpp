@@ -12,22 +12,22 @@
 #include "weft/layers/activation.h"
 #include "weft/layers/linear.h"
 #include "weft/layers/sequential.h"
+#include "weft/optim/training/evaluation.h"
 
 namespace weft::app {
 namespace {
 
 /// Loss and accuracy of all batches together.
 std::pair<double, double> try_all(Module& model, const std::vector<LabelledBatch>& batches) {
-  double loss = 0, images = 0;
-  int64_t correct = 0;
+  const training::Metric accuracy = training::accuracy();
+  double loss = 0, correct = 0, images = 0;
   for (const LabelledBatch& batch : batches) {
     const Tensor logits = model(batch.x);
     loss += cross_entropy(logits, batch.target).item() * double(batch.target.numel());
-    const auto guessed = argmax(logits).to_vector<int64_t>(), right = batch.target.to_vector<int64_t>();
-    for (size_t i = 0; i < right.size(); ++i) correct += guessed[i] == right[i];
-    images += double(right.size());
+    correct += accuracy.sum(logits, batch.target);
+    images += double(batch.target.numel());
   }
-  return {loss / images, double(correct) / images};
+  return {loss / images, correct / images};
 }
 
 /// The gradient's length at each point, and its largest change to a neighbour by the distance.

@@ -1,5 +1,6 @@
 #include "weft/apps/weft/losses.h"
 
+#include "weft/apps/weft/config.h"
 #include "weft/engine/ops/binary_loss.h"
 #include "weft/engine/ops/class_loss.h"
 #include "weft/engine/ops/elementwise.h"

@@ -5,10 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "weft/apps/weft/config.h"
 #include "weft/engine/tensor.h"
 
 namespace weft::app {
+
+struct TrainConfig;
 
 /// cross-entropy, bce, focal.
 std::vector<std::string> loss_names();

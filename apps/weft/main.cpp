@@ -43,11 +43,7 @@ std::vector<const CLI::App*> typed(const CLI::App& app) {
 }
 
 /// Their names, for the hint after a usage error: "weft bench step".
-std::string typed_command(const CLI::App& app) {
-  std::string names;
-  for (const CLI::App* command : typed(app)) names += (names.empty() ? "" : " ") + command->get_name();
-  return names;
-}
+std::string typed_command(const CLI::App& app) { return joined(typed(app), " ", &CLI::App::get_name); }
 
 /// What is wrong with the first argument that nobody wanted.
 std::string unexpected(const CLI::App& app) {
@@ -60,11 +56,10 @@ std::string unexpected(const CLI::App& app) {
 
 /// What is wrong where a command is wanted: an unknown word, or none.
 std::string wanted_command(const CLI::App& app) {
-  std::string known;
-  for (const CLI::App* command : typed(app).back()->get_subcommands([](const CLI::App*) { return true; }))
-    known += (known.empty() ? "" : ", ") + command->get_name();
+  const auto commands = typed(app).back()->get_subcommands([](const CLI::App*) { return true; });
   const std::vector<std::string> rest = app.remaining(/*recurse=*/true);
-  return (rest.empty() ? "a command is missing" : "unknown command " + rest.front()) + "; there are " + known;
+  return (rest.empty() ? "a command is missing" : "unknown command " + rest.front()) + "; there are " +
+         joined(commands, ", ", &CLI::App::get_name);
 }
 
 /// CLI11 reads nothing as 0, and 010 as 8, and of a word it says no more than that it "could not convert".

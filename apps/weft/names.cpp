@@ -5,13 +5,8 @@
 #include "weft/apps/weft/command.h"
 #include "weft/kernels/activation.h"
 #include "weft/layers/models.h"
-#include "weft/optim/registry.h"
 
 namespace weft::app {
-
-std::vector<std::string> model_names() { return weft::model_names(); }
-std::vector<std::string> optimizer_names() { return optim::optimizer_names(); }
-std::vector<std::string> schedule_names() { return optim::schedule_names(); }
 
 std::vector<std::string> activation_names() {
   std::vector<std::string> names;
@@ -39,9 +34,7 @@ void require_fitting(const std::string& model, bool self_attention, int64_t size
 
 void require_known(std::string_view flag, std::string_view name, const std::vector<std::string>& names) {
   if (std::find(names.begin(), names.end(), name) != names.end()) return;
-  std::string list;
-  for (const std::string& n : names) list += (list.empty() ? "" : ", ") + n;
-  usage_error(flag, ": unknown name '", name, "'; known are ", list);
+  usage_error(flag, ": unknown name '", name, "'; known are ", joined(names));
 }
 
 DType parse_precision(std::string_view precision) {

@@ -10,14 +10,11 @@
 
 namespace weft::app {
 
-std::vector<std::string> model_names();
 std::vector<std::string> activation_names();
 /// Throws UsageError where the model cannot have self-attention or images of that size.
 void require_fitting(const std::string& model, bool self_attention, int64_t size);
 /// What a model has where --activation is not given. Throws UsageError where there is no such model.
 std::string default_activation(const std::string& model);
-std::vector<std::string> optimizer_names();
-std::vector<std::string> schedule_names();
 /// The activations' dtype for --precision: fp32, bf16 or fp16. Throws UsageError for another.
 DType parse_precision(std::string_view precision);
 

@@ -8,6 +8,7 @@
 #include <limits>
 #include <utility>
 
+#include "weft/apps/weft/axes.h"
 #include "weft/kernels/initial_activation.h"
 
 namespace weft::app {
@@ -23,15 +24,6 @@ struct Curve {
 constexpr std::array<Curve, 3> kCurves = {{{"second derivative", initial_curvature, 0x009e73, 1.4},
                                            {"derivative", initial_slope, 0xd55e00, 1.4},
                                            {"value", initial_value, 0x0072b2, 2.2}}};
-
-/// A rectangle of the sheet and what part of the plane it shows.
-struct Field {
-  double left, top, width, height;
-  double x_low, x_high, y_low, y_high;
-
-  double x(double v) const { return left + width * (v - x_low) / (x_high - x_low); }
-  double y(double v) const { return top + height * (y_high - v) / (y_high - y_low); }
-};
 
 using Samples = std::vector<Point>;
 
@@ -57,19 +49,6 @@ void choose_range(Field& f, const std::array<Samples, 3>& curves) {
   const double margin = 0.06 * (high - low);
   f.y_low = low - margin;
   f.y_high = high + margin;
-}
-
-void draw_axes(Drawing& d, const Field& f) {
-  const double right = f.left + f.width, bottom = f.top + f.height;
-  for (double v : ticks(f.x_low, f.x_high, 7)) {
-    d.line({{f.x(v), f.top}, {f.x(v), bottom}}, v == 0 ? kAxis : kGrid, 1);
-    d.text({f.x(v), bottom + 13}, fmt::format("{:g}", v), kGrey, 9, Anchor::middle);
-  }
-  for (double v : ticks(f.y_low, f.y_high, 6)) {
-    d.line({{f.left, f.y(v)}, {right, f.y(v)}}, v == 0 ? kAxis : kGrid, 1);
-    d.text({f.left - 5, f.y(v) + 3}, fmt::format("{:g}", v), kGrey, 9, Anchor::end);
-  }
-  d.line({{f.left, f.top}, {right, f.top}, {right, bottom}, {f.left, bottom}, {f.left, f.top}}, kAxis, 1);
 }
 
 /// Whether the function jumps between samples i - 1 and i: by more than can be overlooked, and by much more
@@ -128,15 +107,6 @@ std::string parameters_text(Activation act) {
   return text;
 }
 
-std::vector<double> ticks(double low, double high, int most) {
-  double step = std::pow(10.0, std::floor(std::log10(high - low)) - 1);
-  for (int i = 0; (high - low) / step > most; ++i) step *= i % 3 == 1 ? 2.5 : 2;  // 1, 2, 5, 10, ...
-  std::vector<double> result;
-  for (double i = std::ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; ++i)
-    result.push_back(i == 0 ? 0 : i * step);
-  return result;
-}
-
 Drawing plot_activations(const std::vector<Activation>& activations, double low, double high) {
   const int count = int(activations.size());
   const int columns = count <= 3 ? std::max(count, 1) : std::min(6, int(std::ceil(std::sqrt(count * 1.1))));
@@ -158,7 +128,9 @@ Drawing plot_activations(const std::vector<Activation>& activations, double low,
     for (size_t k = 0; k < curves.size(); ++k)
       curves[k] = sample(kCurves[k], act, low, high, int(f.width) * 2);
     choose_range(f, curves);
-    draw_axes(d, f);
+    draw_x_ticks(d, f, ticks(f.x_low, f.x_high, 7), 9);
+    draw_y_ticks(d, f, ticks(f.y_low, f.y_high, 6), 9);
+    draw_frame(d, f);
     for (size_t k = 0; k < curves.size(); ++k) draw_curve(d, f, curves[k], kCurves[k]);
     const std::string name(activation_name(act)), parameters = parameters_text(act);
     d.text({f.left, f.top - 7}, name, kInk, 13);

@@ -8,8 +8,8 @@
 #include <type_traits>
 #include <vector>
 
-#include "weft/apps/weft/command.h"
-#include "weft/apps/weft/names.h"
+#include "weft/apps/weft/json_file.h"
+#include "weft/apps/weft/settings.h"
 #include "weft/kernels/convolution.h"
 #include "weft/kernels/cuda.h"
 
@@ -31,6 +31,18 @@ void anchor_data(TrainConfig& config) {
   std::error_code error;
   if (config.data != kSampleData && fs::exists(config.data, error)) config.data = absolute(config.data);
   if (fs::exists(config.init, error)) config.init = absolute(config.init);
+}
+
+/// A message that begins with a flag, as one on the file at `path` where that is what has this value.
+std::string on_file(const std::string& path, const TrainConfig& config, const std::string& message) {
+  std::error_code error;
+  if (!fs::exists(path, error)) return message;
+  const json file = read_json(path), settings = to_json(config);
+  const size_t end = message.find_first_of(" :");
+  for (const auto& [key, value] : settings.items())
+    if (message.substr(0, end) == flag_of(key) && file.contains(key) && file[key] == value)
+      return concat(path, ": \"", key, "\"", message.substr(end));
+  return message;
 }
 
 const auto not_negative = number_from(0, std::numeric_limits<double>::infinity(), "0 or more");
@@ -80,12 +92,17 @@ TrainConfig merged_settings(const RunFlags& flags, TrainConfig base) {
 }
 
 void complete(TrainConfig& config, const RunFlags& flags) {
-  config.sa = config.sa || config.sym;
-  if (config.activation.empty()) config.activation = default_activation(config.model);
-  if (flags.trainer.trace_nan && config.precision == "fp16")
-    usage_error(
-        "--trace-nan does not go with --precision fp16, where steps that overflow are left out; use bf16");
-  validate(config);
+  try {
+    config.sa = config.sa || config.sym;
+    if (config.activation.empty()) config.activation = default_activation(config.model);
+    if (flags.run.trace_nan && config.precision == "fp16")
+      usage_error(
+          "--trace-nan does not go with --precision fp16, where steps that overflow are left out; use bf16");
+    validate(config);
+  } catch (const UsageError& e) {
+    const std::string& settings = flags.resume.empty() ? flags.config_file : flags.resume;
+    throw UsageError(on_file(config_file(settings), config, e.what()));
+  }
 }
 
 void check_same_settings(const RunFlags& flags, const TrainConfig& saved, TrainConfig wanted) {
@@ -110,12 +127,12 @@ std::unique_ptr<ConvTuning> set_up_process(RunFlags& flags, const TrainConfig& c
   if (!config.tune) return nullptr;
   auto tuning = std::make_unique<ConvTuning>();
   // A run that goes on makes the same choices.
-  flags.trainer.after_checkpoint = [tuning = tuning.get()] { tuning->keep(); };
+  flags.run.after_checkpoint = [tuning = tuning.get()] { tuning->keep(); };
   return tuning;
 }
 
 void add_setting_flags(CLI::App& command, RunFlags& flags) {
-  visit_settings(flags.config, [&](const std::string& key, auto& value, const char* help) {
+  visit_settings(flags.config, [&](const std::string& key, auto& value, const std::string& help, auto&&...) {
     const std::string flag = flag_of(key);
     CLI::Option* option = nullptr;
     if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, bool>)
@@ -131,7 +148,7 @@ void add_setting_flags(CLI::App& command, RunFlags& flags) {
                   "start from a config.json (or its folder); other flags go over it")
       ->check(is_given);
   command
-      .add_option("--cache-bytes", flags.trainer.cache_bytes,
+      .add_option("--cache-bytes", flags.run.cache_bytes,
                   "memory for decoded images, which a second epoch need not decode again; 0: none "
                   "[a quarter of what is available]")
       ->check(not_negative);
@@ -148,19 +165,19 @@ void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what) 
       .add_option("--resume", flags.resume, "go on with the stopped " + what + " in this folder, bit for bit")
       ->check(is_given);
   command
-      .add_option("--checkpoint-steps", flags.trainer.checkpoint_steps,
+      .add_option("--checkpoint-steps", flags.run.checkpoint_steps,
                   "save a checkpoint also every so many steps")
       ->check(not_negative);
-  command.add_flag("--tensorboard", flags.trainer.tensorboard,
+  command.add_flag("--tensorboard", flags.run.tensorboard,
                    "write the numbers of each epoch also as events for TensorBoard, beside the others");
   command.add_flag(
-      "--eager", flags.trainer.eager,
+      "--eager", flags.run.eager,
       "on a GPU: start each kernel by itself, not whole steps as a captured graph (the same bits)");
   command.add_flag(
-      "--trace-nan", flags.trainer.trace_nan,
+      "--trace-nan", flags.run.trace_nan,
       "look at every result and gradient, and name the op, layer and sample of the first that is "
       "not finite (slow)");
-  command.add_option("--stop-after-steps", flags.trainer.stop_after_steps)->check(not_negative)->group("");
+  command.add_option("--stop-after-steps", flags.run.stop_after_steps)->check(not_negative)->group("");
 }
 
 }  // namespace weft::app

@@ -9,7 +9,7 @@
 #include "weft/apps/weft/config.h"
 #include "weft/apps/weft/conv_tuning.h"
 #include "weft/apps/weft/progress.h"
-#include "weft/apps/weft/trainer.h"
+#include "weft/apps/weft/run.h"
 
 namespace CLI {
 class App;
@@ -24,7 +24,7 @@ struct RunFlags {
   std::string out, resume, config_file;
   bool overwrite = false, quiet = false, json_lines = false;
   int threads = 0;
-  TrainerOptions trainer;
+  RunOptions run;
 };
 
 /// Adds a flag for each setting, whose default is what flags.config holds, and those for --config, the cache,
@@ -42,7 +42,7 @@ void anchor_paths(TrainConfig& config);
 /// `base` with --config and what was typed over it, and an anchored --data.
 TrainConfig merged_settings(const RunFlags& flags, TrainConfig base);
 /// What follows from the settings that are there, the model's own activation and the like. Throws as
-/// validate(), which it calls.
+/// validate(), which it calls; a value that --config or the run of --resume has is named by file and key.
 void complete(TrainConfig& config, const RunFlags& flags);
 /// Throws UsageError naming a setting in which `wanted` differs from `saved`, the settings that --resume
 /// takes from its folder; where the data are is none of these.

@@ -1,14 +1,12 @@
 // The picture of a study.
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <cctype>
-#include <cmath>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "weft/apps/weft/plot.h"
+#include "weft/apps/weft/axes.h"
+#include "weft/apps/weft/command.h"
 #include "weft/apps/weft/study_report.h"
 
 namespace weft::app {
@@ -71,39 +69,35 @@ void draw_dot(Drawing& d, Point at, uint32_t colour) { d.line({at, at}, colour, 
 
 /// "mish, lr 0.01", of all settings but one.
 std::string cell_text(const StudyCell& cell, const std::vector<StudyAxis>& axes, const StudyAxis* without) {
-  std::string text;
+  std::vector<std::string> texts;
   for (const StudyAxis& axis : axes) {
     if (&axis == without) continue;
     const json& value = cell.settings.at(axis.key);
-    text += text.empty() ? "" : ", ";
-    text += value.is_string() ? value.get<std::string>() : axis.key + " " + value.dump();
+    texts.push_back(value.is_string() ? value.get<std::string>() : axis.key + " " + value.dump());
   }
-  return text;
+  return joined(texts);
 }
 
 constexpr double kSheetWidth = 760;
 
 Drawing plot_rows(const Study& study, const std::vector<CellResult>& results) {
-  constexpr double left = 230, right = kSheetWidth - 24, top = 44, row = 26;
-  const double bottom = top + row * double(results.size());
-  Drawing d(kSheetWidth, bottom + 44);
+  constexpr double left = 230, width = kSheetWidth - 24 - left, row = 26;
+  const double rows = double(results.size());
   const AccuracyRange range(results);
-  const auto x = [&](double v) { return left + (right - left) * (v - range.low) / (range.high - range.low); };
-  for (double v : ticks(range.low, range.high, 8)) {
-    d.line({{x(v), top}, {x(v), bottom}}, kGrid, 1);
-    d.text({x(v), bottom + 15}, fmt::format("{:g}", v), kGrey, 10, Anchor::middle);
-  }
+  const Field f{left, 44, width, row * rows, range.low, range.high, rows, 0};
+  Drawing d(kSheetWidth, f.bottom() + 44);
+  draw_x_ticks(d, f, ticks(range.low, range.high, 8), 10);
   d.text({left, 24}, study.title, kInk, 13);
-  d.text({(left + right) / 2, bottom + 34}, "validation accuracy in percent, mean and 95 percent interval",
+  d.text({left + width / 2, f.bottom() + 34}, "validation accuracy in percent, mean and 95 percent interval",
          kGrey, 11, Anchor::middle);
   for (size_t i = 0; i < results.size(); ++i) {
-    const double y = top + row * (double(i) + 0.5);
+    const double y = f.y(double(i) + 0.5);
     d.text({left - 12, y + 4}, cell_text(study.cells[i], study.axes, nullptr), kInk, 11, Anchor::end);
     const CellResult& r = results[i];
     if (r.accuracy.n == 0) continue;
     const uint32_t colour = kPalette[i == r.baseline ? 1 : 0];
-    d.line({{x(AccuracyRange::lower(r)), y}, {x(AccuracyRange::upper(r)), y}}, colour, 2);
-    draw_dot(d, {x(100 * r.accuracy.mean), y}, colour);
+    d.line({{f.x(AccuracyRange::lower(r)), y}, {f.x(AccuracyRange::upper(r)), y}}, colour, 2);
+    draw_dot(d, {f.x(100 * r.accuracy.mean), y}, colour);
   }
   return d;
 }
@@ -115,32 +109,23 @@ Drawing plot_scale(const Study& study, const std::vector<CellResult>& results, c
         std::find(lines.begin(), lines.end(), text) == lines.end())
       lines.push_back(text);
   const double legend = lines.size() > 1 ? 18 * double(lines.size()) : 0;
-  const double left = 56, right = kSheetWidth - 24, top = 44 + legend, bottom = top + 340;
-  Drawing d(kSheetWidth, bottom + 44);
+  constexpr double left = 56, width = kSheetWidth - 24 - left, inset = 28;
 
   std::vector<double> values;
   for (const json& v : axis.values) values.push_back(*as_number(v));
   const auto [least, most] = std::minmax_element(values.begin(), values.end());
   // Rates and the like that span a power of ten or more.
   const bool logarithmic = *least > 0 && *most / *least > 9.99;
-  const auto place = [&](double v) { return logarithmic ? std::log10(v) : v; };
-  const double low = place(*least), high = place(*most), inset = 28;
-  const auto x = [&](double v) {
-    return left + inset + (right - left - 2 * inset) * (place(v) - low) / (high - low);
-  };
   const AccuracyRange range(results);
-  const auto y = [&](double v) {
-    return bottom - (bottom - top) * (v - range.low) / (range.high - range.low);
-  };
-
-  for (double v : ticks(range.low, range.high, 8)) {
-    d.line({{left, y(v)}, {right, y(v)}}, kGrid, 1);
-    d.text({left - 7, y(v) + 4}, fmt::format("{:g}", v), kGrey, 10, Anchor::end);
-  }
-  for (double v : values) d.text({x(v), bottom + 15}, fmt::format("{:g}", v), kGrey, 10, Anchor::middle);
-  d.line({{left, top}, {left, bottom}, {right, bottom}}, kAxis, 1);
+  const Field whole{left, 44 + legend, width, 340, *least, *most, range.low, range.high, logarithmic};
+  Field f = whole;  // of the points
+  f.left += inset, f.width -= 2 * inset;
+  Drawing d(kSheetWidth, f.bottom() + 44);
+  draw_y_ticks(d, whole, ticks(range.low, range.high, 8), 10);
+  draw_x_ticks(d, f, values, 10, false);
+  draw_corner(d, whole);
   d.text({left, 24}, study.title, kInk, 13);
-  d.text({(left + right) / 2, bottom + 34},
+  d.text({left + width / 2, f.bottom() + 34},
          axis.key + " (x), validation accuracy in percent, mean and 95 percent interval (y)", kGrey, 11,
          Anchor::middle);
   for (size_t k = 0; k < lines.size(); ++k) {
@@ -151,9 +136,9 @@ Drawing plot_scale(const Study& study, const std::vector<CellResult>& results, c
     for (size_t i = 0; i < results.size(); ++i) {
       const CellResult& r = results[i];
       if (r.accuracy.n == 0 || cell_text(study.cells[i], study.axes, &axis) != lines[k]) continue;
-      const double at = x(*as_number(study.cells[i].settings.at(axis.key))) + aside;
-      d.line({{at, y(AccuracyRange::lower(r))}, {at, y(AccuracyRange::upper(r))}}, colour, 1.4);
-      means.push_back({at, y(100 * r.accuracy.mean)});
+      const double at = f.x(*as_number(study.cells[i].settings.at(axis.key))) + aside;
+      d.line({{at, f.y(AccuracyRange::lower(r))}, {at, f.y(AccuracyRange::upper(r))}}, colour, 1.4);
+      means.push_back({at, f.y(100 * r.accuracy.mean)});
       draw_dot(d, means.back(), colour);
     }
     std::sort(means.begin(), means.end(), [](Point a, Point b) { return a.x < b.x; });

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "weft/apps/weft/command.h"
 #include "weft/engine/file.h"
 
 namespace weft::app {
@@ -59,15 +60,6 @@ std::string probability(const std::optional<double>& p) {
   return !p ? "-" : *p < 1e-4 ? "< 0.0001" : fmt::format("{:.4f}", *p);
 }
 
-/// A word of a command line.
-std::string for_shell(const std::string& text) {
-  const std::string plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./,:@%";
-  if (!text.empty() && text.find_first_not_of(plain) == std::string::npos) return text;
-  std::string quoted = "'";
-  for (char c : text) quoted += c == '\'' ? "'\\''" : std::string(1, c);
-  return quoted + "'";
-}
-
 /// The settings of all cells that are not the defaults of weft train, as its flags.
 std::string common_flags(const Study& study) {
   const json defaults = to_json(TrainConfig{}), settings = to_json(study.base);
@@ -80,7 +72,7 @@ std::string common_flags(const Study& study) {
     if (value.is_boolean())
       flags += value.get<bool>() ? " " + flag : " --no-" + flag.substr(2);
     else
-      flags += " " + flag + " " + for_shell(shown(value));
+      flags += " " + flag + " " + shell_word(shown(value));
   }
   return flags;
 }

@@ -15,11 +15,11 @@
 #include "weft/apps/weft/interrupt.h"
 #include "weft/apps/weft/list_models.h"
 #include "weft/apps/weft/progress.h"
+#include "weft/apps/weft/run.h"
 #include "weft/apps/weft/run_files.h"
 #include "weft/apps/weft/run_flags.h"
 #include "weft/apps/weft/statistics.h"
 #include "weft/apps/weft/study.h"
-#include "weft/apps/weft/trainer.h"
 
 namespace weft::app {
 
@@ -79,7 +79,7 @@ int tell_interrupted(const RunFolder& folder, Progress& progress) {
 
 int train_once(const TrainFlags& flags, const TrainConfig& config, const DataSource& data,
                const RunFolder& folder, Progress& progress) {
-  TrainerOptions options = flags.trainer;
+  RunOptions options = flags.run;
   options.resume = !flags.resume.empty();
   if (flags.overwrite) options.before_files = [&] { give_way(folder); };
   bool written = false;
@@ -152,7 +152,7 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
     const MadeFolder made(sub);
     const RunLock lock(sub);
     progress.line(fmt::format("run {}/{}, seed {}", k, config.runs, own.seed));
-    TrainerOptions options = flags.trainer;
+    RunOptions options = flags.run;
     options.resume = !flags.resume.empty() && fs::exists(sub.config());
     if (k == 1 && flags.resume.empty())
       options.before_files = [&] {

@@ -54,8 +54,7 @@ std::unique_ptr<Module> seeded_model(const TrainConfig& c, const ModelInfo& info
   manual_seed(c.seed);
   auto model = build_model(info);
   if (!c.init.empty()) {
-    std::string random;
-    for (const std::string& name : start_from(c.init, *model)) random += (random.empty() ? "" : ", ") + name;
+    const std::string random = joined(start_from(c.init, *model));
     progress.line("starts from the weights of " + c.init +
                   (random.empty() ? "" : "; of another shape, and so random: " + random));
   }

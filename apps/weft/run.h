@@ -11,7 +11,7 @@
 
 namespace weft::app {
 
-struct TrainerOptions {
+struct RunOptions {
   bool resume = false;           ///< go on from the folder's checkpoint, if there is one
   int64_t checkpoint_steps = 0;  ///< also save every so many steps; 0: only after each epoch
   int64_t cache_bytes = -1;      ///< for decoded pictures; negative: default_cache_bytes()
@@ -31,7 +31,7 @@ struct TrainerOptions {
 /// was interrupted (Ctrl-C, SIGTERM): the checkpoint is written then. Throws training::DivergedError where
 /// the loss is no longer finite; the last checkpoint stays as it was.
 std::optional<nlohmann::json> train_run(const TrainConfig& config, const DataSource& data,
-                                        const RunFolder& folder, const TrainerOptions& options,
+                                        const RunFolder& folder, const RunOptions& options,
                                         Progress& progress);
 
 }  // namespace weft::app

@@ -1,4 +1,4 @@
-#include "weft/apps/weft/trainer.h"
+#include "weft/apps/weft/run.h"
 
 #include <fmt/core.h>
 
@@ -48,12 +48,9 @@ void check_same_run(const std::string& path, const training::Metadata& metadata,
     from_json(json::parse(text("config")), path, saved);
     saved.data = config.data;  // the folder may have moved; the classes below must still agree
     const std::vector<std::string> differing = differing_flags(saved, config);
-    if (!differing.empty()) {
-      std::string flags;
-      for (const std::string& flag : differing) flags += (flags.empty() ? "" : ", ") + flag;
-      fail(path, ": the checkpoint is of a run with other settings than this folder's config.json (", flags,
-           "); put the files of one run together, or start anew");
-    }
+    check(differing.empty(), path,
+          ": the checkpoint is of a run with other settings than this folder's config.json (",
+          joined(differing), "); put the files of one run together, or start anew");
     check(json::parse(text("classes")) == json(classes), path,
           ": the checkpoint is of a run with other classes than the data have now");
     check(!metadata.contains("pictures") || text("pictures") == pictures, path,
@@ -68,8 +65,8 @@ void check_same_run(const std::string& path, const training::Metadata& metadata,
 /// how it goes.
 class Run {
  public:
-  Run(const TrainConfig& config, const DataSource& data, const RunFolder& folder,
-      const TrainerOptions& options, Progress& progress)
+  Run(const TrainConfig& config, const DataSource& data, const RunFolder& folder, const RunOptions& options,
+      Progress& progress)
       : config_(config),
         folder_(folder),
         options_(options),
@@ -101,7 +98,7 @@ class Run {
 
   const TrainConfig& config_;
   const RunFolder& folder_;
-  const TrainerOptions& options_;
+  const RunOptions& options_;
   Progress& progress_;
   const std::string pictures_;
   const int64_t relabelled_;
@@ -336,7 +333,7 @@ std::optional<json> Run::run() {
 }  // namespace
 
 std::optional<json> train_run(const TrainConfig& config, const DataSource& data, const RunFolder& folder,
-                              const TrainerOptions& options, Progress& progress) {
+                              const RunOptions& options, Progress& progress) {
   return Run(config, data, folder, options, progress).run();
 }
 
