@@ -92,10 +92,9 @@ class Optimizer {
   virtual double product_flops() const { return 0; }
 
   /// All that a resumed run needs: "step", and for each parameter "<path>/step" and "<path>/<slot>" with
-  /// PyTorch's slot names
-  /// ("exp_avg"). The tensors are shared with the optimizer (clone them to keep a moment in time). Options
-  /// are not in it: they come from the program, and learning rates from a schedule, which is a pure function
-  /// of the step.
+  /// PyTorch's slot names ("exp_avg"). The tensors are shared with the optimizer (clone them to keep a moment
+  /// in time). Options are not in it: they come from the program, and learning rates from a schedule, which
+  /// is a pure function of the step.
   StateDict state_dict() const;
   /// Copies the state in. Throws Error, and then changes nothing, where a name is missing, left over or there
   /// twice, or has another shape or dtype.
