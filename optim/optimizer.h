@@ -22,7 +22,7 @@ struct ChunkRange {
 
 /// Changes parameters by their gradients.
 ///
-///   optim::Ranger opt(net.parameters(), {.lr = 4e-3f, .betas = {0.95f, 0.99f}, .eps = 1e-6f});
+///   optim::Ranger opt(net.parameters(), {.lr = 4e-3, .betas = {0.95, 0.99}, .eps = 1e-6});
 ///   ... tape.backward(loss); opt.step(); opt.zero_grad();
 ///
 /// Parameters lie in groups, each with options of its own (add_group of the concrete class). A parameter
