@@ -2,15 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
 #include "weft/engine/tape.h"
 #include "weft/kernels/cuda.h"
 
 namespace weft {
 namespace {
-
-thread_local bool walking = false;
 
 /// Index of the first value that is bad, or -1. Blocks without one are passed without a branch per value.
 template <class T>
@@ -47,13 +44,6 @@ DetectAnomaly::DetectAnomaly(const DetectAnomalyOptions& options) : options_(opt
 DetectAnomaly::~DetectAnomaly() = default;
 
 DetectAnomaly* DetectAnomaly::current() { return InForce<DetectAnomaly>::current(); }
-
-DetectAnomaly::Pause::Pause() : nothing_(nullptr) {}
-DetectAnomaly::Pause::~Pause() = default;
-
-bool DetectAnomaly::walking_back() { return walking; }
-DetectAnomaly::WalkBack::WalkBack(bool on) : before_(std::exchange(walking, on)) {}
-DetectAnomaly::WalkBack::~WalkBack() { walking = before_; }
 
 int64_t DetectAnomaly::first_bad(const Tensor& t) const {
   if (!is_floating(t.dtype())) return -1;
