@@ -26,14 +26,14 @@ int64_t find_bad(const T* x, int64_t n, bool infinity) {
   return -1;
 }
 
-/// "[1, 0, 3]", the position of a flat index.
-std::string position(const Shape& shape, int64_t index) {
-  std::string s;
+/// The position of a flat index.
+Shape position(Shape shape, int64_t index) {
   for (int i = shape.ndim() - 1; i >= 0; --i) {
-    s = std::to_string(index % shape[i]) + (s.empty() ? "" : ", ") + s;
-    index /= shape[i];
+    const int64_t size = shape[i];
+    shape.set(i, index % size);
+    index /= size;
   }
-  return "[" + s + "]";
+  return shape;
 }
 
 std::string within(std::string_view scope) { return scope.empty() ? "" : concat(" in ", scope); }

@@ -1,7 +1,9 @@
-// The exception that all of weft's errors are.
+// The exception that all of weft's errors are, and lists in their messages.
 #pragma once
 
 #include <stdexcept>
+#include <string>
+#include <string_view>
 
 namespace weft {
 
@@ -17,5 +19,13 @@ class OutOfMemoryError : public Error {
  public:
   using Error::Error;
 };
+
+/// The names, with commas between them.
+template <class Names>
+std::string joined(const Names& names) {
+  std::string all;
+  for (std::string_view name : names) (all += all.empty() ? "" : ", ") += name;
+  return all;
+}
 
 }  // namespace weft
