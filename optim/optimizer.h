@@ -95,7 +95,7 @@ class Optimizer {
   /// PyTorch's slot names ("exp_avg"). The tensors are shared with the optimizer (clone them to keep a moment
   /// in time). Options are not in it: they come from the program, and learning rates from a schedule, which
   /// is a pure function of the step.
-  StateDict state_dict() const;
+  virtual StateDict state_dict() const;
   /// Copies the state in. Throws Error, and then changes nothing, where a name is missing, left over or there
   /// twice, or has another shape or dtype.
   void load_state_dict(const StateDict& dict);
@@ -143,8 +143,6 @@ class Optimizer {
   virtual void set_skip(const Tensor& flag) { skip_ = flag; }
   /// Takes steps that were left out off the counts of those parameters, by place in parameters().
   virtual void uncount(int64_t steps, const std::vector<bool>& of);
-  /// The tensors of state_dict().
-  virtual StateDict state() const;
   const Group& at(size_t group) const;
   /// Throws unless lr is finite and not negative.
   void check_lr(double lr) const;
