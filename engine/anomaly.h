@@ -43,9 +43,6 @@ class DetectAnomaly {
   DetectAnomaly(const DetectAnomaly&) = delete;
   DetectAnomaly& operator=(const DetectAnomaly&) = delete;
 
-  /// The step that messages name from now on.
-  void set_step(int64_t step) { options_.step = step; }
-
   /// The one of this thread, or null.
   static DetectAnomaly* current();
   /// Suspends it while it lives: for an op that is made of others, so that the message names the whole.
