@@ -2,15 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
 #include "weft/engine/tape.h"
 #include "weft/kernels/cuda.h"
 
 namespace weft {
 namespace {
-
-thread_local bool walking = false;
 
 /// Index of the first value that is bad, or -1. Blocks without one are passed without a branch per value.
 template <class T>
@@ -29,14 +26,14 @@ int64_t find_bad(const T* x, int64_t n, bool infinity) {
   return -1;
 }
 
-/// "[1, 0, 3]", the position of a flat index.
-std::string position(const Shape& shape, int64_t index) {
-  std::string s;
+/// The position of a flat index.
+Shape position(Shape shape, int64_t index) {
   for (int i = shape.ndim() - 1; i >= 0; --i) {
-    s = std::to_string(index % shape[i]) + (s.empty() ? "" : ", ") + s;
-    index /= shape[i];
+    const int64_t size = shape[i];
+    shape.set(i, index % size);
+    index /= size;
   }
-  return "[" + s + "]";
+  return shape;
 }
 
 std::string within(std::string_view scope) { return scope.empty() ? "" : concat(" in ", scope); }
@@ -47,13 +44,6 @@ DetectAnomaly::DetectAnomaly(const DetectAnomalyOptions& options) : options_(opt
 DetectAnomaly::~DetectAnomaly() = default;
 
 DetectAnomaly* DetectAnomaly::current() { return InForce<DetectAnomaly>::current(); }
-
-DetectAnomaly::Pause::Pause() : nothing_(nullptr) {}
-DetectAnomaly::Pause::~Pause() = default;
-
-bool DetectAnomaly::walking_back() { return walking; }
-DetectAnomaly::WalkBack::WalkBack(bool on) : before_(std::exchange(walking, on)) {}
-DetectAnomaly::WalkBack::~WalkBack() { walking = before_; }
 
 int64_t DetectAnomaly::first_bad(const Tensor& t) const {
   if (!is_floating(t.dtype())) return -1;

@@ -43,36 +43,23 @@ class DetectAnomaly {
   DetectAnomaly(const DetectAnomaly&) = delete;
   DetectAnomaly& operator=(const DetectAnomaly&) = delete;
 
-  /// The step that messages name from now on.
-  void set_step(int64_t step) { options_.step = step; }
-
   /// The one of this thread, or null.
   static DetectAnomaly* current();
   /// Suspends it while it lives: for an op that is made of others, so that the message names the whole.
   class Pause {
-   public:
-    Pause();
-    ~Pause();
-    Pause(const Pause&) = delete;
-    Pause& operator=(const Pause&) = delete;
-
-   private:
-    InForce<DetectAnomaly> nothing_;
+    InForce<DetectAnomaly> nothing_{nullptr};
   };
 
   // --- for the tape ---
   /// Whether a backward runs whose ops are not recorded: their results are looked at as its gradients.
-  static bool walking_back();
+  static bool walking_back() { return InForce<WalkBack>::current(); }
   /// Says so while it lives.
   class WalkBack {
    public:
-    explicit WalkBack(bool on);
-    ~WalkBack();
-    WalkBack(const WalkBack&) = delete;
-    WalkBack& operator=(const WalkBack&) = delete;
+    explicit WalkBack(bool on) : in_force_(on ? this : nullptr) {}
 
    private:
-    bool before_;
+    InForce<WalkBack> in_force_;
   };
   void check_outputs(std::string_view op, const std::vector<Tensor>& inputs,
                      const std::vector<Tensor>& outputs) const;

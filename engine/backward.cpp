@@ -4,8 +4,8 @@
 
 #include "weft/engine/anomaly.h"
 #include "weft/engine/backward_walk.h"
-#include "weft/engine/dispatch.h"
 #include "weft/engine/ops/elementwise.h"
+#include "weft/engine/ops/helpers.h"
 #include "weft/engine/profile.h"
 
 namespace weft {
@@ -46,11 +46,8 @@ void add_to(Tensor& slot, Tensor grad, bool leaf) {
   dispatch("backward", slot, [&](const auto& k) {
     using T = kernel_type<decltype(k)>;
     Tensor target = slot.unique() ? slot : Tensor::empty(slot.shape(), slot.dtype(), slot.device());
-    kernels::Broadcast flat;
-    flat.ndim = 1;
-    flat.size[0] = slot.numel();
-    flat.a_stride[0] = flat.b_stride[0] = 1;
-    k.binary(kernels::Binary::add, flat, slot.data<T>(), grad.data<T>(), target.template data<T>());
+    const kernels::Broadcast how = ops::broadcast(slot.shape(), slot.shape(), slot.shape());
+    k.binary(kernels::Binary::add, how, slot.data<T>(), grad.data<T>(), target.template data<T>());
     slot = target;
   });
 }

@@ -3,23 +3,16 @@
 #include <string>
 
 #include "weft/engine/backward_walk.h"
+#include "weft/engine/in_force.h"
 
 namespace weft {
 namespace {
 
-thread_local detail::OnceLog* current_log = nullptr;
-
 /// Makes `log` the one that once() works with.
-class UseLog {
- public:
-  explicit UseLog(detail::OnceLog& log) : before_(std::exchange(current_log, &log)) { log.outer = before_; }
-  ~UseLog() { current_log = before_; }
-  UseLog(const UseLog&) = delete;
-  UseLog& operator=(const UseLog&) = delete;
-
- private:
-  detail::OnceLog* before_;
-};
+InForce<detail::OnceLog> use_log(detail::OnceLog& log) {
+  log.outer = detail::OnceLog::current();
+  return InForce<detail::OnceLog>(&log);
+}
 
 using Function = std::function<Tensor(const std::vector<Tensor>&)>;
 
@@ -46,7 +39,7 @@ Tensor run_f(Kept& kept, const std::vector<Tensor>& inputs) {
 void run_again(Kept& kept, BackwardContext& c) {
   kept.log.again = true;
   kept.log.next = 0;
-  const UseLog use(kept.log);
+  const auto use = use_log(kept.log);
   BackwardWalk& outer = c.walk();
   if (c.create_graph()) {
     const size_t begin = outer.tape.entries().size();
@@ -89,7 +82,7 @@ void run_again(Kept& kept, BackwardContext& c) {
 
 }  // namespace
 
-detail::OnceLog* detail::OnceLog::current() { return current_log; }
+detail::OnceLog* detail::OnceLog::current() { return InForce<OnceLog>::current(); }
 
 Tensor checkpoint(const Function& f, const std::vector<Tensor>& inputs) {
   for (const Tensor& x : inputs) check(x.defined(), "checkpoint: an input is undefined");
@@ -107,7 +100,7 @@ Tensor checkpoint(const Function& f, const std::vector<Tensor>& inputs) {
   RecordOptions options;
   {
     // Finds out what f reads, but keeps nothing for the way back.
-    const UseLog use(kept->log);
+    const auto use = use_log(kept->log);
     Tape first(Tape::Kind::sketch);
     std::vector<Tensor> own;
     for (const Tensor& x : inputs) {

@@ -11,8 +11,8 @@ namespace weft {
 
 uint64_t Generator::next_key() {
   return once([&] {
-    const auto words =
-        kernels::philox(seed_, count_++, /*hi=*/0x77656674);  // "weft": apart from data streams of the seed
+    // "weft": apart from data streams of the seed.
+    const auto words = kernels::philox(seed_, count_++, /*hi=*/0x77656674);
     return uint64_t(words[0]) << 32 | words[1];
   });
 }

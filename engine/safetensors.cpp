@@ -69,6 +69,73 @@ std::vector<T> whole_numbers(const json& list, const std::string& what) {
   return numbers;
 }
 
+/// What the header says of a tensor: its bytes are [begin, end) of the data.
+struct StoredTensor {
+  std::string name;
+  DType dtype;
+  Shape shape;
+  uint64_t begin, end;
+};
+
+StoredTensor parse_tensor(const std::string& path, const std::string& name, const json& value,
+                          size_t data_bytes) {
+  const DType dtype = parse_type(path, name, value.at("dtype").get<std::string>());
+  const auto sizes =
+      whole_numbers<int64_t>(value.at("shape"), concat(path, ": tensor ", name, ": its shape"));
+  const auto offsets = whole_numbers<uint64_t>(value.at("data_offsets"),
+                                               concat(path, ": tensor ", name, ": its data_offsets"));
+  Shape shape;
+  int64_t bytes = 0;
+  try {
+    shape = Shape(std::span<const int64_t>(sizes));
+    bytes = Shape{shape.numel(), size_of(dtype)}.numel();
+  } catch (const Error& e) {
+    fail(path, ": tensor ", name, ": ", e.what());
+  }
+  check(offsets.size() == 2 && offsets[0] <= offsets[1] && offsets[1] - offsets[0] == uint64_t(bytes), path,
+        ": tensor ", name, " of ", dtype, " ", shape, " does not fit its data offsets; the file is damaged");
+  check(offsets[1] <= data_bytes, path, ": cut off (tensor ", name, " ends at byte ", offsets[1],
+        " of the data, but there are ", data_bytes, ")");
+  return {name, dtype, shape, offsets[0], offsets[1]};
+}
+
+std::vector<StoredTensor> parse_header(const std::string& path, std::string_view text, size_t data_bytes,
+                                       std::map<std::string, std::string>* metadata) try {
+  const json header = json::parse(text);
+  check(header.is_object(), path, ": not a safetensors file (its header is no JSON object)");
+  OuterNames outer;
+  json::sax_parse(text, &outer);
+  std::unordered_set<std::string> known;
+  std::vector<StoredTensor> stored;
+  for (const std::string& name : outer.names) {
+    check(known.insert(name).second, path, ": tensor ", name, " occurs twice");
+    const json& value = header.at(name);
+    if (name != "__metadata__")
+      stored.push_back(parse_tensor(path, name, value, data_bytes));
+    else if (metadata)
+      *metadata = value.get<std::map<std::string, std::string>>();
+  }
+  return stored;
+} catch (const json::exception& e) {
+  fail(path, ": not a safetensors file, or damaged (", e.what(), ")");
+}
+
+/// Each byte belongs to one tensor, so that no file takes more memory than it has bytes.
+void check_coverage(const std::string& path, const std::vector<StoredTensor>& stored, size_t data_bytes) {
+  std::vector<const StoredTensor*> in_order;
+  for (const StoredTensor& t : stored) in_order.push_back(&t);
+  std::sort(in_order.begin(), in_order.end(), [](const StoredTensor* a, const StoredTensor* b) {
+    return std::pair(a->begin, a->end) < std::pair(b->begin, b->end);
+  });
+  uint64_t end = 0;
+  for (const StoredTensor* t : in_order) {
+    check(t->begin == end, path, ": damaged (tensor ", t->name, " begins at byte ", t->begin,
+          " of the data, not where the one before it ends, at ", end, ")");
+    end = t->end;
+  }
+  check(end == data_bytes, path, ": damaged (", data_bytes - end, " bytes of the data belong to no tensor)");
+}
+
 }  // namespace
 
 Tensor find(const StateDict& dict, std::string_view name) {
@@ -125,69 +192,13 @@ StateDict load_safetensors(const std::string& path, std::map<std::string, std::s
                          data = std::string_view(content).substr(sizeof length + length);
   check_nesting(path, text);
 
-  struct Entry {
-    std::string name;
-    DType dtype;
-    Shape shape;
-    uint64_t begin, end;
-  };
-  std::vector<Entry> entries;
-  try {
-    const json header = json::parse(text);
-    check(header.is_object(), path, ": not a safetensors file (its header is no JSON object)");
-    OuterNames outer;
-    json::sax_parse(text, &outer);
-    std::unordered_set<std::string> known;
-    for (const std::string& name : outer.names) {
-      check(known.insert(name).second, path, ": tensor ", name, " occurs twice");
-      const json& value = header.at(name);
-      if (name == "__metadata__") {
-        if (metadata) *metadata = value.get<std::map<std::string, std::string>>();
-        continue;
-      }
-      const DType dtype = parse_type(path, name, value.at("dtype").get<std::string>());
-      const auto sizes =
-          whole_numbers<int64_t>(value.at("shape"), concat(path, ": tensor ", name, ": its shape"));
-      const auto offsets = whole_numbers<uint64_t>(value.at("data_offsets"),
-                                                   concat(path, ": tensor ", name, ": its data_offsets"));
-      Shape shape;
-      int64_t bytes = 0;
-      try {
-        shape = Shape(std::span<const int64_t>(sizes));
-        bytes = Shape{shape.numel(), size_of(dtype)}.numel();
-      } catch (const Error& e) {
-        fail(path, ": tensor ", name, ": ", e.what());
-      }
-      check(offsets.size() == 2 && offsets[0] <= offsets[1] && offsets[1] - offsets[0] == uint64_t(bytes),
-            path, ": tensor ", name, " of ", dtype, " ", shape,
-            " does not fit its data offsets; the file is damaged");
-      check(offsets[1] <= data.size(), path, ": cut off (tensor ", name, " ends at byte ", offsets[1],
-            " of the data, but there are ", data.size(), ")");
-      entries.push_back({name, dtype, shape, offsets[0], offsets[1]});
-    }
-  } catch (const json::exception& e) {
-    fail(path, ": not a safetensors file, or damaged (", e.what(), ")");
-  }
-  // Each byte belongs to one tensor, so that no file takes more memory than it has bytes.
-  std::vector<const Entry*> in_order;
-  for (const Entry& e : entries) in_order.push_back(&e);
-  std::sort(in_order.begin(), in_order.end(), [](const Entry* a, const Entry* b) {
-    return std::pair(a->begin, a->end) < std::pair(b->begin, b->end);
-  });
-  uint64_t end = 0;
-  for (const Entry* e : in_order) {
-    check(e->begin == end, path, ": damaged (tensor ", e->name, " begins at byte ", e->begin,
-          " of the data, not where the one before it ends, at ", end, ")");
-    end = e->end;
-  }
-  check(end == data.size(), path, ": damaged (", data.size() - end,
-        " bytes of the data belong to no tensor)");
-
+  const std::vector<StoredTensor> stored = parse_header(path, text, data.size(), metadata);
+  check_coverage(path, stored, data.size());
   StateDict dict;
-  for (const Entry& e : entries) {
-    Tensor t = Tensor::empty(e.shape, e.dtype);
-    std::memcpy(t.raw(), data.data() + e.begin, size_t(e.end - e.begin));
-    dict.emplace_back(e.name, std::move(t));
+  for (const StoredTensor& s : stored) {
+    Tensor t = Tensor::empty(s.shape, s.dtype);
+    std::memcpy(t.raw(), data.data() + s.begin, size_t(s.end - s.begin));
+    dict.emplace_back(s.name, std::move(t));
   }
   return dict;
 }

@@ -40,8 +40,8 @@ struct Variable {
   bool leaf = true;
   uint64_t tape = 0;   ///< the tape that computed it; 0 for a leaf
   int64_t entry = -1;  ///< its entry there
-  int64_t version =
-      0;        ///< how often what it holds was changed in place: by an optimizer, fill(), copy_from()
+  /// How often what it holds was changed in place: by an optimizer, fill(), copy_from().
+  int64_t version = 0;
   Tensor grad;  ///< summed gradient; of intermediate results only while backward walks
 };
 

@@ -1,14 +1,9 @@
 #include "weft/engine/weight_copies.h"
 
-#include <utility>
-
 #include "weft/kernels/cuda.h"
 
 namespace weft {
 namespace {
-
-thread_local const WeightCopies* in_use = nullptr;
-thread_local WeightCopies::Follow* following = nullptr;
 
 template <class To>
 void convert_together(const std::vector<Tensor>& from, const std::vector<Tensor>& to) {
@@ -41,6 +36,7 @@ void WeightCopies::convert(const std::vector<Tensor>& weights, const std::vector
 void WeightCopies::refresh() const { convert(weights_, copies_); }
 
 Tensor WeightCopies::find(const Tensor& weight, DType dtype) {
+  const WeightCopies* in_use = InForce<const WeightCopies>::current();
   if (!in_use || in_use->dtype_ != dtype) return {};
   const auto found = in_use->place_.find(weight.raw());
   if (found == in_use->place_.end()) return {};
@@ -49,6 +45,7 @@ Tensor WeightCopies::find(const Tensor& weight, DType dtype) {
 }
 
 Tensor WeightCopies::follow(const Tensor& weight) {
+  Follow* following = InForce<Follow>::current();
   if (!following) return {};
   const WeightCopies& of = following->copies_;
   const auto found = of.place_.find(weight.raw());
@@ -58,8 +55,7 @@ Tensor WeightCopies::follow(const Tensor& weight) {
 }
 
 WeightCopies::Follow::Follow(const WeightCopies& copies)
-    : copies_(copies), asked_(copies.weights_.size()), before_(std::exchange(following, this)) {}
-WeightCopies::Follow::~Follow() { following = before_; }
+    : copies_(copies), asked_(copies.weights_.size()), in_force_(this) {}
 void WeightCopies::Follow::finish() const {
   std::vector<Tensor> weights, copies;
   for (size_t i = 0; i < asked_.size(); ++i)
@@ -67,9 +63,8 @@ void WeightCopies::Follow::finish() const {
   copies_.convert(weights, copies);
 }
 
-WeightCopies::Use::Use(const WeightCopies& copies, bool convert) : before_(std::exchange(in_use, &copies)) {
+WeightCopies::Use::Use(const WeightCopies& copies, bool convert) : in_force_(&copies) {
   if (convert) copies.refresh();
 }
-WeightCopies::Use::~Use() { in_use = before_; }
 
 }  // namespace weft

@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "weft/engine/in_force.h"
 #include "weft/engine/module.h"
 
 namespace weft {
@@ -30,12 +31,9 @@ class WeightCopies {
    public:
     /// Without `convert` for copies that are fresh.
     explicit Use(const WeightCopies& copies, bool convert = true);
-    ~Use();
-    Use(const Use&) = delete;
-    Use& operator=(const Use&) = delete;
 
    private:
-    const WeightCopies* before_;
+    InForce<const WeightCopies> in_force_;
   };
 
   /// While it lives, updates by formulas (Optimizer::by_formula()) that this thread starts or captures write
@@ -43,9 +41,6 @@ class WeightCopies {
   class Follow {
    public:
     explicit Follow(const WeightCopies& copies);
-    ~Follow();
-    Follow(const Follow&) = delete;
-    Follow& operator=(const Follow&) = delete;
     /// Converts the weights that no update was asked for, which others may have changed.
     void finish() const;
 
@@ -53,7 +48,7 @@ class WeightCopies {
     friend class WeightCopies;
     const WeightCopies& copies_;
     std::vector<bool> asked_;  // by place
-    Follow* const before_;
+    InForce<Follow> in_force_;
   };
   /// Where the update of `weight` that is about to start on this thread is to write a copy too: a tensor, or
   /// an undefined one.

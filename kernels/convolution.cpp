@@ -18,9 +18,7 @@ ConvAlgorithm from_environment() {
   const char* text = std::getenv("WEFT_CONV");
   if (!text || !*text) return ConvAlgorithm::automatic;
   if (const auto algorithm = parse_conv_algorithm(text)) return *algorithm;
-  std::string names;
-  for (const char* name : kNames) names += std::string(names.empty() ? "" : ", ") + name;
-  throw Error(std::string("WEFT_CONV: '") + text + "' is unknown; choose one of " + names);
+  throw Error(std::string("WEFT_CONV: '") + text + "' is unknown; choose one of " + joined(kNames));
 }
 
 std::atomic<ConvAlgorithm>& forced() {

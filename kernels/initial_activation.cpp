@@ -2,8 +2,8 @@
 
 #include <iterator>
 
-#include "weft/kernels/activation_list.h"
 #include "weft/kernels/dual.h"
+#include "weft/kernels/with_activation.h"
 
 namespace weft {
 namespace {
@@ -13,18 +13,13 @@ using kernels::math::Dual;
 /// Calls f(struct of a learned activation, its parameters where they start).
 template <class V, class F>
 V with_learned(Activation act, F f) {
-  switch (act) {
-#define WEFT_CASE(name)                                                                        \
-  case Activation::name: {                                                                     \
-    V p[std::size(kernels::activations::name::starts)];                                        \
-    for (size_t i = 0; i < std::size(p); ++i) p[i] = V(kernels::activations::name::starts[i]); \
-    return f(kernels::activations::name{}, p);                                                 \
-  }
-    WEFT_FOR_EACH_LEARNED_ACTIVATION(WEFT_CASE)
-#undef WEFT_CASE
-    default:
-      return V(0.0);
-  }
+  V y(0.0);
+  kernels::with_learned_activation(act, [&]<class A>(A a) {
+    V p[std::size(A::starts)];
+    for (size_t i = 0; i < std::size(p); ++i) p[i] = V(A::starts[i]);
+    y = f(a, p);
+  });
+  return y;
 }
 
 }  // namespace

@@ -1,18 +1,15 @@
 // The kernels: plain functions on pointers and sizes. They know no Tensor, no tape, no module, and allocate
 // nothing that outlives the call. One table per set of kernels; a tensor's dtype and device choose the table.
 //
-//   reference<float>(), reference<double>()   the plainest loops: the definition of every op
-//   cpu()                                     SIMD + threads, f32, for the best instruction set of this
-//                                             machine
-//   cuda::table<T>()                          f32, bf16 and f16 on an NVIDIA GPU (kernels/cuda.h): pointers
-//   are
-//                                             to its memory, and a call returns before the work is done
+//   reference<T>()        f32 and f64, the plainest loops: the definition of every op
+//   cpu()                 SIMD + threads, f32, for the best instruction set of this machine
+//   cuda::table<T>()      f32, bf16 and f16 on an NVIDIA GPU (kernels/cuda.h): pointers are to its memory,
+//                         and a call returns before the work is done
 //
 // Conventions, said once:
 //   - images are NHWC: x[n][h][w][c]; convolution weights are OHWI: w[oc][kh][kw][ic/groups];
 //   - every pointer is to dense row-major memory; outputs are overwritten (`=`), never accumulated into, and
-//   may be
-//     uninitialised on entry; an output aliases an input only where the entry says so;
+//     may be uninitialised on entry; an output aliases an input only where the entry says so;
 //   - reductions run in an order that does not depend on the number of threads.
 #pragma once
 
@@ -189,8 +186,7 @@ template <class T>
 struct KernelTable {
   const char* name;  ///< "reference", "avx512", "avx2", "neon", "baseline", "cuda"
 
-  // --- elementwise
-  // -------------------------------------------------------------------------------------------------
+  // --- elementwise ---
   /// y[i] = op(x[i]); y may be x.
   void (*unary)(Unary op, int64_t n, const T* x, T* y);
   /// dx[i] = dy[i] * op'(x[i]); dx may be dy.
@@ -244,15 +240,13 @@ struct KernelTable {
   /// with in = dy. out may be in.
   void (*rrelu)(int64_t n, double lower, double upper, const uint64_t* key, const T* x, const T* in, T* out);
 
-  // --- reductions
-  // --------------------------------------------------------------------------------------------------
+  // --- reductions ---
   /// x: [outer, reduce, inner] -> y: [outer, inner].
   void (*reduce)(Reduce op, int64_t outer, int64_t reduce, int64_t inner, const T* x, T* y);
   /// y[r] = column of the maximum of row r (the first one; a NaN wins, as in PyTorch), x: [rows, cols].
   void (*argmax)(int64_t rows, int64_t cols, const T* x, int64_t* y);
 
-  // --- matrices
-  // ----------------------------------------------------------------------------------------------------
+  // --- matrices ---
   void (*gemm)(const GemmParams& p, const T* a, const T* b, T* c);
   /// Whether products of bf16 are faster here, so that MatmulPrecision::medium rounds to it; may be null: no.
   bool (*multiplies_bf16)();
@@ -261,8 +255,7 @@ struct KernelTable {
   void (*gemm_add)(const GemmParams& p, Wide<T> alpha, const T* a, const T* b, Wide<T> beta, const T* c,
                    T* d) = nullptr;
 
-  // --- convolution
-  // -------------------------------------------------------------------------------------------------
+  // --- convolution ---
   /// The algorithm that a pass will use; `automatic` where it is still to be found by measuring.
   ConvAlgorithm (*conv2d_algorithm)(const Conv2dParams& p, ConvPass pass);
   /// Bytes of scratch memory (64-byte aligned) that a pass needs; may be 0.
@@ -291,8 +284,7 @@ struct KernelTable {
                                     void* workspace) = nullptr;
   void (*conv2d_backward_weight)(const Conv2dParams& p, const T* x, const T* dy, T* dw, void* workspace);
 
-  // --- pooling
-  // -----------------------------------------------------------------------------------------------------
+  // --- pooling ---
   /// index[o] = h * in_w + w of the maximum (the first one in scan order; a NaN wins, as in PyTorch). Padding
   /// never wins.
   void (*max_pool2d_forward)(const Pool2dParams& p, const T* x, T* y, int32_t* index);
@@ -302,8 +294,7 @@ struct KernelTable {
   /// The same, added to dx; may be null.
   void (*avg_pool2d_backward_add)(const Pool2dParams& p, const T* dy, T* dx) = nullptr;
 
-  // --- batch norm
-  // --------------------------------------------------------------------------------------------------
+  // --- batch norm ---
   /// Mean and biased variance of each channel of x: [rows, channels] (two-pass or as accurate).
   void (*batch_norm_stats)(int64_t rows, int64_t channels, const T* x, Wide<T>* mean, Wide<T>* var);
   /// invstd = 1 / sqrt(var + eps); where running_mean is non-null the running values follow:
@@ -367,8 +358,7 @@ struct KernelTable {
                                        const uint8_t* at, const T* x_at, T* g,
                                        const BatchNormGradients<T>& d) = nullptr;
 
-  // --- group norm
-  // --------------------------------------------------------------------------------------------------
+  // --- group norm ---
   /// y = (x - mean) * rstd * weight + bias, rstd = 1 / sqrt(var + eps) with the biased variance (two-pass or
   /// as accurate); mean, rstd: [batch, groups].
   void (*group_norm_forward)(const GroupNormArgs<T>& a, double eps, T* y, Wide<T>* mean, Wide<T>* rstd);
@@ -378,8 +368,7 @@ struct KernelTable {
   void (*group_norm_backward)(const GroupNormArgs<T>& a, const Wide<T>* mean, const Wide<T>* rstd,
                               const T* dy, T* dx, Wide<T>* dweight, Wide<T>* dbias);
 
-  // --- spectral norm
-  // -----------------------------------------------------------------------------------------------
+  // --- spectral norm ---
   /// `iterations` steps of right = w' left / max(|w' left|, eps), left = w right / max(|w right|, eps); then
   /// sigma[0] = left' w right and y = w / sigma. left, left_now: [rows]; right, right_now: [cols]: copies of
   /// both as they are in the end.
@@ -389,8 +378,7 @@ struct KernelTable {
   void (*spectral_norm_backward)(int64_t rows, int64_t cols, const T* left, const T* right,
                                  const Wide<T>* sigma, const T* y, const T* dy, T* dw);
 
-  // --- index and order
-  // ---------------------------------------------------------------------------------------------
+  // --- index and order ---
   /// y[o][i][n] = x[o][index][n], y: [outer, count, inner]. An index outside of [0, size) gives NaN.
   void (*gather)(const GatherArgs& a, const T* x, T* y);
   /// y[o][index][n] += src[o][i][n] in the order of i, src: [outer, count, inner]. An index outside of
@@ -404,8 +392,7 @@ struct KernelTable {
   /// y[o][i][n] = x[o][0][n] + .. + x[o][i][n], or from the other end. y may be x.
   void (*cumsum)(int64_t outer, int64_t size, int64_t inner, bool reverse, const T* x, T* y);
 
-  // --- softmax and loss
-  // --------------------------------------------------------------------------------------------
+  // --- softmax and loss ---
   /// Row-wise over x: [rows, cols], with the row maximum subtracted. y may be x.
   void (*softmax)(int64_t rows, int64_t cols, const T* x, T* y);
   void (*log_softmax)(int64_t rows, int64_t cols, const T* x, T* y);

@@ -12,11 +12,6 @@ thread_local std::optional<MatmulPrecision> of_thread;
 
 }  // namespace
 
-const char* matmul_precision_name(MatmulPrecision precision) {
-  constexpr const char* kNames[] = {"highest", "high", "medium"};
-  return kNames[size_t(precision)];
-}
-
 void set_float32_matmul_precision(MatmulPrecision precision) { of_process = precision; }
 MatmulPrecision float32_matmul_precision() { return of_thread.value_or(of_process); }
 

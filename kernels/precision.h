@@ -14,8 +14,6 @@ enum class MatmulPrecision : uint8_t {
   high,     ///< to TF32, 10 bits of mantissa: on an NVIDIA GPU
   medium,   ///< to bf16, 7 bits of mantissa: on x86 with AVX-512 BF16, twice as fast; on a GPU as `high`
 };
-/// "highest", "high", "medium".
-const char* matmul_precision_name(MatmulPrecision precision);
 
 /// The precision of all products from now on. Default: high. Not to be changed while another thread computes.
 void set_float32_matmul_precision(MatmulPrecision precision);

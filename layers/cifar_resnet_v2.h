@@ -25,8 +25,8 @@ class CifarBlockV2 : public Module {
   struct Plan {
     int64_t in_channels, width, out_channels, stride = 1;
     bool activate = true;  ///< bn1 and the activation behind it; without, x is activated already
-    bool project =
-        false;  ///< the shortcut is a 1x1 convolution with the stride of x as it comes; else it is x
+    /// The shortcut is a 1x1 convolution with the stride of x as it comes; else it is x.
+    bool project = false;
   };
   CifarBlockV2(Module& parent, std::string_view name, const Plan& plan,
                const CifarResNetV2Options& options = {}, Generator& generator = default_generator());

@@ -231,12 +231,9 @@ const std::vector<ModelEntry>& model_catalogue() {
 }
 
 const ModelEntry& find_model(std::string_view name) {
-  std::string known;
-  for (const ModelEntry& entry : model_catalogue()) {
+  for (const ModelEntry& entry : model_catalogue())
     if (entry.name == name) return entry;
-    known += (known.empty() ? "" : ", ") + entry.name;
-  }
-  fail("make_model: there is no model \"", name, "\"; known: ", known);
+  fail("make_model: there is no model \"", name, "\"; known: ", joined(model_names()));
 }
 
 const std::vector<std::string>& model_names() {

@@ -103,10 +103,10 @@ class SpectralNorm : public Layer {
 };
 
 /// A layer whose weight is g v / |v|, the norm over all but the first dimension (Salimans and Kingma, 2016,
-/// arXiv 1602.07868), as torch.nn.utils.weight_norm with dim 0. Parameters: weight, which is v, and g [out,
-/// 1,
-/// ...], which starts at |v|; PyTorch's are weight_v, weight_g, or parametrizations.weight.original1 and 0.
-/// (Of a transposed convolution the first dimension are the inputs, there as here.)
+/// arXiv 1602.07868), as torch.nn.utils.weight_norm with dim 0. Parameters: weight, which is v, and g of
+/// shape [out, 1, ...], which starts at |v|; PyTorch's are weight_v, weight_g, or
+/// parametrizations.weight.original1 and 0. (Of a transposed convolution the first dimension are the inputs,
+/// there as here.)
 template <class Layer>
 class WeightNorm : public Layer {
  public:

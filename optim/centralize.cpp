@@ -1,6 +1,6 @@
 #include "weft/optim/centralize.h"
 
-#include "weft/engine/dispatch.h"
+#include "weft/engine/ops/helpers.h"
 
 namespace weft::optim {
 
@@ -18,12 +18,8 @@ void centralize_gradients_(const std::vector<Parameter>& parameters, int above) 
       using W = wide_type<decltype(k)>;
       k.reduce(kernels::Reduce::sum, rows, n, 1, g.data<T>(), mean.data<T>());
       k.affine(rows, W(1.0 / double(n)), W(0), mean.data<T>(), mean.data<T>());
-      kernels::Broadcast each;  // the mean is the same along a row
-      each.ndim = 2;
-      each.size = {rows, n};
-      each.a_stride = {n, 1};
-      each.b_stride = {1, 0};
-      k.binary(kernels::Binary::sub, each, g.data<T>(), mean.data<T>(), g.data<T>());
+      const kernels::Broadcast along_rows = ops::broadcast({rows, n}, {rows, n}, {rows, 1});
+      k.binary(kernels::Binary::sub, along_rows, g.data<T>(), mean.data<T>(), g.data<T>());
     });
   }
 }

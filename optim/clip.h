@@ -8,8 +8,8 @@
 namespace weft::optim {
 
 struct ClipOptions {
-  bool error_if_nonfinite =
-      false;  ///< throw Error where the norm is NaN or infinite, instead of scaling by it
+  /// Throw Error where the norm is NaN or infinite, instead of scaling by it.
+  bool error_if_nonfinite = false;
 };
 
 /// Scales all gradients so that their norm, taken over all of them together, is at most `max_norm`, and

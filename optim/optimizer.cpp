@@ -135,7 +135,7 @@ void Optimizer::uncount(int64_t steps, const std::vector<bool>& of) {
     }
 }
 
-StateDict Optimizer::state() const {
+StateDict Optimizer::state_dict() const {
   StateDict dict{{"step", steps_}};
   for (const Group& group : groups_)
     for (const Entry& entry : group.entries) {
@@ -146,15 +146,13 @@ StateDict Optimizer::state() const {
   return dict;
 }
 
-StateDict Optimizer::state_dict() const { return state(); }
-
 void Optimizer::load_state_dict(const StateDict& dict) {
   std::unordered_map<std::string, const Tensor*> given;
   for (const auto& [key, tensor] : dict) {
     check(tensor.defined(), name(), ": '", key, "' of the loaded state is undefined");
     check(given.emplace(key, &tensor).second, name(), ": '", key, "' is in the loaded state twice");
   }
-  const StateDict own = state();
+  const StateDict own = state_dict();
   std::vector<std::string> missing, left_over;
   std::unordered_set<std::string> known;
   for (const auto& [key, tensor] : own) {

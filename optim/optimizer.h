@@ -22,7 +22,7 @@ struct ChunkRange {
 
 /// Changes parameters by their gradients.
 ///
-///   optim::Ranger opt(net.parameters(), {.lr = 4e-3f, .betas = {0.95f, 0.99f}, .eps = 1e-6f});
+///   optim::Ranger opt(net.parameters(), {.lr = 4e-3, .betas = {0.95, 0.99}, .eps = 1e-6});
 ///   ... tape.backward(loss); opt.step(); opt.zero_grad();
 ///
 /// Parameters lie in groups, each with options of its own (add_group of the concrete class). A parameter
@@ -92,11 +92,10 @@ class Optimizer {
   virtual double product_flops() const { return 0; }
 
   /// All that a resumed run needs: "step", and for each parameter "<path>/step" and "<path>/<slot>" with
-  /// PyTorch's slot names
-  /// ("exp_avg"). The tensors are shared with the optimizer (clone them to keep a moment in time). Options
-  /// are not in it: they come from the program, and learning rates from a schedule, which is a pure function
-  /// of the step.
-  StateDict state_dict() const;
+  /// PyTorch's slot names ("exp_avg"). The tensors are shared with the optimizer (clone them to keep a moment
+  /// in time). Options are not in it: they come from the program, and learning rates from a schedule, which
+  /// is a pure function of the step.
+  virtual StateDict state_dict() const;
   /// Copies the state in. Throws Error, and then changes nothing, where a name is missing, left over or there
   /// twice, or has another shape or dtype.
   void load_state_dict(const StateDict& dict);
@@ -144,8 +143,6 @@ class Optimizer {
   virtual void set_skip(const Tensor& flag) { skip_ = flag; }
   /// Takes steps that were left out off the counts of those parameters, by place in parameters().
   virtual void uncount(int64_t steps, const std::vector<bool>& of);
-  /// The tensors of state_dict().
-  virtual StateDict state() const;
   const Group& at(size_t group) const;
   /// Throws unless lr is finite and not negative.
   void check_lr(double lr) const;

@@ -40,12 +40,9 @@ std::vector<std::string> names(const Table& table) {
 /// The entry of that name; an Error with all names where there is none.
 template <class Table>
 const auto& look_up(const char* what, const Table& table, std::string_view name) {
-  std::string known;
-  for (const auto& entry : table) {
+  for (const auto& entry : table)
     if (name == entry.name) return entry;
-    known += (known.empty() ? "" : ", ") + std::string(entry.name);
-  }
-  fail("unknown ", what, " '", name, "'; it must be one of ", known);
+  fail("unknown ", what, " '", name, "'; it must be one of ", joined(names(table)));
 }
 
 }  // namespace

@@ -41,7 +41,7 @@ TEST_CASE("the first bad result names op, layer, step, sample and inputs") {
   }
   // A parameter that has gone wrong.
   net.head.weight.data<float>()[4] = std::numeric_limits<float>::infinity();
-  tracing.set_step(13);
+  const DetectAnomaly later({.step = 13});
   CHECK_ERROR(net(Tensor::ones({5, 4, 3, 2})), "step 13: forward of linear in head: output 0 f32 [5, 2] has");
 }
 

@@ -60,8 +60,7 @@ class Workspace {
 
 }  // namespace
 
-// --- the thread pool
-// -------------------------------------------------------------------------------------------------
+// --- the thread pool ---
 
 TEST_CASE("parallel_for runs each task once, for any number of threads") {
   const int before = num_threads();
@@ -144,8 +143,7 @@ TEST_CASE("threads of the user may open regions at the same time") {
   CHECK(count == 4 * 200 * 7);
 }
 
-// --- tables and names
-// ------------------------------------------------------------------------------------------------
+// --- tables and names ---
 
 TEST_CASE("the tables: the reference last, the chosen one among them, every entry filled that must be") {
   const TableList& list = all_cpu_tables();
@@ -201,8 +199,7 @@ TEST_CASE("peaks are measured") {
   CHECK(measure_copy_bandwidth(1) > 0.01);
 }
 
-// --- elementwise
-// -----------------------------------------------------------------------------------------------------
+// --- elementwise ---
 
 namespace {
 const std::vector<int64_t> kLengths = {0, 1, 3, 4, 7, 8, 15, 16, 17, 31, 33, 100, 16384, 40003};
@@ -636,8 +633,7 @@ TEST_CASE("maximum and minimum hand a NaN of either side on") {
         });
 }
 
-// --- reductions and softmax
-// ------------------------------------------------------------------------------------------
+// --- reductions and softmax ---
 
 TEST_CASE("reductions") {
   const int64_t shapes[][3] = {{1, 1, 1},     {1, 100003, 1}, {5, 33, 1},   {3, 7, 5},
@@ -737,8 +733,7 @@ TEST_CASE("softmax of minus infinity is 0, of a row with a NaN is NaN") {
       });
 }
 
-// --- matrix multiply
-// -------------------------------------------------------------------------------------------------
+// --- matrix multiply ---
 
 namespace {
 
@@ -1000,8 +995,7 @@ TEST_CASE("gemm: rows whole pages apart, a whole tile and part of one") {
     }
 }
 
-// --- convolution
-// -----------------------------------------------------------------------------------------------------
+// --- convolution ---
 
 namespace {
 
@@ -1392,8 +1386,7 @@ TEST_CASE("convolution: what is not finite stays in its group") {
   }
 }
 
-// --- pooling
-// ---------------------------------------------------------------------------------------------------------
+// --- pooling ---
 
 namespace {
 
@@ -1482,8 +1475,7 @@ TEST_CASE("max pooling takes a NaN, and its index") {
   }
 }
 
-// --- batch norm
-// ------------------------------------------------------------------------------------------------------
+// --- batch norm ---
 
 TEST_CASE("batch norm statistics are as good as the data, also far from 0") {
   const int64_t shapes[][2] = {{1, 1},     {1, 70},    {2, 3},    {50, 16},

@@ -170,8 +170,8 @@ TEST_CASE("RangerLars as published damps large tensors only; as intended it foll
     optimizer.step();
     return weight - p.at(0);
   };
-  CHECK(moved(TrustRatio::published, 0.5) ==
-        doctest::Approx(0.005 * 0.5 / 0.495));                                    // ratio |p| / |p'|: about 1
+  // Ratio |p| / |p'|: about 1.
+  CHECK(moved(TrustRatio::published, 0.5) == doctest::Approx(0.005 * 0.5 / 0.495));
   CHECK(moved(TrustRatio::published, 5) == doctest::Approx(0.005 * 10 / 49.95));  // ratio 10 / |p'|
   CHECK(moved(TrustRatio::intended, 0.5) == doctest::Approx(0.01 * 0.5));         // relative change lr
   CHECK(moved(TrustRatio::intended, 3) == doctest::Approx(0.01 * 3));

@@ -30,15 +30,6 @@ template <class... Parts>
 /// Exit codes, part of the contract with scripts.
 constexpr int kDone = 0, kFailed = 1, kWrongUsage = 2;
 
-/// "a, b, c", of what text(item) is for each item.
-template <class Items, class Text = std::identity>
-std::string joined(const Items& items, std::string_view between = ", ", const Text& text = {}) {
-  std::string all;
-  for (const auto& item : items)
-    all += concat(all.empty() ? std::string_view() : between, std::invoke(text, item));
-  return all;
-}
-
 /// A path or a value as one word for a shell: in quotes where it needs them.
 std::string shell_word(const std::string& text);
 

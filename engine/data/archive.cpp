@@ -56,47 +56,99 @@ la_ssize_t read_block(archive* reader, void* user, const void** block) {
 /// The form in UTF-8 where there is one.
 std::string text_of(const char* utf8, const char* as_it_is) { return utf8 ? utf8 : as_it_is ? as_it_is : ""; }
 
-}  // namespace
+/// A tar archive that is being read.
+struct TarFile {
+  const std::string& path;
+  Unzip source;
+  std::unique_ptr<gzFile_s, int (*)(gzFile)> closing;
+  std::unique_ptr<archive, int (*)(archive*)> reader;
+  int64_t limit = memory_bytes(), kept = 0;
 
-std::vector<FileEntry> read_archive(const std::string& path) {
-  Unzip source{gzopen(path.c_str(), "rb")};
-  check(source.file != nullptr, "data: cannot open ", path);
-  const std::unique_ptr<gzFile_s, int (*)(gzFile)> closing(source.file, gzclose);
-  gzbuffer(source.file, 1 << 18);
-  const std::unique_ptr<archive, int (*)(archive*)> reader(archive_read_new(), archive_read_free);
-  check(reader != nullptr, "data: cannot set up libarchive");
-  const auto bad = [&] {
+  explicit TarFile(const std::string& p)
+      : path(p),
+        source{gzopen(p.c_str(), "rb")},
+        closing(source.file, gzclose),
+        reader(archive_read_new(), archive_read_free) {
+    check(source.file != nullptr, "data: cannot open ", path);
+    gzbuffer(source.file, 1 << 18);
+    check(reader != nullptr, "data: cannot set up libarchive");
+    archive_read_support_format_tar(reader.get());
+    archive_read_support_format_empty(reader.get());
+    if (archive_read_open(reader.get(), &source, nullptr, read_block, nullptr) != ARCHIVE_OK) bad();
+  }
+
+  [[noreturn]] void bad() const {
     const char* text = archive_error_string(reader.get());
     fail("data: ", path, " is not a readable .tgz or .tar: ", text ? text : "unknown format",
          "; where it was downloaded, do that again and compare its checksum");
-  };
-  archive_read_support_format_tar(reader.get());
-  archive_read_support_format_empty(reader.get());
-  if (archive_read_open(reader.get(), &source, nullptr, read_block, nullptr) != ARCHIVE_OK) bad();
+  }
 
-  constexpr size_t kLongestName = 4096;
-  const int64_t limit = memory_bytes();
-  int64_t kept = 0;
-  const auto keep = [&](int64_t bytes) {
+  /// Counts memory that stays in use.
+  void keep(int64_t bytes) {
     kept += bytes;
     check(kept <= limit, "data: ", path, " holds more than fits into memory (", limit,
           " bytes); unpack it and name the folder");
-  };
+  }
+
+  /// The header of the next entry, or null at the end.
+  archive_entry* next() {
+    archive_entry* header = nullptr;
+    const int result = archive_read_next_header(reader.get(), &header);
+    if (result == ARCHIVE_EOF) return nullptr;
+    // A warning is about a name outside the C locale; its UTF-8 form is still whole.
+    if (result != ARCHIVE_OK && result != ARCHIVE_WARN) bad();
+    return header;
+  }
+
+  /// The content of the entry that came last, which has that name.
+  Bytes content(archive_entry* header, const std::string& name) {
+    const int64_t size = archive_entry_size(header);
+    check(size >= 0 && size <= kMaxFileBytes, "data: ", path, ": ", name, " claims ", size, " bytes");
+    check(archive_entry_sparse_count(header) == 0, "data: ", path, ": ", name,
+          " has holes (a sparse file); pictures have none");
+    std::vector<uint8_t> bytes;
+    uint8_t block[1 << 14];
+    // In blocks, so that a false size in the header takes no memory.
+    for (la_ssize_t n; (n = archive_read_data(reader.get(), block, sizeof block)) != 0;) {
+      if (n < 0) bad();
+      bytes.insert(bytes.end(), block, block + n);
+      keep(n);
+    }
+    bytes.shrink_to_fit();
+    return std::make_shared<const std::vector<uint8_t>>(std::move(bytes));
+  }
+
+  /// Behind the last entry.
+  void check_end(const std::vector<FileEntry>& entries) {
+    // libarchive takes the end of the file for the end of the archive, which blocks of zeros mark.
+    if (!entries.empty() && source.ran_out && !source.zeros_last)
+      fail("data: ", path, " is a tar that ends too early, after ", entries.back().path,
+           "; where it was downloaded, do that again and compare its checksum");
+    // Where it is compressed to the end, where the checksum of the whole is.
+    while (!gzdirect(source.file) &&
+           gzread(source.file, source.block.data(), unsigned(source.block.size())) > 0) {
+    }
+    if (const char* text = trouble(source.file)) fail("data: ", path, " is corrupt: ", text);
+  }
+};
+
+}  // namespace
+
+std::vector<FileEntry> read_archive(const std::string& path) {
+  constexpr size_t kLongestName = 4096;
+  TarFile tar(path);
   std::vector<FileEntry> entries;
   std::map<std::string, Bytes> contents;  // that hard links may name
-  archive_entry* header = nullptr;
-  for (int result; (result = archive_read_next_header(reader.get(), &header)) != ARCHIVE_EOF;) {
-    // A warning is about a name outside the C locale; the UTF-8 form below is still whole.
-    if (result != ARCHIVE_OK && result != ARCHIVE_WARN) bad();
+  while (archive_entry* header = tar.next()) {
     const std::string linked = text_of(archive_entry_hardlink_utf8(header), archive_entry_hardlink(header));
     const auto type = archive_entry_filetype(header);
     if (type != AE_IFREG && type != AE_IFLNK && linked.empty()) continue;
     FileEntry entry{
         text_of(archive_entry_pathname_utf8(header), archive_entry_pathname(header)), nullptr, {}};
-    if (entry.path.empty()) bad();
+    if (entry.path.empty()) tar.bad();
     check(entry.path.size() <= kLongestName, "data: ", path, ": a name of ", entry.path.size(),
           " bytes, which begins with ", entry.path.substr(0, 40), "; no file has that");
-    keep(int64_t(sizeof entry + entry.path.size()));
+    tar.keep(int64_t(sizeof entry + entry.path.size()));
     const bool picture = named_as_picture(entry.path);
     const bool wanted = picture || ends_with_any_case(entry.path, ".csv") || in_packed_set(entry.path);
     if (wanted && !linked.empty()) {
@@ -107,33 +159,11 @@ std::vector<FileEntry> read_archive(const std::string& path) {
     } else if (type == AE_IFLNK) {
       if (!picture) continue;
     } else if (wanted) {
-      const int64_t size = archive_entry_size(header);
-      check(size >= 0 && size <= kMaxFileBytes, "data: ", path, ": ", entry.path, " claims ", size, " bytes");
-      check(archive_entry_sparse_count(header) == 0, "data: ", path, ": ", entry.path,
-            " has holes (a sparse file); pictures have none");
-      std::vector<uint8_t> bytes;
-      uint8_t block[1 << 14];
-      // In blocks, so that a false size in the header takes no memory.
-      for (la_ssize_t n; (n = archive_read_data(reader.get(), block, sizeof block)) != 0;) {
-        if (n < 0) bad();
-        bytes.insert(bytes.end(), block, block + n);
-        keep(n);
-      }
-      bytes.shrink_to_fit();
-      entry.bytes = std::make_shared<const std::vector<uint8_t>>(std::move(bytes));
-      contents[entry.path] = entry.bytes;
+      contents[entry.path] = entry.bytes = tar.content(header, entry.path);
     }
     entries.push_back(std::move(entry));
   }
-  // libarchive takes the end of the file for the end of the archive, which blocks of zeros mark.
-  if (!entries.empty() && source.ran_out && !source.zeros_last)
-    fail("data: ", path, " is a tar that ends too early, after ", entries.back().path,
-         "; where it was downloaded, do that again and compare its checksum");
-  // Where it is compressed to the end, where the checksum of the whole is.
-  while (!gzdirect(source.file) &&
-         gzread(source.file, source.block.data(), unsigned(source.block.size())) > 0) {
-  }
-  if (const char* text = trouble(source.file)) fail("data: ", path, " is corrupt: ", text);
+  tar.check_end(entries);
   return entries;
 }
 

@@ -1,29 +1,18 @@
 #include "weft/engine/data/augment.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <utility>
 
+#include "weft/engine/data/picture_random.h"
 #include "weft/engine/error.h"
-#include "weft/kernels/philox.h"
 
 namespace weft::data {
 
 namespace {
 
-// Apart from the other streams of the seed: "jitt" and "eras"; "crop" is random_resized_crop's, which takes
-// the same number for its flip.
-constexpr uint64_t kCropStream = 0x63726f70;
+// Apart from the other streams of the seed: "jitt" and "eras".
 constexpr uint64_t kJitterStream = 0x6a697474, kErasingStream = 0x65726173;
-
-/// Four numbers in [0, 1), of sixteen blocks of them for each picture and epoch.
-std::array<double, 4> uniform(uint64_t stream, uint64_t seed, int64_t epoch, int64_t index, uint64_t block) {
-  const auto words = kernels::philox(seed, uint64_t(index) * 16 + block, uint64_t(epoch) << 32 | stream);
-  std::array<double, 4> u;
-  for (size_t i = 0; i < 4; ++i) u[i] = double(words[i]) * 0x1p-32;
-  return u;
-}
 
 float factor(double strength, double u) {
   if (strength <= 0) return 1;
@@ -66,7 +55,7 @@ kernels::PaddedCrop draw_padded_crop(const PadAndCrop& pad, uint64_t seed, int64
   const auto shift = [&](double u) { return int32_t(u * (2 * pad.padding + 1)) - pad.padding; };
   return {.down = shift(place[0]),
           .right = shift(place[1]),
-          .flip = uniform(kCropStream, seed, epoch, index, 0)[0] < 0.5,
+          .flip = draw_flip(seed, epoch, index),
           .reflect = pad.mode == PaddingMode::reflect};
 }
 

@@ -32,9 +32,9 @@ struct FileEntry {
 
 /// All that lies under train/ and val/, and the .csv files beside them, sorted by path; or else the files of
 /// a packed set (packed_set.h). The root is `path` itself or the only folder in it that has one or the other.
-/// Hidden files and folders (first character '.')
-/// are left out; files that are neither pictures by name nor .csv come without their content. Throws Error
-/// where nothing of this kind is there, or the archive is corrupt.
+/// Hidden files and folders (first character '.') are left out; files that are neither pictures by name nor
+/// .csv come without their content. Throws Error where nothing of this kind is there, or the archive is
+/// corrupt.
 std::vector<FileEntry> read_file_tree(const std::string& path);
 
 /// All regular files of a tar archive, plain or gzipped, with the content of pictures, .csv files and packed

@@ -36,11 +36,10 @@ struct ImageSize {
 ImageSize image_size(std::span<const uint8_t> encoded);
 
 /// Decodes a JPEG or PNG, or a binary PGM or PPM of 8 bits, told apart by content. Grey is spread over three
-/// channels, CMYK and YCCK (stored
-/// inverted, as Adobe does and Pillow assumes) become RGB, palettes are expanded, 16 bits scaled to 8 and an
-/// alpha channel dropped. The orientation tag and colour profiles are ignored, as by Pillow. Throws Error for
-/// anything else, for corrupt or truncated data (also where libjpeg would only warn and fill up with grey)
-/// and for pictures above `max_pixels`.
+/// channels, CMYK and YCCK (stored inverted, as Adobe does and Pillow assumes) become RGB, palettes are
+/// expanded, 16 bits scaled to 8 and an alpha channel dropped. The orientation tag and colour profiles are
+/// ignored, as by Pillow. Throws Error for anything else, for corrupt or truncated data (also where libjpeg
+/// would only warn and fill up with grey) and for pictures above `max_pixels`.
 Image decode_image(std::span<const uint8_t> encoded, const DecodeOptions& options = {});
 
 /// A baseline JPEG with 4:2:0 chroma, quality 1 .. 100.

@@ -42,11 +42,8 @@ std::vector<std::string> lines_of(const std::vector<uint8_t>& text) {
 
 size_t column_of(const std::vector<std::string>& header, const std::string& name, const std::string& csv) {
   const auto at = std::find(header.begin(), header.end(), name);
-  if (at == header.end()) {
-    std::string known;
-    for (const std::string& h : header) known += (known.empty() ? "" : ", ") + h;
-    fail("noisy labels: ", csv, " has no column '", name, "', its columns are ", known);
-  }
+  check(at != header.end(), "noisy labels: ", csv, " has no column '", name, "', its columns are ",
+        joined(header));
   return size_t(at - header.begin());
 }
 

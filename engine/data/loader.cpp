@@ -29,8 +29,8 @@ struct Slot {
 struct ImageLoader::State {
   ImageDataset dataset;
   LoaderOptions options;
-  std::vector<std::shared_ptr<const Picture>>
-      cache;  // slot i is written by the one worker that has picture i in this epoch
+  // Slot i is written by the one worker that has picture i in this epoch.
+  std::vector<std::shared_ptr<const Picture>> cache;
   std::atomic<int64_t> cached_bytes{0};
 
   // Of the current epoch; read by the workers, written only while there are none.

@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "weft/engine/data/picture_random.h"
 #include "weft/engine/data/transforms.h"
 #include "weft/engine/error.h"
-#include "weft/kernels/philox.h"
 
 namespace weft::data {
 
@@ -14,18 +14,9 @@ Crop random_resized_crop(ImageSize size, double min_scale, uint64_t seed, int64_
         ", but must be in (0, 1]");
   const double height = size.height, width = size.width;
   constexpr double low = 3.0 / 4, high = 4.0 / 3;
-  constexpr uint64_t kCropStream = 0x63726f70;  // "crop": apart from the other streams of the seed
-  // Sixteen blocks of four words for each picture and epoch: block 0 for the flip, one for each try.
-  const auto uniform = [&](uint64_t block) {
-    const auto words =
-        kernels::philox(seed, uint64_t(index) * 16 + block, uint64_t(epoch) << 32 | kCropStream);
-    std::array<double, 4> u;
-    for (size_t i = 0; i < 4; ++i) u[i] = double(words[i]) * 0x1p-32;
-    return u;
-  };
-  const bool flip = uniform(0)[0] < 0.5;
+  const bool flip = draw_flip(seed, epoch, index);
   for (uint64_t attempt = 1; attempt <= 10; ++attempt) {
-    const auto [u_area, u_ratio, u_top, u_left] = uniform(attempt);
+    const auto [u_area, u_ratio, u_top, u_left] = uniform(kCropStream, seed, epoch, index, attempt);
     const double area = height * width * (min_scale + (1 - min_scale) * u_area);
     const double ratio = std::exp(std::log(low) + (std::log(high) - std::log(low)) * u_ratio);
     const double w = std::nearbyint(std::sqrt(area * ratio)), h = std::nearbyint(std::sqrt(area / ratio));

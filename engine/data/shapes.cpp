@@ -40,8 +40,8 @@ class Chance {
   }
 
  private:
-  static constexpr uint64_t kTag =
-      0x73;  // keeps counter values apart from the loader's streams of the same seed
+  // Keeps counter values apart from the loader's streams of the same seed.
+  static constexpr uint64_t kTag = 0x73;
   uint64_t seed_, stream_, block_ = 0;
   std::array<uint32_t, 4> words_{};
   size_t left_ = 0;

@@ -101,10 +101,9 @@ Tensor add_activation(const Tensor& a, const Tensor& b, Activation act, std::opt
 
 Activation activation_by_name(std::string_view name) {
   if (const auto act = find_activation(name == "swish" ? "silu" : name)) return *act;
-  std::string names;
-  for (int i = 0; i < kAllActivationCount; ++i)
-    names += concat(i ? ", " : "", activation_name(Activation(i)));
-  fail("unknown activation \"", name, "\"; known: ", names, ", swish");
+  std::vector<std::string_view> names;
+  for (int i = 0; i < kAllActivationCount; ++i) names.push_back(activation_name(Activation(i)));
+  fail("unknown activation \"", name, "\"; known: ", joined(names), ", swish");
 }
 
 Tensor relu(const Tensor& x) { return activation(x, Activation::relu); }

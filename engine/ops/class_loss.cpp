@@ -23,6 +23,11 @@ Tensor log_term(const Tensor& p, const Tensor& log_q) {
 
 }  // namespace
 
+Tensor one_hot(const Tensor& labels, int64_t classes, DType dtype) {
+  check(is_floating(dtype), "one_hot: dtype ", dtype, " is not a floating one");
+  return ops::one_hot_rows("one_hot", labels, classes).to(dtype);
+}
+
 Tensor nll_loss(const Tensor& x, const Tensor& labels, const NllLossOptions& options) {
   check(labels.dtype() == DType::i64, "nll_loss: labels are i64, not ", labels.dtype());
   const Tensor log_p = ops::widened(x);

@@ -6,11 +6,13 @@
 
 namespace weft {
 
+/// a + b (-, *, /), with broadcasting. Both have one dtype, a floating one.
 Tensor add(const Tensor& a, const Tensor& b);
 Tensor sub(const Tensor& a, const Tensor& b);
 Tensor mul(const Tensor& a, const Tensor& b);
 Tensor div(const Tensor& a, const Tensor& b);
-/// Where a == b the gradient is shared half and half, as in PyTorch.
+/// The larger of both (the smaller), with broadcasting. Where a == b the gradient is shared half and half, as
+/// in PyTorch.
 Tensor maximum(const Tensor& a, const Tensor& b);
 Tensor minimum(const Tensor& a, const Tensor& b);
 /// scale * x + shift.
@@ -18,19 +20,18 @@ Tensor affine(const Tensor& x, double scale, double shift = 0);
 /// x converted to another floating dtype; its gradient is converted back.
 Tensor cast(const Tensor& x, DType dtype);
 
+/// Of each element. log is the natural logarithm, abs has slope 0 at 0, sin and cos take radians.
 Tensor neg(const Tensor& x);
 Tensor exp(const Tensor& x);
-/// Natural logarithm.
 Tensor log(const Tensor& x);
 Tensor sqrt(const Tensor& x);
 Tensor square(const Tensor& x);
-/// Slope 0 at 0.
 Tensor abs(const Tensor& x);
 Tensor reciprocal(const Tensor& x);
-/// Of radians.
 Tensor sin(const Tensor& x);
 Tensor cos(const Tensor& x);
 
+/// The same as operators, with a number too.
 inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
 inline Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }
 inline Tensor operator*(const Tensor& a, const Tensor& b) { return mul(a, b); }

@@ -15,11 +15,10 @@ namespace {
 Tensor spread(const Tensor& parameter, int64_t channels) {
   if (parameter.numel() == channels) return parameter;
   Tensor all = empty({channels}, parameter);
-  kernels::Broadcast shape;  // the larger of it and itself
-  shape.ndim = 1, shape.size[0] = channels;
-  dispatch("learned_activation", parameter, [&](const auto& k) {
+  const kernels::Broadcast how = broadcast(all.shape(), {}, {});
+  dispatch("learned_activation", parameter, [&](const auto& k) {  // the larger of it and itself
     using T = kernel_type<decltype(k)>;
-    k.binary(kernels::Binary::maximum, shape, parameter.data<T>(), parameter.data<T>(), all.data<T>());
+    k.binary(kernels::Binary::maximum, how, parameter.data<T>(), parameter.data<T>(), all.data<T>());
   });
   return all;
 }

@@ -2,16 +2,13 @@
 
 #include <limits>
 
-#include "weft/engine/ops/class_loss.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/reduce.h"
 #include "weft/engine/ops/select.h"
 #include "weft/kernels/cuda/augment.h"
 
-namespace weft {
-namespace {
+namespace weft::ops {
 
-/// Rows of zeros with a 1 at the label, f32. Labels on a GPU are not looked at here.
 Tensor one_hot_rows(const char* op, const Tensor& labels, int64_t classes, std::optional<int64_t> allowed) {
   check(labels.dtype() == DType::i64, op, ": labels are i64, not ", labels.dtype());
   check(classes >= 1, op, ": there must be at least one class, not ", classes);
@@ -32,15 +29,6 @@ Tensor one_hot_rows(const char* op, const Tensor& labels, int64_t classes, std::
   }
   return rows;
 }
-
-}  // namespace
-
-Tensor one_hot(const Tensor& labels, int64_t classes, DType dtype) {
-  check(is_floating(dtype), "one_hot: dtype ", dtype, " is not a floating one");
-  return one_hot_rows("one_hot", labels, classes, std::nullopt).to(dtype);
-}
-
-namespace ops {
 
 Tensor widened(const Tensor& x) { return cast(x, wide_dtype(x.dtype())); }
 
@@ -98,7 +86,7 @@ ClassTargets::ClassTargets(const char* op, const Tensor& x, const Tensor& target
     Tensor hot = one_hot_rows(op, target, classes, ignored).to(x.dtype());
     if (ignored && *ignored >= 0 && *ignored < classes) {
       const Tensor label = Tensor::scalar(double(*ignored), DType::i64, x.device());
-      hot = mul(hot, affine(one_hot(label, classes, x.dtype()), -1, 1));
+      hot = mul(hot, affine(one_hot_rows(op, label, classes).to(x.dtype()), -1, 1));
     }
     if (ignored) empty = eq(sum(hot, {1}, true), 0.0);
     total = sum(weight.defined() ? mul(hot, weight) : hot);
@@ -125,5 +113,4 @@ Tensor ClassTargets::mean_of(const Tensor& sum) const {
                      std::numeric_limits<double>::quiet_NaN());
 }
 
-}  // namespace ops
-}  // namespace weft
+}  // namespace weft::ops

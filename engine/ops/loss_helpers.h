@@ -14,6 +14,10 @@ Tensor widened(const Tensor& x);
 void check_same_shape(const char* op, const Tensor& x, const Tensor& target);
 Tensor reduced(const Tensor& losses, Reduction reduction);
 
+/// one_hot() in f32. A label that is no class may be the `allowed` one: its row is all zeros.
+Tensor one_hot_rows(const char* op, const Tensor& labels, int64_t classes,
+                    std::optional<int64_t> allowed = {});
+
 /// t log_p for constants t. A class of weight 0 counts nothing and gets no gradient, even if it is impossible
 /// (log_p = -inf) or no number.
 Tensor weighted(const Tensor& t, const Tensor& log_p);

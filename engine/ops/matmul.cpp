@@ -77,9 +77,6 @@ Tensor multiply(const char* op, const Tensor& a, const Tensor& b, const MatmulOp
   return y;
 }
 
-/// Sums a batch of gradients where the operand was one matrix used for all.
-Tensor fit(const Tensor& g, const Shape& shape) { return ops::sum_to(g, shape); }
-
 Tensor product(const char* op, const Tensor& a, const Tensor& b, const MatmulOptions& how);
 
 /// Gives input i of c, of this shape, the gradient op(a) op(b), added to what it has been given so far by the
@@ -90,7 +87,7 @@ void give_product(BackwardContext& c, int i, const Shape& shape, const char* op,
   const bool one_for_all = shape.ndim() == 2 && (a.ndim() == 3 || b.ndim() == 3);
   Tensor sum = one_for_all ? Tensor() : c.take_sum(i);
   c.set(i, sum.defined() ? multiply(op, a, b, {ta, tb}, std::move(sum))
-                         : fit(product(op, a, b, {ta, tb}), shape));
+                         : ops::sum_to(product(op, a, b, {ta, tb}), shape));
 }
 
 /// Whether op(a) op(b) is X^T X or X X^T.

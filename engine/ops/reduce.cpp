@@ -66,19 +66,9 @@ Shape without(const Shape& shape, const char* op, const std::vector<int>& dims, 
   return out;
 }
 
-/// y = op(a, b) over `shape`; a and b have its dimensions, or size 1 where they are stretched.
-Tensor stretched(const char* name, kernels::Binary op, const Shape& shape, const Tensor& a,
-                 const Shape& a_shape, const Tensor& b, const Shape& b_shape) {
-  kernels::Broadcast how;
-  how.ndim = std::max(1, shape.ndim());
-  how.size[0] = 1;
-  int64_t a_step = 1, b_step = 1;
-  for (int i = shape.ndim() - 1; i >= 0; --i) {
-    how.size[size_t(i)] = shape[i];
-    how.a_stride[size_t(i)] = a_shape[i] == 1 ? 0 : a_step;
-    how.b_stride[size_t(i)] = b_shape[i] == 1 ? 0 : b_step;
-    a_step *= a_shape[i], b_step *= b_shape[i];
-  }
+/// y = op(a, b), both stretched to `shape`.
+Tensor stretched(const char* name, kernels::Binary op, const Shape& shape, const Tensor& a, const Tensor& b) {
+  const kernels::Broadcast how = ops::broadcast(shape, a.shape(), b.shape());
   Tensor y = ops::empty(shape, a);
   if (y.numel() > 0)
     dispatch(name, a, [&](const auto& k) {
@@ -98,7 +88,7 @@ Tensor extreme(const char* op, Reduce kind, const Tensor& x, const std::vector<i
   // dx = dy / (number of equal extremes) where x is one of them.
   record(op, {x}, {y},
          [=, x = x.detach()](BackwardContext& c) {
-           const Tensor mask = stretched(op, kernels::Binary::equal, x.shape(), x, x.shape(), m, m.shape());
+           const Tensor mask = stretched(op, kernels::Binary::equal, x.shape(), x, m);
            const Tensor share =
                div(ops::view_as(c.grad_output(), m.shape()), reduce_keepdim(op, Reduce::sum, mask, dims));
            c.set(0, mul(mask, share));
@@ -121,10 +111,8 @@ Tensor sum_to(Tensor g, const Shape& shape) {
 }
 
 Tensor stretch(const char* name, const Tensor& g, const Shape& kept, const Shape& shape, double scale) {
-  Shape ones;
-  for (int i = 0; i < shape.ndim(); ++i) ones.push_back(1);
-  const Tensor y = stretched(name, kernels::Binary::mul, shape, g, kept,
-                             Tensor::scalar(scale, g.dtype(), g.device()), ones);
+  const Tensor y = stretched(name, kernels::Binary::mul, shape, g.view(kept),
+                             Tensor::scalar(scale, g.dtype(), g.device()));
   record("stretch", {g}, {y},
          [=, from = g.shape()](BackwardContext& c) {
            const Tensor dy = sum_to(c.grad_output(), kept);

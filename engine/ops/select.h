@@ -6,16 +6,15 @@
 
 namespace weft {
 
-// 1 where a == b (!=, <, <=, >, >=), else 0, as u8, with broadcasting: no gradient passes. NaN is unequal to
-// all, itself included. Both have one dtype, a floating one; on the CPU it may be i64 or u8, too.
-
+/// 1 where a == b (!=, <, <=, >, >=), else 0, as u8, with broadcasting: no gradient passes. NaN is unequal to
+/// all, itself included. Both have one dtype, a floating one; on the CPU it may be i64 or u8, too.
 Tensor eq(const Tensor& a, const Tensor& b);
 Tensor ne(const Tensor& a, const Tensor& b);
 Tensor lt(const Tensor& a, const Tensor& b);
 Tensor le(const Tensor& a, const Tensor& b);
 Tensor gt(const Tensor& a, const Tensor& b);
 Tensor ge(const Tensor& a, const Tensor& b);
-// The same with a number, which is rounded to the dtype of a if that is a floating one.
+/// The same with a number, which is rounded to the dtype of a if that is a floating one.
 Tensor eq(const Tensor& a, double b);
 Tensor ne(const Tensor& a, double b);
 Tensor lt(const Tensor& a, double b);

@@ -2,6 +2,7 @@
 // nothing of an instruction set runs before it has been found to be supported.
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 #include "weft/kernels/error.h"
 #include "weft/kernels/kernels.h"
@@ -55,13 +56,13 @@ const KernelTable<float>& choose_table() {
   const TableList& list = all_cpu_tables();
   const char* wanted = std::getenv("WEFT_ISA");
   if (!wanted || !*wanted) return **list.begin();
-  std::string names;
+  std::vector<std::string> names;
   for (const KernelTable<float>* table : list) {
     if (std::string(table->name) == wanted) return *table;
-    names += std::string(names.empty() ? "" : ", ") + table->name;
+    names.emplace_back(table->name);
   }
   throw Error(std::string("WEFT_ISA: '") + wanted + "' is unknown or not supported here; choose one of " +
-              names);
+              joined(names));
 }
 
 }  // namespace

@@ -5,13 +5,12 @@
 
 namespace weft::kernels::cuda {
 
-/// What accumulate_metrics() adds up.
+/// What accumulate_metrics() adds up, by its place in the totals.
 enum { kMetricLoss, kMetricCorrect, kMetricRows, kMetricNotFinite, kMetricCount };
 
-/// For logits [rows, cols] and labels [rows] with their mean loss[0], all of them and totals [4] on the
-/// device: adds loss * rows to totals[0], the number of rows whose largest logit (the first such, or the
-/// first NaN) is the label's to totals[1], rows to totals[2], and 1 to totals[3] if the loss is not finite.
-/// T: float, bf16, f16.
+/// For logits [rows, cols] and labels [rows] with their mean loss[0], all of them and totals [kMetricCount]
+/// on the device: adds loss * rows, the number of rows whose largest logit (the first such, or the first NaN)
+/// is the label's, rows, and 1 if the loss is not finite. T: float, bf16, f16.
 template <class T>
 void accumulate_metrics(int64_t rows, int64_t cols, const T* logits, const int64_t* labels, const float* loss,
                         double* totals);

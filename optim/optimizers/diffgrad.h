@@ -23,8 +23,8 @@ struct DiffGradOptions {
   double eps = 1e-8;
   double weight_decay = 0;  ///< lambda, added to the gradient
   Friction friction = Friction::absolute;
-  bool aliased =
-      false;  ///< the published code's: from the second update on the previous gradient is this one
+  /// The published code's: from the second update on the previous gradient is this one.
+  bool aliased = false;
 };
 
 namespace updates {

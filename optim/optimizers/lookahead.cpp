@@ -51,8 +51,8 @@ void Lookahead::start(size_t group, size_t entry) {
     groups_[group].entries[entry].state[0].copy_from(inner_->groups_[group].entries[entry].param.tensor);
 }
 
-StateDict Lookahead::state() const {
-  StateDict dict = inner_->state();
+StateDict Lookahead::state_dict() const {
+  StateDict dict = inner_->state_dict();
   for (const Group& group : groups_)
     for (const Entry& entry : group.entries)
       dict.emplace_back(entry.param.name + "/slow_buffer", entry.state[0]);

@@ -67,6 +67,7 @@ class Lookahead : public Optimizer {
   double product_flops() const override { return inner_->product_flops(); }
   double weight_decay(size_t group) const override { return inner_->weight_decay(group); }
   void set_weight_decay(size_t group, double value) override { inner_->set_weight_decay(group, value); }
+  StateDict state_dict() const override;
 
  protected:
   static void check_options(const LookaheadOptions& options);
@@ -79,7 +80,6 @@ class Lookahead : public Optimizer {
   // Where a step is left out the weights are synchronised all the same: they are as good as before.
   void set_skip(const Tensor& flag) override { inner_->set_skip(flag); }
   void uncount(int64_t steps, const std::vector<bool>& of) override { inner_->uncount(steps, of); }
-  StateDict state() const override;
   /// Starts the slow weights where the parameter's first update comes next.
   void start(size_t group, size_t entry);
 

@@ -256,9 +256,9 @@ void Muon::update(size_t group) {
     for (const size_t i : batch.members) last[i].state[0] = {};
 }
 
-StateDict Muon::state() const {
+StateDict Muon::state_dict() const {
   StateDict dict;
-  for (const auto& [name, tensor] : GroupedOptimizer::state())
+  for (const auto& [name, tensor] : GroupedOptimizer::state_dict())
     if (!name.ends_with("/exp_avg_sq") || (tensor.defined() && !is_matrix(tensor.shape())))
       dict.emplace_back(name, tensor);
   return dict;

@@ -103,12 +103,12 @@ class Muon : public GroupedOptimizer<MuonOptions> {
   /// Of the products of a step, 2 m n k each, though half of a symmetric one may be copied. Directly they are
   /// 4 s^2 l + 2 s^3 for each of the ns_steps and each matrix with sides s <= l.
   double product_flops() const override;
+  StateDict state_dict() const override;
 
  private:
   void check_options(const Options& options) const override;
   std::vector<Slot> slots(const Options&) const override { return {{"exp_avg"}, {"exp_avg_sq"}}; }
   void update(size_t group) override;
-  StateDict state() const override;
 
   // A matrix has "exp_avg_sq" within a step alone: there X is, before and after the products.
   std::vector<Group> last_;  // the groups again, for the pass after the products: "exp_avg_sq" alone

@@ -14,8 +14,8 @@ struct NovoGradOptions {
   double eps = 1e-8;
   double weight_decay = 0;      ///< lambda
   bool grad_averaging = false;  ///< the new term of m gets the factor 1 - beta1
-  bool restart_at_zero =
-      false;  ///< over9000: v is set to |g|^2 whenever it is 0, not at the first update only
+  /// Over9000: v is set to |g|^2 whenever it is 0, not at the first update only.
+  bool restart_at_zero = false;
 };
 
 namespace updates {

@@ -12,6 +12,9 @@
 #include "weft/optim/training/rows.h"
 
 namespace weft::training {
+
+namespace cuda = kernels::cuda;
+
 namespace {
 
 /// The first brings plans and workspaces, the second finds the memory pool filled.
@@ -34,7 +37,7 @@ TrainStep::TrainStep(Module& module, optim::Optimizer& optimizer, Loss loss, con
       loss_(std::move(loss)),
       options_(options),
       device_(device_of(module)),
-      totals_(Tensor::zeros({4}, DType::f64, device_)),
+      totals_(Tensor::zeros({cuda::kMetricCount}, DType::f64, device_)),
       pool_(device_) {
   check(options.accumulate >= 1, "trainer: accumulate is ", options.accumulate, "; it must be 1 or more");
   check(std::isfinite(options.clip_grad_norm) && options.clip_grad_norm >= 0, "trainer: clip_grad_norm is ",
@@ -55,15 +58,15 @@ void TrainStep::add_totals(const Tensor& prediction, const Tensor& y, const Tens
   if (device_ == Device::cuda) {
     // It counts right answers too: for what has no labels they mean nothing.
     const Tensor labels = labels_ ? y : Tensor::zeros({n}, DType::i64, device_);
-    kernels::cuda::accumulate_metrics(n, labels_ ? prediction.size(1) : 0, prediction.data<float>(),
-                                      labels.data<int64_t>(), loss.data<float>(), totals_.data<double>());
+    cuda::accumulate_metrics(n, labels_ ? prediction.size(1) : 0, prediction.data<float>(),
+                             labels.data<int64_t>(), loss.data<float>(), totals_.data<double>());
     return;
   }
   double* t = totals_.data<double>();
-  t[0] += loss.item() * double(n);
-  if (labels_) t[1] += double(count_correct(prediction, y));
-  t[2] += double(n);
-  if (!std::isfinite(loss.item())) t[3] = 1;
+  t[cuda::kMetricLoss] += loss.item() * double(n);
+  if (labels_) t[cuda::kMetricCorrect] += double(count_correct(prediction, y));
+  t[cuda::kMetricRows] += double(n);
+  if (!std::isfinite(loss.item())) t[cuda::kMetricNotFinite] = 1;
 }
 
 /// The parameters whose gradients nobody looks at but the optimizer's formulas.
@@ -79,7 +82,7 @@ std::vector<Tensor> TrainStep::narrow() const {
 /// them. Only in captured steps: eager ones would find that the GPU has had other work since. Not where the
 /// update may be left out.
 bool TrainStep::follows() const {
-  return copies_ && !scaler_ && kernels::cuda::capturing() && optimizer_.by_formula();
+  return copies_ && !scaler_ && cuda::capturing() && optimizer_.by_formula();
 }
 
 /// Adds the gradients of the batch's loss times `share`. False, and then nothing was added, where the loss is
@@ -132,7 +135,7 @@ void TrainStep::work(const DeviceBatch& batch) try {
   optimizer_.zero_grad();
   try {
     if (scaler_) scaler_->discard();
-    if (!kernels::cuda::capturing()) totals_.fill(0);  // what is captured has not run
+    if (!cuda::capturing()) totals_.fill(0);  // what is captured has not run
   } catch (const Error&) {
     // Where the GPU does nothing any more, the first error says why.
   }
@@ -183,27 +186,27 @@ bool TrainStep::operator()(Batches& batches) {
       ++eager_steps_;
       return true;
     }
-    graph_ = kernels::cuda::capture([&] {
+    graph_ = cuda::capture([&] {
       follows_ = follows();
       work(*batches.next());
     });
     form_ = *now;
   }
   // What the graph's own update has written is good as long as nobody has done anything else on the GPU.
-  if (follows_ && kernels::cuda::work_count() != work_count_) copies_->refresh();
+  if (follows_ && cuda::work_count() != work_count_) copies_->refresh();
   batches.feed();
   graph_->launch();
-  work_count_ = kernels::cuda::work_count();
+  work_count_ = cuda::work_count();
   return true;
 }
 
 StepTotals TrainStep::take_totals() {
   const std::vector<double> t = totals_.to_vector<double>();
   totals_.fill(0);
-  return {.loss = t[0],
-          .correct = labels_ ? t[1] : std::numeric_limits<double>::quiet_NaN(),
-          .samples = t[2],
-          .finite = t[3] == 0};
+  return {.loss = t[cuda::kMetricLoss],
+          .correct = labels_ ? t[cuda::kMetricCorrect] : std::numeric_limits<double>::quiet_NaN(),
+          .samples = t[cuda::kMetricRows],
+          .finite = t[cuda::kMetricNotFinite] == 0};
 }
 
 void TrainStep::settle() {

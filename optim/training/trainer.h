@@ -47,8 +47,8 @@ struct TrainerOptions {
   /// Of validation. Default: accuracy() with the default loss, none with a loss of one's own.
   std::vector<Metric> metrics = {};
   std::optional<optim::Schedule> schedule = {};  ///< none: learning rates stay as they are set
-  DType precision =
-      DType::f32;  ///< of activations; see TrainStepOptions::dtype. A module in f64 computes in f64
+  /// Of activations; see TrainStepOptions::dtype. A module in f64 computes in f64.
+  DType precision = DType::f32;
   double clip_grad_norm = 0;  ///< see TrainStepOptions
   int64_t accumulate = 1;     ///< see TrainStepOptions
   bool capture = true;        ///< see TrainStepOptions

@@ -1,6 +1,6 @@
 // Operations on two operands, or on two and a condition, over a broadcast shape. Dimensions that all operands
-// walk as one are merged first; then
-// the innermost loop runs over vectors (each operand dense or one value), the others over its starts.
+// walk as one are merged first; then the innermost loop runs over vectors (each operand dense or one value),
+// the others over its starts.
 #include "weft/kernels/cpu/isa/kernels.h"
 #include "weft/kernels/cpu/isa/loops.h"
 #include "weft/kernels/cpu/isa/vec_math.h"

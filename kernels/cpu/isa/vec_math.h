@@ -95,8 +95,8 @@ WEFT_INLINE Vec exp_tail(Vec r) {
   return r * r * polynomial(r, kTail);
 }
 WEFT_INLINE ExpParts exp_parts(Vec x) {
-  const Vec magic(
-      12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number, which its low bits then hold
+  // 1.5 * 2^23: adding it rounds to a whole number, which its low bits then hold.
+  const Vec magic(12582912.0f);
   const Vec shifted = fma(x, Vec(1.44269504f), magic);
   ExpParts p;
   p.n = shifted - magic;
@@ -141,8 +141,8 @@ WEFT_INLINE Vec bounded_exp(Vec x) {
 WEFT_INLINE Vec expm1(Vec x) {
   const Vec c = min(Vec(88.9f), max(Vec(-40.0f), x));
   const ExpParts p = exp_parts(c);
-  const Vec half_scale =
-      power_of_two(subtract(p.whole, int_lanes(1)));  // 2^n itself would overflow at the upper end
+  // 2^n itself would overflow at the upper end.
+  const Vec half_scale = power_of_two(subtract(p.whole, int_lanes(1)));
   const Vec half = fma(half_scale, p.r + p.tail, half_scale - Vec(0.5f));
   return half + half;
 }
@@ -176,8 +176,8 @@ WEFT_INLINE Vec int_to_float(IntLanes x) {
   return from_bits(add(x, bits(Vec(12582912.0f)))) - Vec(12582912.0f);  // |x| < 2^22
 }
 WEFT_INLINE LogParts log_split(Vec x) {
-  const IntLanes offset =
-      subtract(bits(x), int_lanes(0x3f3504f3));  // sqrt(1/2): its bits and above go to the next n
+  // sqrt(1/2): its bits and above go to the next n.
+  const IntLanes offset = subtract(bits(x), int_lanes(0x3f3504f3));
   const IntLanes n = offset >> 23;
   const Vec m = from_bits(subtract(bits(x), to_exponent(n)));
   return {m - Vec(1.0f), int_to_float(n)};

@@ -14,8 +14,8 @@ struct Stats {
   uint64_t kernels = 0;         ///< kernels that ran, in graphs too
   uint64_t threads = 0;         ///< threads of these kernels
   uint64_t host_functions = 0;  ///< cudaLaunchHostFunc's that ran: products and convolutions among them
-  uint64_t host_syncs =
-      0;  ///< calls that made the host wait: synchronize, blocking copies, pageable ones, frees
+  /// Calls that made the host wait: synchronize, blocking copies, pageable ones, frees.
+  uint64_t host_syncs = 0;
   uint64_t copies_to_device = 0;  ///< copies host to device that ran
   uint64_t bytes_to_device = 0;
   uint64_t copies_to_host = 0;  ///< copies device to host that ran
