@@ -2,6 +2,7 @@
 // asks for the same sizes again and again and fresh pages cost a fault each.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 
@@ -60,8 +61,12 @@ class Storage {
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
+  /// How often what it holds was changed in place, as far as anyone has counted.
+  int64_t version() const { return version_.load(std::memory_order_relaxed); }
+  void count_change() { version_.fetch_add(1, std::memory_order_relaxed); }
 
  private:
+  std::atomic<int64_t> version_ = 0;
   void* data_ = nullptr;
   size_t bytes_ = 0, capacity_ = 0;
   std::shared_ptr<MemoryPool::Cache> cache_;

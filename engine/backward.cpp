@@ -113,6 +113,22 @@ class PutAside {
   std::vector<std::pair<std::shared_ptr<Variable>, Tensor>> saved_;
 };
 
+/// Throws where the backward of an entry would look at other elements than its forward pass did.
+void check_unchanged(const TapeEntry& entry) {
+  if (!entry.looks_back) return;
+  const auto check_moment = [&](const Tensor::Moment& moment, const auto&... what) {
+    check(
+        !moment.has_passed(), entry.op, entry.scope.empty() ? "" : " in ", entry.scope, ": ", what...,
+        " was changed in place after the forward pass (by an optimizer's step, fill() or copy_from()); walk "
+        "back before, or compute again after it");
+  };
+  for (size_t k = 0; k < entry.inputs.size(); ++k)
+    check_moment(entry.inputs[k].moment, "input ", k, " ", entry.inputs[k].shape);
+  for (size_t k = 0; k < entry.outputs.size(); ++k)
+    check_moment(entry.outputs[k].moment, "output ", k, " ", entry.outputs[k].shape);
+  for (const Tensor::Moment& moment : entry.also) check_moment(moment, "a mask or labels");
+}
+
 }  // namespace
 
 bool BackwardContext::create_graph() const { return walk_->create_graph; }
@@ -230,14 +246,7 @@ void BackwardWalk::pass(size_t i) {
   }
   for (const auto& slot : entry->inputs) leads |= wants(slot.variable.get());
   if (!leads) return;
-  for (size_t k = 0; k < entry->inputs.size(); ++k) {
-    const TapeEntry::Slot& slot = entry->inputs[k];
-    check(
-        !slot.variable || slot.variable->version == slot.version, entry->op,
-        entry->scope.empty() ? "" : " in ", entry->scope, ": input ", k, " ", slot.shape,
-        " was changed in place after the forward pass (by an optimizer's step, fill() or copy_from()); walk "
-        "back before, or compute again after it");
-  }
+  check_unchanged(*entry);
   check(!create_graph || entry->double_backward, entry->op, entry->scope.empty() ? "" : " in ", entry->scope,
         ": has no second derivative, its backward is not made of recorded ops (create_graph; see "
         "RecordOptions::double_backward)");

@@ -52,7 +52,7 @@ Tensor watched(const Tensor& x, std::function<Tensor(const Tensor& grad)> pass) 
            const Tensor other = pass(c.grad_output());
            c.set(0, other.defined() ? other : c.grad_output());
          },
-         {.double_backward = true});
+         {.double_backward = true, .looks_back = false});
   return y;
 }
 }  // namespace

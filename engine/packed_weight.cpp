@@ -6,9 +6,10 @@ namespace weft {
 
 Tensor PackedWeight::get(const kernels::Conv2dParams& p, const Tensor& weight) {
   const kernels::KernelTable<float>& k = kernels::cpu();
-  const bool suits = weight.dtype() == DType::f32 && weight.device() == Device::cpu && weight.variable();
+  const bool computed = weight.variable() && !weight.variable()->leaf;  // and gone after this pass
+  const bool suits = weight.dtype() == DType::f32 && weight.device() == Device::cpu && !computed;
   if (!suits || !k.conv2d_packed_size) return {};
-  const Made made{weight.raw(), weight.variable()->version, p};
+  const Made made{Tensor::Moment(weight), weight.raw(), p};
   const std::lock_guard lock(mutex_);
   if (made == made_) return memory_;
   const int64_t bytes = k.conv2d_packed_size(p);

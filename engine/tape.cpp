@@ -80,6 +80,8 @@ class Recorder {
     entry.scope = scope_path;
     entry.multiply_adds = options.multiply_adds;
     entry.double_backward = options.double_backward;
+    entry.looks_back = options.looks_back;
+    for (const Tensor& t : options.also) entry.also.emplace_back(t);
     for (size_t i = 0; i < inputs.size(); ++i) {
       const Variable* variable = inputs[i].variable.get();
       if (!variable) continue;

@@ -40,9 +40,7 @@ struct Variable {
   bool leaf = true;
   uint64_t tape = 0;   ///< the tape that computed it; 0 for a leaf
   int64_t entry = -1;  ///< its entry there
-  /// How often what it holds was changed in place: by an optimizer, fill(), copy_from().
-  int64_t version = 0;
-  Tensor grad;  ///< summed gradient; of intermediate results only while backward walks
+  Tensor grad;         ///< summed gradient; of intermediate results only while backward walks
 };
 
 class BackwardContext;
@@ -55,23 +53,21 @@ struct TapeEntry {
     Shape shape;
     DType dtype = DType::f32;
     Device device = Device::cpu;
-    int64_t version = 0;  ///< of the variable, when it was recorded
+    Tensor::Moment moment;  ///< when it was recorded
 
     Slot() = default;
     explicit Slot(const Tensor& t)
-        : variable(t.variable()),
-          shape(t.shape()),
-          dtype(t.dtype()),
-          device(t.device()),
-          version(variable ? variable->version : 0) {}
+        : variable(t.variable()), shape(t.shape()), dtype(t.dtype()), device(t.device()), moment(t) {}
   };
   std::string_view op;        ///< "conv2d"; the text is the caller's, see record()
   std::string detail;         ///< "3x3 stride 2, pad 1"
   std::string scope;          ///< path of the module that ran it: "stem.0.conv"
   int64_t multiply_adds = 0;  ///< of the forward pass; 0 for ops that are not matrix products
   std::vector<Slot> inputs, outputs;
-  BackwardFunction backward;     ///< empty once passed
-  bool double_backward = false;  ///< see RecordOptions
+  bool looks_back = true;            ///< see RecordOptions
+  std::vector<Tensor::Moment> also;  ///< of RecordOptions::also
+  BackwardFunction backward;         ///< empty once passed
+  bool double_backward = false;      ///< see RecordOptions
 };
 
 /// What a backward function is given and what it fills.
@@ -227,6 +223,11 @@ struct RecordOptions {
   /// The backward function computes with recorded ops only, on tensors that it captured with their place on
   /// the tape (x, not x.detach()), so that it can be recorded and differentiated in its turn.
   bool double_backward = false;
+  /// The backward function looks at what the inputs or the outputs held, which must not have been changed in
+  /// place then.
+  bool looks_back = true;
+  /// What else it looks at that others may change: masks, labels.
+  std::vector<Tensor> also = {};
   /// What it was told beside its tensors, for a Trace: its options, or a struct of ops/traced.h (see
   /// Trace::note()).
   std::any told = {};
@@ -242,9 +243,9 @@ bool recording(std::initializer_list<const Tensor*> inputs);
 /// Throws Error where an output is a parameter, or not of a floating type though gradients are to come
 /// through it.
 ///
-/// What backward captures is not copied, so an input may not be changed in place between forward and
-/// backward. Where an optimizer, fill() or copy_from() did so, backward throws Error; through data() it goes
-/// unnoticed.
+/// What backward captures is not copied, so what an op has read or made may not be changed in place between
+/// forward and backward. Where an optimizer, fill() or copy_from() did so, through whatever view, backward
+/// throws Error; through data() it goes unnoticed.
 void record(std::string_view op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
             BackwardFunction backward, RecordOptions options = {});
 /// The same with the inputs described instead of given.

@@ -186,10 +186,6 @@ Tensor Tensor::clone() const {
   return t;
 }
 
-void Tensor::count_change() const {
-  if (const auto& variable = impl().variable) ++variable->version;
-}
-
 void Tensor::copy_from(const Tensor& source) const {
   check(shape() == source.shape(), "copy_from: shape ", source.shape(), " can't be copied into shape ",
         shape());
@@ -257,7 +253,7 @@ void Tensor::copy_to_host(void* to) const {
 }
 
 void Tensor::set_data(const Tensor& other) const {
-  count_change();
+  if (impl().storage == other.impl().storage) count_change();
   impl().storage = other.impl().storage;
   impl().offset = other.impl().offset;
   impl().shape = other.impl().shape;
@@ -286,6 +282,17 @@ Tensor Tensor::part(int64_t first, const Shape& shape) const {
   t.impl_->numel = n;
   t.impl_->variable = nullptr;
   return t;
+}
+
+bool Tensor::Moment::has_passed() const {
+  const auto storage = storage_.lock();
+  if (const auto handle = handle_.lock(); handle && handle->storage != storage) return true;  // set_data()
+  return storage && storage->version() != version_;
+}
+
+bool Tensor::Moment::operator==(const Moment& other) const {
+  const auto same = [](const auto& a, const auto& b) { return !a.owner_before(b) && !b.owner_before(a); };
+  return same(storage_, other.storage_) && version_ == other.version_;
 }
 
 bool Tensor::requires_grad() const { return impl().variable != nullptr; }

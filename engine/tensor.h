@@ -120,8 +120,12 @@ class Tensor {
   // --- for the tape ---
   const std::shared_ptr<Variable>& variable() const { return impl().variable; }
   void set_variable(std::shared_ptr<Variable> v) const { impl().variable = std::move(v); }
-  /// For who changes the elements in place: a backward pass that needs those of before throws then.
-  void count_change() const;
+  /// For who changes the elements in place, through whatever handle or view: a backward pass that needs those
+  /// of before throws then, and a PackedWeight is made anew.
+  void count_change() const { impl().storage->count_change(); }
+  /// The elements as they are now, to ask later whether they have been changed since; keeps none of them. Of
+  /// a tensor that nobody has any more nothing has changed.
+  class Moment;
   /// True where no other handle and no other tensor shares this memory.
   bool unique() const { return impl_.use_count() == 1 && impl_->storage.use_count() == 1; }
 
@@ -143,6 +147,21 @@ class Tensor {
   void copy_to_host(void* to) const;
 
   std::shared_ptr<Impl> impl_;
+};
+
+class Tensor::Moment {
+ public:
+  Moment() = default;
+  explicit Moment(const Tensor& t)
+      : handle_(t.impl_), storage_(t.impl().storage), version_(t.impl().storage->version()) {}
+  bool has_passed() const;
+  /// Whether it is one of the same elements, which nobody has counted a change of in between.
+  bool operator==(const Moment& other) const;
+
+ private:
+  std::weak_ptr<const Impl> handle_;
+  std::weak_ptr<const Storage> storage_;
+  int64_t version_ = 0;
 };
 
 std::ostream& operator<<(std::ostream& out, const Tensor& t);

@@ -11,6 +11,7 @@
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/matmul.h"
 #include "weft/engine/ops/reduce.h"
+#include "weft/engine/ops/select.h"
 #include "weft/engine/ops/shape.h"
 #include "weft/engine/tape.h"
 
@@ -274,6 +275,59 @@ TEST_CASE("backward frees what it has passed") {
   // Eight saved inputs go while one or two gradients come and go.
   CHECK(memory_stats().peak - before <= forward + (size_t{3} << 22) + 4096);
   CHECK(memory_stats().in_use - before <= (size_t{2} << 22) + 4096);
+}
+
+TEST_CASE("what backward needs is looked after through all handles, where it needs no gradient too") {
+  const Tensor w = leaf({3}), frozen = Tensor::from<float>({4}, {1});
+  const auto refused = [&](const std::function<Tensor()>& compute, const std::function<void()>& change,
+                           const char* text) {
+    Tape tape;
+    const Tensor y = sum(compute());
+    change();
+    CHECK_ERROR(tape.backward(y), text);
+    w.zero_grad();
+  };
+  const auto product = [&] { return mul(w, frozen); };
+  refused(
+      product, [&] { frozen.fill(5); }, "mul: input 1 [1] was changed in place");
+  refused(
+      product,
+      [&] {
+        frozen.view({1, 1}).fill(5);
+      },
+      "mul: input 1 [1] was changed in place");
+  refused(
+      product, [&] { frozen.detach().copy_from(Tensor::zeros({1})); }, "mul: input 1");
+  refused(
+      product, [&] { w.detach().fill(2); }, "mul: input 0");
+  refused(
+      product, [&] { frozen.set_data(Tensor::ones({1})); }, "mul: input 1");
+  const Tensor pair = Tensor::zeros({2});
+  refused([&] { return mul(w, pair); }, [&] { pair.part(1, {1}).fill(1); }, "mul: input 1 [2]");
+  Tensor out;
+  refused([&] { return out = exp(w); }, [&] { out.view({1}).fill(1); }, "exp: output 0 [1]");
+  const Tensor mask = Tensor::from<uint8_t>({1}, {1});
+  refused([&] { return where(mask, w, 0.0); }, [&] { mask.fill(0); }, "where: a mask or labels");
+
+  // What backward does not look at may change: terms of a sum, what is only rearranged, what nobody has kept.
+  const auto slope = [&](const std::function<Tensor()>& compute, const std::function<void()>& change) {
+    Tape tape;
+    const Tensor y = sum(compute());
+    change();
+    tape.backward(y);
+    const double g = w.grad().item();
+    w.zero_grad();
+    return g;
+  };
+  w.fill(3);
+  CHECK(slope([&] { return add(w, frozen); }, [&] { frozen.fill(9); }) == 1);
+  CHECK(slope(
+            [&] {
+              return add(mean(reshape(cast(w, DType::f32), {1, 1})), frozen);
+            },
+            [&] { w.fill(4), frozen.fill(1); }) == 1);
+  CHECK(slope([&] { return mul(w, add(frozen, frozen)); }, [&] { frozen.fill(7); }) == 2);
+  CHECK(slope([&] { return mul(w, pair.part(0, {1}).clone()); }, [&] { pair.fill(7); }) == 0);
 }
 
 TEST_CASE("what backward needs may not be changed before it") {

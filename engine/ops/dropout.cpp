@@ -15,7 +15,7 @@ Tensor masked(const Tensor& x, double p, const Tensor& key) {
     k.dropout(x.numel(), p, ops::key_data(key), x.data<T>(), y.data<T>());
   });
   record("dropout", {x}, {y}, [p, key](BackwardContext& c) { c.set(0, masked(c.grad_output(), p, key)); },
-         {.detail = Tape::current() ? concat("p ", p) : "", .double_backward = true});
+         {.detail = Tape::current() ? concat("p ", p) : "", .double_backward = true, .looks_back = false});
   return y;
 }
 

@@ -150,7 +150,7 @@ Tensor add(const Tensor& a, const Tensor& b) {
            if (c.needs(0)) c.set(0, sum_to(c.grad_output(), sa));
            if (c.needs(1)) c.set(1, sum_to(c.take_grad_output(), sb));
          },
-         {.double_backward = true});
+         {.double_backward = true, .looks_back = false});
   return y;
 }
 
@@ -162,7 +162,7 @@ Tensor sub(const Tensor& a, const Tensor& b) {
            if (c.needs(0)) c.set(0, sum_to(c.grad_output(), sa));
            if (c.needs(1)) c.set(1, neg(sum_to(c.grad_output(), sb)));
          },
-         {.double_backward = true});
+         {.double_backward = true, .looks_back = false});
   return y;
 }
 
@@ -210,6 +210,7 @@ Tensor affine(const Tensor& x, double scale, double shift) {
   record("affine", {x}, {y}, [=](BackwardContext& c) { c.set(0, affine(c.grad_output(), scale)); },
          {.detail = Tape::current() ? concat(scale, " x + ", shift) : "",
           .double_backward = true,
+          .looks_back = false,
           .told = Trace::note(TracedAffine{scale, shift})});
   return y;
 }
@@ -221,7 +222,9 @@ Tensor cast(const Tensor& x, DType dtype) {
   const Tensor y = copy.defined() ? copy.view(x.shape()) : x.to(dtype);
   if (!is_floating(dtype)) return y;  // has no gradient
   record("cast", {x}, {y}, [from = x.dtype()](BackwardContext& c) { c.set(0, cast(c.grad_output(), from)); },
-         {.detail = Tape::current() ? concat(x.dtype(), " to ", dtype) : "", .double_backward = true});
+         {.detail = Tape::current() ? concat(x.dtype(), " to ", dtype) : "",
+          .double_backward = true,
+          .looks_back = false});
   return y;
 }
 

@@ -69,7 +69,7 @@ Tensor scattered(const char* name, const Tensor& x, const Tensor& src, const Pla
       const Tensor dy = ops::gathered("gather", c.grad_output(), places, shape);
       c.set(1, places.skipped < 0 ? dy : without_skipped(places, dy));
     };
-  record(name, {x, src}, {y}, backward, {.double_backward = true});
+  record(name, {x, src}, {y}, backward, {.double_backward = true, .looks_back = false});
   return y;
 }
 
@@ -112,7 +112,7 @@ Tensor ops::gathered(const char* name, const Tensor& x, const Places& places, co
     backward = [places = kept(places)](BackwardContext& c) {
       c.set(0, scattered("scatter_add", {}, c.grad_output(), places));
     };
-  record(name, {x}, {y}, backward, {.double_backward = true});
+  record(name, {x}, {y}, backward, {.double_backward = true, .looks_back = false});
   return y;
 }
 

@@ -60,7 +60,8 @@ Tensor ops::scatter_to_maxima(const Pool2dParams& p, const MaxIndex& index, cons
     k.max_pool2d_backward(p, dy.data<T>(), static_cast<const int32_t*>(index->data()), dx.data<T>());
   });
   record("max_pool2d_backward", {dy}, {dx},
-         [=](BackwardContext& c) { c.set(0, gather(p, index, c.grad_output())); }, {.double_backward = true});
+         [=](BackwardContext& c) { c.set(0, gather(p, index, c.grad_output())); },
+         {.double_backward = true, .looks_back = false});
   return dx;
 }
 
@@ -90,7 +91,7 @@ Tensor gather(const Pool2dParams& p, const ops::MaxIndex& index, const Tensor& x
   y = y.to(x.device());
   record("max_pool2d_gather", {x}, {y},
          [=](BackwardContext& c) { c.set(0, ops::scatter_to_maxima(p, index, c.grad_output())); },
-         {.double_backward = true});
+         {.double_backward = true, .looks_back = false});
   return y;
 }
 
@@ -106,7 +107,8 @@ Tensor ops::avg_pool2d_backward(const Pool2dParams& p, const Tensor& dy) {
     k.avg_pool2d_backward(p, dy.data<T>(), dx.data<T>());
   });
   record("avg_pool2d_backward", {dy}, {dx},
-         [=](BackwardContext& c) { c.set(0, average(p, c.grad_output())); }, {.double_backward = true});
+         [=](BackwardContext& c) { c.set(0, average(p, c.grad_output())); },
+         {.double_backward = true, .looks_back = false});
   return dx;
 }
 
@@ -134,7 +136,10 @@ Tensor average(const Pool2dParams& p, const Tensor& x) {
            if (!ops::added_in_place(c, 0, [&](Tensor& dx) { return add_spread(p, dy, dx); }))
              c.set(0, ops::avg_pool2d_backward(p, dy));
          },
-         {.detail = ops::describe_pool(p), .double_backward = true, .told = Trace::note(p)});
+         {.detail = ops::describe_pool(p),
+          .double_backward = true,
+          .looks_back = false,
+          .told = Trace::note(p)});
   return y;
 }
 
@@ -152,7 +157,10 @@ Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
   });
   record("max_pool2d", {x}, {y},
          [=](BackwardContext& c) { c.set(0, ops::scatter_to_maxima(p, index, c.grad_output())); },
-         {.detail = ops::describe_pool(p), .double_backward = true, .told = Trace::note(p)});
+         {.detail = ops::describe_pool(p),
+          .double_backward = true,
+          .looks_back = false,
+          .told = Trace::note(p)});
   return y;
 }
 

@@ -118,7 +118,7 @@ Tensor stretch(const char* name, const Tensor& g, const Shape& kept, const Shape
            const Tensor dy = sum_to(c.grad_output(), kept);
            c.set(0, view_as(scale == 1 ? dy : affine(dy, scale), from));
          },
-         {.double_backward = true});
+         {.double_backward = true, .looks_back = false});
   return y;
 }
 }  // namespace ops
@@ -131,7 +131,7 @@ Tensor sum(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
          [shape = x.shape(), kept = kept.shape()](BackwardContext& c) {
            c.set(0, ops::stretch("sum", c.grad_output(), kept, shape));
          },
-         {.double_backward = true, .told = note_reduction(dims, keepdim)});
+         {.double_backward = true, .looks_back = false, .told = note_reduction(dims, keepdim)});
   return y;
 }
 
@@ -152,7 +152,7 @@ Tensor mean(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
          [=, shape = x.shape(), kept = total.shape()](BackwardContext& c) {
            c.set(0, ops::stretch("mean", c.grad_output(), kept, shape, scale));
          },
-         {.double_backward = true, .told = note_reduction(dims, keepdim)});
+         {.double_backward = true, .looks_back = false, .told = note_reduction(dims, keepdim)});
   return y;
 }
 
@@ -209,7 +209,8 @@ Tensor running_sum(const Tensor& x, int dim, bool reverse) {
   });
   record("cumsum", {x}, {y}, [=](BackwardContext& c) { c.set(0, running_sum(c.grad_output(), d, !reverse)); },
          {.detail = Tape::current() ? concat("dim ", d, reverse ? " from the end" : "") : "",
-          .double_backward = true});
+          .double_backward = true,
+          .looks_back = false});
   return y;
 }
 }  // namespace

@@ -83,7 +83,7 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
            if (c.needs(0)) c.set(0, ops::sum_to(where(condition, c.grad_output(), 0.0), sa));
            if (c.needs(1)) c.set(1, ops::sum_to(where(condition, 0.0, c.grad_output()), sb));
          },
-         {.double_backward = true});
+         {.double_backward = true, .also = {condition}});
   return y;
 }
 Tensor where(const Tensor& condition, const Tensor& a, double b) {

@@ -46,7 +46,7 @@ Tensor ops::zeros_around(const char* name, const Tensor& x, int d, int64_t start
               static_cast<char*>(y.raw()) + start * step, whole * step, length * step, shape.numel(0, d));
   }
   record(name, {x}, {y}, [=](BackwardContext& c) { c.set(0, narrow(c.grad_output(), d, start, length)); },
-         {.double_backward = true, .told = Trace::note(TracedPart{d, start})});
+         {.double_backward = true, .looks_back = false, .told = Trace::note(TracedPart{d, start})});
   return y;
 }
 
@@ -73,7 +73,7 @@ Tensor ops::view_as(Tensor x, const Shape& shape) {
   const Tensor y = x.view(shape);
   record("reshape", {x}, {y},
          [from = x.shape()](BackwardContext& c) { c.set(0, view_as(c.take_grad_output(), from)); },
-         {.double_backward = true});
+         {.double_backward = true, .looks_back = false});
   x = {};  // it would live until the caller's expression ends, and y not be unique() in it
   return y;
 }
@@ -95,9 +95,10 @@ Tensor permute(const Tensor& x, const std::vector<int>& order) {
     slot = int(i);
   }
   const Tensor y = ops::permuted(x, order);
-  record(
-      "permute", {x}, {y}, [inverse](BackwardContext& c) { c.set(0, permute(c.grad_output(), inverse)); },
-      {.double_backward = true, .told = Trace::current() ? Trace::note(TracedPermute{order}) : std::any()});
+  record("permute", {x}, {y}, [inverse](BackwardContext& c) { c.set(0, permute(c.grad_output(), inverse)); },
+         {.double_backward = true,
+          .looks_back = false,
+          .told = Trace::current() ? Trace::note(TracedPermute{order}) : std::any()});
   return y;
 }
 
@@ -120,6 +121,7 @@ Tensor narrow(const Tensor& x, int dim, int64_t start, int64_t length) {
          },
          {.detail = Tape::current() ? weft::concat("dim ", d, " from ", start) : "",
           .double_backward = true,
+          .looks_back = false,
           .told = Trace::note(TracedPart{d, start})});
   return y;
 }
@@ -156,6 +158,7 @@ Tensor concat(const std::vector<Tensor>& tensors, int dim) {
          },
          {.detail = Tape::current() ? weft::concat("dim ", d) : "",
           .double_backward = true,
+          .looks_back = false,
           .told = Trace::note(TracedConcat{d})});
   return y;
 }
