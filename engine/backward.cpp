@@ -297,8 +297,7 @@ void BackwardWalk::from(Variable& y, Tensor dy, size_t begin) {
 void Tape::check_walk(const Tensor& output, const Tensor& grad) const {
   check(!spent_,
         "backward: this tape has been walked back already and its saved tensors are freed; record the "
-        "computation "
-        "again under a new Tape");
+        "computation again under a new Tape, or walk back the first time with retain_graph");
   check(output.requires_grad(),
         "backward: the output depends on no tensor that requires a gradient, or was computed while no "
         "tape was alive");

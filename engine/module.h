@@ -85,8 +85,7 @@ class Module {
   /// form that their kernels read. Conv2d and Linear do on the CPU; it takes as much memory again, half in
   /// bf16, and pays with few pictures at a time. Results may differ from those of eval() in the last digits.
   /// What load_state_dict(), to(), fill(), copy_from() or an optimizer changes is noticed, what is written
-  /// through data() is not.
-  /// train() ends it.
+  /// through data() is not. train() ends it.
   void optimize_for_inference();
   bool optimized_for_inference() const { return optimized_; }
   /// Keeps only the input of this module's forward in training, and computes the rest again in backward (see

@@ -131,6 +131,7 @@ Tensor Tensor::arange(double start, double end, double step, DType dtype, Device
 }
 
 Tensor Tensor::uniform(const Shape& shape, double low, double high, Generator& generator, DType dtype) {
+  check(low <= high, "uniform: nothing lies between ", low, " and ", high, "; give the lower bound first");
   const auto pair = [=](double a, double b) {
     return std::pair(low + (high - low) * a, low + (high - low) * b);
   };
@@ -139,6 +140,7 @@ Tensor Tensor::uniform(const Shape& shape, double low, double high, Generator& g
 }
 
 Tensor Tensor::normal(const Shape& shape, double mean, double std, Generator& generator, DType dtype) {
+  check(std >= 0, "normal: the standard deviation is ", std, ", but must be 0 or more");
   return random_fill(shape, generator, dtype, [=](double a, double b) {
     // 1 - a is in (0, 1], so the logarithm is finite.
     const double r = std * std::sqrt(-2 * std::log(1 - a)), angle = 2 * std::numbers::pi * b;

@@ -170,6 +170,8 @@ TEST_CASE("random numbers: same seed, same bits, on any number of threads; right
   check_two_values(0x1p-23, DType::f32);
   check_two_values(0x1p-52, DType::f64);
   CHECK(Tensor::uniform({1}, 2, 2).item() == 2);
+  CHECK_ERROR(Tensor::uniform({1}, 3, 2), "uniform: nothing lies between 3 and 2");
+  CHECK_ERROR(Tensor::normal({1}, 0, -1), "normal: the standard deviation is -1");
   Generator a(1), b(2);
   CHECK(Tensor::normal({1}, 0, 1, a).at(0) != Tensor::normal({1}, 0, 1, b).at(0));
   CHECK(Tensor::normal({1}, 0, 1, a).at(0) != Tensor::normal({1}, 0, 1, a).at(0));
