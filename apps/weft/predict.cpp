@@ -13,7 +13,7 @@
 #include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/names.h"
 #include "weft/engine/data/file_tree.h"
-#include "weft/engine/data/image.h"
+#include "weft/engine/data/preparation.h"
 #include "weft/engine/file.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/loss.h"
@@ -32,15 +32,23 @@ struct PredictFlags {
   int threads = 0;
 };
 
-/// One file as the model saw its validation images: f32 [1, size, size, 3].
+/// One file as the model saw its validation images, by what makes these in the loader too: f32 [1, size,
+/// size, 3].
 Tensor read_image(const std::string& file, const ModelInfo& info) {
+  data::LoaderOptions options;
+  options.train = false;
+  options.size = int(info.size);
+  options.resize = int(std::max(info.valid_resize, info.size));
+  options.normalize = info.normalize;
   const std::string bytes = read_file(file, data::kMaxFileBytes);
   const Tensor x = Tensor::empty({1, info.size, info.size, 3});
   try {
-    const data::Image image =
-        data::decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
-    data::resize_center_crop(image, int(info.size), int(std::max(info.valid_resize, info.size)),
-                             info.normalize, x.data<float>());
+    const data::Picture picture =
+        data::decode_picture(options, {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+    const data::Image& image = picture.image;
+    const data::ResizePlan plan =
+        data::plan_picture(options, picture.size, {image.height, image.width}, 0, 0);
+    data::prepare_picture(options, image, plan, 0, 0, x.data<float>());
   } catch (const Error& e) {
     fail(file, ": cannot be used: ", e.what());
   }
