@@ -71,3 +71,47 @@ TEST_CASE("eval and predict see the same pixels of large JPEGs") {
   CHECK(result["confusion"] == json(confusion));
   CHECK(loss / double(lines.size()) == doctest::Approx(result["loss"].get<double>()).epsilon(1e-5));
 }
+
+TEST_CASE("files in class folders that are no pictures are told of, and refused with --strict") {
+  const std::string data = at("webp");
+  fs::copy(sample(), data, fs::copy_options::recursive);
+  write_file(data + "/train/notes.txt", "in no class folder");
+  write_file(data + "/train/ring/.hidden", "");
+  write_file(data + "/labels.csv", "path,noise\n");
+  const Result silent = weft_run(small_run(data, "silent") + Arguments{"--json"});
+  CHECK(silent.code == 0);
+  CHECK(silent.err == "");
+  CHECK(json::parse(lines_of(silent.out)[0])["ignored_files"] == 0);
+
+  for (const char* name : {"1", "2", "3"}) write_file(data + "/train/ring/" + name + ".webp", "");
+  for (const char* split : {"train", "val"}) {
+    fs::create_directories(data + "/" + split + "/squirrel");
+    write_file(data + "/" + split + "/squirrel/a.bmp", "");
+  }
+  fs::create_directories(data + "/train/nothing");
+  const Result warned = weft_run(small_run(data, "warned") + Arguments{"--json"});
+  CHECK(warned.code == 0);
+  check_error({1, "", warned.err}, 1,
+              {"weft: warning: 5 files in class folders of " + data, ".jpg, .jpeg or .png",
+               "train/ring/1.webp, train/ring/2.webp, train/ring/3.webp, ...",
+               "3 class folders have no picture: train/nothing, train/squirrel, val/squirrel"});
+  const json start = json::parse(lines_of(warned.out)[0]);
+  CHECK(start["event"] == "start");
+  CHECK(start["ignored_files"] == 5);
+  CHECK(start["classes"] == 10);
+
+  const Result eval = weft_run({"eval", "--model", trained(), "--data", data, "--json"});
+  CHECK(eval.code == 0);
+  check_error({1, "", eval.err}, 1, {"warning: 1 file in class folders", "val/squirrel/a.bmp"});
+  CHECK(json::parse(eval.out)["ignored_files"] == 1);
+  const Result lab = weft_run({"lab", "lr-find", "--data", data, "--size", "32", "--batch-size", "8",
+                               "--model", "mlp", "--steps", "2", "--quiet"});
+  check_error({1, "", lab.err}, 1, {"warning: 5 files in class folders"});
+
+  const Arguments strict = {"--strict", "--quiet"};
+  check_error(weft_run(small_run(data, "strict") + strict), 1,
+              {"5 files in class folders", "convert or remove them", "--strict"});
+  CHECK(!fs::exists(at("strict")));
+  check_error(weft_run({"eval", "--model", trained(), "--data", data, "--strict"}), 1,
+              {"val/squirrel/a.bmp"});
+}

@@ -62,7 +62,8 @@ void add_evaluation_flags(CLI::App& command, EvaluationFlags& flags) {
       ->capture_default_str();
   add_device(command, flags.device, flags.precision);
   add_threads(command, flags.threads);
-  command.add_flag("--strict", flags.strict, "refuse broken images instead of skipping and counting them");
+  command.add_flag("--strict", flags.strict,
+                   "refuse broken images, and files that are none, instead of skipping and counting them");
 }
 
 EvaluationSource open_evaluation(const EvaluationFlags& flags, Progress& progress) {
@@ -94,7 +95,9 @@ EvaluationSource open_evaluation(const EvaluationFlags& flags, Progress& progres
   };
   data::BatchOptions gpu;
   gpu.dtype = dtype;
-  source.loader = data::make_batches(data::ImageDataset::open(path, flags.split), o, device, gpu);
+  const data::ImageDataset set = data::ImageDataset::open(path, flags.split);
+  tell_ignored(path, {&set}, flags.strict, progress);
+  source.loader = data::make_batches(set, o, device, gpu);
   source.loaded.module->to(device);
   source.label_map = map_classes(source.loader->dataset().classes(), info.classes);
   return source;

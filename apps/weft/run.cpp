@@ -73,6 +73,7 @@ class Run {
         progress_(progress),
         pictures_(fingerprint(data)),
         relabelled_(data.relabelled),
+        ignored_(ignored_files(data)),
         parts_(first_settings(), data, options.cache_bytes, progress),
         trainer_(*parts_.model, *parts_.optimizer, *parts_.train, *parts_.val, trainer_options()) {}
 
@@ -101,7 +102,7 @@ class Run {
   const RunOptions& options_;
   Progress& progress_;
   const std::string pictures_;
-  const int64_t relabelled_;
+  const int64_t relabelled_, ignored_;
   const TrainingParts parts_;
   training::Trainer trainer_;
   std::optional<SummaryWriter> events_;
@@ -174,6 +175,7 @@ void Run::start() {
                       {"steps", total_steps()},
                       {"step", step},
                       {"relabelled_images", relabelled_},
+                      {"ignored_files", ignored_},
                       {"threads", num_threads()},
                       {"kernels", kernel_set()},
                       {"out", folder_.path.string()}};
