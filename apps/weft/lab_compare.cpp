@@ -117,7 +117,8 @@ class StudySession {
         replaced_(replaced),
         data_(data),
         progress_(progress),
-        begun_(!flags.resume.empty()) {}
+        resumed_(!flags.resume.empty()),
+        begun_(resumed_) {}
 
   /// False where it was interrupted.
   bool run() {
@@ -148,6 +149,7 @@ class StudySession {
                                cell.name, config.seed));
     RunOptions options = flags_.run;
     options.resume = begun_ && fs::exists(folder.config());
+    options.tensorboard = options.tensorboard || (resumed_ && fs::exists(first_run().events()));
     options.before_files = [this] { begin(); };
     if (options.stop_after_steps > 0) options.stop_after_steps -= steps_;
     StudyRun ended{.cell = index, .run = k, .seed = config.seed};
@@ -179,10 +181,12 @@ class StudySession {
     if (replaced_) {
       check(interrupted() == 0, "interrupted in its first step; the study in ", folder_.path.string(),
             " is as it was");
-      remove_study(folder_, *replaced_, folder_.run(study_.cells.front(), 1).path);
+      remove_study(folder_, *replaced_, first_run().path);
     }
     write_study(folder_, study_);
   }
+
+  RunFolder first_run() const { return folder_.run(study_.cells.front(), 1); }
 
   /// Of a run that is done, and has nothing to go on with; it may take as much as two models or three.
   static void drop_checkpoint(const StudyRun& run, const RunFolder& folder) {
@@ -206,6 +210,7 @@ class StudySession {
   const std::optional<Study>& replaced_;
   const StudyData& data_;
   Progress& progress_;
+  const bool resumed_;
   bool begun_;         // compare.json is written
   int64_t steps_ = 0;  // of the runs that ended in this session
 };

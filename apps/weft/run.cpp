@@ -87,6 +87,7 @@ class Run {
   bool ended() const;
   void begin_files();
   void begin_events(int64_t purge_step);
+  void add_events(const training::EpochResult& row);
   void after_step();
   void after_epoch(const training::EpochResult& row);
   void after_checkpoint();
@@ -212,9 +213,22 @@ void Run::begin_files() {
 }
 
 void Run::begin_events(int64_t purge_step) {
-  if (!options_.tensorboard) return;
+  const bool there = options_.resume && std::filesystem::exists(folder_.events());
+  if (!options_.tensorboard && !there) return;
   events_.emplace(folder_.path.string(), purge_step);
   events_->add_text("config", "```\n" + to_json(config_).dump(2) + "\n```", trainer_.state().step);
+  if (there) return;
+  for (const training::EpochResult& row : trainer_.history()) add_events(row);
+}
+
+void Run::add_events(const training::EpochResult& row) {
+  const std::pair<const char*, double> curves[] = {{"loss/train", row.train_loss},
+                                                   {"loss/val", row.valid_loss},
+                                                   {"accuracy/val", row.metrics.at(0)},
+                                                   {"lr", row.lr},
+                                                   {"images_per_second", row.samples_per_second}};
+  for (const auto& [tag, value] : curves)
+    events_->add_scalar(tag, value, row.epoch * parts_.train->batches());
 }
 
 void Run::after_step() {
@@ -255,13 +269,7 @@ void Run::after_epoch(const training::EpochResult& row) {
                    {"lr", row.lr},
                    {"seconds", row.seconds},
                    {"images_per_second", row.samples_per_second}});
-  if (!events_) return;
-  const std::pair<const char*, double> curves[] = {{"loss/train", row.train_loss},
-                                                   {"loss/val", row.valid_loss},
-                                                   {"accuracy/val", accuracy},
-                                                   {"lr", row.lr},
-                                                   {"images_per_second", row.samples_per_second}};
-  for (const auto& [tag, value] : curves) events_->add_scalar(tag, value, trainer_.state().step);
+  if (events_) add_events(row);
 }
 
 void Run::after_checkpoint() {

@@ -140,6 +140,7 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
                   const RunFolder& folder, Progress& progress) {
   std::vector<json> summaries;
   bool trained = false;  // in this session
+  const bool events = flags.run.tensorboard || (!flags.resume.empty() && fs::exists(folder.run(1).events()));
   for (int64_t k = 1; k <= config.runs; ++k) {
     TrainConfig own = config;
     own.runs = 1, own.seed = config.seed + uint64_t(k - 1);
@@ -154,6 +155,7 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
     progress.line(fmt::format("run {}/{}, seed {}", k, config.runs, own.seed));
     RunOptions options = flags.run;
     options.resume = !flags.resume.empty() && fs::exists(sub.config());
+    options.tensorboard = events;
     if (k == 1 && flags.resume.empty())
       options.before_files = [&] {
         if (flags.overwrite) give_way(folder, config.runs);
