@@ -1,6 +1,7 @@
 // Which pictures the weft command uses, and how it sees them: large JPEGs, broken pictures, other files.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -25,6 +26,19 @@ Arguments small_run(const std::string& data, const std::string& out) {
   return {"train",    "--data",    data,      "--size",   "32",   "--batch-size", "8",
           "--epochs", "1",         "--model", "resnet20", "--lr", "0.01",         "--optimizer",
           "sgd",      "--threads", "2",       "--out",    at(out)};
+}
+
+/// Its copy in which the pictures that `breaks(i)`, by their place in their class of training, are cut off.
+std::string broken_copy(const std::string& name, bool (*breaks)(int)) {
+  fs::copy(sample(), at(name), fs::copy_options::recursive);
+  for (const auto& folder : fs::directory_iterator(at(name) + "/train")) {
+    std::vector<std::string> files;
+    for (const auto& file : fs::directory_iterator(folder.path())) files.push_back(file.path().string());
+    std::sort(files.begin(), files.end());
+    for (size_t i = 0; i < files.size(); ++i)
+      if (breaks(int(i))) write_file(files[i], read_file(files[i]).substr(0, 200));
+  }
+  return at(name);
 }
 
 /// A run on the sample.
@@ -114,4 +128,38 @@ TEST_CASE("files in class folders that are no pictures are told of, and refused 
   CHECK(!fs::exists(at("strict")));
   check_error(weft_run({"eval", "--model", trained(), "--data", data, "--strict"}), 1,
               {"val/squirrel/a.bmp"});
+}
+
+TEST_CASE("a batch that broken pictures leave a single one of is passed over") {
+  const std::string data = broken_copy("few", [](int i) { return i == 3; });
+  // A model whose last batch norms see a single pixel of a picture.
+  const Result r = weft_run(small_run(data, "few-run") +
+                            Arguments{"--model", "mxresnet18", "--batch-size", "2", "--quiet"});
+  INFO(r.err);
+  CHECK(r.code == 0);
+  CHECK(has(r.err, "warning: 10 of 60 pictures of train cannot be decoded and are left out"));
+  CHECK(json_file(at("few-run/summary.json"))["skipped_images"] == 10);
+  // Where all are so there is nothing to train on.
+  const std::string none = broken_copy("none", [](int i) { return i > 0; });
+  fs::remove_all(none + "/train");
+  fs::create_directories(none + "/train/ring");
+  fs::copy(sample() + "/train/ring/ring_00000.JPEG", none + "/train/ring/a.JPEG");
+  write_file(none + "/train/ring/b.JPEG", "no picture");
+  for (const auto& folder : fs::directory_iterator(none + "/val"))
+    if (folder.path().filename() != "ring") fs::remove_all(folder.path());
+  const Result failed = weft_run(small_run(none, "none-run") + Arguments{"--batch-size", "2", "--quiet"});
+  CHECK(failed.code == 1);
+  CHECK(has(failed.err, "weft: warning: 1 of 2 pictures of train cannot be decoded"));
+  CHECK(has(failed.err, "weft: data: no batch of train has 2 pictures that can be decoded"));
+}
+
+TEST_CASE("pictures that are left out are told of before an error ends the run") {
+  const std::string data = broken_copy("half", [](int i) { return i % 2 == 0; });
+  const Result r = weft_run(small_run(data, "diverged") + Arguments{"--lr", "1e30", "--quiet"});
+  CHECK(r.code == 1);
+  const size_t warning = r.err.find("cannot be decoded and are left out"), error = r.err.find("diverged;");
+  INFO(r.err);
+  CHECK(warning != std::string::npos);
+  CHECK(error != std::string::npos);
+  CHECK(warning < error);
 }

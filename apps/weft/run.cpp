@@ -94,6 +94,7 @@ class Run {
   void show_step();
   std::string mend_of_divergence() const;
   json summary() const;
+  bool train();
 
   const char* kernel_set() const { return parts_.device == Device::cuda ? "cuda" : kernels::cpu().name; }
   int64_t total_steps() const { return config_.epochs * parts_.train->batches(); }
@@ -320,6 +321,16 @@ std::string Run::mend_of_divergence() const {
                 traceable ? "; --trace-nan names the op and the sample" : "");
 }
 
+/// What was left out so far is told before an error: it may be its cause.
+bool Run::train() {
+  try {
+    return trainer_.fit(config_.epochs);
+  } catch (...) {
+    for (data::BatchLoader* loader : {parts_.train.get(), parts_.val.get()}) loader->tell_skipped();
+    throw;
+  }
+}
+
 std::optional<json> Run::run() {
   start();
   if (ended()) {
@@ -327,7 +338,7 @@ std::optional<json> Run::run() {
     return read_summary(folder_);
   }
   try {
-    if (!trainer_.fit(config_.epochs)) return std::nullopt;
+    if (!train()) return std::nullopt;
   } catch (const training::DivergedError& e) {
     throw training::DivergedError(e.where, mend_of_divergence(), e.kept);
   }
