@@ -1,6 +1,7 @@
 // weft train --resume: what it goes on writing, and data that have moved.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "support/command.h"
@@ -53,4 +54,46 @@ TEST_CASE("events that begin late tell of the epochs before, too") {
   REQUIRE(weft_run({"train", "--resume", at("late"), "--tensorboard", "--quiet"}).code == 0);
   for (const char* tag : {"loss/train", "loss/val", "accuracy/val", "images_per_second"})
     CHECK_MESSAGE(in_events("late", tag) == 2, tag);
+}
+
+TEST_CASE("data that have moved are named in the run's config.json once its checkpoint has matched") {
+  fs::copy(sample(), at("old-data"), fs::copy_options::recursive);
+  const auto moving = [](const std::string& run, const Arguments& more) {
+    Arguments all = small_run(run) + more;
+    *std::find(all.begin(), all.end(), sample()) = at("old-data");
+    return weft_run(all);
+  };
+  const auto data_of = [](const std::string& run) { return json_file(at(run) + "/config.json").at("data"); };
+  const Arguments stop = {"--stop-after-steps", "3"};
+  REQUIRE(moving("ended", {}).code == 0);
+  REQUIRE(moving("stopped", stop).code == 1);
+  REQUIRE(moving("several", Arguments{"--runs", "2"}).code == 0);
+  const Arguments study = {"lab",       "compare", "--vary",       "activation=relu,mish",
+                           "--runs",    "1",       "--data",       at("old-data"),
+                           "--size",    "32",      "--batch-size", "8",
+                           "--epochs",  "1",       "--model",      "mlp",
+                           "--threads", "2",       "--out",        at("study"),
+                           "--quiet"};
+  REQUIRE(weft_run(study).code == 0);
+  fs::rename(at("old-data"), at("new-data"));
+
+  // Other pictures: nothing changes.
+  fs::copy(at("new-data"), at("fewer"), fs::copy_options::recursive);
+  fs::remove(at("fewer/train/ring/ring_00003.JPEG"));
+  for (const char* run : {"ended", "stopped"}) {
+    check_error(weft_run({"train", "--resume", at(run), "--data", at("fewer"), "--quiet"}), 1,
+                {"60 training", "59 training"});
+    CHECK(data_of(run) == at("old-data"));
+  }
+  for (const char* run : {"ended", "stopped", "several"}) {
+    const Result r = weft_run({"train", "--resume", at(run), "--data", at("new-data"), "--quiet"});
+    CHECK_MESSAGE(r.code == 0, r.err);
+    CHECK(data_of(run) == at("new-data"));
+  }
+  for (const char* run : {"several/run-1", "several/run-2"}) CHECK(data_of(run) == at("new-data"));
+  REQUIRE(weft_run({"lab", "compare", "--resume", at("study"), "--data", at("new-data"), "--quiet"}).code ==
+          0);
+  CHECK(json_file(at("study/compare.json"))["config"]["data"] == at("new-data"));
+  for (const char* run : {"ended", "stopped", "several/run-2", "study/mish/run-1"})
+    CHECK(weft_run({"eval", "--model", at(run), "--json"}).code == 0);
 }

@@ -49,6 +49,7 @@ Study old_study(const StudyFlags& flags) {
   Study study = read_study({flags.resume}, flags);
   const TrainConfig wanted = merged_settings(flags, study.base);
   check_same_settings(flags, study.base, wanted);
+  study.base.data = wanted.data;
   for (StudyCell& cell : study.cells)
     if (!cell.settings.contains("data")) cell.config.data = wanted.data;
   if (!flags.within.empty() && flags.within != study.within)
@@ -61,6 +62,17 @@ Study old_study(const StudyFlags& flags) {
     usage_error("--resume goes on with the study of ", flags.resume,
                 ", which varies something else; leave that out, or start anew");
   return study;
+}
+
+/// Where the data have moved, all files that name them shall say so: of runs that have ended, too.
+void note_moved_study(const StudyFolder& folder, const Study& study) {
+  write_study(folder, study);
+  for (const StudyRun& r : study.runs) {
+    const StudyCell& cell = study.cells[r.cell];
+    const RunFolder run = folder.run(cell, r.run);
+    std::error_code error;
+    if (fs::exists(run.config(), error)) note_moved_data(run, cell.config);
+  }
 }
 
 /// The pictures of all cells, each set opened once.
@@ -272,6 +284,7 @@ int run_study(StudyFlags flags) {
   if (!lock) lock.emplace(RunFolder{folder.path});
   for (const std::string& file : folder.files()) remove_leftovers(file);
   std::optional<Study> replaced;
+  if (resumed && flags.options.at("data")->count() > 0) note_moved_study(folder, study);
   if (!resumed && fs::exists(folder.study())) {
     try {
       replaced = read_study(folder, flags);

@@ -157,6 +157,8 @@ void Run::start() {
     trainer_.load_checkpoint(folder_.checkpoint());
     for (const training::EpochResult& row : trainer_.history())
       check(row.metrics.size() == 1, folder_.checkpoint(), ": the checkpoint is of a run with other metrics");
+    note_moved_data(folder_, config_);
+    if (options_.after_match) options_.after_match();
     if (!ended()) {
       write_metrics(folder_, trainer_.history());
       begin_events(trainer_.state().step + 1);

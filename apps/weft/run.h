@@ -19,6 +19,8 @@ struct RunOptions {
   bool tensorboard = false;
   bool eager = false;      ///< on a GPU: start each piece of work by itself instead of whole captured steps
   bool trace_nan = false;  ///< name the op where the first value of a step that is not finite appears
+  /// Called when a checkpoint was read that is of these settings and pictures.
+  std::function<void()> after_match;
   /// Called once a first step was done, before the first file is written.
   std::function<void()> before_files;
   /// Called when all files of the run are written; not where it had ended before, and nothing is.

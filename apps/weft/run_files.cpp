@@ -115,6 +115,14 @@ void write_config(const RunFolder& folder, const TrainConfig& config) {
   write_file(folder.config(), json.dump(2) + "\n");
 }
 
+void note_moved_data(const RunFolder& folder, const TrainConfig& config) {
+  TrainConfig saved;
+  read_config(folder.config(), saved);
+  if (saved.data == config.data) return;
+  saved.data = config.data;
+  write_config(folder, saved);
+}
+
 void write_metrics(const RunFolder& folder, const std::vector<training::EpochResult>& rows) {
   std::string csv = "epoch,train_loss,val_loss,val_accuracy,lr,seconds,images_per_second\n";
   for (const training::EpochResult& r : rows)

@@ -68,6 +68,8 @@ class RunLock {
 };
 
 void write_config(const RunFolder& folder, const TrainConfig& config);
+/// Where the folder's config.json names other data than `config`, writes it anew with these.
+void note_moved_data(const RunFolder& folder, const TrainConfig& config);
 /// A line for each epoch; `metrics` of the results begins with the accuracy.
 void write_metrics(const RunFolder& folder, const std::vector<training::EpochResult>& rows);
 void write_summary(const RunFolder& folder, const nlohmann::json& summary);

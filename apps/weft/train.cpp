@@ -140,22 +140,28 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
                   const RunFolder& folder, Progress& progress) {
   std::vector<json> summaries;
   bool trained = false;  // in this session
+  TrainConfig saved = config;
+  if (!flags.resume.empty()) read_config(folder.config(), saved);
+  const bool moved = saved.data != config.data;
   const bool events = flags.run.tensorboard || (!flags.resume.empty() && fs::exists(folder.run(1).events()));
   for (int64_t k = 1; k <= config.runs; ++k) {
     TrainConfig own = config;
     own.runs = 1, own.seed = config.seed + uint64_t(k - 1);
     const RunFolder sub = folder.run(k);
-    if (!flags.resume.empty() && fs::exists(sub.summary())) {
+    // Those that have ended are asked where their data have moved: their config.json shall say so, too.
+    const bool ended = !flags.resume.empty() && fs::exists(sub.summary());
+    if (ended && !(moved && fs::exists(sub.checkpoint()))) {
       summaries.push_back(read_summary(sub));
       continue;
     }
-    trained = true;
+    trained = trained || !ended;
     const MadeFolder made(sub);
     const RunLock lock(sub);
     progress.line(fmt::format("run {}/{}, seed {}", k, config.runs, own.seed));
     RunOptions options = flags.run;
     options.resume = !flags.resume.empty() && fs::exists(sub.config());
     options.tensorboard = events;
+    if (moved) options.after_match = [&] { note_moved_data(folder, config); };
     if (k == 1 && flags.resume.empty())
       options.before_files = [&] {
         if (flags.overwrite) give_way(folder, config.runs);
