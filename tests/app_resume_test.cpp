@@ -97,3 +97,15 @@ TEST_CASE("data that have moved are named in the run's config.json once its chec
   for (const char* run : {"ended", "stopped", "several/run-2", "study/mish/run-1"})
     CHECK(weft_run({"eval", "--model", at(run), "--json"}).code == 0);
 }
+
+TEST_CASE("going on with a run that has ended tells its summary") {
+  REQUIRE(weft_run(small_run("done")).code == 0);
+  const Result r = weft_run({"train", "--resume", at("done"), "--json"});
+  REQUIRE(r.code == 0);
+  const std::vector<std::string> lines = lines_of(r.out);
+  REQUIRE(lines.size() == 2);
+  CHECK(json::parse(lines[0])["event"] == "start");
+  const json end = json::parse(lines[1]);
+  CHECK(end["event"] == "end");
+  CHECK(end["summary"] == json_file(at("done/summary.json")));
+}

@@ -337,7 +337,9 @@ std::optional<json> Run::run() {
   start();
   if (ended()) {
     progress_.line("the run had ended; nothing is left to do");
-    return read_summary(folder_);
+    const json result = read_summary(folder_);
+    progress_.event({{"event", "end"}, {"summary", result}});
+    return result;
   }
   try {
     if (!train()) return std::nullopt;
