@@ -163,3 +163,40 @@ TEST_CASE("pictures that are left out are told of before an error ends the run")
   CHECK(error != std::string::npos);
   CHECK(warning < error);
 }
+
+TEST_CASE("every warning is weft's own, and none names what only a program can set") {
+  const std::string data = broken_copy("bench", [](int i) { return i == 3; });
+  const Result r = weft_run({"bench", "loader", "--data", data, "--size", "32", "--batch-size", "8",
+                             "--steps", "1", "--threads", "1"});
+  CHECK(r.code == 0);
+  CHECK(has(r.err, "cannot be decoded"));
+  for (const std::string& line : lines_of(r.err)) CHECK(line.rfind("weft: warning: ", 0) == 0);
+
+  std::string huge = read_file(data + "/val/ring/ring_00000.JPEG");
+  const size_t frame = huge.find("\xff\xc0");
+  REQUIRE(frame != std::string::npos);
+  huge.replace(frame + 5, 4, "\xfa\xfa\xfa\xfa");  // height and width
+  write_file(at("huge.jpg"), huge);
+  const Result predicted = weft_run({"predict", "--model", trained(), at("huge.jpg")});
+  check_error(predicted, 1, {"64250 x 64250 pixels is more than the limit", "smaller"});
+  CHECK(!has(predicted.err, "DecodeOptions"));
+}
+
+TEST_CASE("control characters in names do not reach the terminal") {
+  const std::string data = at("odd-names"), escape = "a\x1b[31m\tb\xc2\x9b";
+  fs::copy(sample(), data, fs::copy_options::recursive);
+  for (const char* split : {"/train/", "/val/"}) fs::rename(data + split + "ring", data + split + escape);
+  write_file(data + "/train/" + escape + "/bad.jpg", "no picture");
+  const Result run = weft_run(small_run(data, "odd-run") + Arguments{"--quiet"});
+  CHECK(run.code == 0);
+  const Result verify = weft_run({"data", "verify", data});
+  const Result eval = weft_run({"eval", "--model", at("odd-run")});
+  const Result predict = weft_run(
+      {"predict", "--model", at("odd-run"), "--top", "10", data + "/val/" + escape + "/ring_00000.JPEG"});
+  for (const std::string& text : {run.err, verify.out, verify.err, eval.out, predict.out}) {
+    INFO(text);
+    for (const char* raw : {"\x1b", "\t", "\xc2\x9b"}) CHECK(!has(text, raw));
+  }
+  for (const std::string& text : {run.err, verify.out, eval.out, predict.out})
+    CHECK_MESSAGE(has(text, R"(a\x1b[31m\x09b\x9b)"), text);
+}

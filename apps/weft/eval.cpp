@@ -21,12 +21,12 @@ void print_confusion(const ClassResults& e, const std::vector<std::string>& clas
   const size_t n = classes.size();
   size_t name_width = 5;
   int cell = 4;
-  for (const std::string& c : classes) name_width = std::max(name_width, c.size());
+  for (const std::string& c : classes) name_width = std::max(name_width, printable(c).size());
   for (int64_t count : e.confusion) cell = std::max(cell, int(std::to_string(count).size()));
   fmt::print("confusion (rows: class, columns: predicted class, in the same order)\n");
   for (size_t row = 0; row < n; ++row) {
     int64_t total = 0;
-    fmt::print("{:<{}}", classes[row], name_width);
+    fmt::print("{:<{}}", printable(classes[row]), name_width);
     for (size_t column = 0; column < n; ++column) {
       total += e.confusion[row * n + column];
       fmt::print(" {:>{}}", e.confusion[row * n + column], cell);

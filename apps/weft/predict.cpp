@@ -71,10 +71,10 @@ void predict_one(LoadedModel& model, const std::string& file, const PredictFlags
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });
   order.resize(std::min(order.size(), size_t(flags.top)));
   json top = json::array();
-  if (!flags.json_lines) fmt::print("{}\n", file);
+  if (!flags.json_lines) fmt::print("{}\n", printable(file));
   for (size_t c : order) {
     top.push_back({{"class", model.info.classes[c]}, {"probability", p[c]}});
-    if (!flags.json_lines) fmt::print("  {:6.2f} %  {}\n", 100 * p[c], model.info.classes[c]);
+    if (!flags.json_lines) fmt::print("  {:6.2f} %  {}\n", 100 * p[c], printable(model.info.classes[c]));
   }
   if (flags.json_lines) fmt::print("{}\n", one_line({{"file", file}, {"top", top}}));
 }
