@@ -7,7 +7,7 @@
 
 #include "weft/apps/weft/config.h"
 #include "weft/apps/weft/json_file.h"
-#include "weft/apps/weft/run_files.h"
+#include "weft/apps/weft/study.h"
 #include "weft/engine/file.h"
 #include "weft/engine/finite.h"
 #include "weft/engine/ops/activation.h"
@@ -68,6 +68,14 @@ void validate(const ModelInfo& info) {
         "it names a class twice");
 }
 
+[[noreturn]] void fail_for_study(const std::string& path) {
+  constexpr size_t kNamed = 6;
+  std::vector<std::string> runs = runs_in({path});
+  check(!runs.empty(), path, " holds a study of weft lab compare, of which no run has a model yet");
+  if (runs.size() > kNamed) runs.resize(kNamed), runs.push_back("...");
+  fail(path, " holds a study of weft lab compare; give one of its runs: ", joined(runs));
+}
+
 }  // namespace
 
 std::unique_ptr<Module> build_model(const ModelInfo& info) {
@@ -87,6 +95,7 @@ std::string model_file(const std::string& path) {
   std::error_code error;
   if (!fs::is_directory(path, error)) return path;
   const RunFolder folder{path};
+  if (fs::exists(StudyFolder{path}.study(), error)) fail_for_study(path);
   int64_t runs = 0;
   while (fs::exists(folder.run(runs + 1).model(), error)) ++runs;
   check(runs == 0 || fs::exists(folder.model(), error), path, " holds several runs; give one of them, ",

@@ -32,13 +32,25 @@ struct TrainFlags : RunFlags {
   bool list_models = false;
 };
 
+/// A study keeps no checkpoint of a run that has ended.
+void check_of_no_study(const RunFolder& folder) {
+  const fs::path study = study_around(folder);
+  const bool ended = fs::exists(folder.model()) && !fs::exists(folder.checkpoint());
+  check(study.empty() || !ended, folder.path.string(), " holds a run of the study in ", study.string(),
+        ", which has ended; go on with the study (weft lab compare --resume ", shell_word(study.string()),
+        "), or give another --out");
+}
+
 TrainConfig settings_of(const TrainFlags& flags) {
   TrainConfig base;
   if (!flags.resume.empty()) {
     check_resume_flags(flags);
     std::error_code error;
+    check(!fs::exists(StudyFolder{flags.resume}.study(), error), "--resume ", flags.resume,
+          ": this folder holds a study; go on with it: weft lab compare --resume ", shell_word(flags.resume));
     check(fs::exists(RunFolder{flags.resume}.config(), error), "--resume ", flags.resume,
           ": there is no run in this folder (no config.json)");
+    check_of_no_study({flags.resume});
     read_config(flags.resume, base);
   }
   TrainConfig config = merged_settings(flags, base);
@@ -53,6 +65,7 @@ TrainConfig settings_of(const TrainFlags& flags) {
 void check_free(const TrainFlags& flags, const RunFolder& folder, int64_t runs) {
   check(!fs::exists(StudyFolder{folder.path}.study()), folder.path.string(),
         " holds a study of weft lab compare; give another --out");
+  if (flags.resume.empty() && !flags.overwrite) check_of_no_study(folder);
   if (flags.resume.empty() && !flags.overwrite)
     check(!holds_run(folder, runs), folder.path.string(), " holds a run already: go on with it (--resume ",
           shell_word(folder.path.string()), "), replace it (--overwrite), or give another --out");
