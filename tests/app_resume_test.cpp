@@ -109,3 +109,34 @@ TEST_CASE("going on with a run that has ended tells its summary") {
   CHECK(end["event"] == "end");
   CHECK(end["summary"] == json_file(at("done/summary.json")));
 }
+
+TEST_CASE("--keep-best keeps the best epoch's weights, over a resume, too") {
+  const Arguments keep = {"--keep-best", "--epochs", "4", "--lr", "0.03"};
+  REQUIRE(weft_run(small_run("best") + keep).code == 0);
+  const json summary = json_file(at("best/summary.json"));
+  const auto eval = [](const Arguments& more) {
+    const Result r = weft_run(Arguments{"eval", "--model", at("best"), "--json"} + more);
+    REQUIRE_MESSAGE(r.code == 0, r.err);
+    return json::parse(r.out)["accuracy"];
+  };
+  CHECK(eval({"--best"}) == summary["best_val_accuracy"]);
+  CHECK(eval({}) == summary["final_val_accuracy"]);
+  CHECK((read_file(at("best/best.safetensors")) == read_file(at("best/model.safetensors"))) ==
+        (summary["best_epoch"] == 4));
+  // Stopped in the epoch after the best, or in the second.
+  const int64_t best = summary["best_epoch"], stop = 7 * std::min<int64_t>(best, 3) + 2;
+  REQUIRE(weft_run(small_run("rest") + keep + Arguments{"--stop-after-steps", std::to_string(stop)}).code ==
+          1);
+  REQUIRE(weft_run({"train", "--resume", at("rest"), "--quiet"}).code == 0);
+  CHECK(read_file(at("rest/best.safetensors")) == read_file(at("best/best.safetensors")));
+
+  const std::string image = sample() + "/val/ring/ring_00000.JPEG";
+  CHECK(weft_run({"predict", "--model", at("best"), "--best", image}).code == 0);
+  CHECK(weft_run({"export", at("best"), "--best", "--out", at("best.onnx")}).code == 0);
+  check_error(weft_run({"predict", "--model", at("best/model.safetensors"), "--best", image}), 2,
+              {"--best", "folder"});
+  REQUIRE(weft_run(small_run("rest") + Arguments{"--overwrite"}).code == 0);
+  CHECK(!fs::exists(at("rest/best.safetensors")));
+  check_error(weft_run({"eval", "--model", at("rest"), "--best"}), 1,
+              {"rest/best.safetensors", "--keep-best"});
+}

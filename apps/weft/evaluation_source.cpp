@@ -46,6 +46,7 @@ std::vector<int64_t> map_classes(const std::vector<std::string>& data,
 
 void add_evaluation_flags(CLI::App& command, EvaluationFlags& flags) {
   command.add_option("--model", flags.model, "model.safetensors, or the folder of a run")->required();
+  add_best(command, flags.best);
   command.add_option("--data", flags.data,
                      "folder, .tgz or name of a fetched set [what the run was trained on]");
   command.add_option("--split", flags.split, "val or train")
@@ -70,7 +71,7 @@ EvaluationSource open_evaluation(const EvaluationFlags& flags, Progress& progres
   use_threads(flags.threads);
   const auto [device, dtype, products] = place_of(flags.device, flags.precision);
   set_float32_matmul_precision(products);
-  EvaluationSource source{.loaded = load_model(flags.model), .loader = nullptr, .label_map = {}};
+  EvaluationSource source{.loaded = load_model(flags.model, flags.best), .loader = nullptr, .label_map = {}};
   const ModelInfo& info = source.loaded.info;
   const std::string path = resolve_data(data_of(flags), progress);
   data::LoaderOptions o;

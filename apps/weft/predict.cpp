@@ -28,7 +28,7 @@ struct PredictFlags {
   std::string model, device = "cpu", precision = "fp32";
   std::vector<std::string> images;
   int64_t top = 5;
-  bool json_lines = false;
+  bool best = false, json_lines = false;
   int threads = 0;
 };
 
@@ -83,7 +83,7 @@ int predict(const PredictFlags& flags) {
   use_threads(flags.threads);
   const Place place = place_of(flags.device, flags.precision);
   set_float32_matmul_precision(place.products);
-  LoadedModel model = load_model(flags.model);
+  LoadedModel model = load_model(flags.model, flags.best);
   model.module->to(place.device);
   model.module->optimize_for_inference();
   int code = kDone;
@@ -105,6 +105,7 @@ void add_predict(CLI::App& weft, Action& action) {
   auto flags = std::make_shared<PredictFlags>();
   CLI::App* command = weft.add_subcommand("predict", "The likeliest classes of image files");
   command->add_option("--model", flags->model, "model.safetensors, or the folder of a run")->required();
+  add_best(*command, flags->best);
   command->add_option("images", flags->images, "JPEG or PNG files")->required();
   command->add_option("--top", flags->top, "how many classes to show")
       ->check(CLI::Range(1, 1000000))

@@ -90,6 +90,7 @@ class Run {
   void add_events(const training::EpochResult& row);
   void after_step();
   void after_epoch(const training::EpochResult& row);
+  bool is_best() const;
   void after_checkpoint();
   void show_step();
   std::string mend_of_divergence() const;
@@ -160,6 +161,8 @@ void Run::start() {
     note_moved_data(folder_, config_);
     if (options_.after_match) options_.after_match();
     if (!ended()) {
+      check(!config_.keep_best || trainer_.history().empty() || std::filesystem::exists(folder_.best()),
+            folder_.best(), " is missing, the best weights of the epochs so far; put it back, or start anew");
       write_metrics(folder_, trainer_.history());
       begin_events(trainer_.state().step + 1);
       files_begun_ = true;
@@ -257,8 +260,18 @@ void Run::show_step() {
                                   double(config_.epochs - state.epoch + 1) * validation_seconds_});
 }
 
+/// Whether the last epoch of the history is better than all before it: the `best_epoch` of the summary so
+/// far.
+bool Run::is_best() const {
+  const std::vector<training::EpochResult>& rows = trainer_.history();
+  return std::none_of(rows.begin(), rows.end() - 1, [&](const training::EpochResult& earlier) {
+    return earlier.metrics.at(0) >= rows.back().metrics.at(0);
+  });
+}
+
 void Run::after_epoch(const training::EpochResult& row) {
   const double accuracy = row.metrics.at(0);
+  if (config_.keep_best && is_best()) save_model(folder_.best(), *parts_.model, parts_.info);
   progress_.line(
       fmt::format("epoch {}/{}  train loss {:.4f}  val loss {:.4f}  val accuracy {:.2f} %  lr {:.2e}  {}  "
                   "{:.1f} images/s",

@@ -26,7 +26,7 @@ namespace fs = std::filesystem;
 namespace {
 
 std::vector<std::string> files_of(const RunFolder& f) {
-  return {f.metrics(), f.summary(), f.model(), f.checkpoint(), f.events(), f.config()};
+  return {f.metrics(), f.summary(), f.model(), f.best(), f.checkpoint(), f.events(), f.config()};
 }
 
 /// How many runs the folder's config.json speaks of; 1 where there is none, or it is damaged.

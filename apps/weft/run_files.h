@@ -22,6 +22,7 @@ struct RunFolder {
   std::string metrics() const { return file("metrics.csv"); }
   std::string summary() const { return file("summary.json"); }
   std::string model() const { return file("model.safetensors"); }
+  std::string best() const { return file("best.safetensors"); }
   std::string checkpoint() const { return file("checkpoint.safetensors"); }
   std::string events() const { return file(SummaryWriter::kFileName); }
   /// Sub-folder of run k (from 1) of several.

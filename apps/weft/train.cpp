@@ -79,9 +79,9 @@ void give_way(const RunFolder& folder, int64_t runs = 1) {
 }
 
 void tell_files(const RunFolder& folder, Progress& progress) {
-  for (const std::string& file :
-       {folder.model(), folder.metrics(), folder.summary(), folder.config(), folder.checkpoint()})
-    progress.line("wrote " + file);
+  for (const std::string& file : {folder.model(), folder.best(), folder.metrics(), folder.summary(),
+                                  folder.config(), folder.checkpoint()})
+    if (fs::exists(file)) progress.line("wrote " + file);
 }
 
 int tell_interrupted(const RunFolder& folder, Progress& progress) {
@@ -231,7 +231,8 @@ void add_train(CLI::App& weft, Action& action) {
   command->footer(
       "Writes config.json, metrics.csv (seconds and images_per_second are of training alone), summary.json "
       "(seconds are of\n"
-      "everything), model.safetensors and checkpoint.safetensors. Ctrl-C or SIGTERM ends after a checkpoint, "
+      "everything), model.safetensors, with --keep-best best.safetensors, and checkpoint.safetensors. Ctrl-C "
+      "or SIGTERM ends after a checkpoint, "
       "with exit code 1.");
   command->final_callback([flags, &action] { action = [flags] { return train(*flags); }; });
 }
