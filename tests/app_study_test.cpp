@@ -105,6 +105,20 @@ TEST_CASE("a study trains all combinations over the same seeds, and writes its f
   CHECK(runs == 8);
 }
 
+TEST_CASE("the folder of a study, and a run in it, are told from runs of weft train") {
+  REQUIRE(whole().code == 0);
+  const std::string cell = json_file(at("whole/summary.json"))["cells"][0]["name"],
+                    run = at("whole/" + cell + "/run-1");
+  for (const Arguments& use :
+       {Arguments{"eval", "--model", at("whole")}, Arguments{"predict", "--model", at("whole"), "x.png"},
+        Arguments{"export", at("whole"), "--out", at("x.onnx")}})
+    check_error(weft_run(use), 1, {at("whole") + " holds a study", "one of its runs", run, "..."});
+  check_error(weft_run({"train", "--resume", at("whole")}), 1, {"weft lab compare --resume " + at("whole")});
+  for (const Arguments& use :
+       {Arguments{"train", "--resume", run + "/"}, Arguments{"train", "--data", sample(), "--out", run}})
+    check_error(weft_run(use), 1, {"of the study in ", "weft lab compare --resume "});
+}
+
 TEST_CASE("a stopped study goes on, to the same bits") {
   REQUIRE(whole().code == 0);
   // In the middle of the third run.

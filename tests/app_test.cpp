@@ -742,6 +742,11 @@ TEST_CASE("lab lists the activations") {
   CHECK(count == weft::kAllActivationCount);
   CHECK(has(lines.out, R"("learned":{"weight":0.25},"name":"prelu")"));
   CHECK(has(text.out, "[t_r learned, from 1]"));
+  const Result two = weft_run({"lab", "activations", "--list", "--names", "relu,mish"});
+  CHECK(two.code == 0);
+  REQUIRE(lines_of(two.out).size() == 2);
+  CHECK(lines_of(two.out)[1].rfind("mish(x) = ", 0) == 0);
+  check_error(weft_run({"lab", "activations", "--list", "--names", "misch"}), 2, {"misch"});
   check_error(weft_run({"lab", "activations"}), 2, {"--list"});
 }
 

@@ -282,6 +282,15 @@ TEST_CASE("a corrupt archive is an error wherever it is cut or changed") {
   CHECK_ERROR(ImageDataset::open(temp / "long.tgz", "train"), "long.tgz: a name of 5012 bytes");
   write_bytes(temp / "text.tgz", text("I am no archive, though my name says so."));
   CHECK_ERROR(ImageDataset::open(temp / "text.tgz", "train"), "is not a readable .tgz or .tar");
+  const std::pair<std::string, std::string> others[] = {{"PK\3\4\24", "is a zip archive"},
+                                                        {"BZh91AY&SY", "is packed with bzip2"},
+                                                        {"\3757zXZ", "is packed with xz"},
+                                                        {"(\265/\375", "is packed with zstd"}};
+  for (const auto& [begins, format] : others) {
+    write_bytes(temp / "other.tgz", text(begins + std::string(2000, 'x')));
+    CHECK_ERROR(ImageDataset::open(temp / "other.tgz", "train"), format);
+    CHECK_ERROR(ImageDataset::open(temp / "other.tgz", "train"), "pack its content anew as a .tgz or .tar");
+  }
 }
 
 TEST_CASE("labels come from a column of a table beside train/ or on disk") {

@@ -217,8 +217,11 @@ TEST_CASE("pictures that cannot be decoded are left out, counted and named in on
 }
 
 TEST_CASE("a batch without a picture is passed over, an epoch without one is an error") {
-  const auto quiet = [](const std::string&) {};
+  int warnings = 0;
+  const auto quiet = [&](const std::string&) { ++warnings; };
   ImageLoader loader(pictures(8, {2, 3, 6}), {.size = 8, .batch_size = 2, .train = false, .warn = quiet});
+  loader.tell_skipped();
+  CHECK(warnings == 0);
   CHECK(epoch_of(loader, 0).sizes == std::vector<int64_t>{2, 2, 1});
   CHECK(loader.batches() == 4);
   loader.begin_epoch(0);
@@ -226,6 +229,25 @@ TEST_CASE("a batch without a picture is passed over, an epoch without one is an 
   CHECK(loader.position() == 1);
   CHECK(loader.next());  // batch 1 is empty
   CHECK(loader.position() == 3);
+
+  warnings = 0;
+  ImageLoader broken_off(pictures(8, {2, 3, 6}), {.size = 8, .batch_size = 2, .train = false, .warn = quiet});
+  broken_off.begin_epoch(0, 1);
+  CHECK(broken_off.next());
+  CHECK(warnings == 0);
+  broken_off.tell_skipped();
+  CHECK(warnings == 1);
+
+  // Or without enough of them, but not for being short from the start.
+  ImageLoader pairs(pictures(9, {2, 3, 6}),
+                    {.size = 8, .batch_size = 2, .train = false, .smallest_batch = 2, .warn = quiet});
+  for (int64_t epoch : {0, 1}) CHECK(epoch_of(pairs, epoch).sizes == std::vector<int64_t>{2, 2, 1});
+  pairs.begin_epoch(2, 3);  // batch 3 has one of two left
+  CHECK(pairs.next());
+  CHECK(pairs.position() == 5);
+  ImageLoader few(pictures(3, {0, 1}), {.size = 8, .batch_size = 3, .smallest_batch = 2, .warn = quiet});
+  CHECK_ERROR(epoch_of(few, 0), "no batch of train has 2 pictures that can be decoded");
+  CHECK_ERROR(ImageLoader(pictures(3, {}), {.smallest_batch = 0}), "smallest_batch is 0");
 
   ImageLoader none(pictures(3, {0, 1, 2}), {.size = 8, .batch_size = 2, .warn = quiet});
   CHECK_ERROR(epoch_of(none, 0), "none of the 3 pictures of train can be decoded");

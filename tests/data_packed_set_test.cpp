@@ -324,6 +324,9 @@ TEST_CASE("CIFAR-10 files that are not what they should be") {
   cut.pop_back();
   CHECK(mentions(error_with("data_batch_2.bin", cut), "data_batch_2.bin has 6145 bytes"));
   CHECK(mentions(error_with("data_batch_2.bin", {}), "has 0 bytes"));
+  CHECK(
+      mentions(error_with("data_batch_4.bin", cifar(1, 0)), "has data_batch_4.bin, but no data_batch_3.bin"));
+  CHECK(mentions(error_with("data_batch_12345678901234567890.bin", cifar(1, 0)), "but no data_batch_3.bin"));
   CHECK(mentions(error_with("data_batch_2.bin", cifar(1, 10)), "label 10, but there are 10 classes"));
   CHECK(mentions(error_with("batches.meta.txt", text("a\nb\n")), "label 3, but there are 2 classes"));
   const TempFolder temp;

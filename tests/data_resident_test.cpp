@@ -213,7 +213,7 @@ TEST_CASE("pictures that cannot be decoded are left out as by ImageLoader") {
       CAPTURE(kind);
       CAPTURE(train);
       std::string warnings;
-      LoaderOptions options{.size = 8, .batch_size = 4, .train = train};
+      LoaderOptions options{.size = 8, .batch_size = 4, .train = train, .smallest_batch = train ? 1 : 3};
       options.warn = [&](const std::string& text) { warnings += text; };
       ImageLoader cpu(set, quiet(options));
       const auto gpu = make(kind, set, options);

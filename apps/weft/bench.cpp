@@ -78,7 +78,9 @@ void add_sweep(CLI::App& command, BenchFlags& flags) {
   CLI::Option* recompute =
       command.add_flag("--recompute", flags.recompute, "compute activations again in the backward pass");
   CLI::Option* breakdown =
-      command.add_flag("--breakdown{ops}", flags.breakdown, "where the time goes, by ops or by layers [ops]")
+      command.add_option("--breakdown", flags.breakdown, "where the time goes, by ops or by layers")
+          ->expected(0, 1)
+          ->default_str("ops")
           ->check(CLI::IsMember({"ops", "layers"}));
   command
       .add_flag("--inference", flags.inference,

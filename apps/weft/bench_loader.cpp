@@ -89,6 +89,7 @@ int bench_loader(const BenchFlags& flags) {
   o.batch_size = int(flags.batch_size);
   o.threads = std::min(num_threads(), 256);
   o.drop_last = true;
+  o.warn = complain;
   data::ImageLoader loader(set, o);
   const Rate decoded = measure_batches(loader, flags.steps);
 

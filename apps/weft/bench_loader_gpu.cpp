@@ -63,6 +63,7 @@ int bench_loader_gpu(const BenchFlags& flags) {
   o.batch_size = int(flags.batch_size);
   o.threads = std::min(num_threads(), 256);
   o.drop_last = true;
+  o.warn = complain;
   data::BatchOptions gpu;
   gpu.dtype = flags.place.dtype;
   gpu.fixed_buffers = true;

@@ -1,5 +1,7 @@
 #include "weft/apps/weft/command.h"
 
+#include <fmt/core.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cctype>
@@ -25,7 +27,28 @@ std::string shell_word(const std::string& text) {
   return word + "'";
 }
 
-void complain(const std::string& text) { std::fputs(("weft: " + text + "\n").c_str(), stderr); }
+std::string printable(const std::string& text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = [&](size_t k) { return static_cast<unsigned char>(text[k]); };
+    if (byte(i) < 0x20 || byte(i) == 0x7f)
+      out += fmt::format("\\x{:02x}", byte(i));
+    else if (byte(i) == 0xc2 && i + 1 < text.size() && byte(i + 1) >= 0x80 && byte(i + 1) < 0xa0)
+      out += fmt::format("\\x{:02x}", byte(++i));  // U+0080 to U+009F, in UTF-8
+    else
+      out += text[i];
+  }
+  return out;
+}
+
+void complain(const std::string& text) {
+  std::string line = "weft: ";
+  for (size_t from = 0, to; from <= text.size(); from = to + 1) {
+    to = std::min(text.find('\n', from), text.size());
+    line += printable(text.substr(from, to - from)) + "\n";
+  }
+  std::fputs(line.c_str(), stderr);
+}
 
 std::string fits_64_bits(const std::string& value) {
   uint64_t number = 0;

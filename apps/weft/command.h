@@ -33,7 +33,12 @@ constexpr int kDone = 0, kFailed = 1, kWrongUsage = 2;
 /// A path or a value as one word for a shell: in quotes where it needs them.
 std::string shell_word(const std::string& text);
 
-/// Writes "weft: TEXT" to stderr. Nothing fails where nobody can read it: a run must not end for that.
+/// The text with control characters spelt out, "\x1b", as a terminal must not get them: names of folders may
+/// hold any.
+std::string printable(const std::string& text);
+
+/// Writes "weft: TEXT" to stderr, printable but for ends of lines. Nothing fails where nobody can read it: a
+/// run must not end for that.
 void complain(const std::string& text);
 
 /// What the parsed command line asks for; set by the callback of the chosen subcommand, run when all parsing

@@ -40,7 +40,7 @@ struct TrainConfig {
   uint64_t seed = 42;
   std::string device = "cpu", precision = "fp32";
   std::string noisy_labels;
-  bool recompute = false, strict = false;
+  bool recompute = false, strict = false, keep_best = false;
   bool exact = false, deterministic = false, tune = false;
 
   bool operator==(const TrainConfig&) const = default;

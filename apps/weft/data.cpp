@@ -146,9 +146,10 @@ int verify(const VerifyFlags& flags) {
   } else {
     fmt::print("{:<24} {:>8} {:>8}\n", "class", "train", "val");
     for (auto& [name, counts] : good)
-      fmt::print("{:<24} {:>8} {:>8}\n", name, counts["train"], counts["val"]);
+      fmt::print("{:<24} {:>8} {:>8}\n", printable(name), counts["train"], counts["val"]);
     for (const json& b : bad)
-      fmt::print("bad: {}: {}\n", b["file"].get<std::string>(), b["problem"].get<std::string>());
+      fmt::print("bad: {}\n",
+                 printable(concat(b["file"].get<std::string>(), ": ", b["problem"].get<std::string>())));
     fmt::print("{} images, {} bad, {} other files ignored\n", images, bad.size(),
                train.ignored() + val.ignored());
   }

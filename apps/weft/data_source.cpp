@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <filesystem>
 
 #include "weft/apps/weft/cache.h"
@@ -35,6 +37,15 @@ std::string cached_sample(Progress& progress) {
   return folder.string();
 }
 
+/// "a, b, c, ..." of at most three.
+std::string first_of(const std::vector<std::string>& names) {
+  constexpr size_t kNamed = 3;
+  std::vector<std::string> some(names.begin(),
+                                names.begin() + std::ptrdiff_t(std::min(names.size(), kNamed)));
+  if (names.size() > kNamed) some.push_back("...");
+  return joined(some);
+}
+
 }  // namespace
 
 std::string resolve_data(const std::string& value, Progress& progress) {
@@ -56,9 +67,35 @@ void check_not_moved(const std::string& value, const std::string& whose) {
         ", ", value, ", are not there; say with --data where they are now");
 }
 
+int64_t ignored_files(const DataSource& data) {
+  return int64_t(data.train.ignored_in_classes().size() + data.val.ignored_in_classes().size());
+}
+
+void tell_ignored(const std::string& path, const std::vector<const data::ImageDataset*>& sets, bool strict,
+                  Progress& progress) {
+  std::vector<std::string> files, folders;
+  for (const data::ImageDataset* set : sets) {
+    files.insert(files.end(), set->ignored_in_classes().begin(), set->ignored_in_classes().end());
+    folders.insert(folders.end(), set->empty_classes().begin(), set->empty_classes().end());
+  }
+  std::string text;
+  if (!files.empty())
+    text = concat(files.size(), files.size() == 1 ? " file" : " files", " in class folders of ", path,
+                  files.size() == 1 ? " is" : " are",
+                  " left out, not being named .jpg, .jpeg or .png: ", first_of(files));
+  if (!folders.empty())
+    text += concat(text.empty() ? path + ": " : "; ", folders.size(), " class ",
+                   folders.size() == 1 ? "folder has" : "folders have", " no picture: ", first_of(folders));
+  if (text.empty()) return;
+  if (strict) fail(text, "; convert or remove them, or leave --strict out");
+  progress.clear();
+  complain("warning: " + text);
+}
+
 DataSource open_training_data(const TrainConfig& config, Progress& progress) {
   DataSource source;
   std::tie(source.train, source.val) = data::ImageDataset::open_splits(resolve_data(config.data, progress));
+  tell_ignored(config.data, {&source.train, &source.val}, config.strict, progress);
   if (!config.noisy_labels.empty()) source.relabelled = source.train.use_labels(config.noisy_labels);
   return source;
 }

@@ -21,12 +21,12 @@ void print_confusion(const ClassResults& e, const std::vector<std::string>& clas
   const size_t n = classes.size();
   size_t name_width = 5;
   int cell = 4;
-  for (const std::string& c : classes) name_width = std::max(name_width, c.size());
+  for (const std::string& c : classes) name_width = std::max(name_width, printable(c).size());
   for (int64_t count : e.confusion) cell = std::max(cell, int(std::to_string(count).size()));
   fmt::print("confusion (rows: class, columns: predicted class, in the same order)\n");
   for (size_t row = 0; row < n; ++row) {
     int64_t total = 0;
-    fmt::print("{:<{}}", classes[row], name_width);
+    fmt::print("{:<{}}", printable(classes[row]), name_width);
     for (size_t column = 0; column < n; ++column) {
       total += e.confusion[row * n + column];
       fmt::print(" {:>{}}", e.confusion[row * n + column], cell);
@@ -36,14 +36,20 @@ void print_confusion(const ClassResults& e, const std::vector<std::string>& clas
   }
 }
 
-json to_json(const ClassResults& e, const std::vector<std::string>& classes, int64_t skipped) {
+json to_json(const ClassResults& e, const std::vector<std::string>& classes,
+             const data::BatchLoader& loader) {
   json confusion = json::array();
   const size_t n = classes.size();
   for (size_t row = 0; row < n; ++row)
     confusion.push_back(std::vector<int64_t>(e.confusion.begin() + int64_t(row * n),
                                              e.confusion.begin() + int64_t((row + 1) * n)));
-  return {{"accuracy", e.accuracy},    {"loss", e.loss},     {"images", e.images},
-          {"skipped_images", skipped}, {"classes", classes}, {"confusion", confusion}};
+  return {{"accuracy", e.accuracy},
+          {"loss", e.loss},
+          {"images", e.images},
+          {"skipped_images", loader.skipped().size()},
+          {"ignored_files", loader.dataset().ignored_in_classes().size()},
+          {"classes", classes},
+          {"confusion", confusion}};
 }
 
 int eval(const EvaluationFlags& flags, bool json_lines) {
@@ -57,7 +63,7 @@ int eval(const EvaluationFlags& flags, bool json_lines) {
   check(std::isfinite(result.loss), flags.model, ": the model's loss is ", result.loss,
         "; its weights or its mean and std are damaged, or too large for --precision ", flags.precision);
   if (json_lines) {
-    fmt::print("{}\n", one_line(to_json(result, classes, int64_t(source.loader->skipped().size()))));
+    fmt::print("{}\n", one_line(to_json(result, classes, *source.loader)));
   } else {
     fmt::print("accuracy {:.2f} %  loss {:.4f}  ({} images)\n", 100 * result.accuracy, result.loss,
                result.images);

@@ -46,6 +46,7 @@ std::vector<int64_t> map_classes(const std::vector<std::string>& data,
 
 void add_evaluation_flags(CLI::App& command, EvaluationFlags& flags) {
   command.add_option("--model", flags.model, "model.safetensors, or the folder of a run")->required();
+  add_best(command, flags.best);
   command.add_option("--data", flags.data,
                      "folder, .tgz or name of a fetched set [what the run was trained on]");
   command.add_option("--split", flags.split, "val or train")
@@ -62,14 +63,15 @@ void add_evaluation_flags(CLI::App& command, EvaluationFlags& flags) {
       ->capture_default_str();
   add_device(command, flags.device, flags.precision);
   add_threads(command, flags.threads);
-  command.add_flag("--strict", flags.strict, "refuse broken images instead of skipping and counting them");
+  command.add_flag("--strict", flags.strict,
+                   "refuse broken images, and files that are none, instead of skipping and counting them");
 }
 
 EvaluationSource open_evaluation(const EvaluationFlags& flags, Progress& progress) {
   use_threads(flags.threads);
   const auto [device, dtype, products] = place_of(flags.device, flags.precision);
   set_float32_matmul_precision(products);
-  EvaluationSource source{.loaded = load_model(flags.model), .loader = nullptr, .label_map = {}};
+  EvaluationSource source{.loaded = load_model(flags.model, flags.best), .loader = nullptr, .label_map = {}};
   const ModelInfo& info = source.loaded.info;
   const std::string path = resolve_data(data_of(flags), progress);
   data::LoaderOptions o;
@@ -94,7 +96,9 @@ EvaluationSource open_evaluation(const EvaluationFlags& flags, Progress& progres
   };
   data::BatchOptions gpu;
   gpu.dtype = dtype;
-  source.loader = data::make_batches(data::ImageDataset::open(path, flags.split), o, device, gpu);
+  const data::ImageDataset set = data::ImageDataset::open(path, flags.split);
+  tell_ignored(path, {&set}, flags.strict, progress);
+  source.loader = data::make_batches(set, o, device, gpu);
   source.loaded.module->to(device);
   source.label_map = map_classes(source.loader->dataset().classes(), info.classes);
   return source;

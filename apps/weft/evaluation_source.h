@@ -19,7 +19,7 @@ namespace weft::app {
 struct EvaluationFlags {
   std::string model, data, split = "val", device = "cpu", precision = "fp32";
   int64_t size = 0, valid_resize = 0, batch_size = 64;
-  bool strict = false;
+  bool best = false, strict = false;
   int threads = 0;
 };
 /// --model and the like, down to --strict.

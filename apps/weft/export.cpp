@@ -25,6 +25,7 @@ namespace {
 
 struct ExportFlags {
   std::string model, out;
+  bool best = false;
 };
 
 /// What a program that feeds the model has to know, as text.
@@ -46,15 +47,15 @@ int export_model(const ExportFlags& flags) {
   if (!onnx_file && !ends_with(".safetensors"))
     usage_error("--out ", flags.out, ": the name must end in .onnx or .safetensors");
   std::error_code none;  // one of the two is not there
-  if (std::filesystem::equivalent(flags.out, model_file(flags.model), none))
+  if (std::filesystem::equivalent(flags.out, model_file(flags.model, flags.best), none))
     usage_error("--out ", flags.out,
                 ": that is the model itself, which weft could not read any more; choose another name");
   const std::filesystem::path out(flags.out);
-  for (const char* name : {"model.safetensors", "checkpoint.safetensors"})
+  for (const char* name : {"model.safetensors", "best.safetensors", "checkpoint.safetensors"})
     if (out.filename() == name && std::filesystem::exists(out) &&
         std::filesystem::exists(out.parent_path() / "config.json"))
       usage_error("--out ", flags.out, ": that is a file of a run, which needs it; choose another name");
-  const LoadedModel loaded = load_model(flags.model);
+  const LoadedModel loaded = load_model(flags.model, flags.best);
   constexpr int64_t kColours = 3;
   const int64_t size = loaded.info.size;
   std::map<std::string, std::string> metadata = export_metadata(loaded.info);
@@ -79,6 +80,7 @@ void add_export(CLI::App& weft, Action& action) {
   auto flags = std::make_shared<ExportFlags>();
   CLI::App* command = weft.add_subcommand("export", "A saved model as ONNX, or its weights for PyTorch");
   command->add_option("model", flags->model, "model.safetensors, or the folder of a run")->required();
+  add_best(*command, flags->best);
   command
       ->add_option("--out", flags->out,
                    "FILE.onnx: the whole model; FILE.safetensors: the weights in PyTorch's names and layouts")

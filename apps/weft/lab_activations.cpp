@@ -29,25 +29,6 @@ struct Flags {
   int threads = 0;
 };
 
-int list_activations(bool json_lines) {
-  for (int i = 0; i < kAllActivationCount; ++i) {
-    const auto act = Activation(i);
-    const std::string_view name = activation_name(act), text = activation_description(act);
-    const double param = activation_default_param(act);
-    nlohmann::json row{{"name", name}, {"parameter", param}, {"description", text}};
-    std::string remark = param == 0 ? "" : fmt::format(" [parameter {}]", param);
-    for (const LearnedParameter& p : activation_parameters(act)) {
-      row["learned"][std::string(p.name)] = p.start;
-      remark += fmt::format(" [{} learned, from {}]", p.name, p.start);
-    }
-    if (json_lines)
-      fmt::print("{}\n", row.dump());
-    else
-      fmt::print("{}{}\n", text, remark);
-  }
-  return kDone;
-}
-
 /// Those of --names, or all.
 std::vector<Activation> chosen_activations(const std::vector<std::string>& names) {
   std::vector<Activation> chosen;
@@ -58,6 +39,24 @@ std::vector<Activation> chosen_activations(const std::vector<std::string>& names
   }
   for (int i = 0; names.empty() && i < kAllActivationCount; ++i) chosen.push_back(Activation(i));
   return chosen;
+}
+
+int list_activations(const Flags& flags) {
+  for (const Activation act : chosen_activations(flags.names)) {
+    const std::string_view name = activation_name(act), text = activation_description(act);
+    const double param = activation_default_param(act);
+    nlohmann::json row{{"name", name}, {"parameter", param}, {"description", text}};
+    std::string remark = param == 0 ? "" : fmt::format(" [parameter {}]", param);
+    for (const LearnedParameter& p : activation_parameters(act)) {
+      row["learned"][std::string(p.name)] = p.start;
+      remark += fmt::format(" [{} learned, from {}]", p.name, p.start);
+    }
+    if (flags.json_lines)
+      fmt::print("{}\n", row.dump());
+    else
+      fmt::print("{}{}\n", text, remark);
+  }
+  return kDone;
 }
 
 /// Those of --isa, or all instruction sets of this machine.
@@ -176,7 +175,7 @@ int plot(const Flags& flags) {
 int run(const Flags& flags) {
   if (flags.list + flags.certify + !flags.plot.empty() != 1)
     usage_error("lab activations: give one of --list, --plot FILE and --certify");
-  if (flags.list) return list_activations(flags.json_lines);
+  if (flags.list) return list_activations(flags);
   if (!flags.plot.empty()) return plot(flags);
   return certify_activations(flags);
 }

@@ -49,6 +49,7 @@ Study old_study(const StudyFlags& flags) {
   Study study = read_study({flags.resume}, flags);
   const TrainConfig wanted = merged_settings(flags, study.base);
   check_same_settings(flags, study.base, wanted);
+  study.base.data = wanted.data;
   for (StudyCell& cell : study.cells)
     if (!cell.settings.contains("data")) cell.config.data = wanted.data;
   if (!flags.within.empty() && flags.within != study.within)
@@ -61,6 +62,17 @@ Study old_study(const StudyFlags& flags) {
     usage_error("--resume goes on with the study of ", flags.resume,
                 ", which varies something else; leave that out, or start anew");
   return study;
+}
+
+/// Where the data have moved, all files that name them shall say so: of runs that have ended, too.
+void note_moved_study(const StudyFolder& folder, const Study& study) {
+  write_study(folder, study);
+  for (const StudyRun& r : study.runs) {
+    const StudyCell& cell = study.cells[r.cell];
+    const RunFolder run = folder.run(cell, r.run);
+    std::error_code error;
+    if (fs::exists(run.config(), error)) note_moved_data(run, cell.config);
+  }
 }
 
 /// The pictures of all cells, each set opened once.
@@ -117,7 +129,8 @@ class StudySession {
         replaced_(replaced),
         data_(data),
         progress_(progress),
-        begun_(!flags.resume.empty()) {}
+        resumed_(!flags.resume.empty()),
+        begun_(resumed_) {}
 
   /// False where it was interrupted.
   bool run() {
@@ -148,6 +161,7 @@ class StudySession {
                                cell.name, config.seed));
     RunOptions options = flags_.run;
     options.resume = begun_ && fs::exists(folder.config());
+    options.tensorboard = options.tensorboard || (resumed_ && fs::exists(first_run().events()));
     options.before_files = [this] { begin(); };
     if (options.stop_after_steps > 0) options.stop_after_steps -= steps_;
     StudyRun ended{.cell = index, .run = k, .seed = config.seed};
@@ -179,10 +193,12 @@ class StudySession {
     if (replaced_) {
       check(interrupted() == 0, "interrupted in its first step; the study in ", folder_.path.string(),
             " is as it was");
-      remove_study(folder_, *replaced_, folder_.run(study_.cells.front(), 1).path);
+      remove_study(folder_, *replaced_, first_run().path);
     }
     write_study(folder_, study_);
   }
+
+  RunFolder first_run() const { return folder_.run(study_.cells.front(), 1); }
 
   /// Of a run that is done, and has nothing to go on with; it may take as much as two models or three.
   static void drop_checkpoint(const StudyRun& run, const RunFolder& folder) {
@@ -206,6 +222,7 @@ class StudySession {
   const std::optional<Study>& replaced_;
   const StudyData& data_;
   Progress& progress_;
+  const bool resumed_;
   bool begun_;         // compare.json is written
   int64_t steps_ = 0;  // of the runs that ended in this session
 };
@@ -267,6 +284,7 @@ int run_study(StudyFlags flags) {
   if (!lock) lock.emplace(RunFolder{folder.path});
   for (const std::string& file : folder.files()) remove_leftovers(file);
   std::optional<Study> replaced;
+  if (resumed && flags.options.at("data")->count() > 0) note_moved_study(folder, study);
   if (!resumed && fs::exists(folder.study())) {
     try {
       replaced = read_study(folder, flags);

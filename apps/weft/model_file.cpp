@@ -1,5 +1,6 @@
 #include "weft/apps/weft/model_file.h"
 
+#include <CLI/CLI.hpp>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -7,7 +8,7 @@
 
 #include "weft/apps/weft/config.h"
 #include "weft/apps/weft/json_file.h"
-#include "weft/apps/weft/run_files.h"
+#include "weft/apps/weft/study.h"
 #include "weft/engine/file.h"
 #include "weft/engine/finite.h"
 #include "weft/engine/ops/activation.h"
@@ -68,6 +69,14 @@ void validate(const ModelInfo& info) {
         "it names a class twice");
 }
 
+[[noreturn]] void fail_for_study(const std::string& path) {
+  constexpr size_t kNamed = 6;
+  std::vector<std::string> runs = runs_in({path});
+  check(!runs.empty(), path, " holds a study of weft lab compare, of which no run has a model yet");
+  if (runs.size() > kNamed) runs.resize(kNamed), runs.push_back("...");
+  fail(path, " holds a study of weft lab compare; give one of its runs: ", joined(runs));
+}
+
 }  // namespace
 
 std::unique_ptr<Module> build_model(const ModelInfo& info) {
@@ -83,15 +92,29 @@ void save_model(const std::string& path, const Module& model, const ModelInfo& i
   save_safetensors(path, model.state_dict(), {{"format", kFormat}, {"info", one_line(to_json(info))}});
 }
 
-std::string model_file(const std::string& path) {
+std::string model_file(const std::string& path, bool best) {
   std::error_code error;
-  if (!fs::is_directory(path, error)) return path;
+  if (!fs::is_directory(path, error)) {
+    if (best) usage_error("--best is of a run; give its folder, not ", path);
+    return path;
+  }
   const RunFolder folder{path};
+  if (fs::exists(StudyFolder{path}.study(), error)) fail_for_study(path);
   int64_t runs = 0;
   while (fs::exists(folder.run(runs + 1).model(), error)) ++runs;
   check(runs == 0 || fs::exists(folder.model(), error), path, " holds several runs; give one of them, ",
         folder.run(1).path.string(), runs > 1 ? concat(" to run-", runs) : "");
-  return folder.model();
+  if (!best) return folder.model();
+  check(fs::exists(folder.best(), error), folder.best(),
+        " is not there; weft train --keep-best writes it, and without --best it is the last epoch's weights "
+        "that are used");
+  return folder.best();
+}
+
+void add_best(CLI::App& command, bool& best) {
+  command.add_flag(
+      "--best", best,
+      "with a run's folder: the weights of its best epoch, as weft train --keep-best keeps them");
 }
 
 namespace {
@@ -103,8 +126,8 @@ struct Saved {
   StateDict weights;  // all finite
 };
 
-Saved read_saved(const std::string& path) {
-  Saved saved{.file = model_file(path), .info = {}, .weights = {}};
+Saved read_saved(const std::string& path, bool best = false) {
+  Saved saved{.file = model_file(path, best), .info = {}, .weights = {}};
   const std::string& file = saved.file;
   std::map<std::string, std::string> metadata;
   saved.weights = load_safetensors(file, &metadata);
@@ -146,8 +169,8 @@ void load_weights(const StateDict& weights, Module& module, F refuse) {
 
 }  // namespace
 
-LoadedModel load_model(const std::string& path) {
-  const Saved saved = read_saved(path);
+LoadedModel load_model(const std::string& path, bool best) {
+  const Saved saved = read_saved(path, best);
   LoadedModel loaded{.info = saved.info, .module = build_model(saved.info)};
   load_weights(saved.weights, *loaded.module, [&](const Error& e) {
     fail(saved.file, ": the weights do not fit ", loaded.info.model, ": ", e.what());

@@ -9,6 +9,10 @@
 #include "weft/engine/data/transforms.h"
 #include "weft/engine/module.h"
 
+namespace CLI {
+class App;
+}
+
 namespace weft::app {
 
 /// How a model is built and fed.
@@ -31,11 +35,13 @@ struct LoadedModel {
   ModelInfo info;
   std::unique_ptr<Module> module;  ///< in evaluation mode
 };
-/// The file that load_model(path) reads.
-std::string model_file(const std::string& path);
-/// Reads a file of save_model, or the model.safetensors of a run's folder. Throws Error where that is not
-/// one.
-LoadedModel load_model(const std::string& path);
+/// The file that load_model() reads.
+std::string model_file(const std::string& path, bool best = false);
+/// Reads a file of save_model, or the model.safetensors of a run's folder, or, `best`, its best.safetensors.
+/// Throws Error where that is not one, UsageError where a file is to be the best of its run.
+LoadedModel load_model(const std::string& path, bool best = false);
+/// Adds --best to a command that takes such a path.
+void add_best(CLI::App& command, bool& best);
 /// Gives the module the weights and buffers of such a file, which must have the same names. What has another
 /// shape, as a last layer of other classes, stays as it is; returns the names of that. Throws Error where
 /// names differ or nothing fits.

@@ -13,7 +13,7 @@
 #include "weft/apps/weft/model_file.h"
 #include "weft/apps/weft/names.h"
 #include "weft/engine/data/file_tree.h"
-#include "weft/engine/data/image.h"
+#include "weft/engine/data/preparation.h"
 #include "weft/engine/file.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/loss.h"
@@ -28,19 +28,27 @@ struct PredictFlags {
   std::string model, device = "cpu", precision = "fp32";
   std::vector<std::string> images;
   int64_t top = 5;
-  bool json_lines = false;
+  bool best = false, json_lines = false;
   int threads = 0;
 };
 
-/// One file as the model saw its validation images: f32 [1, size, size, 3].
+/// One file as the model saw its validation images, by what makes these in the loader too: f32 [1, size,
+/// size, 3].
 Tensor read_image(const std::string& file, const ModelInfo& info) {
+  data::LoaderOptions options;
+  options.train = false;
+  options.size = int(info.size);
+  options.resize = int(std::max(info.valid_resize, info.size));
+  options.normalize = info.normalize;
   const std::string bytes = read_file(file, data::kMaxFileBytes);
   const Tensor x = Tensor::empty({1, info.size, info.size, 3});
   try {
-    const data::Image image =
-        data::decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
-    data::resize_center_crop(image, int(info.size), int(std::max(info.valid_resize, info.size)),
-                             info.normalize, x.data<float>());
+    const data::Picture picture =
+        data::decode_picture(options, {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+    const data::Image& image = picture.image;
+    const data::ResizePlan plan =
+        data::plan_picture(options, picture.size, {image.height, image.width}, 0, 0);
+    data::prepare_picture(options, image, plan, 0, 0, x.data<float>());
   } catch (const Error& e) {
     fail(file, ": cannot be used: ", e.what());
   }
@@ -63,10 +71,10 @@ void predict_one(LoadedModel& model, const std::string& file, const PredictFlags
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });
   order.resize(std::min(order.size(), size_t(flags.top)));
   json top = json::array();
-  if (!flags.json_lines) fmt::print("{}\n", file);
+  if (!flags.json_lines) fmt::print("{}\n", printable(file));
   for (size_t c : order) {
     top.push_back({{"class", model.info.classes[c]}, {"probability", p[c]}});
-    if (!flags.json_lines) fmt::print("  {:6.2f} %  {}\n", 100 * p[c], model.info.classes[c]);
+    if (!flags.json_lines) fmt::print("  {:6.2f} %  {}\n", 100 * p[c], printable(model.info.classes[c]));
   }
   if (flags.json_lines) fmt::print("{}\n", one_line({{"file", file}, {"top", top}}));
 }
@@ -75,7 +83,7 @@ int predict(const PredictFlags& flags) {
   use_threads(flags.threads);
   const Place place = place_of(flags.device, flags.precision);
   set_float32_matmul_precision(place.products);
-  LoadedModel model = load_model(flags.model);
+  LoadedModel model = load_model(flags.model, flags.best);
   model.module->to(place.device);
   model.module->optimize_for_inference();
   int code = kDone;
@@ -97,6 +105,7 @@ void add_predict(CLI::App& weft, Action& action) {
   auto flags = std::make_shared<PredictFlags>();
   CLI::App* command = weft.add_subcommand("predict", "The likeliest classes of image files");
   command->add_option("--model", flags->model, "model.safetensors, or the folder of a run")->required();
+  add_best(*command, flags->best);
   command->add_option("images", flags->images, "JPEG or PNG files")->required();
   command->add_option("--top", flags->top, "how many classes to show")
       ->check(CLI::Range(1, 1000000))

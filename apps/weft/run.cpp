@@ -73,6 +73,7 @@ class Run {
         progress_(progress),
         pictures_(fingerprint(data)),
         relabelled_(data.relabelled),
+        ignored_(ignored_files(data)),
         parts_(first_settings(), data, options.cache_bytes, progress),
         trainer_(*parts_.model, *parts_.optimizer, *parts_.train, *parts_.val, trainer_options()) {}
 
@@ -86,12 +87,15 @@ class Run {
   bool ended() const;
   void begin_files();
   void begin_events(int64_t purge_step);
+  void add_events(const training::EpochResult& row);
   void after_step();
   void after_epoch(const training::EpochResult& row);
+  bool is_best() const;
   void after_checkpoint();
   void show_step();
   std::string mend_of_divergence() const;
   json summary() const;
+  bool train();
 
   const char* kernel_set() const { return parts_.device == Device::cuda ? "cuda" : kernels::cpu().name; }
   int64_t total_steps() const { return config_.epochs * parts_.train->batches(); }
@@ -101,7 +105,7 @@ class Run {
   const RunOptions& options_;
   Progress& progress_;
   const std::string pictures_;
-  const int64_t relabelled_;
+  const int64_t relabelled_, ignored_;
   const TrainingParts parts_;
   training::Trainer trainer_;
   std::optional<SummaryWriter> events_;
@@ -154,7 +158,11 @@ void Run::start() {
     trainer_.load_checkpoint(folder_.checkpoint());
     for (const training::EpochResult& row : trainer_.history())
       check(row.metrics.size() == 1, folder_.checkpoint(), ": the checkpoint is of a run with other metrics");
+    note_moved_data(folder_, config_);
+    if (options_.after_match) options_.after_match();
     if (!ended()) {
+      check(!config_.keep_best || trainer_.history().empty() || std::filesystem::exists(folder_.best()),
+            folder_.best(), " is missing, the best weights of the epochs so far; put it back, or start anew");
       write_metrics(folder_, trainer_.history());
       begin_events(trainer_.state().step + 1);
       files_begun_ = true;
@@ -174,6 +182,7 @@ void Run::start() {
                       {"steps", total_steps()},
                       {"step", step},
                       {"relabelled_images", relabelled_},
+                      {"ignored_files", ignored_},
                       {"threads", num_threads()},
                       {"kernels", kernel_set()},
                       {"out", folder_.path.string()}};
@@ -210,9 +219,22 @@ void Run::begin_files() {
 }
 
 void Run::begin_events(int64_t purge_step) {
-  if (!options_.tensorboard) return;
+  const bool there = options_.resume && std::filesystem::exists(folder_.events());
+  if (!options_.tensorboard && !there) return;
   events_.emplace(folder_.path.string(), purge_step);
   events_->add_text("config", "```\n" + to_json(config_).dump(2) + "\n```", trainer_.state().step);
+  if (there) return;
+  for (const training::EpochResult& row : trainer_.history()) add_events(row);
+}
+
+void Run::add_events(const training::EpochResult& row) {
+  const std::pair<const char*, double> curves[] = {{"loss/train", row.train_loss},
+                                                   {"loss/val", row.valid_loss},
+                                                   {"accuracy/val", row.metrics.at(0)},
+                                                   {"lr", row.lr},
+                                                   {"images_per_second", row.samples_per_second}};
+  for (const auto& [tag, value] : curves)
+    events_->add_scalar(tag, value, row.epoch * parts_.train->batches());
 }
 
 void Run::after_step() {
@@ -238,8 +260,18 @@ void Run::show_step() {
                                   double(config_.epochs - state.epoch + 1) * validation_seconds_});
 }
 
+/// Whether the last epoch of the history is better than all before it: the `best_epoch` of the summary so
+/// far.
+bool Run::is_best() const {
+  const std::vector<training::EpochResult>& rows = trainer_.history();
+  return std::none_of(rows.begin(), rows.end() - 1, [&](const training::EpochResult& earlier) {
+    return earlier.metrics.at(0) >= rows.back().metrics.at(0);
+  });
+}
+
 void Run::after_epoch(const training::EpochResult& row) {
   const double accuracy = row.metrics.at(0);
+  if (config_.keep_best && is_best()) save_model(folder_.best(), *parts_.model, parts_.info);
   progress_.line(
       fmt::format("epoch {}/{}  train loss {:.4f}  val loss {:.4f}  val accuracy {:.2f} %  lr {:.2e}  {}  "
                   "{:.1f} images/s",
@@ -253,13 +285,7 @@ void Run::after_epoch(const training::EpochResult& row) {
                    {"lr", row.lr},
                    {"seconds", row.seconds},
                    {"images_per_second", row.samples_per_second}});
-  if (!events_) return;
-  const std::pair<const char*, double> curves[] = {{"loss/train", row.train_loss},
-                                                   {"loss/val", row.valid_loss},
-                                                   {"accuracy/val", accuracy},
-                                                   {"lr", row.lr},
-                                                   {"images_per_second", row.samples_per_second}};
-  for (const auto& [tag, value] : curves) events_->add_scalar(tag, value, trainer_.state().step);
+  if (events_) add_events(row);
 }
 
 void Run::after_checkpoint() {
@@ -310,14 +336,26 @@ std::string Run::mend_of_divergence() const {
                 traceable ? "; --trace-nan names the op and the sample" : "");
 }
 
+/// What was left out so far is told before an error: it may be its cause.
+bool Run::train() {
+  try {
+    return trainer_.fit(config_.epochs);
+  } catch (...) {
+    for (data::BatchLoader* loader : {parts_.train.get(), parts_.val.get()}) loader->tell_skipped();
+    throw;
+  }
+}
+
 std::optional<json> Run::run() {
   start();
   if (ended()) {
     progress_.line("the run had ended; nothing is left to do");
-    return read_summary(folder_);
+    const json result = read_summary(folder_);
+    progress_.event({{"event", "end"}, {"summary", result}});
+    return result;
   }
   try {
-    if (!trainer_.fit(config_.epochs)) return std::nullopt;
+    if (!train()) return std::nullopt;
   } catch (const training::DivergedError& e) {
     throw training::DivergedError(e.where, mend_of_divergence(), e.kept);
   }

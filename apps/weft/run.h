@@ -15,9 +15,12 @@ struct RunOptions {
   bool resume = false;           ///< go on from the folder's checkpoint, if there is one
   int64_t checkpoint_steps = 0;  ///< also save every so many steps; 0: only after each epoch
   int64_t cache_bytes = -1;      ///< for decoded pictures; negative: default_cache_bytes()
-  bool tensorboard = false;      ///< write RunFolder::events() too
+  /// Write RunFolder::events() too. A run that goes on does so wherever that is there.
+  bool tensorboard = false;
   bool eager = false;      ///< on a GPU: start each piece of work by itself instead of whole captured steps
   bool trace_nan = false;  ///< name the op where the first value of a step that is not finite appears
+  /// Called when a checkpoint was read that is of these settings and pictures.
+  std::function<void()> after_match;
   /// Called once a first step was done, before the first file is written.
   std::function<void()> before_files;
   /// Called when all files of the run are written; not where it had ended before, and nothing is.

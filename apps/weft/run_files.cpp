@@ -26,7 +26,7 @@ namespace fs = std::filesystem;
 namespace {
 
 std::vector<std::string> files_of(const RunFolder& f) {
-  return {f.metrics(), f.summary(), f.model(), f.checkpoint(), f.events(), f.config()};
+  return {f.metrics(), f.summary(), f.model(), f.best(), f.checkpoint(), f.events(), f.config()};
 }
 
 /// How many runs the folder's config.json speaks of; 1 where there is none, or it is damaged.
@@ -113,6 +113,14 @@ void write_config(const RunFolder& folder, const TrainConfig& config) {
   nlohmann::json json = to_json(config);
   json["weft_version"] = kVersion;
   write_file(folder.config(), json.dump(2) + "\n");
+}
+
+void note_moved_data(const RunFolder& folder, const TrainConfig& config) {
+  TrainConfig saved;
+  read_config(folder.config(), saved);
+  if (saved.data == config.data) return;
+  saved.data = config.data;
+  write_config(folder, saved);
 }
 
 void write_metrics(const RunFolder& folder, const std::vector<training::EpochResult>& rows) {

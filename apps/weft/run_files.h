@@ -22,6 +22,7 @@ struct RunFolder {
   std::string metrics() const { return file("metrics.csv"); }
   std::string summary() const { return file("summary.json"); }
   std::string model() const { return file("model.safetensors"); }
+  std::string best() const { return file("best.safetensors"); }
   std::string checkpoint() const { return file("checkpoint.safetensors"); }
   std::string events() const { return file(SummaryWriter::kFileName); }
   /// Sub-folder of run k (from 1) of several.
@@ -68,6 +69,8 @@ class RunLock {
 };
 
 void write_config(const RunFolder& folder, const TrainConfig& config);
+/// Where the folder's config.json names other data than `config`, writes it anew with these.
+void note_moved_data(const RunFolder& folder, const TrainConfig& config);
 /// A line for each epoch; `metrics` of the results begins with the accuracy.
 void write_metrics(const RunFolder& folder, const std::vector<training::EpochResult>& rows);
 void write_summary(const RunFolder& folder, const nlohmann::json& summary);

@@ -81,7 +81,10 @@ void visit_settings(Config& c, Visit&& visit) {
         "scaling");
   visit("noisy_labels", c.noisy_labels, "CSV:COLUMN, training labels from that column of that file");
   visit("recompute", c.recompute, "save memory: compute activations again in the backward pass");
-  visit("strict", c.strict, "refuse broken images instead of skipping and counting them");
+  visit("strict", c.strict,
+        "refuse broken images, and files that are none, instead of skipping and counting them");
+  visit("keep_best", c.keep_best,
+        "keep the weights of the epoch with the best validation accuracy, too, as best.safetensors");
   visit("exact", c.exact, "convolve by the plain sums: without Winograd, and without TF32 on a GPU");
   visit("deterministic", c.deterministic, "on a GPU: the same bits in each run (always so on the CPU)");
   visit("tune", c.tune, "measure the fastest convolution algorithm for each shape, once on this machine");

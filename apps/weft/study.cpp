@@ -151,6 +151,24 @@ void make_cells(Study& study, const RunFlags& flags) {
   }
 }
 
+fs::path study_around(const RunFolder& run) {
+  std::error_code error;
+  const fs::path folder = fs::weakly_canonical(run.path, error).parent_path().parent_path();
+  return fs::exists(StudyFolder{folder}.study(), error) ? folder : fs::path();
+}
+
+std::vector<std::string> runs_in(const StudyFolder& folder) {
+  std::vector<std::string> runs;
+  std::error_code error;
+  for (const fs::directory_entry& cell : fs::directory_iterator(folder.path, error)) {
+    if (!cell.is_directory(error)) continue;
+    for (const fs::directory_entry& run : fs::directory_iterator(cell.path(), error))
+      if (fs::exists(RunFolder{run.path()}.model(), error)) runs.push_back(run.path().string());
+  }
+  std::sort(runs.begin(), runs.end());
+  return runs;
+}
+
 void write_study(const StudyFolder& folder, const Study& study) {
   write_file(folder.study(), to_json(study).dump(2) + "\n");
 }

@@ -75,6 +75,11 @@ struct StudyFolder {
   RunFolder run(const StudyCell& cell, int64_t k) const { return RunFolder{path / cell.name}.run(k); }
 };
 
+/// The folder of the study that `run` is a part of, by its place below compare.json; empty: of none.
+std::filesystem::path study_around(const RunFolder& run);
+/// The runs with a model in a study's folder, sorted: "STUDY/relu/run-1".
+std::vector<std::string> runs_in(const StudyFolder& folder);
+
 /// compare.json: all that going on needs.
 void write_study(const StudyFolder& folder, const Study& study);
 /// Throws Error naming the file where it is missing or damaged.

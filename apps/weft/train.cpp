@@ -32,13 +32,25 @@ struct TrainFlags : RunFlags {
   bool list_models = false;
 };
 
+/// A study keeps no checkpoint of a run that has ended.
+void check_of_no_study(const RunFolder& folder) {
+  const fs::path study = study_around(folder);
+  const bool ended = fs::exists(folder.model()) && !fs::exists(folder.checkpoint());
+  check(study.empty() || !ended, folder.path.string(), " holds a run of the study in ", study.string(),
+        ", which has ended; go on with the study (weft lab compare --resume ", shell_word(study.string()),
+        "), or give another --out");
+}
+
 TrainConfig settings_of(const TrainFlags& flags) {
   TrainConfig base;
   if (!flags.resume.empty()) {
     check_resume_flags(flags);
     std::error_code error;
+    check(!fs::exists(StudyFolder{flags.resume}.study(), error), "--resume ", flags.resume,
+          ": this folder holds a study; go on with it: weft lab compare --resume ", shell_word(flags.resume));
     check(fs::exists(RunFolder{flags.resume}.config(), error), "--resume ", flags.resume,
           ": there is no run in this folder (no config.json)");
+    check_of_no_study({flags.resume});
     read_config(flags.resume, base);
   }
   TrainConfig config = merged_settings(flags, base);
@@ -53,6 +65,7 @@ TrainConfig settings_of(const TrainFlags& flags) {
 void check_free(const TrainFlags& flags, const RunFolder& folder, int64_t runs) {
   check(!fs::exists(StudyFolder{folder.path}.study()), folder.path.string(),
         " holds a study of weft lab compare; give another --out");
+  if (flags.resume.empty() && !flags.overwrite) check_of_no_study(folder);
   if (flags.resume.empty() && !flags.overwrite)
     check(!holds_run(folder, runs), folder.path.string(), " holds a run already: go on with it (--resume ",
           shell_word(folder.path.string()), "), replace it (--overwrite), or give another --out");
@@ -66,9 +79,9 @@ void give_way(const RunFolder& folder, int64_t runs = 1) {
 }
 
 void tell_files(const RunFolder& folder, Progress& progress) {
-  for (const std::string& file :
-       {folder.model(), folder.metrics(), folder.summary(), folder.config(), folder.checkpoint()})
-    progress.line("wrote " + file);
+  for (const std::string& file : {folder.model(), folder.best(), folder.metrics(), folder.summary(),
+                                  folder.config(), folder.checkpoint()})
+    if (fs::exists(file)) progress.line("wrote " + file);
 }
 
 int tell_interrupted(const RunFolder& folder, Progress& progress) {
@@ -140,20 +153,28 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
                   const RunFolder& folder, Progress& progress) {
   std::vector<json> summaries;
   bool trained = false;  // in this session
+  TrainConfig saved = config;
+  if (!flags.resume.empty()) read_config(folder.config(), saved);
+  const bool moved = saved.data != config.data;
+  const bool events = flags.run.tensorboard || (!flags.resume.empty() && fs::exists(folder.run(1).events()));
   for (int64_t k = 1; k <= config.runs; ++k) {
     TrainConfig own = config;
     own.runs = 1, own.seed = config.seed + uint64_t(k - 1);
     const RunFolder sub = folder.run(k);
-    if (!flags.resume.empty() && fs::exists(sub.summary())) {
+    // Those that have ended are asked where their data have moved: their config.json shall say so, too.
+    const bool ended = !flags.resume.empty() && fs::exists(sub.summary());
+    if (ended && !(moved && fs::exists(sub.checkpoint()))) {
       summaries.push_back(read_summary(sub));
       continue;
     }
-    trained = true;
+    trained = trained || !ended;
     const MadeFolder made(sub);
     const RunLock lock(sub);
     progress.line(fmt::format("run {}/{}, seed {}", k, config.runs, own.seed));
     RunOptions options = flags.run;
     options.resume = !flags.resume.empty() && fs::exists(sub.config());
+    options.tensorboard = events;
+    if (moved) options.after_match = [&] { note_moved_data(folder, config); };
     if (k == 1 && flags.resume.empty())
       options.before_files = [&] {
         if (flags.overwrite) give_way(folder, config.runs);
@@ -210,7 +231,8 @@ void add_train(CLI::App& weft, Action& action) {
   command->footer(
       "Writes config.json, metrics.csv (seconds and images_per_second are of training alone), summary.json "
       "(seconds are of\n"
-      "everything), model.safetensors and checkpoint.safetensors. Ctrl-C or SIGTERM ends after a checkpoint, "
+      "everything), model.safetensors, with --keep-best best.safetensors, and checkpoint.safetensors. Ctrl-C "
+      "or SIGTERM ends after a checkpoint, "
       "with exit code 1.");
   command->final_callback([flags, &action] { action = [flags] { return train(*flags); }; });
 }

@@ -35,6 +35,7 @@ data::LoaderOptions loader_options(const TrainConfig& c, bool train, int64_t cac
   o.batch_size = int(c.batch_size);
   o.train = o.drop_last = train;
   if (train) set_augmentation(c, o);
+  if (train) o.smallest_batch = 2;
   o.resize = int(c.valid_resize);
   o.seed = c.seed;
   o.threads = loader_threads();

@@ -7,8 +7,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <fstream>
 #include <map>
 #include <memory>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "weft/engine/data/file_tree.h"
@@ -53,6 +56,22 @@ la_ssize_t read_block(archive* reader, void* user, const void** block) {
   return n;
 }
 
+/// What the file is where it is no tar and no gzip, by its first bytes: "a zip archive"; empty: unknown.
+std::string other_format(const std::string& path) {
+  constexpr std::pair<std::string_view, std::string_view> kFormats[] = {
+      {"PK\3\4", "a zip archive"},        {"PK\5\6", "a zip archive"},
+      {"BZh", "packed with bzip2"},       {"\3757zXZ", "packed with xz"},
+      {"(\265/\375", "packed with zstd"}, {"7z\274\257'\34", "a 7-Zip archive"},
+      {"Rar!\32\7", "a RAR archive"}};
+  std::ifstream file(path, std::ios::binary);
+  char first[8] = {};
+  file.read(first, sizeof first);
+  const std::string_view begins(first, size_t(file.gcount()));
+  for (const auto& [magic, name] : kFormats)
+    if (begins.starts_with(magic)) return std::string(name);
+  return {};
+}
+
 /// The form in UTF-8 where there is one.
 std::string text_of(const char* utf8, const char* as_it_is) { return utf8 ? utf8 : as_it_is ? as_it_is : ""; }
 
@@ -79,6 +98,10 @@ struct TarFile {
 
   [[noreturn]] void bad() const {
     const char* text = archive_error_string(reader.get());
+    if (const std::string format = other_format(path); !format.empty())
+      fail("data: ", path, " is ", format,
+           ", which weft does not read; pack its content anew as a .tgz or .tar, or unpack it and name the "
+           "folder");
     fail("data: ", path, " is not a readable .tgz or .tar: ", text ? text : "unknown format",
          "; where it was downloaded, do that again and compare its checksum");
   }

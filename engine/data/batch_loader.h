@@ -43,6 +43,8 @@ class BatchLoader : public Batches {
   virtual const ImageDataset& dataset() const = 0;
   virtual const LoaderOptions& options() const = 0;
   int64_t batch_size() const override { return options().batch_size; }
+  /// See ImageLoader::tell_skipped().
+  virtual void tell_skipped() = 0;
 };
 
 /// Batches on `device`: on a GPU a ResidentLoader where the pictures fit into its memory, else an

@@ -38,6 +38,7 @@ class CpuBatches : public BatchLoader {
   int64_t position() const override { return loader_.position() - (ahead_ ? 1 : 0); }
   int64_t epoch() const override { return loader_.epoch(); }
   std::vector<Skipped> skipped() const override { return loader_.skipped(); }
+  void tell_skipped() override { loader_.tell_skipped(); }
   int64_t next_size() override {
     if (!ahead_ && !ended_) ended_ = !(ahead_ = loader_.next());
     return ahead_ ? ahead_->images.size(0) : 0;

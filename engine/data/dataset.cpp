@@ -54,13 +54,20 @@ ImageDataset ImageDataset::from_tree(const std::string& path, const std::vector<
   check_class_names(path, set.classes_);
 
   bool split_exists = false, loose_pictures = false;
+  std::set<std::string> folders;
   for (const FileEntry& e : tree) {
     if (!e.path.starts_with(split + "/")) continue;
     split_exists = true;
+    if (e.is_empty_folder()) {
+      folders.insert(path_parts(e.path).back());
+      continue;
+    }
     const std::string name = class_of(e.path, split);
+    if (!name.empty()) folders.insert(name);
     if (name.empty() || !named_as_picture(e.path) || !e.has_content()) {
       loose_pictures |= name.empty() && named_as_picture(e.path);
       ++set.ignored_;
+      if (!name.empty()) set.ignored_in_classes_.push_back(e.path);
       continue;
     }
     const auto c = std::lower_bound(set.classes_.begin(), set.classes_.end(), name);
@@ -68,6 +75,8 @@ ImageDataset ImageDataset::from_tree(const std::string& path, const std::vector<
           " but not in train/: add pictures of it to train/ or remove it from val/");
     set.samples_.push_back({e, c - set.classes_.begin()});
   }
+  for (const std::string& folder : folders)
+    if (!here.contains(folder)) set.empty_classes_.push_back(split + "/" + folder);
   if (set.samples_.empty() && loose_pictures)
     fail("data: the pictures of ", split, "/ in ", path, " lie in no class folder: expected ", split,
          "/CLASS/*.jpg");

@@ -55,6 +55,11 @@ class ImageDataset {
   /// Files that were passed over because their names are not those of pictures, or because they lie outside a
   /// class folder, or because they are symbolic links in an archive.
   int64_t ignored() const { return ignored_; }
+  /// Those of them that lie in class folders, where pictures are expected: "train/CLASS/NAME.webp", sorted.
+  const std::vector<std::string>& ignored_in_classes() const { return ignored_in_classes_; }
+  /// Class folders of the split that hold no picture: "train/CLASS". In an archive one without any file is
+  /// not seen.
+  const std::vector<std::string>& empty_classes() const { return empty_classes_; }
 
   /// Replaces the labels by a column of a CSV table, as of noisy_imagewoof.csv: `csv_and_column` is
   /// "FILE:COLUMN", FILE lies beside train/ in the folder or archive, or is on disk. The table has a header,
@@ -73,6 +78,7 @@ class ImageDataset {
   std::vector<Sample> samples_;
   std::vector<FileEntry> tables_;  // .csv files at the root
   int64_t ignored_ = 0;
+  std::vector<std::string> ignored_in_classes_, empty_classes_;
 };
 
 }  // namespace weft::data

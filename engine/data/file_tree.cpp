@@ -63,9 +63,12 @@ fs::path root_of_folder(const fs::path& path) {
   return path / *with.begin();
 }
 
+constexpr int kClassDepth = 2;  // of the folders of classes, for walk()
+
 void walk(const fs::path& folder, const std::string& prefix, int depth, std::vector<FileEntry>& out) {
   check(depth < kMaxDepth, "data: ", folder.string(), " is nested more than ", kMaxDepth,
         " folders deep (a link to itself?)");
+  const size_t before = out.size();
   for (const fs::directory_entry& e : fs::directory_iterator(folder)) {
     const std::string name = e.path().filename().string();
     if (name.starts_with('.')) continue;
@@ -76,6 +79,7 @@ void walk(const fs::path& folder, const std::string& prefix, int depth, std::vec
     else if (e.is_symlink())  // to nothing: counted as ignored, like links in archives
       out.push_back({prefix + name, nullptr, {}});
   }
+  if (depth == kClassDepth && out.size() == before) out.push_back({prefix, nullptr, {}});
 }
 
 std::vector<FileEntry> read_folder(const fs::path& path) {

@@ -26,6 +26,8 @@ struct FileEntry {
   Bytes load() const;
   /// Not so for a symbolic link in an archive, and for what is not wanted there.
   bool has_content() const { return bytes || !on_disk.empty(); }
+  /// A class folder without any file is known by the '/' at the end of its path.
+  bool is_empty_folder() const { return path.ends_with('/'); }
   /// For messages.
   const std::string& name() const { return on_disk.empty() ? path : on_disk; }
 };
@@ -33,8 +35,8 @@ struct FileEntry {
 /// All that lies under train/ and val/, and the .csv files beside them, sorted by path; or else the files of
 /// a packed set (packed_set.h). The root is `path` itself or the only folder in it that has one or the other.
 /// Hidden files and folders (first character '.') are left out; files that are neither pictures by name nor
-/// .csv come without their content. Throws Error where nothing of this kind is there, or the archive is
-/// corrupt.
+/// .csv come without their content; a class folder on disk without any file is an entry, too. Throws Error
+/// where nothing of this kind is there, or the archive is corrupt.
 std::vector<FileEntry> read_file_tree(const std::string& path);
 
 /// All regular files of a tar archive, plain or gzipped, with the content of pictures, .csv files and packed

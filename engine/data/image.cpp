@@ -32,7 +32,7 @@ Format format_of(std::span<const uint8_t> encoded) {
 void check_size(const char* format, uint64_t height, uint64_t width, int64_t max_pixels) {
   check(height > 0 && width > 0, format, ": a picture of ", width, " x ", height, " pixels");
   check(height <= INT_MAX && width <= INT_MAX && height * width <= uint64_t(max_pixels), format, ": ", width,
-        " x ", height, " pixels is more than the limit of ", max_pixels, " (DecodeOptions::max_pixels)");
+        " x ", height, " pixels is more than the limit of ", max_pixels, "; make the picture smaller");
 }
 
 void check_encodable(const char* op, const Image& image) {

@@ -17,9 +17,9 @@ namespace weft::data {
 
 namespace {
 
-// What a worker made of one batch. All its pictures may have been left out.
+// What a worker made of one batch, which may have to be passed over.
 struct Slot {
-  bool ready = false;
+  bool too_small = false;  // though some of its pictures were good
   std::optional<Batch> batch;
   std::exception_ptr error;
 };
@@ -36,7 +36,7 @@ struct ImageLoader::State {
   // Of the current epoch; read by the workers, written only while there are none.
   int64_t epoch = -1, batches = 0;
   std::vector<int64_t> order;
-  bool running = false, whole = false, any = false;
+  bool running = false, whole = false, any = false, too_small = false;
 
   std::vector<std::thread> workers;
   mutable std::mutex mutex;  // guards what follows
@@ -76,9 +76,9 @@ struct ImageLoader::State {
       if (stop || claimed == batches) return;
       const int64_t b = claimed++;
       lock.unlock();
-      Slot slot{true, std::nullopt, nullptr};
+      Slot slot;
       try {
-        slot.batch = make_batch(b);
+        make_batch(b, slot);
       } catch (...) {
         slot.error = std::current_exception();
       }
@@ -88,26 +88,27 @@ struct ImageLoader::State {
     }
   }
 
-  std::optional<Batch> make_batch(int64_t b) {
+  void make_batch(int64_t b, Slot& slot) {
     const int64_t from = b * options.batch_size,
                   to = std::min<int64_t>(from + options.batch_size, dataset.size());
     const int64_t side = options.size, pixels = side * side * 3;
     Batch batch{Tensor::empty({to - from, side, side, 3}), Tensor::empty({to - from}, DType::i64)};
     int64_t n = 0;
     for (int64_t position = from; position < to; ++position) {
-      if (stopping()) return std::nullopt;
+      if (stopping()) return;
       const int64_t i = order[size_t(position)];
       if (!prepare(i, batch.images.data<float>() + n * pixels)) continue;
       batch.labels.data<int64_t>()[n++] = dataset.label(i);
     }
-    if (n == 0) return std::nullopt;
+    slot.too_small = n > 0 && n < to - from && n < options.smallest_batch;
+    if (n == 0 || slot.too_small) return;
     if (n < to - from) {
       Batch shorter{Tensor::empty({n, side, side, 3}), Tensor::empty({n}, DType::i64)};
       std::memcpy(shorter.images.raw(), batch.images.raw(), size_t(shorter.images.bytes()));
       std::memcpy(shorter.labels.raw(), batch.labels.raw(), size_t(shorter.labels.bytes()));
-      return shorter;
+      batch = shorter;
     }
-    return batch;
+    slot.batch = std::move(batch);
   }
 
   // Decodes and transforms picture i; false where that is not possible.
@@ -191,7 +192,7 @@ void ImageLoader::begin_epoch(int64_t epoch, int64_t first_batch) {
   s.given = s.claimed = first_batch;
   s.running = true;
   s.whole = first_batch == 0;
-  s.any = false;
+  s.any = s.too_small = false;
   s.order = epoch_order(s.options, s.dataset.size(), epoch);
   const int64_t threads = std::min<int64_t>(s.options.threads, s.batches - first_batch);
   try {
@@ -218,16 +219,20 @@ std::optional<Batch> ImageLoader::next() {
       s.stop_workers();
       std::rethrow_exception(slot.error);
     }
+    s.too_small = s.too_small || slot.too_small;
     if (!slot.batch) continue;
     s.any = true;
     return std::move(slot.batch);
   }
   s.stop_workers();
   s.warn();
-  check(s.any || !s.whole, "data: none of the ", s.dataset.size(), " pictures of ", s.dataset.split(),
-        " can be decoded");
-  return std::nullopt;
+  if (s.any || !s.whole) return std::nullopt;
+  check(!s.too_small, "data: no batch of ", s.dataset.split(), " has ", s.options.smallest_batch,
+        " pictures that can be decoded");
+  fail("data: none of the ", s.dataset.size(), " pictures of ", s.dataset.split(), " can be decoded");
 }
+
+void ImageLoader::tell_skipped() { state_->warn(); }
 
 ImageLoader::Iterator ImageLoader::begin() {
   if (!state_->running) begin_epoch(state_->epoch + 1);

@@ -31,6 +31,9 @@ struct LoaderOptions {
   int prefetch = 2;        ///< batches kept ready for each thread
   bool drop_last = false;  ///< leave out an incomplete last batch
   bool strict = false;     ///< a picture that cannot be decoded is an Error; else it is left out and counted
+  /// A batch that has lost pictures is passed over where fewer are left. 2 is for models with batch norm,
+  /// which cannot be trained on one value per channel.
+  int smallest_batch = 1;
   /// Decode JPEGs at 1/2, 1/4 or 1/8 where even the smallest crop of that has sides of at least 2 * `size`;
   /// see DecodeOptions. Photographs of megapixels decode twice as fast so, for a mean change of a tenth of a
   /// grey level.
@@ -69,14 +72,17 @@ class ImageLoader {
   /// Starts `epoch` (counted from 0) at batch `first_batch`, dropping what is left of the current one.
   void begin_epoch(int64_t epoch, int64_t first_batch = 0);
   /// The next batch of the epoch; nullopt at its end. Throws Error for a picture that cannot be decoded where
-  /// `strict`, for a file that cannot be read, and where a whole epoch had no picture that could be decoded;
-  /// a new epoch must be begun then.
+  /// `strict`, for a file that cannot be read, and where a whole epoch had no picture that could be decoded,
+  /// or no batch that was not passed over; a new epoch must be begun then.
   std::optional<Batch> next();
   /// Index in the epoch of the first batch not given out yet: what begin_epoch takes to go on from here.
   int64_t position() const;
   int64_t epoch() const;
   /// Pictures left out so far, by name.
   std::vector<Skipped> skipped() const;
+  /// Gives the warning of the end of an epoch now, if there is something new to warn of: where the epoch will
+  /// not come to its end.
+  void tell_skipped();
 
   /// `for (auto& [images, labels] : loader)` goes through the rest of the epoch begun; where none is begun or
   /// it has ended, through the next one.

@@ -85,12 +85,31 @@ std::vector<std::string> class_names(const std::string& path, const std::vector<
   return f ? read_names(*f) : kCifarNames;
 }
 
+/// Throws where a file is missing before the one of the highest number.
+void check_batches(const std::string& path, const std::vector<FileEntry>& files) {
+  const auto batch = [](uint64_t k) { return concat("data_batch_", k, ".bin"); };
+  const auto there = [&](uint64_t k) { return find(files, batch(k)) != nullptr; };
+  uint64_t missing = 1;
+  while (there(missing)) ++missing;
+  for (const FileEntry& f : files) {
+    const std::string text = f.path.substr(0, f.path.rfind(".bin"));
+    const size_t digits = text.find_last_not_of("0123456789") + 1;
+    const std::string number = text.substr(std::min(digits, text.size()));
+    // One of more digits than any count of files is above it, too.
+    const bool above = number.size() > 9 || (!number.empty() && std::stoull(number) > missing);
+    if (is_cifar(f.path) && f.path.starts_with("data_batch_") && above)
+      fail("data: ", path, " has ", f.path, ", but no ", batch(missing),
+           ": unpack the archive of CIFAR-10 again, or number the files without gaps");
+  }
+}
+
 LabelledPictures read_split(const std::string& path, const std::vector<FileEntry>& files, bool cifar,
                             const std::string& split) {
   if (!cifar) {
     const char* name = split == "train" ? "train" : "t10k";
     return read_idx(find_idx(path, files, name, "images"), find_idx(path, files, name, "labels"));
   }
+  if (split == "train") check_batches(path, files);
   LabelledPictures all;
   const char* begin = split == "train" ? "data_batch_" : "test_batch";
   for (const FileEntry& f : files)

@@ -124,6 +124,8 @@ int64_t check_options(LoaderOptions& options, int64_t n) {
   check(options.threads >= 1 && options.threads <= 256, "loader: threads is ", options.threads,
         ", but must be 1 to 256");
   check(options.prefetch >= 1, "loader: prefetch is ", options.prefetch, ", but must be at least 1");
+  check(options.smallest_batch >= 1, "loader: smallest_batch is ", options.smallest_batch,
+        ", but must be at least 1");
   check(options.min_scale > 0 && options.min_scale <= 1, "loader: min_scale is ", options.min_scale,
         ", but must be in (0, 1]");
   if (options.resize == 0) options.resize = options.size;

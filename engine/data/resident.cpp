@@ -168,13 +168,15 @@ struct ResidentLoader::State {
 
   int64_t classes() const { return int64_t(dataset.classes().size()); }
 
-  // The pictures of a batch, without those that were left out.
+  // The pictures of a batch, without those that were left out; none of a batch that is passed over.
   std::vector<int64_t> pictures(int64_t batch) const {
     const int64_t from = batch * options.batch_size,
                   to = std::min<int64_t>(from + options.batch_size, dataset.size());
     std::vector<int64_t> list;
     for (int64_t p = from; p < to; ++p)
       if (places[size_t(order[size_t(p)])].good) list.push_back(order[size_t(p)]);
+    const auto n = int64_t(list.size());
+    if (n < to - from && n < options.smallest_batch) list.clear();
     return list;
   }
 

@@ -33,6 +33,8 @@ class ResidentLoader : public BatchLoader {
   int64_t position() const override;
   int64_t epoch() const override;
   std::vector<Skipped> skipped() const override;
+  /// Nothing: it has warned when it was made.
+  void tell_skipped() override {}
   int64_t next_size() override;
   bool fixed_buffers() const override;
   /// Each launch itself asks for the next batch, so this has only checks to make.

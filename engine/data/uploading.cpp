@@ -118,6 +118,7 @@ bool UploadingLoader::fixed_buffers() const { return state_->gpu.fixed_buffers; 
 int64_t UploadingLoader::position() const { return state_->given; }
 int64_t UploadingLoader::epoch() const { return state_->loader.epoch(); }
 std::vector<Skipped> UploadingLoader::skipped() const { return state_->loader.skipped(); }
+void UploadingLoader::tell_skipped() { state_->loader.tell_skipped(); }
 
 void UploadingLoader::begin_epoch(int64_t epoch, int64_t first_batch) {
   State& s = *state_;

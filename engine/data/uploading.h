@@ -21,6 +21,7 @@ class UploadingLoader : public BatchLoader {
   int64_t position() const override;
   int64_t epoch() const override;
   std::vector<Skipped> skipped() const override;
+  void tell_skipped() override;
   int64_t next_size() override;
   bool fixed_buffers() const override;
   void feed() override;
