@@ -9,9 +9,28 @@
 
 namespace weft {
 
-Module::Module(Module& parent, std::string_view name) : name_(name), parent_(&parent) {
-  parent.check_name(name);
-  parent.children_.push_back({std::string(name), this});
+Module::Module(Module& parent, std::string_view name) : Module(&parent, name) {}
+
+Module::Module(Module* parent, std::string_view name) {
+  if (parent) parent->register_module(name, *this);
+}
+
+Module& Module::register_module(std::string_view name, Module& module) {
+  check_name(name);
+  check(!module.parent_ && &module != this, "module: \"", name, "\" has a parent already",
+        module.name_.empty() ? "" : concat(", which calls it \"", module.name_, "\""),
+        "; make it without one");
+  children_.push_back({std::string(name), &module});
+  module.name_ = name;
+  module.parent_ = this;
+  return module;
+}
+
+Module& Module::adopt(std::string_view name, std::unique_ptr<Module> module) {
+  check(module != nullptr, "module: adopt(\"", name, "\"): there is no module, the pointer is null");
+  Module& child = register_module(name, *module);
+  adopted_.push_back(std::move(module));
+  return child;
 }
 
 // A child may end before its parent: where the constructor of a layer throws, for one.

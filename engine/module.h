@@ -41,6 +41,8 @@ using BackwardHook =
 ///     Tensor forward(const Tensor& x) override { return head(relu(hidden(x))); }
 ///   };
 ///
+/// What has no such constructor, or is made at run time, is a child by register_module() or adopt().
+///
 /// Modules are neither copied nor moved: parents hold their addresses. One that only holds others and is
 /// never called itself names what it holds on the tape by a ScopeName(name()) while they run.
 ///
@@ -127,6 +129,21 @@ class Module {
   void visit(const std::function<void(const std::string& path, Module& module)>& visit);
 
  protected:
+  /// A child of *parent, or a root where that is null: for models that are either.
+  Module(Module* parent, std::string_view name);
+  /// Makes a root a child of this one, as if it had been constructed with it, and hands it back; its mode
+  /// stays as it is. For members whose class has no such constructor:
+  ///
+  ///   struct Net : Module {
+  ///     Backbone body;  // a module, too
+  ///     Net() { register_module("body", body); }
+  ///
+  /// Throws if the name is taken or has a dot in it, or the module has a parent already.
+  Module& register_module(std::string_view name, Module& module);
+  /// The same, and keeps it: for what is made at run time.
+  ///
+  ///   Module& body = adopt("body", make_model("mxresnet18"));  // a member
+  Module& adopt(std::string_view name, std::unique_ptr<Module> module);
   /// Registers a trained tensor and hands back its handle. To tie weights, register another module's: a
   /// tensor that is assigned to a member later computes, but is not what state_dict() and parameters() know.
   Tensor register_parameter(std::string_view name, Tensor value);
@@ -165,6 +182,7 @@ class Module {
   std::unique_ptr<Hooks> hooks_;  // null until there is one
   std::vector<Entry> entries_;
   std::vector<Child> children_;
+  std::vector<std::unique_ptr<Module>> adopted_;
 };
 
 }  // namespace weft

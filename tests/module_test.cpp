@@ -118,6 +118,48 @@ TEST_CASE("conversion keeps all handles") {
   CHECK(net(Tensor::ones({1, 2}, DType::f64)).at(0) == 10);
 }
 
+TEST_CASE("members without a parent, and modules made at run time, become children") {
+  struct Root : Module {
+    Net member;
+    Module& made;
+    Root() : made(adopt("made", std::make_unique<Net>())) { register_module("member", member); }
+    Tensor forward(const Tensor& x) override { return made(member(x)); }
+    using Module::adopt, Module::register_module;
+  } root;
+  CHECK(names(root.parameters()) == std::vector<std::string>{"made.shift", "made.first.factor",
+                                                             "made.second.factor", "member.shift",
+                                                             "member.first.factor", "member.second.factor"});
+  CHECK(root.buffers().size() == 4);
+  CHECK(root.made.name() == "made");
+  root.eval();
+  CHECK(!root.member.second.training());
+  CHECK(!root.made.training());
+  root.to(DType::f64);
+  CHECK(root.member.first.factor.dtype() == DType::f64);
+  CHECK(root.made.parameters()[0].tensor.dtype() == DType::f64);
+  Tape tape;
+  int hooks = 0;
+  root.made.register_forward_hook([&](Module&, const Tensor&, const Tensor&) { return ++hooks, Tensor(); });
+  tape.backward(sum(root(Tensor::ones({1, 2}, DType::f64))));
+  CHECK(hooks == 1);
+  CHECK(tape.entries()[0].scope == "member.first");
+  CHECK(root.made.parameters()[0].tensor.grad().defined());
+
+  CHECK_ERROR(root.adopt("made", std::make_unique<Net>()), "the name \"made\" is taken");
+  CHECK_ERROR(root.adopt("a.b", std::make_unique<Net>()), "can't be a name");
+  CHECK_ERROR(root.adopt("none", nullptr), "adopt(\"none\"): there is no module");
+  CHECK_ERROR(root.register_module("again", root.member),
+              "\"again\" has a parent already, which calls it \"member\"");
+  CHECK_ERROR(root.register_module("self", root), "\"self\" has a parent already");
+  CHECK(root.children().size() == 2);
+  {
+    Net passing;
+    root.register_module("passing", passing);
+    CHECK(root.children().size() == 3);
+  }
+  CHECK(root.children().size() == 2);
+}
+
 TEST_CASE("names are checked") {
   Net net;
   CHECK_ERROR(Scale(net, "first"), "the name \"first\" is taken");
