@@ -158,6 +158,7 @@ class Module {
   }
 
  private:
+  friend class EvalGuard;
   struct Hooks {
     HookList<ForwardPreHook> forward_pre;
     HookList<ForwardHook> forward;

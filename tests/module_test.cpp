@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "support/errors.h"
+#include "weft/engine/eval_guard.h"
 #include "weft/engine/module.h"
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/reduce.h"
@@ -158,6 +159,28 @@ TEST_CASE("members without a parent, and modules made at run time, become childr
     CHECK(root.children().size() == 3);
   }
   CHECK(root.children().size() == 2);
+}
+
+TEST_CASE("EvalGuard puts every module back into its mode") {
+  Net net;
+  net.first.optimize_for_inference();
+  {
+    const EvalGuard guard(net);
+    CHECK(!net.training());
+    CHECK(!net.second.training());
+  }
+  CHECK(net.training());
+  CHECK(net.second.training());
+  CHECK(!net.second.optimized_for_inference());
+  CHECK(!net.first.training());
+  CHECK(net.first.optimized_for_inference());
+  // A whole that is optimized, and a part of it that is only in evaluation mode.
+  net.optimize_for_inference();
+  net.second.train(), net.second.eval();
+  { const EvalGuard guard(net); }
+  CHECK(net.optimized_for_inference());
+  CHECK(!net.second.optimized_for_inference());
+  CHECK(!net.second.training());
 }
 
 TEST_CASE("names are checked") {
