@@ -154,8 +154,9 @@ StateDict Module::state_dict() const {
   return dict;
 }
 
-void Module::load_state_dict(const StateDict& dict, bool strict) {
+IncompatibleKeys Module::load_state_dict(const StateDict& dict, bool strict) {
   const StateDict own = state_dict();
+  IncompatibleKeys keys;
   std::string problems;
   const auto complain = [&](const auto&... parts) {
     problems += concat(problems.empty() ? "" : "; ", parts...);
@@ -163,18 +164,22 @@ void Module::load_state_dict(const StateDict& dict, bool strict) {
   for (const auto& [name, tensor] : own) {
     const Tensor given = find(dict, name);
     if (!given.defined()) {
+      keys.missing.push_back(name);
       if (strict) complain(name, " is missing");
     } else if (given.shape() != tensor.shape()) {
       complain(name, " has shape ", given.shape(), " but the model expects ", tensor.shape());
     }
   }
-  if (strict)
-    for (const auto& [name, tensor] : dict)
-      if (!find(own, name).defined()) complain(name, " is not in the model");
+  for (const auto& [name, tensor] : dict) {
+    if (find(own, name).defined()) continue;
+    keys.unexpected.push_back(name);
+    if (strict) complain(name, " is not in the model");
+  }
   if (problems.size() > 600) problems = problems.substr(0, 600) + " ...";
   check(problems.empty(), "load_state_dict: ", problems, "; is it the file of another model?");
   for (const auto& [name, tensor] : own)
     if (const Tensor given = find(dict, name); given.defined()) tensor.copy_from(given);
+  return keys;
 }
 
 void Module::train(bool on) {

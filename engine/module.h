@@ -16,8 +16,14 @@ namespace weft {
 
 /// A tensor to be trained and its dotted path from the root module: "stage0.0.conv1.weight".
 struct Parameter {
-  std::string name;
-  Tensor tensor;
+  std::string name = {};
+  Tensor tensor = {};
+};
+
+/// What load_state_dict() did not find a partner for: names that the module has and the dictionary lacks, and
+/// the other way round. PyTorch's missing_keys and unexpected_keys.
+struct IncompatibleKeys {
+  std::vector<std::string> missing = {}, unexpected = {};
 };
 
 class Module;
@@ -76,8 +82,10 @@ class Module {
   /// Parameters and buffers by name; the tensors are shared with the module.
   StateDict state_dict() const;
   /// Copies values in. Strict: every name on either side must have its partner. Throws Error that names what
-  /// is missing, left over or of another shape, and then changes nothing.
-  void load_state_dict(const StateDict& dict, bool strict = true);
+  /// is missing, left over or of another shape, and then changes nothing. Not strict: names without a partner
+  /// are passed over and returned (look at them: with a wrong prefix it is all of them), other shapes are an
+  /// error all the same.
+  IncompatibleKeys load_state_dict(const StateDict& dict, bool strict = true);
 
   /// Training or evaluation mode, for itself and all children (batch norm, dropout).
   void train(bool on = true);

@@ -183,6 +183,44 @@ TEST_CASE("EvalGuard puts every module back into its mode") {
   CHECK(!net.second.training());
 }
 
+TEST_CASE("loading says what found no partner") {
+  Net a, b;
+  a.first.factor.fill(7);
+  const auto prefixed = [](const StateDict& dict) {
+    StateDict all;
+    for (const auto& [name, tensor] : dict) all.emplace_back("module." + name, tensor);
+    return all;
+  };
+  const IncompatibleKeys none = b.load_state_dict(prefixed(a.state_dict()), false);
+  CHECK(none.missing ==
+        std::vector<std::string>{"shift", "first.factor", "first.calls", "second.factor", "second.calls"});
+  CHECK(none.unexpected == std::vector<std::string>{"module.shift", "module.first.factor",
+                                                    "module.first.calls", "module.second.factor",
+                                                    "module.second.calls"});
+  CHECK(b.first.factor.at(0) == 3);
+  const IncompatibleKeys all = b.load_state_dict(a.state_dict(), false);
+  CHECK(all.missing.empty());
+  CHECK(all.unexpected.empty());
+  CHECK(b.load_state_dict(a.state_dict()).missing.empty());
+  CHECK(b.first.factor.at(0) == 7);
+  CHECK_ERROR(b.load_state_dict(prefixed(a.state_dict())), "shift is missing");
+}
+
+TEST_CASE("what fits is loaded once the rest is taken out") {
+  Net net;
+  const StateDict file = {{"shift", Tensor::full({2}, 9)}, {"first.factor", Tensor::ones({3})}};
+  StateDict weights = file, own = net.state_dict();
+  std::erase_if(weights, [&](const auto& entry) {
+    const Tensor mine = find(own, entry.first);
+    return mine.defined() && mine.shape() != entry.second.shape();
+  });
+  const IncompatibleKeys keys = net.load_state_dict(weights, false);
+  CHECK(net.shift.at(1) == 9);
+  CHECK(keys.missing.front() == "first.factor");
+  CHECK(keys.missing.size() == 4);
+  CHECK(keys.unexpected.empty());
+}
+
 TEST_CASE("names are checked") {
   Net net;
   CHECK_ERROR(Scale(net, "first"), "the name \"first\" is taken");
