@@ -64,7 +64,8 @@ class Module {
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
 
-  /// Computes the output. A module whose input is not one tensor declares a forward of its own instead.
+  /// Computes the output. A module whose input is not one tensor declares a forward of its own instead, and
+  /// says `using Module::forward;` beside it where a compiler warns of a hidden one (-Woverloaded-virtual).
   virtual Tensor forward(const Tensor& x);
   /// forward(x), with the module's name on the tape entries that it records.
   Tensor operator()(const Tensor& x);

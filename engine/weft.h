@@ -6,6 +6,7 @@
 #include "weft/engine/checkpoint.h"
 #include "weft/engine/error.h"
 #include "weft/engine/eval_guard.h"
+#include "weft/engine/file.h"
 #include "weft/engine/functional.h"
 #include "weft/engine/gradcheck.h"
 #include "weft/engine/hooks.h"

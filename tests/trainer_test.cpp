@@ -747,3 +747,14 @@ TEST_CASE("another thread may stop it") {
   CHECK(!done);
   CHECK(trainer.state().step >= 1);
 }
+
+TEST_CASE("what is left out of a designated initialiser is empty") {  // compiles without a warning
+  const DeviceBatch batch{.x = Tensor::ones({1})};
+  const Skipped skipped{.name = "a"};
+  const training::Metric metric{.name = "a"};
+  const Parameter parameter{.name = "a"};
+  CHECK(!batch.targets.defined());
+  CHECK(skipped.reason.empty());
+  CHECK(!metric.sum);
+  CHECK(!parameter.tensor.defined());
+}

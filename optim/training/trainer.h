@@ -67,8 +67,8 @@ struct TrainerOptions {
 /// A loss or a weight was no longer finite.
 class DivergedError : public Error {
  public:
-  DivergedError(const std::string& where, const std::string& mend, const std::string& kept)
-      : Error(where + ": training diverged; " + mend + ". " + kept), where(where), kept(kept) {}
+  DivergedError(const std::string& at, const std::string& mend, const std::string& left)
+      : Error(at + ": training diverged; " + mend + ". " + left), where(at), kept(left) {}
   const std::string where;  ///< "the loss is nan at step 12 (epoch 2, batch 2 of 10)"
   const std::string kept;   ///< what there is to go on from
 };
