@@ -32,6 +32,7 @@
 #include "weft/engine/ops/matmul.h"
 #include "weft/engine/ops/normalization.h"
 #include "weft/engine/ops/pool.h"
+#include "weft/engine/ops/random_sampling.h"
 #include "weft/engine/ops/reduce.h"
 #include "weft/engine/ops/reduction.h"
 #include "weft/engine/ops/regression_loss.h"
