@@ -27,6 +27,7 @@
 #include "weft/engine/ops/elementwise.h"
 #include "weft/engine/ops/embedding.h"
 #include "weft/engine/ops/gather.h"
+#include "weft/engine/ops/interpolate.h"
 #include "weft/engine/ops/learned_activation.h"
 #include "weft/engine/ops/loss.h"
 #include "weft/engine/ops/matmul.h"
