@@ -12,14 +12,14 @@ namespace weft {
 
 /// One batch, all of it on one device. The first dimension counts the samples.
 struct DeviceBatch {
-  Tensor x;        ///< what the module is given; of pictures [N, H, W, channels], normalised
-  Tensor y;        ///< what the loss and the metrics are given; class labels are i64 [N]
-  Tensor targets;  ///< what the loss is given in y's place, where defined: with mixup, f32 [N, classes]
+  Tensor x = {};        ///< what the module is given; of pictures [N, H, W, channels], normalised
+  Tensor y = {};        ///< what the loss and the metrics are given; class labels are i64 [N]
+  Tensor targets = {};  ///< what the loss is given in y's place, where defined: with mixup, f32 [N, classes]
 };
 
 /// A sample that was left out.
 struct Skipped {
-  std::string name, reason;
+  std::string name = {}, reason = {};
 };
 
 /// Gives out the batches of an epoch in order. What an epoch holds is a function of its number and of a seed

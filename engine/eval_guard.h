@@ -2,29 +2,32 @@
 #pragma once
 
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "weft/engine/module.h"
 
 namespace weft {
 
-/// Evaluation mode while it lives; then every module is in the mode that it was in.
+/// Evaluation mode while it lives; then every module is in the mode that it was in, optimize_for_inference()
+/// included.
 class EvalGuard {
  public:
   explicit EvalGuard(Module& model) {
-    model.visit([&](const std::string&, Module& m) { modes_.emplace_back(&m, m.training()); });
+    model.visit([&](const std::string&, Module& m) { modes_.push_back({&m, m.training_, m.optimized_}); });
     model.eval();
   }
-  // Parents come first in the list, so that each module's own mode is set last.
   ~EvalGuard() {
-    for (auto& [module, training] : modes_) module->train(training);
+    for (const Mode& m : modes_) m.module->training_ = m.training, m.module->optimized_ = m.optimized;
   }
   EvalGuard(const EvalGuard&) = delete;
   EvalGuard& operator=(const EvalGuard&) = delete;
 
  private:
-  std::vector<std::pair<Module*, bool>> modes_;
+  struct Mode {
+    Module* module;
+    bool training, optimized;
+  };
+  std::vector<Mode> modes_;
 };
 
 }  // namespace weft

@@ -7,6 +7,8 @@
 #include <memory>
 #include <utility>
 
+#include "weft/engine/error.h"
+
 namespace weft {
 
 /// What registering a hook gives back, as torch.utils.hooks.RemovableHandle. The hook stays when the handle
@@ -24,11 +26,23 @@ class RemovableHandle {
   std::function<void()> remove_;
 };
 
+/// Whether a hook can be called; also of one that has a key.
+template <class Function>
+bool is_callable(const std::function<Function>& hook) {
+  return bool(hook);
+}
+template <class Key, class Function>
+bool is_callable(const std::pair<Key, std::function<Function>>& hook) {
+  return bool(hook.second);
+}
+
 /// Hooks of one kind, called in the order in which they came.
 template <class Hook>
 class HookList {
  public:
+  /// Throws Error for an empty function.
   RemovableHandle add(Hook hook) {
+    check(is_callable(hook), "hook: the function is empty; to take a hook out again, remove() its handle");
     const int64_t key = next_++;
     change(*hooks_, [&](Map& map) { map[key] = std::move(hook); });
     return RemovableHandle([list = std::weak_ptr<Current>(hooks_), key] {

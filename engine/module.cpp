@@ -9,9 +9,28 @@
 
 namespace weft {
 
-Module::Module(Module& parent, std::string_view name) : name_(name), parent_(&parent) {
-  parent.check_name(name);
-  parent.children_.push_back({std::string(name), this});
+Module::Module(Module& parent, std::string_view name) : Module(&parent, name) {}
+
+Module::Module(Module* parent, std::string_view name) {
+  if (parent) parent->register_module(name, *this);
+}
+
+Module& Module::register_module(std::string_view name, Module& module) {
+  check_name(name);
+  check(!module.parent_ && &module != this, "module: \"", name, "\" has a parent already",
+        module.name_.empty() ? "" : concat(", which calls it \"", module.name_, "\""),
+        "; make it without one");
+  children_.push_back({std::string(name), &module});
+  module.name_ = name;
+  module.parent_ = this;
+  return module;
+}
+
+Module& Module::adopt(std::string_view name, std::unique_ptr<Module> module) {
+  check(module != nullptr, "module: adopt(\"", name, "\"): there is no module, the pointer is null");
+  Module& child = register_module(name, *module);
+  adopted_.push_back(std::move(module));
+  return child;
 }
 
 // A child may end before its parent: where the constructor of a layer throws, for one.
@@ -135,8 +154,9 @@ StateDict Module::state_dict() const {
   return dict;
 }
 
-void Module::load_state_dict(const StateDict& dict, bool strict) {
+IncompatibleKeys Module::load_state_dict(const StateDict& dict, bool strict) {
   const StateDict own = state_dict();
+  IncompatibleKeys keys;
   std::string problems;
   const auto complain = [&](const auto&... parts) {
     problems += concat(problems.empty() ? "" : "; ", parts...);
@@ -144,18 +164,22 @@ void Module::load_state_dict(const StateDict& dict, bool strict) {
   for (const auto& [name, tensor] : own) {
     const Tensor given = find(dict, name);
     if (!given.defined()) {
+      keys.missing.push_back(name);
       if (strict) complain(name, " is missing");
     } else if (given.shape() != tensor.shape()) {
       complain(name, " has shape ", given.shape(), " but the model expects ", tensor.shape());
     }
   }
-  if (strict)
-    for (const auto& [name, tensor] : dict)
-      if (!find(own, name).defined()) complain(name, " is not in the model");
+  for (const auto& [name, tensor] : dict) {
+    if (find(own, name).defined()) continue;
+    keys.unexpected.push_back(name);
+    if (strict) complain(name, " is not in the model");
+  }
   if (problems.size() > 600) problems = problems.substr(0, 600) + " ...";
   check(problems.empty(), "load_state_dict: ", problems, "; is it the file of another model?");
   for (const auto& [name, tensor] : own)
     if (const Tensor given = find(dict, name); given.defined()) tensor.copy_from(given);
+  return keys;
 }
 
 void Module::train(bool on) {

@@ -16,8 +16,14 @@ namespace weft {
 
 /// A tensor to be trained and its dotted path from the root module: "stage0.0.conv1.weight".
 struct Parameter {
-  std::string name;
-  Tensor tensor;
+  std::string name = {};
+  Tensor tensor = {};
+};
+
+/// What load_state_dict() did not find a partner for: names that the module has and the dictionary lacks, and
+/// the other way round. PyTorch's missing_keys and unexpected_keys.
+struct IncompatibleKeys {
+  std::vector<std::string> missing = {}, unexpected = {};
 };
 
 class Module;
@@ -41,6 +47,8 @@ using BackwardHook =
 ///     Tensor forward(const Tensor& x) override { return head(relu(hidden(x))); }
 ///   };
 ///
+/// What has no such constructor, or is made at run time, is a child by register_module() or adopt().
+///
 /// Modules are neither copied nor moved: parents hold their addresses. One that only holds others and is
 /// never called itself names what it holds on the tape by a ScopeName(name()) while they run.
 ///
@@ -56,7 +64,8 @@ class Module {
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
 
-  /// Computes the output. A module whose input is not one tensor declares a forward of its own instead.
+  /// Computes the output. A module whose input is not one tensor declares a forward of its own instead, and
+  /// says `using Module::forward;` beside it where a compiler warns of a hidden one (-Woverloaded-virtual).
   virtual Tensor forward(const Tensor& x);
   /// forward(x), with the module's name on the tape entries that it records.
   Tensor operator()(const Tensor& x);
@@ -74,8 +83,10 @@ class Module {
   /// Parameters and buffers by name; the tensors are shared with the module.
   StateDict state_dict() const;
   /// Copies values in. Strict: every name on either side must have its partner. Throws Error that names what
-  /// is missing, left over or of another shape, and then changes nothing.
-  void load_state_dict(const StateDict& dict, bool strict = true);
+  /// is missing, left over or of another shape, and then changes nothing. Not strict: names without a partner
+  /// are passed over and returned (look at them: with a wrong prefix it is all of them), other shapes are an
+  /// error all the same.
+  IncompatibleKeys load_state_dict(const StateDict& dict, bool strict = true);
 
   /// Training or evaluation mode, for itself and all children (batch norm, dropout).
   void train(bool on = true);
@@ -127,6 +138,21 @@ class Module {
   void visit(const std::function<void(const std::string& path, Module& module)>& visit);
 
  protected:
+  /// A child of *parent, or a root where that is null: for models that are either.
+  Module(Module* parent, std::string_view name);
+  /// Makes a root a child of this one, as if it had been constructed with it, and hands it back; its mode
+  /// stays as it is. For members whose class has no such constructor:
+  ///
+  ///   struct Net : Module {
+  ///     Backbone body;  // a module, too
+  ///     Net() { register_module("body", body); }
+  ///
+  /// Throws if the name is taken or has a dot in it, or the module has a parent already.
+  Module& register_module(std::string_view name, Module& module);
+  /// The same, and keeps it: for what is made at run time.
+  ///
+  ///   Module& body = adopt("body", make_model("mxresnet18"));  // a member
+  Module& adopt(std::string_view name, std::unique_ptr<Module> module);
   /// Registers a trained tensor and hands back its handle. To tie weights, register another module's: a
   /// tensor that is assigned to a member later computes, but is not what state_dict() and parameters() know.
   Tensor register_parameter(std::string_view name, Tensor value);
@@ -141,6 +167,7 @@ class Module {
   }
 
  private:
+  friend class EvalGuard;
   struct Hooks {
     HookList<ForwardPreHook> forward_pre;
     HookList<ForwardHook> forward;
@@ -165,6 +192,7 @@ class Module {
   std::unique_ptr<Hooks> hooks_;  // null until there is one
   std::vector<Entry> entries_;
   std::vector<Child> children_;
+  std::vector<std::unique_ptr<Module>> adopted_;
 };
 
 }  // namespace weft

@@ -160,6 +160,8 @@ void save_safetensors(const std::string& path, const StateDict& tensors,
   for (const auto& [name, tensor] : tensors) {
     check(name != "__metadata__" && !header.contains(name), "save_safetensors: the name \"", name,
           "\" occurs twice or is reserved");
+    check(tensor.defined(), "save_safetensors: the tensor \"", name,
+          "\" is undefined; give it a value or leave it out");
     header[name] = {{"dtype", type_name(tensor.dtype())},
                     {"shape", std::vector<int64_t>(tensor.shape().begin(), tensor.shape().end())},
                     {"data_offsets", {offset, offset + tensor.bytes()}}};

@@ -6,6 +6,7 @@
 #include <ostream>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "weft/engine/error.h"
 
@@ -56,6 +57,8 @@ class Shape {
   const int64_t* begin() const { return sizes_.data(); }
   const int64_t* end() const { return sizes_.data() + ndim_; }
   bool operator==(const Shape&) const = default;
+  /// For reshape(x, y.shape()), whose sizes may have a -1 that a Shape has not.
+  operator std::vector<int64_t>() const { return {begin(), end()}; }
 
   /// "[64, 3, 3, 32]"
   std::string to_string() const {

@@ -42,8 +42,10 @@ std::string CifarBlock::description() const {
   return stride_ == 1 ? "CifarBlock" : concat("CifarBlock(stride ", stride_, ")");
 }
 
-CifarResNet::CifarResNet(int depth, const CifarResNetOptions& o, Generator& generator)
-    : conv1(*this, "conv1", o.in_channels, 16, same(3, 1), generator),
+CifarResNet::CifarResNet(Module* parent, std::string_view name, int depth, const CifarResNetOptions& o,
+                         Generator& generator)
+    : Module(parent, name),
+      conv1(*this, "conv1", o.in_channels, 16, same(3, 1), generator),
       bn1(*this, "bn1", 16, activated(o), generator),
       linear(*this, "linear", 64, o.classes, {}, generator),
       depth_(depth) {

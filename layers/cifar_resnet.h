@@ -54,7 +54,11 @@ class CifarBlock : public Module {
 class CifarResNet : public Module {
  public:
   explicit CifarResNet(int depth, const CifarResNetOptions& options = {},
-                       Generator& generator = default_generator());
+                       Generator& generator = default_generator())
+      : CifarResNet(nullptr, {}, depth, options, generator) {}
+  CifarResNet(Module& parent, std::string_view name, int depth, const CifarResNetOptions& options = {},
+              Generator& generator = default_generator())
+      : CifarResNet(&parent, name, depth, options, generator) {}
   Tensor forward(const Tensor& x) override;
   std::string description() const override;
 
@@ -65,6 +69,9 @@ class CifarResNet : public Module {
   Linear linear;
 
  private:
+  CifarResNet(Module* parent, std::string_view name, int depth, const CifarResNetOptions& options,
+              Generator& generator);
+
   int depth_;
 };
 

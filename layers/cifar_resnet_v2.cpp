@@ -32,8 +32,10 @@ std::string CifarBlockV2::description() const {
   return stride_ == 1 ? "CifarBlockV2" : concat("CifarBlockV2(stride ", stride_, ")");
 }
 
-CifarResNetV2::CifarResNetV2(int depth, const CifarResNetV2Options& o, Generator& generator)
-    : conv1(*this, "conv1", o.in_channels, 16, same(3), generator),
+CifarResNetV2::CifarResNetV2(Module* parent, std::string_view name, int depth, const CifarResNetV2Options& o,
+                             Generator& generator)
+    : Module(parent, name),
+      conv1(*this, "conv1", o.in_channels, 16, same(3), generator),
       bn1(*this, "bn1", 16, activated(o), generator),
       bn(*this, "bn", 256, activated(o), generator),
       linear(*this, "linear", 256, o.classes, {}, generator),

@@ -57,7 +57,11 @@ class CifarBlockV2 : public Module {
 class CifarResNetV2 : public Module {
  public:
   explicit CifarResNetV2(int depth, const CifarResNetV2Options& options = {},
-                         Generator& generator = default_generator());
+                         Generator& generator = default_generator())
+      : CifarResNetV2(nullptr, {}, depth, options, generator) {}
+  CifarResNetV2(Module& parent, std::string_view name, int depth, const CifarResNetV2Options& options = {},
+                Generator& generator = default_generator())
+      : CifarResNetV2(&parent, name, depth, options, generator) {}
   Tensor forward(const Tensor& x) override;
   std::string description() const override;
 
@@ -69,6 +73,9 @@ class CifarResNetV2 : public Module {
   Linear linear;
 
  private:
+  CifarResNetV2(Module* parent, std::string_view name, int depth, const CifarResNetV2Options& options,
+                Generator& generator);
+
   int depth_;
 };
 

@@ -19,8 +19,10 @@ int64_t pooled(const DepthNetOptions& o) {
 
 }  // namespace
 
-DepthNet::DepthNet(int64_t layers, const DepthNetOptions& o, Generator& generator)
-    : conv1(*this, "conv1", o.in_channels, 20, {.kernel = kKernel}, generator),
+DepthNet::DepthNet(Module* parent, std::string_view name, int64_t layers, const DepthNetOptions& o,
+                   Generator& generator)
+    : Module(parent, name),
+      conv1(*this, "conv1", o.in_channels, 20, {.kernel = kKernel}, generator),
       activation1(*this, "activation1", o.activation, o.activation_param, 20, generator),
       conv2(*this, "conv2", 20, 50, {.kernel = kKernel}, generator),
       activation2(*this, "activation2", o.activation, o.activation_param, 50, generator),

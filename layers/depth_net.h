@@ -23,8 +23,12 @@ struct DepthNetOptions {
 /// image_size. Weights start with Glorot's uniform initialiser, biases at 0, as in Keras.
 class DepthNet : public Module {
  public:
-  explicit DepthNet(int64_t dense, const DepthNetOptions& options = {},
-                    Generator& generator = default_generator());
+  explicit DepthNet(int64_t dense_layers, const DepthNetOptions& options = {},
+                    Generator& generator = default_generator())
+      : DepthNet(nullptr, {}, dense_layers, options, generator) {}
+  DepthNet(Module& parent, std::string_view name, int64_t dense_layers, const DepthNetOptions& options = {},
+           Generator& generator = default_generator())
+      : DepthNet(&parent, name, dense_layers, options, generator) {}
   Tensor forward(const Tensor& x) override;
   std::string description() const override { return "DepthNet"; }
 
@@ -35,6 +39,10 @@ class DepthNet : public Module {
   MaxPool2d pool{*this, "pool"};
   Dropout dropout;
   MLP dense;
+
+ private:
+  DepthNet(Module* parent, std::string_view name, int64_t dense_layers, const DepthNetOptions& options,
+           Generator& generator);
 };
 
 }  // namespace weft

@@ -1,7 +1,11 @@
 #pragma once
 
+#include <array>
+
 #include "weft/engine/module.h"
+#include "weft/engine/ops/interpolate.h"
 #include "weft/engine/ops/pool.h"
+#include "weft/layers/cached_constant.h"
 
 namespace weft {
 
@@ -30,6 +34,20 @@ class AvgPool2d : public Module {
 
  private:
   Pool2dOptions options_;
+};
+
+/// Images at another size: x [N, H, W, C] -> [N, size, C]; see interpolate(). A decoder's way up is {.scale =
+/// 2}, nearest pixels.
+class Upsample : public Module {
+ public:
+  Upsample(Module& parent, std::string_view name, const InterpolateOptions& options)
+      : Module(parent, name), options_(options) {}
+  Tensor forward(const Tensor& x) override;
+  std::string description() const override;
+
+ private:
+  InterpolateOptions options_;
+  std::array<CachedConstant, ops::kInterpolateConstants> constants_;
 };
 
 /// Mean over the image: x [N, H, W, C] -> [N, C].

@@ -30,6 +30,9 @@ class Sequential : public Module {
     return layer;
   }
 
+  /// Puts a module that is there already at the end and returns it: append("body", make_model("resnet20")).
+  Module& append(std::string_view name, std::unique_ptr<Module> layer);
+
   Tensor forward(const Tensor& x) override;
   std::string description() const override { return "Sequential"; }
   size_t size() const { return layers_.size(); }

@@ -4,8 +4,10 @@
 
 namespace weft {
 
-TokenTransformer::TokenTransformer(int64_t vocabulary, const TokenTransformerOptions& o, Generator& generator)
-    : embedding(*this, "embedding", vocabulary, o.width, {}, generator),
+TokenTransformer::TokenTransformer(Module* parent, std::string_view name, int64_t vocabulary,
+                                   const TokenTransformerOptions& o, Generator& generator)
+    : Module(parent, name),
+      embedding(*this, "embedding", vocabulary, o.width, {}, generator),
       positions(*this, "positions", o.max_length, o.width, generator),
       dropout(*this, "dropout", o.dropout, generator),
       encoder(*this, "encoder", o.depth, o.width, o.heads,

@@ -20,7 +20,11 @@ struct TokenTransformerOptions {
 class TokenTransformer : public Module {
  public:
   explicit TokenTransformer(int64_t vocabulary, const TokenTransformerOptions& options = {},
-                            Generator& generator = default_generator());
+                            Generator& generator = default_generator())
+      : TokenTransformer(nullptr, {}, vocabulary, options, generator) {}
+  TokenTransformer(Module& parent, std::string_view name, int64_t vocabulary,
+                   const TokenTransformerOptions& options = {}, Generator& generator = default_generator())
+      : TokenTransformer(&parent, name, vocabulary, options, generator) {}
 
   Tensor forward(const Tensor& tokens) override { return forward(tokens, Tensor()); }
   /// key_padding_mask: u8 [N, L], not 0 where a token is padding.
@@ -34,6 +38,9 @@ class TokenTransformer : public Module {
   Linear head;
 
  private:
+  TokenTransformer(Module* parent, std::string_view name, int64_t vocabulary,
+                   const TokenTransformerOptions& options, Generator& generator);
+
   bool causal_;
 };
 

@@ -8,8 +8,10 @@
 
 namespace weft {
 
-VisionTransformer::VisionTransformer(const VisionTransformerOptions& o, Generator& generator)
-    : patches(*this, "patches", o.in_channels, o.width, {.kernel = o.patch, .stride = o.patch}, generator),
+VisionTransformer::VisionTransformer(Module* parent, std::string_view name, const VisionTransformerOptions& o,
+                                     Generator& generator)
+    : Module(parent, name),
+      patches(*this, "patches", o.in_channels, o.width, {.kernel = o.patch, .stride = o.patch}, generator),
       class_token(o.class_token
                       ? register_parameter("class_token", Tensor::normal({1, 1, o.width}, 0, 0.02, generator))
                       : Tensor()),

@@ -25,7 +25,11 @@ struct VisionTransformerOptions {
 class VisionTransformer : public Module {
  public:
   explicit VisionTransformer(const VisionTransformerOptions& options = {},
-                             Generator& generator = default_generator());
+                             Generator& generator = default_generator())
+      : VisionTransformer(nullptr, {}, options, generator) {}
+  VisionTransformer(Module& parent, std::string_view name, const VisionTransformerOptions& options = {},
+                    Generator& generator = default_generator())
+      : VisionTransformer(&parent, name, options, generator) {}
 
   Tensor forward(const Tensor& x) override;
   std::string description() const override;
@@ -36,6 +40,9 @@ class VisionTransformer : public Module {
   Linear head;
 
  private:
+  VisionTransformer(Module* parent, std::string_view name, const VisionTransformerOptions& options,
+                    Generator& generator);
+
   int64_t patch_;
   CachedConstant positions_;
 };

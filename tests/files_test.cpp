@@ -150,6 +150,14 @@ TEST_CASE("nested JSON: brackets in strings are no levels") {
   CHECK_ERROR(check_nesting("some.json", many.substr(35)), "at most 64");
 }
 
+TEST_CASE("safetensors: an undefined tensor is named, and nothing is written") {
+  const TempFolder folder;
+  const std::string path = folder / "a.safetensors";
+  CHECK_ERROR(save_safetensors(path, {{"w", Tensor::ones({1})}, {"head.bias", Tensor()}}),
+              "the tensor \"head.bias\" is undefined");
+  CHECK_FALSE(fs::exists(path));
+}
+
 TEST_CASE("safetensors: names and texts are UTF-8") {
   const TempFolder folder;
   const std::string path = folder / "a.safetensors";

@@ -60,6 +60,15 @@ Tensor run_concat(const Case& c) {
   return concat(parts, int(c.integer("dim")));
 }
 
+Tensor run_interpolate(const Case& c) {
+  InterpolateOptions o{
+      .mode = c.text("mode") == "nearest" ? InterpolateMode::nearest : InterpolateMode::bilinear,
+      .align_corners = c.flag("align_corners")};
+  if (c.has("scale")) o.scale = c.number("scale");
+  if (c.has("size")) o.size = {c.list("size")[0], c.list("size")[1]};
+  return interpolate(c["x"], o);
+}
+
 Tensor run_einsum(const Case& c) {
   std::vector<Tensor> operands;
   for (int64_t i = 0; i < c.integer("count"); ++i) operands.push_back(c[concat("x", i)]);
@@ -139,6 +148,7 @@ const std::map<std::string, std::function<Tensor(const Case&)>> ops = {
     {"max_pool2d", [](const Case& c) { return max_pool2d(c["x"], pool(c)); }},
     {"avg_pool2d", [](const Case& c) { return avg_pool2d(c["x"], pool(c)); }},
     {"global_avg_pool", [](const Case& c) { return global_avg_pool(c["x"]); }},
+    {"interpolate", run_interpolate},
     {"batch_norm", run_batch_norm},
     {"softmax", [](const Case& c) { return softmax(c["x"]); }},
     {"log_softmax", [](const Case& c) { return log_softmax(c["x"]); }},

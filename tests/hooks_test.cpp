@@ -160,6 +160,17 @@ TEST_CASE("hooks of a tape can be removed") {
   CHECK(calls == 2);
 }
 
+TEST_CASE("an empty function is no hook") {
+  Net net;
+  CHECK_ERROR(net.register_forward_pre_hook(nullptr), "hook: the function is empty");
+  CHECK_ERROR(net.register_forward_hook({}), "hook: the function is empty");
+  CHECK_ERROR(net.register_full_backward_hook(nullptr), "hook: the function is empty");
+  Tape tape;
+  CHECK_ERROR(tape.add_hook(nullptr), "hook: the function is empty");
+  CHECK(!net.has_hooks());
+  net(images());
+}
+
 TEST_CASE("a handle may outlive what it hangs in") {
   RemovableHandle handle;
   {

@@ -201,6 +201,47 @@ TEST_CASE("XResNet: a part of something larger") {
   CHECK(net(Tensor::ones({2, 32, 32, 3})).shape() == Shape{2, 2});
 }
 
+TEST_CASE("every model can be a part of another module") {
+  struct Whole : Module {
+    TokenTransformer tokens{*this, "tokens", 7, {.max_length = 5, .width = 8, .depth = 1, .heads = 2}};
+    VisionTransformer patches{
+        *this, "patches", {.patch = 4, .width = 8, .depth = 1, .heads = 2, .class_token = true}};
+    CifarResNet resnet{*this, "resnet", 8};
+    CifarResNetV2 resnet2{*this, "resnet2", 11};
+    DepthNet depth{*this, "depth", 1, {.image_size = 10}};
+    Module& made = adopt("made", make_model("mlp", {.image_size = 4}));
+  };
+  manual_seed(3);
+  Whole whole;
+  manual_seed(3);
+  const TokenTransformer alone(7, {.max_length = 5, .width = 8, .depth = 1, .heads = 2});
+  CHECK(same_bits(whole.tokens.head.weight, alone.head.weight));
+  const StateDict state = whole.state_dict();
+  for (const char* name :
+       {"tokens.encoder.layers.0.linear1.weight", "patches.class_token", "resnet.layer1.0.conv1.weight",
+        "resnet2.bn.running_mean", "depth.dense.head.bias", "made.head.weight"})
+    CHECK_MESSAGE(find(state, name).defined(), name);
+  int64_t n = 0;
+  for (const Module::Child& child : whole.children()) n += child.module->num_parameters();
+  CHECK(whole.children().size() == 6);
+  CHECK(whole.num_parameters() == n);
+  whole.eval();
+  CHECK(!whole.patches.encoder.training());
+  CHECK(!whole.depth.dropout.training());
+}
+
+TEST_CASE("Sequential takes modules that are there") {
+  Sequential net;
+  Module& body = net.append("body", make_model("resnet20", {.classes = 6}));
+  net.emplace<Linear>("head", 6, 2);
+  CHECK(&net[0] == &body);
+  CHECK(net(Tensor::ones({2, 8, 8, 3})).shape() == Shape{2, 2});
+  CHECK(find(net.state_dict(), "body.linear.bias").defined());
+  CHECK_ERROR(net.append("body", make_model("resnet20")), "the name \"body\" is taken");
+  CHECK_ERROR(net.append("tail", nullptr), "append(\"tail\"): there is no module");
+  CHECK(net.size() == 2);
+}
+
 TEST_CASE("make_model: names, activations, errors") {
   CHECK(make_model("mxresnet18")->description() == "XResNet18(mish)");
   CHECK(make_model("xresnet34")->description() == "XResNet34(relu)");

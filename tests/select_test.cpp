@@ -131,6 +131,24 @@ TEST_CASE("where: the chosen operand has the gradient, the other none, whatever 
                {0, -1, 4}, 1, {0, 0, 0.25});
 }
 
+TEST_CASE("where and masked_fill move whole numbers, exactly") {
+  const int64_t big = (int64_t{1} << 53) + 1;  // no double
+  const Tensor labels = Tensor::from<int64_t>({4, big, 2, 7, 0, -big}, {2, 3}),
+               padding = Tensor::from<uint8_t>({0, 0, 1, 9, 0, 0}, {2, 3});
+  CHECK(masked_fill(labels, padding, -100).to_vector<int64_t>() ==
+        std::vector<int64_t>{4, big, -100, -100, 0, -big});
+  const Tensor column = Tensor::from<uint8_t>({1, 0}, {2, 1});  // the three are broadcast
+  CHECK(where(column, labels, Tensor::from<int64_t>({-1, -2, big}, {3})).to_vector<int64_t>() ==
+        std::vector<int64_t>{4, big, 2, -1, -2, big});
+  CHECK(where(column, 5.0, Tensor::from<uint8_t>({255, 0}, {2})).to_vector<uint8_t>() ==
+        std::vector<uint8_t>{5, 5, 255, 0});
+  CHECK(masked_fill(padding, eq(padding, 9), 255).at(3) == 255);
+  CHECK(where(column, labels, -0x1p63).at(3) == -0x1p63);
+  CHECK(where(Tensor::zeros({0, 1}, DType::u8), Tensor::zeros({1, 3}, DType::i64),
+              Tensor::zeros({0, 3}, DType::i64))
+            .shape() == Shape{0, 3});
+}
+
 TEST_CASE("where broadcasts all three") {
   const Tensor c = Tensor::from<uint8_t>({1, 0}, {2, 1, 1});
   const Tensor y = where(c, Tensor::from<double>({1, 2, 3}, {3, 1}), Tensor::from<double>({5, 6}, {2}));
@@ -258,7 +276,12 @@ TEST_CASE("what is wrong is named") {
   CHECK_ERROR(where(x, x, x), "where: the condition is f32 [2, 3]; expected u8");
   CHECK_ERROR(where(mask, x, x.to(DType::f64)), "where: operands are f32 [2, 3] and f64 [2, 3]");
   CHECK_ERROR(where(Tensor::zeros({4}, DType::u8), x, 0.0), "where: shapes [4] and [2, 3] do not broadcast");
-  CHECK_ERROR(where(mask, mask, mask), "where: dtype u8 has no arithmetic");
+  CHECK_ERROR(where(mask, mask, -1.0), "where: -1 is no u8; convert the u8 [2, 3] with .to(DType::f32)");
+  CHECK_ERROR(masked_fill(Tensor::ones({2}, DType::i64), Tensor::zeros({2}, DType::u8), 0.5),
+              "where: 0.5 is no i64");
+  CHECK_ERROR(masked_fill(Tensor::ones({2}, DType::i64), Tensor::zeros({2}, DType::u8), kNaN),
+              "where: nan is no i64");
+  CHECK_ERROR(where(mask, mask, Tensor::ones({3}, DType::i64)), "where: operands are u8 [2, 3] and i64 [3]");
   CHECK_ERROR(masked_fill(Tensor::ones({3}), mask, 0),
               "masked_fill: the mask [2, 3] does not broadcast to [3]");
   CHECK_ERROR(clamp(mask, 0, 1), "clamp: dtype u8");

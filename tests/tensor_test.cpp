@@ -8,6 +8,7 @@
 
 #include "support/errors.h"
 #include "weft/engine/ops/elementwise.h"
+#include "weft/engine/ops/shape.h"
 #include "weft/engine/tensor.h"
 #include "weft/kernels/parallel.h"
 
@@ -29,6 +30,15 @@ TEST_CASE("a tensor is a shared handle; reshaped views share its memory, clones 
   CHECK(a.to_string(3) == "f32 [2, 3] {1, 20, 3, ...}");
   CHECK(Tensor::from<int64_t>({1234567, -2}, {2}).to_string() == "i64 [2] {1234567, -2}");
   CHECK(reinterpret_cast<uintptr_t>(a.raw()) % 64 == 0);
+}
+
+TEST_CASE("reshape takes the shape of another tensor") {
+  const Tensor x = Tensor::arange(0, 6), y = Tensor::zeros({3, 1, 2});
+  CHECK(reshape(x, y.shape()).shape() == y.shape());
+  CHECK(reshape(x, {2, -1}).shape() == Shape{2, 3});
+  CHECK(reshape(Tensor::ones({1}), Shape{}).shape() == Shape{});
+  const std::vector<int64_t> sizes = y.shape();
+  CHECK(sizes == std::vector<int64_t>{3, 1, 2});
 }
 
 TEST_CASE("a part is the memory of some elements, with a shape of its own") {

@@ -3,10 +3,12 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cmath>
 #include <filesystem>
 #include <limits>
 #include <numeric>
+#include <thread>
 
 #include "support/errors.h"
 #include "support/temp_folder.h"
@@ -730,4 +732,29 @@ TEST_CASE("a callback can write what TensorBoard draws") {
   const std::string events = read_file(writer.path());
   for (const char* tag : {"loss/train", "hidden.weight", "head.bias"})
     CHECK_MESSAGE(events.find(tag) != std::string::npos, tag);
+}
+
+TEST_CASE("another thread may stop it") {
+  Setup s;
+  std::atomic<bool> begun = false;
+  Trainer trainer = s.trainer({.callbacks = {{.on_step = [&](Trainer&) { begun = true; }}}});
+  std::thread other([&] {
+    while (!begun) std::this_thread::yield();
+    trainer.stop();
+  });
+  const bool done = trainer.fit(1'000'000'000);
+  other.join();
+  CHECK(!done);
+  CHECK(trainer.state().step >= 1);
+}
+
+TEST_CASE("what is left out of a designated initialiser is empty") {  // compiles without a warning
+  const DeviceBatch batch{.x = Tensor::ones({1})};
+  const Skipped skipped{.name = "a"};
+  const training::Metric metric{.name = "a"};
+  const Parameter parameter{.name = "a"};
+  CHECK(!batch.targets.defined());
+  CHECK(skipped.reason.empty());
+  CHECK(!metric.sum);
+  CHECK(!parameter.tensor.defined());
 }

@@ -185,7 +185,7 @@ struct Curve : Module {
 void training_loop() {
   manual_seed(7);
   Curve net;
-  optim::Adam optimizer(net.parameters(), {.lr = 1e-2f});
+  optim::Adam optimizer(net.parameters(), {.lr = 1e-2});
   for (int step = 0; step <= 1000; ++step) {
     Tensor x = Tensor::uniform({128, 1}, -3, 3);
     Tensor y = Tensor::empty({128, 1});

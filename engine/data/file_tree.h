@@ -17,9 +17,9 @@ constexpr int64_t kMaxFileBytes = int64_t{1} << 30;
 
 /// A file of a data set: its content where it came from an archive, else where it lies on disk.
 struct FileEntry {
-  std::string path;  ///< relative to the data set's root, with '/'
-  Bytes bytes;
-  std::string on_disk;
+  std::string path = {};  ///< relative to the data set's root, with '/'
+  Bytes bytes = {};
+  std::string on_disk = {};
 
   /// The content, read now if it lies on disk. Throws Error where it cannot be read, or has more than
   /// kMaxFileBytes.

@@ -45,8 +45,8 @@ struct LoaderOptions {
 };
 
 struct Batch {
-  Tensor images;  ///< f32 [N, size, size, 3], normalised
-  Tensor labels;  ///< i64 [N]
+  Tensor images = {};  ///< f32 [N, size, size, 3], normalised
+  Tensor labels = {};  ///< i64 [N]
 };
 
 /// Gives out the batches of an epoch in order. Order, crops and flips depend on (seed, epoch, position)

@@ -63,6 +63,37 @@ Tensor le(const Tensor& a, double b) { return compare("le", Compare::le, a, b); 
 Tensor gt(const Tensor& a, double b) { return compare("gt", Compare::lt, a, b, true); }
 Tensor ge(const Tensor& a, double b) { return compare("ge", Compare::le, a, b, true); }
 
+namespace {
+
+bool is_whole(DType t) { return t == DType::i64 || t == DType::u8; }
+
+/// y = c ? a : b from dimension `dim` on; returns what comes behind it in y.
+template <class T>
+T* choose_whole(const kernels::Broadcast& how, int dim, const uint8_t* c, const T* a, const T* b, T* y) {
+  if (dim == how.ndim) {
+    *y = *c ? *a : *b;
+    return y + 1;
+  }
+  for (int64_t i = 0; i < how.size[size_t(dim)]; ++i) {
+    y = choose_whole(how, dim + 1, c, a, b, y);
+    c += how.c_stride[size_t(dim)], a += how.a_stride[size_t(dim)], b += how.b_stride[size_t(dim)];
+  }
+  return y;
+}
+
+/// The number in the dtype of `other`, exactly if that is one of whole numbers.
+Tensor number_beside(const Tensor& other, double value) {
+  if (is_whole(other.dtype())) {
+    const bool small = other.dtype() == DType::u8;
+    check(value == std::trunc(value) && value >= (small ? 0 : -0x1p63) && value < (small ? 256 : 0x1p63),
+          "where: ", value, " is no ", other.dtype(), "; convert the ", other.dtype(), " ", other.shape(),
+          " with .to(DType::f32), or take a whole number that fits");
+  }
+  return Tensor::scalar(value, other.dtype(), other.device());
+}
+
+}  // namespace
+
 // da = dy where the condition holds, else 0; db the other way round.
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   check(condition.dtype() == DType::u8, "where: the condition is ", condition.dtype(), " ", condition.shape(),
@@ -71,8 +102,20 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   ops::check_same_device("where", condition, a);
   const Shape shape =
       ops::broadcast_shape("where", condition.shape(), ops::broadcast_shape("where", a.shape(), b.shape()));
+  check(!is_whole(a.dtype()) || a.device() == Device::cpu, "where: ", a.dtype(), " ", a.shape(), " on ",
+        a.device(), "; whole numbers are chosen on the CPU, move them there with .to(Device::cpu)");
   const Tensor y = ops::empty(shape, a);
-  if (y.numel() > 0)
+  const auto plain = [&]<class T>(T) {
+    choose_whole(ops::broadcast(shape, a.shape(), b.shape(), condition.shape()), 0, condition.data<uint8_t>(),
+                 a.data<T>(), b.data<T>(), y.data<T>());
+  };
+  if (y.numel() == 0)
+    ;
+  else if (a.dtype() == DType::i64)
+    plain(int64_t());
+  else if (a.dtype() == DType::u8)
+    plain(uint8_t());
+  else
     dispatch("where", a, [&](const auto& k) {
       using T = kernel_type<decltype(k)>;
       k.select(ops::broadcast(shape, a.shape(), b.shape(), condition.shape()), condition.data<uint8_t>(),
@@ -87,10 +130,10 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   return y;
 }
 Tensor where(const Tensor& condition, const Tensor& a, double b) {
-  return where(condition, a, Tensor::scalar(b, a.dtype(), a.device()));
+  return where(condition, a, number_beside(a, b));
 }
 Tensor where(const Tensor& condition, double a, const Tensor& b) {
-  return where(condition, Tensor::scalar(a, b.dtype(), b.device()), b);
+  return where(condition, number_beside(b, a), b);
 }
 
 Tensor masked_fill(const Tensor& x, const Tensor& mask, double value) {

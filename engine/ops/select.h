@@ -24,11 +24,13 @@ Tensor ge(const Tensor& a, double b);
 
 /// a where the condition (u8) is not 0, else b; the three are broadcast. The gradient goes to the one that
 /// was chosen; the other's is 0, even where what comes is infinite or NaN. So it also keeps a backward out of
-/// places where an op has no finite slope: where(gt(x, 0), log(where(gt(x, 0), x, 1)), 0).
+/// places where an op has no finite slope: where(gt(x, 0), log(where(gt(x, 0), x, 1)), 0). On the CPU a and b
+/// may be i64 or u8, too; a number must then be one that the type holds.
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b);
 Tensor where(const Tensor& condition, const Tensor& a, double b);
 Tensor where(const Tensor& condition, double a, const Tensor& b);
-/// x with `value` where the mask (u8, broadcast to x's shape) is not 0; no gradient passes there.
+/// x with `value` where the mask (u8, broadcast to x's shape) is not 0; no gradient passes there. Whole
+/// numbers as for where(): masked_fill(labels, padding, -100).
 Tensor masked_fill(const Tensor& x, const Tensor& mask, double value);
 
 /// x, but no less than min and no more than max (either may be infinite); max everywhere if min > max. NaN

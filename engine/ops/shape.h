@@ -7,7 +7,8 @@
 
 namespace weft {
 
-/// The same elements in another shape, sharing memory; one size may be -1 and follows from the others.
+/// The same elements in another shape, sharing memory; one size may be -1 and follows from the others. Takes
+/// a Shape as well: reshape(x, y.shape()).
 Tensor reshape(const Tensor& x, const std::vector<int64_t>& sizes);
 /// All dimensions from `start` on become one: flatten(x [N, H, W, C]) is [N, H W C].
 Tensor flatten(const Tensor& x, int start = 1);

@@ -14,9 +14,9 @@ namespace weft::training {
 
 /// A number to judge by, in evaluation.
 struct Metric {
-  std::string name;
+  std::string name = {};
   /// Its sum over the samples of one batch, of which the mean over all samples is reported.
-  std::function<double(const Tensor& prediction, const Tensor& y)> sum;
+  std::function<double(const Tensor& prediction, const Tensor& y)> sum = {};
 };
 
 /// The share of samples whose largest logit (prediction [N, C]) is that of their label (y i64 [N]).

@@ -1,6 +1,7 @@
 // Trainer: the training loop, for a module and data of one's own.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -66,8 +67,8 @@ struct TrainerOptions {
 /// A loss or a weight was no longer finite.
 class DivergedError : public Error {
  public:
-  DivergedError(const std::string& where, const std::string& mend, const std::string& kept)
-      : Error(where + ": training diverged; " + mend + ". " + kept), where(where), kept(kept) {}
+  DivergedError(const std::string& at, const std::string& mend, const std::string& left)
+      : Error(at + ": training diverged; " + mend + ". " + left), where(at), kept(left) {}
   const std::string where;  ///< "the loss is nan at step 12 (epoch 2, batch 2 of 10)"
   const std::string kept;   ///< what there is to go on from
 };
@@ -105,7 +106,8 @@ class Trainer {
   Evaluation evaluate();
   Evaluation evaluate(Batches& batches);
   /// Ends fit() after the step, or the batch of validation, that is being done, with a checkpoint where the
-  /// options name one.
+  /// options name one. May be called from any thread, and nothing else may while fit() runs; a fit() that has
+  /// not begun yet does not see it.
   void stop() { stop_ = true; }
 
   /// Writes all that going on needs: weights, buffers, the optimizer's state, the place in the epoch, the
@@ -160,7 +162,7 @@ class Trainer {
   TrainStep step_;
   TrainingState state_;
   int64_t epochs_ = 0;
-  bool stop_ = false;
+  std::atomic<bool> stop_ = false;
   Clock::time_point session_ = Clock::now();
   double earlier_seconds_ = 0;  // of the sessions before this one
 };

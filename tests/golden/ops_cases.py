@@ -354,9 +354,23 @@ def movement(file):
         file.case(f"flatten.{start}", "flatten", {"x": (2, 3, 5, 4)}, lambda x: x.flatten(start), start=start)
 
 
+def interpolations(file):
+    sizes = [((2, 3, 5, 2), dict(scale=2)), ((1, 3, 4, 3), dict(scale=3)), ((2, 5, 7, 2), dict(scale=1.5)), ((1, 7, 6, 2), dict(scale=0.6)),
+             ((1, 5, 3, 2), dict(size=(8, 7))), ((2, 6, 5, 1), dict(size=(3, 5))), ((1, 1, 4, 2), dict(size=(3, 1)))]
+    for i, (x, how) in enumerate(sizes):
+        args = {"scale_factor": how["scale"]} if "scale" in how else {"size": how["size"]}
+        attributes = {k: ",".join(map(str, v)) if k == "size" else v for k, v in how.items()}
+        file.case(f"interpolate.{i}.nearest", "interpolate", {"x": x}, lambda x: nhwc(F.interpolate(nchw(x), **args)), mode="nearest",
+                  align_corners=False, **attributes)
+        for corners in (False, True):
+            file.case(f"interpolate.{i}.bilinear{'.corners' if corners else ''}", "interpolate", {"x": x},
+                      lambda x: nhwc(F.interpolate(nchw(x), mode="bilinear", align_corners=corners, **args)), mode="bilinear",
+                      align_corners=corners, **attributes)
+
+
 def make_ops(path):
     file = OpsFile()
     for family in (elementwise, activations, reductions, matrices, convolutions, pools, batch_norms, losses, movement, spreads,
-                   order, einsums):
+                   order, einsums, interpolations):
         family(file)
     file.write(path)
