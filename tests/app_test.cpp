@@ -498,6 +498,16 @@ TEST_CASE("--init starts from the weights of another run") {
   CHECK(starts_there("init-going"));
 }
 
+TEST_CASE("the lock of a folder removes at once what a killed run has left") {
+  Process killed(command({"--version"}));
+  killed.wait();
+  const std::string left = at("locked/metrics.csv.tmp" + std::to_string(killed.id()));
+  fs::create_directories(at("locked"));
+  write_file(left, "half");
+  const weft::app::RunLock lock({at("locked")});
+  if (lock.held()) CHECK_FALSE(fs::exists(left));
+}
+
 TEST_CASE("a run leaves other runs alone that lie in its folder") {
   REQUIRE(weft_run(quick_run("nest/run-1") + Arguments{"--quiet", "--stop-after-steps", "1"}).code == 1);
   const std::string config = read_file(at("nest/run-1/config.json"));

@@ -265,7 +265,7 @@ int run_study(StudyFlags flags) {
   if (!resumed) made.emplace(make_run_folder(flags.out));
   const StudyFolder folder{made ? made->folder().path : fs::path(flags.resume)};
   if (!lock) lock.emplace(RunFolder{folder.path});
-  for (const std::string& file : folder.files()) remove_leftovers(file);
+  for (const std::string& file : folder.files()) remove_leftovers(file, lock->held());
   std::optional<Study> replaced;
   if (!resumed && fs::exists(folder.study())) {
     try {
