@@ -192,6 +192,10 @@ TEST_CASE("lr-find tries rising rates and suggests some") {
     CHECK(std::stod(lines[k]) == doctest::Approx(1e-4 * std::pow(1e7, double(k - 1) / 29.0)).epsilon(1e-5));
   CHECK(lines.size() - 1 == event.at("steps"));
   CHECK(has(read_file(at("rates.svg")), "valley"));
+  const Result few = weft_run(find + Arguments{"--steps", "2"});
+  CHECK(few.code == 0);
+  CHECK(has(few.out, "valley    none: 2 points are too few"));
+  CHECK(has(few.out, "give more --steps"));
   check_error(weft_run(find + Arguments{"--end-lr", "1e-5"}), 2, {"--end-lr 1e-05", "--start-lr"});
   check_error(weft_run(find + Arguments{"--plot", at("rates.gif")}), 2, {"rates.gif"});
   check_error(weft_run(find + Arguments{"--runs", "3"}), 2, {"--runs 3"});
