@@ -278,6 +278,8 @@ TEST_CASE("wrong usage is found before anything trains") {
   wrong({"--vary", "lr=0.1,1", "--lr", "2"}, {"--lr", "varies"});
   for (const char* runs : {"0", "-1", "10001", "9223372036854775807"})
     wrong({"--vary", "lr=0.1,1", "--runs", runs}, {"--runs must be 1 to 10000", runs});
+  wrong({"--vary", "mom=.9,.8", "--schedule", "one-cycle"}, {"--mom 0.9", "one-cycle"});
+  wrong({"--vary", "schedule=constant,one-cycle", "--mom", ".9"}, {"--mom 0.9", "one-cycle"});
   wrong({"--vary", "seed=1,2"}, {"--seed holds for the whole study"});
   wrong({"--vary", "lr=1,2", "--within", "model"}, {"--within model"});
   wrong({"--vary", "sa=false,true", "--vary", "model=mxresnet18", "--sym"}, {"--model", "varies"});

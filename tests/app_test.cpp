@@ -93,7 +93,7 @@ TEST_CASE("help and version") {
                            "--focal-gamma",  "--cutmix",       "--erase",
                            "--jitter",       "--no-flip",      "--pad"})
     CHECK_MESSAGE(has(train, flag), flag);
-  CHECK(has(train, "probability 1/2 [on]"));
+  for (const char* part : {"probability 1/2 [on]", "lr/10", "lr/1e5"}) CHECK_MESSAGE(has(train, part), part);
   CHECK(has(weft_run({"--version"}).out, "weft "));
 }
 
@@ -133,6 +133,13 @@ TEST_CASE("wrong usage ends with 2 and names what is known") {
   check_error(weft_run({"train", "--optimizer", "adagad"}), 2, {"adagad", "ranger", "novograd", "lars"});
   check_error(weft_run({"train", "--activation", "smish"}), 2, {"smish", "mish", "relu"});
   check_error(weft_run({"train", "--schedule", "linear"}), 2, {"linear", "flat-cosine", "one-cycle"});
+  // One-cycle has a momentum of its own.
+  for (const char* mom : {"0.9", "0.95"})
+    check_error(weft_run({"train", "--data", at("none"), "--schedule", "one-cycle", "--mom", mom}), 2,
+                {"--mom " + std::string(mom), "--schedule one-cycle", "leave it out"});
+  write_file(at("cycle.json"), "{\"schedule\": \"one-cycle\", \"mom\": 0.8}");
+  check_error(weft_run({"train", "--data", at("none"), "--config", at("cycle.json")}), 2,
+              {"cycle.json: \"mom\" 0.8", "--schedule one-cycle"});
   check_error(weft_run({"train", "--noisy-labels", "table.csv"}), 2, {"CSV:COLUMN"});
   check_error(weft_run({"bench", "step", "--model", "vgg"}), 2, {"vgg", "mxresnet50"});
   for (const char* seconds : {"0", "-1", "nan", "1e300"})

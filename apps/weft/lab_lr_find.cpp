@@ -104,6 +104,8 @@ int find_rates(LrFindFlags flags) {
     usage_error("--runs ", flags.config.runs,
                 ": lr-find makes one test; leave it out, or call it with other --seed");
   TrainConfig config = merged_settings(flags, {});
+  require_known("--schedule", config.schedule, optim::schedule_names());
+  config.schedule = TrainConfig().schedule;  // the test has its own rates, and --mom throughout
   complete(config, flags);
   const std::unique_ptr<ConvTuning> tuning = set_up_process(flags, config);
   for (const std::string& file : {flags.csv, flags.plot})

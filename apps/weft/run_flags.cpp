@@ -45,6 +45,16 @@ std::string on_file(const std::string& path, const TrainConfig& config, const st
   return message;
 }
 
+/// Throws UsageError for a momentum that the schedule would set aside. A run that goes on was made with it.
+void check_momentum(const TrainConfig& config, const RunFlags& flags) {
+  if (config.schedule != "one-cycle" || !flags.resume.empty()) return;
+  if (config.mom != flags.preset.mom || flags.options.at("mom")->count() > 0)
+    usage_error(
+        "--mom ", config.mom,
+        ": --schedule one-cycle has a momentum of its own, .95 to .85 and back; leave it out, or take "
+        "another schedule");
+}
+
 const auto not_negative = number_from(0, std::numeric_limits<double>::infinity(), "0 or more");
 
 }  // namespace
@@ -99,6 +109,7 @@ void complete(TrainConfig& config, const RunFlags& flags) {
       usage_error(
           "--trace-nan does not go with --precision fp16, where steps that overflow are left out; use bf16");
     validate(config);
+    check_momentum(config, flags);
   } catch (const UsageError& e) {
     const std::string& settings = flags.resume.empty() ? flags.config_file : flags.resume;
     throw UsageError(on_file(config_file(settings), config, e.what()));

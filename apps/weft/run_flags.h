@@ -19,7 +19,8 @@ class Option;
 namespace weft::app {
 
 struct RunFlags {
-  TrainConfig config;                           // defaults, then as typed; see `options` for what was
+  TrainConfig preset;                           // the settings before any flag
+  TrainConfig config;                           // the same, then as typed; see `options` for what was
   std::map<std::string, CLI::Option*> options;  // by setting
   std::string out, resume, config_file;
   bool overwrite = false, quiet = false, json_lines = false;

@@ -49,7 +49,11 @@ void visit_settings(Config& c, Visit&& visit) {
   visit("sqrmom", c.sqrmom, "beta 2", kBelowOne);
   visit("eps", c.eps, "eps of the optimizer", Limits{0, 1});
   visit("wd", c.wd, "weight decay, not on biases and norm layers", Limits{0});
-  visit("schedule", c.schedule, joined(optim::schedule_names(), "|"), optim::schedule_names);
+  visit("schedule", c.schedule,
+        joined(optim::schedule_names(), "|") +
+            "; one-cycle: from lr/10 over 30 % of the steps to lr, then down to lr/1e5, momentum .95 to .85 "
+            "and back in the place of --mom",
+        optim::schedule_names);
   visit("anneal_start", c.anneal_start, "flat-cosine: share of the steps before the rate falls",
         Limits{0, 1});
   visit("loss", c.loss, "cross-entropy, bce (a yes or no for each class) or focal; of training alone",
