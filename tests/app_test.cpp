@@ -94,6 +94,15 @@ TEST_CASE("help and version") {
                            "--jitter",       "--no-flip",      "--pad"})
     CHECK_MESSAGE(has(train, flag), flag);
   for (const char* part : {"probability 1/2 [on]", "lr/10", "lr/1e5"}) CHECK_MESSAGE(has(train, part), part);
+  CHECK(has(train, "implies --sa) [off]"));
+  const std::string depth = weft_run({"lab", "depth", "--help"}).out;
+  CHECK(has(depth, "probability 1/2 [off]"));
+  const std::string find = weft_run({"lab", "lr-find", "--help"}).out;
+  CHECK(has(find, "--mom "));
+  // What has no part in a command.
+  for (const char* flag : {"--model ", "--activation "}) CHECK_MESSAGE(!has(depth, flag), flag);
+  for (const char* flag : {"--epochs ", "--schedule ", "--anneal-start ", "--lr ", "--runs "})
+    CHECK_MESSAGE(!has(find, flag), flag);
   CHECK(has(weft_run({"--version"}).out, "weft "));
 }
 

@@ -171,6 +171,7 @@ void add_lab_lr_find(CLI::App& lab, Action& action) {
   command->add_option("--csv", flags->csv, "write lr,loss,smoothed_loss of each step into this file");
   command->add_option("--plot", flags->plot, "draw the losses into this .svg or .png");
   add_setting_flags(*command, *flags);
+  hide_flags(*flags, {"epochs", "schedule", "anneal_start", "lr", "runs", "valid_resize"});
   command->footer(
       "Trains a new model with a rate that rises by the same factor each step, until the smoothed loss is "
       "four\n"

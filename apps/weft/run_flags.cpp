@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <initializer_list>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <system_error>
@@ -147,7 +148,8 @@ void add_setting_flags(CLI::App& command, RunFlags& flags) {
     const std::string flag = flag_of(key);
     CLI::Option* option = nullptr;
     if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, bool>)
-      option = command.add_flag(flag + ",!--no-" + flag.substr(2), value, help);
+      option =
+          command.add_flag(flag + ",!--no-" + flag.substr(2), value, help + (value ? " [on]" : " [off]"));
     else
       option = command.add_option(flag, value, help)->capture_default_str()->take_last();
     if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, uint64_t>)
@@ -166,6 +168,10 @@ void add_setting_flags(CLI::App& command, RunFlags& flags) {
   add_threads(command, flags.threads);
   command.add_flag("--quiet", flags.quiet, "print nothing but errors");
   command.add_flag("--json", flags.json_lines, "JSON lines on standard output");
+}
+
+void hide_flags(const RunFlags& flags, std::initializer_list<const char*> keys) {
+  for (const char* key : keys) flags.options.at(key)->group("");
 }
 
 void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what) {

@@ -68,7 +68,7 @@ void visit_settings(Config& c, Visit&& visit) {
       "crop at a random place after adding so many pixels on each side, in the place of --min-scale; 0 means "
       "none");
   visit("pad_mode", c.pad_mode, "what is added: constant (black) or reflect");
-  visit("flip", c.flip, "mirror a training image with probability 1/2 [on]");
+  visit("flip", c.flip, "mirror a training image with probability 1/2");
   visit("jitter", c.jitter,
         "B,C,S,H: change brightness, contrast, saturation and hue at random, as 0.4,0.4,0.4,0.1");
   visit("erase", c.erase, "probability that a random box of a training image is erased", Limits{0, 1});
