@@ -460,6 +460,14 @@ TEST_CASE("trace_nan names the op and the layer in which a step went wrong, and 
   CHECK_THROWS_AS(s.trainer({.precision = DType::f16, .trace_nan = true}), Error);
 }
 
+TEST_CASE("trace_nan looks at the validation, too") {
+  Setup s;
+  s.held_out.x.data<float>()[2 * 20] = NAN;  // of the second batch of 16
+  Trainer trainer = s.trainer({.trace_nan = true});
+  check_error([&] { trainer.fit(1); }, {"in the validation after step 4 (epoch 1): ",
+                                        "forward of linear in hidden", "sample 4", "training diverged"});
+}
+
 TEST_CASE("a part in evaluation mode stays so in evaluate() and fit(), a whole module is trained") {
   Setup s;
   s.net->dropout.eval();

@@ -184,7 +184,15 @@ std::optional<Evaluation> Trainer::validate() {
     call(&Callbacks::on_evaluate_batch, done);
     return !stop_;
   };
-  const auto result = training::evaluate(module_, *valid_, o);
+  std::optional<Evaluation> result;
+  try {
+    std::optional<DetectAnomaly> tracing;
+    if (options_.trace_nan) tracing.emplace();
+    result = training::evaluate(module_, *valid_, o);
+  } catch (const AnomalyError& e) {
+    fail_diverged(
+        concat("in the validation after step ", state_.step, " (epoch ", state_.epoch, "): ", e.what()));
+  }
   if (!result) return result;
   call(&Callbacks::on_evaluate, *result);
   if (!std::isfinite(result->loss)) fail_not_finite("the validation loss", result->loss);
