@@ -694,6 +694,24 @@ TEST_CASE("broken images are counted, or refused with --strict") {
   check_error(weft_run(run + Arguments{"--strict", "--quiet"}), 1, {"ring_00003"});
 }
 
+TEST_CASE("validation images that cannot be read cost no epoch") {
+  const std::string file = at("unread/val/ring/ring_00000.JPEG");
+  fs::copy(sample(), at("unread"), fs::copy_options::recursive);
+  REQUIRE(fs::exists(file));
+  const std::string whole = read_file(file);
+  write_file(file, whole.substr(0, whole.size() / 2));
+  Arguments run = quick_run("mended");
+  run[2] = at("unread");
+  check_error(weft_run(run + Arguments{"--strict", "--quiet"}), 1, {"ring_00000"});
+  write_file(file, whole);
+  const Result r = weft_run({"train", "--resume", at("mended")});
+  REQUIRE_MESSAGE(r.code == 0, r.err);
+  CHECK(has(r.out, "going on at step 7 of 7"));
+  REQUIRE(weft_run(quick_run("unbroken") + Arguments{"--strict", "--quiet"}).code == 0);
+  CHECK(read_file(at("mended/model.safetensors")) == read_file(at("unbroken/model.safetensors")));
+  for (const char* name : {"unread", "mended", "unbroken"}) fs::remove_all(at(name));
+}
+
 TEST_CASE("eval and predict need nothing but the model") {
   REQUIRE(reference().code == 0);
   const json summary = json_file(at("reference/summary.json"));

@@ -245,6 +245,32 @@ TEST_CASE("stopped after any step, or in validation, it goes on to the same bits
   }
 }
 
+TEST_CASE("an error in validation costs no epoch") {
+  const TempFile file("unreadable");
+  std::optional<Outcome> through;
+  {
+    Setup s(Kind::lookahead);
+    Trainer trainer = s.trainer();
+    REQUIRE(trainer.fit(3));
+    through.emplace(s, trainer);
+  }
+  {
+    Setup s(Kind::lookahead);
+    int evaluated = 0;
+    Trainer trainer =
+        s.trainer({.checkpoint = file.path, .callbacks = {{.on_evaluate_batch = [&](Trainer&, int64_t) {
+                                              if (++evaluated == 3) fail("val/x.png is damaged");
+                                            }}}});
+    check_error([&] { trainer.fit(3); }, {"val/x.png is damaged"});
+  }
+  Setup s(Kind::lookahead);
+  Trainer trainer = s.trainer();
+  trainer.load_checkpoint(file.path);
+  CHECK(trainer.state().step == 8);
+  CHECK(trainer.fit(3));
+  CHECK(Outcome(s, trainer) == *through);
+}
+
 TEST_CASE("fit() again goes on where it was stopped, and checkpoints come every so many steps") {
   const TempFile file("again");
   Setup a, b;
