@@ -450,6 +450,30 @@ TEST_CASE("several runs, and one of them again from its config.json") {
   for (const char* run : {"several", "again"}) fs::remove_all(at(run));
 }
 
+TEST_CASE("a run of several that diverges is left out, and the others are made") {
+  const Result all = weft_run(quick_run("lost") + Arguments{"--runs", "2", "--lr", "1e30", "--quiet"});
+  check_error(all, 1,
+              {"2 of 2 runs diverged: run-1 (seed 42): the loss is nan at step 2", "; run-2 (seed 43)",
+               "a lower --lr"});
+  CHECK(!fs::exists(at("lost/summary.json")));
+  // As if the second one had ended well.
+  REQUIRE(weft_run(quick_run("well") + Arguments{"--quiet"}).code == 0);
+  fs::copy_file(at("well/summary.json"), at("lost/run-2/summary.json"));
+  const Result r = weft_run({"train", "--resume", at("lost")});
+  CHECK(r.code == 1);
+  CHECK(has(r.out, "over 1 run, without 1 that diverged"));
+  CHECK(has(r.err, "1 of 2 runs diverged: run-1 (seed 42): the loss is nan"));
+  CHECK(has(r.err, "summary.json is of the other 1"));
+  const json summary = json_file(at("lost/summary.json")), well = json_file(at("well/summary.json"));
+  CHECK(summary["runs"] == 1);
+  CHECK(summary["best_run"] == 2);
+  CHECK(summary["seed"] == 42);
+  REQUIRE(summary["diverged"].size() == 1);
+  CHECK(summary["diverged"][0]["run"] == 1);
+  CHECK(summary["mean_val_accuracy"] == well["final_val_accuracy"]);
+  for (const char* run : {"lost", "well"}) fs::remove_all(at(run));
+}
+
 TEST_CASE("a value that no run can have is named by file and key, or by flag where that has it") {
   const std::string file = at("wrong/config.json");
   fs::create_directories(at("wrong"));

@@ -25,6 +25,10 @@ std::string shell_word(const std::string& text) {
   return word + "'";
 }
 
+std::string count_of(int64_t count, const std::string& thing) {
+  return concat(count, " ", thing, count == 1 ? "" : "s");
+}
+
 void complain(const std::string& text) { std::fputs(("weft: " + text + "\n").c_str(), stderr); }
 
 std::string fits_64_bits(const std::string& value) {
