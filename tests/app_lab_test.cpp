@@ -236,5 +236,8 @@ TEST_CASE("the landscapes") {
   }
   CHECK(names == std::vector<std::string>{"mish", "relu"});
   CHECK(read_file(at("out.png")).substr(1, 3) == "PNG");
+  const Arguments small = {"lab", "output-landscape", "--names", "mish", "--points", "5", "--runs"};
+  CHECK(has(weft_run(small + Arguments{"2"}).out, "+- std deviation"));
+  CHECK(!has(weft_run(small + Arguments{"1"}).out, "deviation"));
   check_error(weft_run({"lab", "output-landscape", "--names", "smish"}), 2, {"smish", "mish"});
 }

@@ -138,6 +138,7 @@ TEST_CASE("a stopped study goes on, to the same bits") {
                      "--vary", "mixup=0,0.4"});
   REQUIRE_MESSAGE(rest.code == 0, rest.err);
   CHECK(timeless_rows("parts") == timeless_rows("whole"));
+  CHECK(has(read_file(at("whole/report.md")), "8 runs: 4 cells, seeds 7 to 8."));
   const json summary = json_file(at("whole/summary.json"));
   for (const json& cell : summary["cells"]) {
     const std::string model = "/" + cell["name"].get<std::string>() + "/run-2/model.safetensors";
@@ -145,7 +146,9 @@ TEST_CASE("a stopped study goes on, to the same bits") {
   }
   // Files that follow from compare.json are made again.
   fs::remove(at("parts/report.md"));
-  CHECK(weft_run({"lab", "compare", "--resume", at("parts"), "--quiet"}).code == 0);
+  const Result told = weft_run({"lab", "compare", "--resume", at("parts")});
+  CHECK(told.code == 0);
+  CHECK(has(told.out, "(half the 95 % interval) (2 runs)"));
   CHECK(fs::exists(at("parts/report.md")));
 }
 
@@ -179,7 +182,8 @@ TEST_CASE("what lies in the folder is not replaced by accident") {
   check_error(weft_run(small + Arguments{"--overwrite"}), 1, {"relu/run-1 holds a run"});
   fs::remove_all(at("kept"));
   REQUIRE(weft_run(small).code == 0);
-  CHECK(has(read_file(at("kept/report.md")), "no statistics"));
+  for (const char* part : {"no statistics", "2 runs: 2 cells, seed 42."})
+    CHECK_MESSAGE(has(read_file(at("kept/report.md")), part), part);
   write_file(at("kept/notes.txt"), "mine");
   // One that cannot start leaves it; one that can replaces the study, and nothing else.
   check_error(weft_run(small + Arguments{"--overwrite", "--batch-size", "500"}), 1, {"full batch of 500"});

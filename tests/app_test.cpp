@@ -388,6 +388,8 @@ TEST_CASE("several runs, and one of them again from its config.json") {
   const Result r = weft_run(quick_run("several") + Arguments{"--runs", "2", "--seed", "7"});
   INFO(r.err);
   REQUIRE(r.code == 0);
+  CHECK(has(r.out, "(standard deviation) over 2 runs\n"));
+  CHECK(has(r.out, "2 threads"));
   const json summary = json_file(at("several/summary.json"));
   const json one = json_file(at("several/run-1/summary.json")),
              two = json_file(at("several/run-2/summary.json"));
@@ -459,9 +461,10 @@ TEST_CASE("a run of several that diverges is left out, and the others are made")
   // As if the second one had ended well.
   REQUIRE(weft_run(quick_run("well") + Arguments{"--quiet"}).code == 0);
   fs::copy_file(at("well/summary.json"), at("lost/run-2/summary.json"));
-  const Result r = weft_run({"train", "--resume", at("lost")});
+  const Result r = weft_run({"train", "--resume", at("lost"), "--threads", "1"});
   CHECK(r.code == 1);
   CHECK(has(r.out, "over 1 run, without 1 that diverged"));
+  CHECK(has(r.out, " 1 thread,"));
   CHECK(has(r.err, "1 of 2 runs diverged: run-1 (seed 42): the loss is nan"));
   CHECK(has(r.err, "summary.json is of the other 1"));
   const json summary = json_file(at("lost/summary.json")), well = json_file(at("well/summary.json"));

@@ -217,8 +217,9 @@ void tell_results(const Study& study, Progress& progress) {
     const CellResult& r = results[i];
     std::string line = fmt::format("{}: ", study.cells[i].name);
     if (r.accuracy.n > 0) line += fmt::format("{:.2f} %", 100 * r.accuracy.mean);
-    if (r.accuracy.half_width) line += fmt::format(" +- {:.2f}", 100 * *r.accuracy.half_width);
-    line += fmt::format(" ({} runs{})", r.accuracy.n,
+    if (r.accuracy.half_width)
+      line += fmt::format(" +- {:.2f} (half the 95 % interval)", 100 * *r.accuracy.half_width);
+    line += fmt::format(" ({}{})", count_of(r.accuracy.n, "run"),
                         r.diverged > 0 ? fmt::format(", {} diverged", r.diverged) : std::string());
     if (r.p_holm)
       line += fmt::format(", {:+.2f} points to {}, p {:.2g} (Holm)", 100 * r.difference.mean,

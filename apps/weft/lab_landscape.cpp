@@ -163,7 +163,8 @@ int draw_outputs(const OutputFlags& flags) {
       {"lipschitz", &OutputLandscape::lipschitz},
       {"gradient_lipschitz", &OutputLandscape::gradient_lipschitz}};
   if (!flags.json_lines)
-    fmt::print("{:16} {:>22} {:>22} {:>22}\n", "", numbers[0].first, numbers[1].first, numbers[2].first);
+    fmt::print("{:16} {:>22} {:>22} {:>22}\n", flags.runs > 1 ? "+- std deviation" : "", numbers[0].first,
+               numbers[1].first, numbers[2].first);
   std::vector<ContourField> fields;
   for (const std::string& name : flags.names) {
     std::vector<double> values[std::size(numbers)];

@@ -167,10 +167,12 @@ json study_summary(const Study& study, const std::vector<CellResult>& results) {
 std::string study_report(const Study& study, const std::vector<CellResult>& results) {
   std::string text = fmt::format("# {}\n\n", study.title);
   const auto ended = int64_t(study.runs.size());
-  text += fmt::format("{} runs: {} cells, seeds {} to {}.", ended, study.cells.size(), study.base.seed,
-                      study.base.seed + uint64_t(study.base.runs - 1));
-  if (ended < study.total_runs())
-    text += fmt::format(" {} are still to be made.", study.total_runs() - ended);
+  text += fmt::format("{}: {}, seed", count_of(ended, "run"), count_of(int64_t(study.cells.size()), "cell"));
+  text += study.base.runs == 1
+              ? fmt::format(" {}.", study.base.seed)
+              : fmt::format("s {} to {}.", study.base.seed, study.base.seed + uint64_t(study.base.runs - 1));
+  if (const int64_t left = study.total_runs() - ended; left > 0)
+    text += fmt::format(" {} {} still to be made.", left, left == 1 ? "is" : "are");
   if (const std::string flags = common_flags(study); !flags.empty())
     text += " In all cells:\n\n```\nweft train" + flags + "\n```";
   text += "\n\n|";

@@ -205,8 +205,9 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
   else
     progress.line("the runs had ended; nothing is left to do");
   progress.line(fmt::format(
-      "validation accuracy {:.2f} % +- {:.2f} over {}{}", 100 * summary.at("mean_val_accuracy").get<double>(),
-      100 * summary.at("std_val_accuracy").get<double>(), count_of(int64_t(summaries.size()), "run"),
+      "validation accuracy {:.2f} % +- {:.2f} (standard deviation) over {}{}",
+      100 * summary.at("mean_val_accuracy").get<double>(), 100 * summary.at("std_val_accuracy").get<double>(),
+      count_of(int64_t(summaries.size()), "run"),
       diverged.empty() ? "" : fmt::format(", without {} that diverged", diverged.size())));
   progress.event({{"event", "runs"}, {"summary", summary}});
   if (write)
