@@ -217,6 +217,7 @@ TEST_CASE("the landscapes") {
   CHECK(lines.size() - 1 == 25);
   CHECK(std::any_of(lines.begin(), lines.end(), [](const auto& line) { return line.rfind("0,0,", 0) == 0; }));
   CHECK(has(read_file(at("loss.svg")), "<svg"));
+  CHECK(has(weft_run({"lab", "landscape", "--help"}).out, "2 range / (points - 1)"));
   check_error(weft_run({"lab", "landscape", "--model", at("run"), "--points", "4"}), 2,
               {"--points 4", "odd"});
   check_error(weft_run({"lab", "landscape", "--model", at("run"), "--plot", at("loss.gif")}), 2,
