@@ -263,6 +263,25 @@ TEST_CASE("a run that diverges is recorded, and the study goes on") {
   CHECK(read_file(at("far/compare.json")) == record);
 }
 
+TEST_CASE("cells that end alike bit for bit are named") {
+  const std::string warning =
+      "constant and reflect ended the same bit for bit, with every seed: what differs between them "
+      "(pad_mode) has no effect.";
+  const Arguments pad_modes = {"lab",       "compare", "--vary",       "pad-mode=constant,reflect",
+                               "--model",   "mlp",     "--data",       sample(),
+                               "--size",    "16",      "--runs",       "2",
+                               "--threads", "2",       "--batch-size", "10",
+                               "--epochs",  "1",       "--out"};
+  const Result r = weft_run(pad_modes + Arguments{at("alike")});
+  REQUIRE_MESSAGE(r.code == 0, r.err);
+  CHECK(has(r.out, warning));
+  CHECK(has(read_file(at("alike/report.md")), warning));
+  const Result padded = weft_run(pad_modes + Arguments{at("padded"), "--pad", "4"});
+  REQUIRE_MESSAGE(padded.code == 0, padded.err);
+  CHECK_FALSE(has(padded.out, "bit for bit"));
+  CHECK_FALSE(has(read_file(at("padded/report.md")), "bit for bit"));
+}
+
 TEST_CASE("wrong usage is found before anything trains") {
   const auto wrong = [](const Arguments& arguments, const std::vector<std::string>& parts) {
     check_error(weft_run(Arguments{"lab", "compare", "--out", at("never"), "--model", "mlp"} + arguments), 2,
@@ -333,9 +352,11 @@ TEST_CASE("reports of cells with gaps") {
   const auto add = [&](size_t cell, int64_t run, double accuracy) {
     s.runs.push_back({.cell = cell, .run = run, .seed = uint64_t(run), .final_accuracy = accuracy});
   };
+  CHECK(cells_alike(s).empty());
   add(0, 1, .5), add(0, 3, .6), add(1, 1, .6), add(1, 2, .9), add(1, 3, .72);
   s.runs.push_back({.cell = 0, .run = 2, .seed = 2, .diverged = "the loss is nan, \"here\""});
   const auto results = results_of(s);
+  CHECK(cells_alike(s).empty());
   CHECK(results[1].difference.n == 2);  // seeds that both have
   CHECK(results[1].difference.mean == doctest::Approx(.11));
   CHECK(*results[1].p_holm == *results[1].difference.p);

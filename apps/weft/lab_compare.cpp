@@ -226,6 +226,7 @@ void tell_results(const Study& study, Progress& progress) {
                           study.cells[r.baseline].name, *r.p_holm);
     progress.line(line);
   }
+  for (const std::string& sentence : cells_alike(study)) progress.line("warning: " + sentence);
   progress.event({{"event", "study"}, {"summary", study_summary(study, results)}});
 }
 
