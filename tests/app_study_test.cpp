@@ -150,6 +150,17 @@ TEST_CASE("a stopped study goes on, to the same bits") {
   CHECK(told.code == 0);
   CHECK(has(told.out, "(half the 95 % interval) (2 runs)"));
   CHECK(fs::exists(at("parts/report.md")));
+  // It may have more seeds later, as if it had had them from the start, and not fewer.
+  check_error(weft_run({"lab", "compare", "--resume", at("parts"), "--runs", "1"}), 2, {"--runs 1", "fewer"});
+  check_error(weft_run({"lab", "compare", "--resume", at("parts"), "--runs", "2501"}), 2,
+              {"--runs 2501", "4 cells", "10000"});
+  const Arguments more = {"lab", "compare", "--resume", at("parts"), "--runs", "3"};
+  CHECK(weft_run(more + Arguments{"--stop-after-steps", "2"}).code == 1);
+  CHECK(json_file(at("parts/compare.json"))["config"]["runs"] == 3);
+  REQUIRE(weft_run({"lab", "compare", "--resume", at("parts"), "--quiet"}).code == 0);
+  REQUIRE(weft_run(study("three") + Arguments{"--runs", "3", "--quiet"}).code == 0);
+  CHECK(timeless_rows("parts").size() == 13);
+  CHECK(timeless_rows("parts") == timeless_rows("three"));
 }
 
 TEST_CASE("what lies in the folder is not replaced by accident") {

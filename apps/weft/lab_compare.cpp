@@ -43,11 +43,15 @@ Study new_study(const StudyFlags& flags) {
   return study;
 }
 
-/// The study of --resume; it has its own settings, and flags may only repeat them, but for where the data
-/// are.
+/// The study of --resume; it has its own settings, and flags may only repeat them, but for where the data are
+/// and for more --runs.
 Study old_study(const StudyFlags& flags) {
   Study study = read_study({flags.resume}, flags);
   const TrainConfig wanted = merged_settings(flags, study.base);
+  if (wanted.runs < study.base.runs)
+    usage_error("--resume goes on with the study of ", flags.resume, ", which has ", study.base.runs,
+                " runs of each cell; --runs ", wanted.runs, " would be fewer: leave it out, or give more");
+  if (wanted.runs > study.base.runs) set_runs(study, wanted.runs);
   check_same_settings(flags, study.base, wanted);
   for (StudyCell& cell : study.cells)
     if (!cell.settings.contains("data")) cell.config.data = wanted.data;
@@ -277,6 +281,8 @@ int run_study(StudyFlags flags) {
     }
   }
   if (!resumed) check_study_folder(flags, folder, study, replaced);
+  // So that a study that is stopped again knows how many it shall have.
+  if (resumed && flags.options.at("runs")->count() > 0) write_study(folder, study);
   StudySession session(flags, folder, study, replaced, data, progress);
   if (!session.run()) {
     check(session.begun(), "interrupted before its first step; nothing was written");
@@ -308,9 +314,8 @@ void add_lab_compare(CLI::App& lab, Action& action) {
       "a folder for each cell with the folders of its runs, as of weft train but without checkpoints of "
       "those that "
       "are done.\n"
-      "A run that diverges is counted and left out of the means. Ctrl-C or SIGTERM ends after a checkpoint, "
-      "with "
-      "exit code 1.");
+      "A run that diverges is counted and left out of the means. --resume with more --runs adds seeds.\n"
+      "Ctrl-C or SIGTERM ends after a checkpoint, with exit code 1.");
   command->final_callback([flags, &action] {
     action = [flags] {
       StudyFlags own = *flags;
