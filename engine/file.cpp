@@ -149,12 +149,14 @@ std::string read_file(const std::string& path, int64_t most) {
   return content;
 }
 
-void remove_leftovers(const std::string& path) {
+void remove_leftovers(const std::string& path, bool locked) {
   namespace fs = std::filesystem;
   const fs::path folder = fs::path(path).parent_path();
   const std::string start = fs::path(path).filename().string() + ".tmp";
   if (start == ".tmp") return;
-  const auto old = fs::file_time_type::clock::now() - std::chrono::minutes(1);
+  // A process on another machine, whose number says nothing here, may be writing a young one.
+  const auto old =
+      locked ? fs::file_time_type::max() : fs::file_time_type::clock::now() - std::chrono::minutes(1);
   std::error_code error;
   fs::directory_iterator at(folder.empty() ? "." : folder, error);
   for (; !error && at != fs::directory_iterator(); at.increment(error)) {

@@ -22,8 +22,9 @@ std::string read_file(const std::string& path, int64_t most = std::numeric_limit
 
 /// Removes what writers of `path` left beside it that were killed: files `path`.tmpPROCESS-COUNT whose
 /// process is no more and that nobody has written to for a minute (it may be a process of another machine, or
-/// in another container). Passes over errors.
-void remove_leftovers(const std::string& path);
+/// in another container); young ones, too, where the caller has `locked` everybody else out. Passes over
+/// errors.
+void remove_leftovers(const std::string& path, bool locked = false);
 
 /// Throws Error naming `path` where the JSON text from that file nests deeper than a parser's stack can bear.
 /// To be called before each parse of what a file holds.

@@ -192,6 +192,10 @@ TEST_CASE("lr-find tries rising rates and suggests some") {
     CHECK(std::stod(lines[k]) == doctest::Approx(1e-4 * std::pow(1e7, double(k - 1) / 29.0)).epsilon(1e-5));
   CHECK(lines.size() - 1 == event.at("steps"));
   CHECK(has(read_file(at("rates.svg")), "valley"));
+  const Result few = weft_run(find + Arguments{"--steps", "2"});
+  CHECK(few.code == 0);
+  CHECK(has(few.out, "valley    none: 2 points are too few"));
+  CHECK(has(few.out, "give more --steps"));
   check_error(weft_run(find + Arguments{"--end-lr", "1e-5"}), 2, {"--end-lr 1e-05", "--start-lr"});
   check_error(weft_run(find + Arguments{"--plot", at("rates.gif")}), 2, {"rates.gif"});
   check_error(weft_run(find + Arguments{"--runs", "3"}), 2, {"--runs 3"});
@@ -213,6 +217,7 @@ TEST_CASE("the landscapes") {
   CHECK(lines.size() - 1 == 25);
   CHECK(std::any_of(lines.begin(), lines.end(), [](const auto& line) { return line.rfind("0,0,", 0) == 0; }));
   CHECK(has(read_file(at("loss.svg")), "<svg"));
+  CHECK(has(weft_run({"lab", "landscape", "--help"}).out, "2 range / (points - 1)"));
   check_error(weft_run({"lab", "landscape", "--model", at("run"), "--points", "4"}), 2,
               {"--points 4", "odd"});
   check_error(weft_run({"lab", "landscape", "--model", at("run"), "--plot", at("loss.gif")}), 2,
@@ -232,5 +237,8 @@ TEST_CASE("the landscapes") {
   }
   CHECK(names == std::vector<std::string>{"mish", "relu"});
   CHECK(read_file(at("out.png")).substr(1, 3) == "PNG");
+  const Arguments small = {"lab", "output-landscape", "--names", "mish", "--points", "5", "--runs"};
+  CHECK(has(weft_run(small + Arguments{"2"}).out, "+- std deviation"));
+  CHECK(!has(weft_run(small + Arguments{"1"}).out, "deviation"));
   check_error(weft_run({"lab", "output-landscape", "--names", "smish"}), 2, {"smish", "mish"});
 }

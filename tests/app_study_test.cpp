@@ -152,6 +152,7 @@ TEST_CASE("a stopped study goes on, to the same bits") {
                      "--vary", "mixup=0,0.4"});
   REQUIRE_MESSAGE(rest.code == 0, rest.err);
   CHECK(timeless_rows("parts") == timeless_rows("whole"));
+  CHECK(has(read_file(at("whole/report.md")), "8 runs: 4 cells, seeds 7 to 8."));
   const json summary = json_file(at("whole/summary.json"));
   for (const json& cell : summary["cells"]) {
     const std::string model = "/" + cell["name"].get<std::string>() + "/run-2/model.safetensors";
@@ -159,8 +160,21 @@ TEST_CASE("a stopped study goes on, to the same bits") {
   }
   // Files that follow from compare.json are made again.
   fs::remove(at("parts/report.md"));
-  CHECK(weft_run({"lab", "compare", "--resume", at("parts"), "--quiet"}).code == 0);
+  const Result told = weft_run({"lab", "compare", "--resume", at("parts")});
+  CHECK(told.code == 0);
+  CHECK(has(told.out, "(half the 95 % interval) (2 runs)"));
   CHECK(fs::exists(at("parts/report.md")));
+  // It may have more seeds later, as if it had had them from the start, and not fewer.
+  check_error(weft_run({"lab", "compare", "--resume", at("parts"), "--runs", "1"}), 2, {"--runs 1", "fewer"});
+  check_error(weft_run({"lab", "compare", "--resume", at("parts"), "--runs", "2501"}), 2,
+              {"--runs 2501", "4 cells", "10000"});
+  const Arguments more = {"lab", "compare", "--resume", at("parts"), "--runs", "3"};
+  CHECK(weft_run(more + Arguments{"--stop-after-steps", "2"}).code == 1);
+  CHECK(json_file(at("parts/compare.json"))["config"]["runs"] == 3);
+  REQUIRE(weft_run({"lab", "compare", "--resume", at("parts"), "--quiet"}).code == 0);
+  REQUIRE(weft_run(study("three") + Arguments{"--runs", "3", "--quiet"}).code == 0);
+  CHECK(timeless_rows("parts").size() == 13);
+  CHECK(timeless_rows("parts") == timeless_rows("three"));
 }
 
 TEST_CASE("what lies in the folder is not replaced by accident") {
@@ -193,7 +207,8 @@ TEST_CASE("what lies in the folder is not replaced by accident") {
   check_error(weft_run(small + Arguments{"--overwrite"}), 1, {"relu/run-1 holds a run"});
   fs::remove_all(at("kept"));
   REQUIRE(weft_run(small).code == 0);
-  CHECK(has(read_file(at("kept/report.md")), "no statistics"));
+  for (const char* part : {"no statistics", "2 runs: 2 cells, seed 42."})
+    CHECK_MESSAGE(has(read_file(at("kept/report.md")), part), part);
   write_file(at("kept/notes.txt"), "mine");
   // One that cannot start leaves it; one that can replaces the study, and nothing else.
   check_error(weft_run(small + Arguments{"--overwrite", "--batch-size", "500"}), 1, {"full batch of 500"});
@@ -273,6 +288,25 @@ TEST_CASE("a run that diverges is recorded, and the study goes on") {
   CHECK(read_file(at("far/compare.json")) == record);
 }
 
+TEST_CASE("cells that end alike bit for bit are named") {
+  const std::string warning =
+      "constant and reflect ended the same bit for bit, with every seed: what differs between them "
+      "(pad_mode) has no effect.";
+  const Arguments pad_modes = {"lab",       "compare", "--vary",       "pad-mode=constant,reflect",
+                               "--model",   "mlp",     "--data",       sample(),
+                               "--size",    "16",      "--runs",       "2",
+                               "--threads", "2",       "--batch-size", "10",
+                               "--epochs",  "1",       "--out"};
+  const Result r = weft_run(pad_modes + Arguments{at("alike")});
+  REQUIRE_MESSAGE(r.code == 0, r.err);
+  CHECK(has(r.out, warning));
+  CHECK(has(read_file(at("alike/report.md")), warning));
+  const Result padded = weft_run(pad_modes + Arguments{at("padded"), "--pad", "4"});
+  REQUIRE_MESSAGE(padded.code == 0, padded.err);
+  CHECK_FALSE(has(padded.out, "bit for bit"));
+  CHECK_FALSE(has(read_file(at("padded/report.md")), "bit for bit"));
+}
+
 TEST_CASE("wrong usage is found before anything trains") {
   const auto wrong = [](const Arguments& arguments, const std::vector<std::string>& parts) {
     check_error(weft_run(Arguments{"lab", "compare", "--out", at("never"), "--model", "mlp"} + arguments), 2,
@@ -292,6 +326,8 @@ TEST_CASE("wrong usage is found before anything trains") {
   wrong({"--vary", "lr=0.1,1", "--lr", "2"}, {"--lr", "varies"});
   for (const char* runs : {"0", "-1", "10001", "9223372036854775807"})
     wrong({"--vary", "lr=0.1,1", "--runs", runs}, {"--runs must be 1 to 10000", runs});
+  wrong({"--vary", "mom=.9,.8", "--schedule", "one-cycle"}, {"--mom 0.9", "one-cycle"});
+  wrong({"--vary", "schedule=constant,one-cycle", "--mom", ".9"}, {"--mom 0.9", "one-cycle"});
   wrong({"--vary", "seed=1,2"}, {"--seed holds for the whole study"});
   wrong({"--vary", "lr=1,2", "--within", "model"}, {"--within model"});
   wrong({"--vary", "sa=false,true", "--vary", "model=mxresnet18", "--sym"}, {"--model", "varies"});
@@ -341,9 +377,11 @@ TEST_CASE("reports of cells with gaps") {
   const auto add = [&](size_t cell, int64_t run, double accuracy) {
     s.runs.push_back({.cell = cell, .run = run, .seed = uint64_t(run), .final_accuracy = accuracy});
   };
+  CHECK(cells_alike(s).empty());
   add(0, 1, .5), add(0, 3, .6), add(1, 1, .6), add(1, 2, .9), add(1, 3, .72);
   s.runs.push_back({.cell = 0, .run = 2, .seed = 2, .diverged = "the loss is nan, \"here\""});
   const auto results = results_of(s);
+  CHECK(cells_alike(s).empty());
   CHECK(results[1].difference.n == 2);  // seeds that both have
   CHECK(results[1].difference.mean == doctest::Approx(.11));
   CHECK(*results[1].p_holm == *results[1].difference.p);

@@ -93,7 +93,16 @@ TEST_CASE("help and version") {
                            "--focal-gamma",  "--cutmix",       "--erase",
                            "--jitter",       "--no-flip",      "--pad"})
     CHECK_MESSAGE(has(train, flag), flag);
-  CHECK(has(train, "probability 1/2 [on]"));
+  for (const char* part : {"probability 1/2 [on]", "lr/10", "lr/1e5"}) CHECK_MESSAGE(has(train, part), part);
+  CHECK(has(train, "implies --sa) [off]"));
+  const std::string depth = weft_run({"lab", "depth", "--help"}).out;
+  CHECK(has(depth, "probability 1/2 [off]"));
+  const std::string find = weft_run({"lab", "lr-find", "--help"}).out;
+  CHECK(has(find, "--mom "));
+  // What has no part in a command.
+  for (const char* flag : {"--model ", "--activation "}) CHECK_MESSAGE(!has(depth, flag), flag);
+  for (const char* flag : {"--epochs ", "--schedule ", "--anneal-start ", "--lr ", "--runs "})
+    CHECK_MESSAGE(!has(find, flag), flag);
   CHECK(has(weft_run({"--version"}).out, "weft "));
 }
 
@@ -133,6 +142,13 @@ TEST_CASE("wrong usage ends with 2 and names what is known") {
   check_error(weft_run({"train", "--optimizer", "adagad"}), 2, {"adagad", "ranger", "novograd", "lars"});
   check_error(weft_run({"train", "--activation", "smish"}), 2, {"smish", "mish", "relu"});
   check_error(weft_run({"train", "--schedule", "linear"}), 2, {"linear", "flat-cosine", "one-cycle"});
+  // One-cycle has a momentum of its own.
+  for (const char* mom : {"0.9", "0.95"})
+    check_error(weft_run({"train", "--data", at("none"), "--schedule", "one-cycle", "--mom", mom}), 2,
+                {"--mom " + std::string(mom), "--schedule one-cycle", "leave it out"});
+  write_file(at("cycle.json"), "{\"schedule\": \"one-cycle\", \"mom\": 0.8}");
+  check_error(weft_run({"train", "--data", at("none"), "--config", at("cycle.json")}), 2,
+              {"cycle.json: \"mom\" 0.8", "--schedule one-cycle"});
   check_error(weft_run({"train", "--noisy-labels", "table.csv"}), 2, {"CSV:COLUMN"});
   check_error(weft_run({"bench", "step", "--model", "vgg"}), 2, {"vgg", "mxresnet50"});
   for (const char* seconds : {"0", "-1", "nan", "1e300"})
@@ -372,6 +388,8 @@ TEST_CASE("several runs, and one of them again from its config.json") {
   const Result r = weft_run(quick_run("several") + Arguments{"--runs", "2", "--seed", "7"});
   INFO(r.err);
   REQUIRE(r.code == 0);
+  CHECK(has(r.out, "(standard deviation) over 2 runs\n"));
+  CHECK(has(r.out, "2 threads"));
   const json summary = json_file(at("several/summary.json"));
   const json one = json_file(at("several/run-1/summary.json")),
              two = json_file(at("several/run-2/summary.json"));
@@ -432,6 +450,31 @@ TEST_CASE("several runs, and one of them again from its config.json") {
     check_error(weft_run({"train", "--config", at("there-is-none.json")}), 1, {"there-is-none.json"});
   }
   for (const char* run : {"several", "again"}) fs::remove_all(at(run));
+}
+
+TEST_CASE("a run of several that diverges is left out, and the others are made") {
+  const Result all = weft_run(quick_run("lost") + Arguments{"--runs", "2", "--lr", "1e30", "--quiet"});
+  check_error(all, 1,
+              {"2 of 2 runs diverged: run-1 (seed 42): the loss is nan at step 2", "; run-2 (seed 43)",
+               "a lower --lr"});
+  CHECK(!fs::exists(at("lost/summary.json")));
+  // As if the second one had ended well.
+  REQUIRE(weft_run(quick_run("well") + Arguments{"--quiet"}).code == 0);
+  fs::copy_file(at("well/summary.json"), at("lost/run-2/summary.json"));
+  const Result r = weft_run({"train", "--resume", at("lost"), "--threads", "1"});
+  CHECK(r.code == 1);
+  CHECK(has(r.out, "over 1 run, without 1 that diverged"));
+  CHECK(has(r.out, " 1 thread,"));
+  CHECK(has(r.err, "1 of 2 runs diverged: run-1 (seed 42): the loss is nan"));
+  CHECK(has(r.err, "summary.json is of the other 1"));
+  const json summary = json_file(at("lost/summary.json")), well = json_file(at("well/summary.json"));
+  CHECK(summary["runs"] == 1);
+  CHECK(summary["best_run"] == 2);
+  CHECK(summary["seed"] == 42);
+  REQUIRE(summary["diverged"].size() == 1);
+  CHECK(summary["diverged"][0]["run"] == 1);
+  CHECK(summary["mean_val_accuracy"] == well["final_val_accuracy"]);
+  for (const char* run : {"lost", "well"}) fs::remove_all(at(run));
 }
 
 TEST_CASE("a value that no run can have is named by file and key, or by flag where that has it") {
@@ -496,6 +539,16 @@ TEST_CASE("--init starts from the weights of another run") {
   CHECK(weft_run({"train", "--resume", at("init-going"), "--quiet"}).code == 0);
   fs::rename(at("init-moved"), at("init-base"));
   CHECK(starts_there("init-going"));
+}
+
+TEST_CASE("the lock of a folder removes at once what a killed run has left") {
+  Process killed(command({"--version"}));
+  killed.wait();
+  const std::string left = at("locked/metrics.csv.tmp" + std::to_string(killed.id()));
+  fs::create_directories(at("locked"));
+  write_file(left, "half");
+  const weft::app::RunLock lock({at("locked")});
+  if (lock.held()) CHECK_FALSE(fs::exists(left));
 }
 
 TEST_CASE("a run leaves other runs alone that lie in its folder") {
@@ -666,6 +719,24 @@ TEST_CASE("broken images are counted, or refused with --strict") {
   CHECK(json_file(at("skipping/summary.json"))["skipped_images"] == 1);
   *std::find(run.begin(), run.end(), at("skipping")) = at("strict");
   check_error(weft_run(run + Arguments{"--strict", "--quiet"}), 1, {"ring_00003"});
+}
+
+TEST_CASE("validation images that cannot be read cost no epoch") {
+  const std::string file = at("unread/val/ring/ring_00000.JPEG");
+  fs::copy(sample(), at("unread"), fs::copy_options::recursive);
+  REQUIRE(fs::exists(file));
+  const std::string whole = read_file(file);
+  write_file(file, whole.substr(0, whole.size() / 2));
+  Arguments run = quick_run("mended");
+  run[2] = at("unread");
+  check_error(weft_run(run + Arguments{"--strict", "--quiet"}), 1, {"ring_00000"});
+  write_file(file, whole);
+  const Result r = weft_run({"train", "--resume", at("mended")});
+  REQUIRE_MESSAGE(r.code == 0, r.err);
+  CHECK(has(r.out, "going on at step 7 of 7"));
+  REQUIRE(weft_run(quick_run("unbroken") + Arguments{"--strict", "--quiet"}).code == 0);
+  CHECK(read_file(at("mended/model.safetensors")) == read_file(at("unbroken/model.safetensors")));
+  for (const char* name : {"unread", "mended", "unbroken"}) fs::remove_all(at(name));
 }
 
 TEST_CASE("eval and predict need nothing but the model") {

@@ -255,12 +255,15 @@ TEST_CASE("what a killed writer left can be removed") {
   using std::chrono::hours;
   const std::vector<std::string> kept = {put("file.tmp" + std::to_string(::getppid()), hours(2)),
                                          put("file.tmp" + left + "x", hours(2)), put("file.tmp", hours(2)),
-                                         put("other.tmp" + left, hours(2)),
-                                         put("file.tmp0" + left, std::chrono::seconds(0))};
+                                         put("other.tmp" + left, hours(2))};
+  const std::string young = put("file.tmp0" + left, std::chrono::seconds(0));
   const std::string old = put("file.tmp" + left, hours(2)), older = put("file.tmp" + left + "-12", hours(2));
   remove_leftovers(path);
   CHECK_FALSE(fs::exists(old));
   CHECK_FALSE(fs::exists(older));
+  CHECK(fs::exists(young));
+  remove_leftovers(path, true);
+  CHECK_FALSE(fs::exists(young));
   for (const std::string& name : kept) CHECK_MESSAGE(fs::exists(name), name);
   remove_leftovers(folder / "absent/file");
 }

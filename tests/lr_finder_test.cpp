@@ -177,8 +177,11 @@ TEST_CASE("the suggestions are fastai's") {
     return int(k);
   };
   const LrFinderResult coarse = curve(30), fine = curve(100);
-  CHECK(std::abs(place(coarse, coarse.valley) - 14) <= 1);  // the middle, rounded in another way
-  CHECK(std::abs(place(fine, fine.valley) - 53) <= 1);
+  CHECK(place(coarse, coarse.valley) == 14);
+  CHECK(place(fine, fine.valley) == 53);
+  const LrFinderResult odd = curve(64), finer = curve(200);
+  CHECK(place(odd, odd.valley) == 31);
+  CHECK(place(finer, finer.valley) == 115);
   CHECK(place(coarse, coarse.steepest) == 16);
   CHECK(place(fine, fine.steepest) == 53);
   CHECK(place(coarse, coarse.minimum * 10) == 23);
@@ -195,6 +198,8 @@ TEST_CASE("the suggestions are fastai's") {
   LrFinderResult few{.points = {{1, 2, 2}, {2, 1, 1}}};
   training::suggest_rates(few, 2);
   CHECK(few.valley == 0);
+  CHECK(few.considered == 0);
+  CHECK(fine.considered == 85);
   LrFinderResult rising;
   for (int k = 0; k < 20; ++k) rising.points.push_back({std::pow(10, k - 10), 1.0 + k, 1.0 + k});
   training::suggest_rates(rising, 20);

@@ -247,6 +247,32 @@ TEST_CASE("stopped after any step, or in validation, it goes on to the same bits
   }
 }
 
+TEST_CASE("an error in validation costs no epoch") {
+  const TempFile file("unreadable");
+  std::optional<Outcome> through;
+  {
+    Setup s(Kind::lookahead);
+    Trainer trainer = s.trainer();
+    REQUIRE(trainer.fit(3));
+    through.emplace(s, trainer);
+  }
+  {
+    Setup s(Kind::lookahead);
+    int evaluated = 0;
+    Trainer trainer =
+        s.trainer({.checkpoint = file.path, .callbacks = {{.on_evaluate_batch = [&](Trainer&, int64_t) {
+                                              if (++evaluated == 3) fail("val/x.png is damaged");
+                                            }}}});
+    check_error([&] { trainer.fit(3); }, {"val/x.png is damaged"});
+  }
+  Setup s(Kind::lookahead);
+  Trainer trainer = s.trainer();
+  trainer.load_checkpoint(file.path);
+  CHECK(trainer.state().step == 8);
+  CHECK(trainer.fit(3));
+  CHECK(Outcome(s, trainer) == *through);
+}
+
 TEST_CASE("fit() again goes on where it was stopped, and checkpoints come every so many steps") {
   const TempFile file("again");
   Setup a, b;
@@ -460,6 +486,14 @@ TEST_CASE("trace_nan names the op and the layer in which a step went wrong, and 
       CHECK_MESSAGE(text.find(part) != std::string::npos, text);
   }
   CHECK_THROWS_AS(s.trainer({.precision = DType::f16, .trace_nan = true}), Error);
+}
+
+TEST_CASE("trace_nan looks at the validation, too") {
+  Setup s;
+  s.held_out.x.data<float>()[2 * 20] = NAN;  // of the second batch of 16
+  Trainer trainer = s.trainer({.trace_nan = true});
+  check_error([&] { trainer.fit(1); }, {"in the validation after step 4 (epoch 1): ",
+                                        "forward of linear in hidden", "sample 4", "training diverged"});
 }
 
 TEST_CASE("a part in evaluation mode stays so in evaluate() and fit(), a whole module is trained") {

@@ -50,6 +50,10 @@ void complain(const std::string& text) {
   std::fputs(line.c_str(), stderr);
 }
 
+std::string count_of(int64_t count, const std::string& thing) {
+  return concat(count, " ", thing, count == 1 ? "" : "s");
+}
+
 std::string fits_64_bits(const std::string& value) {
   uint64_t number = 0;
   const char* const end = value.data() + value.size();

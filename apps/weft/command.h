@@ -1,6 +1,7 @@
 // What the subcommands share: how they enter the command line and how they fail.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -32,6 +33,9 @@ constexpr int kDone = 0, kFailed = 1, kWrongUsage = 2;
 
 /// A path or a value as one word for a shell: in quotes where it needs them.
 std::string shell_word(const std::string& text);
+
+/// "1 run", "2 runs".
+std::string count_of(int64_t count, const std::string& thing);
 
 /// The text with control characters spelt out, "\x1b", as a terminal must not get them: names of folders may
 /// hold any.

@@ -43,11 +43,15 @@ Study new_study(const StudyFlags& flags) {
   return study;
 }
 
-/// The study of --resume; it has its own settings, and flags may only repeat them, but for where the data
-/// are.
+/// The study of --resume; it has its own settings, and flags may only repeat them, but for where the data are
+/// and for more --runs.
 Study old_study(const StudyFlags& flags) {
   Study study = read_study({flags.resume}, flags);
   const TrainConfig wanted = merged_settings(flags, study.base);
+  if (wanted.runs < study.base.runs)
+    usage_error("--resume goes on with the study of ", flags.resume, ", which has ", study.base.runs,
+                " runs of each cell; --runs ", wanted.runs, " would be fewer: leave it out, or give more");
+  if (wanted.runs > study.base.runs) set_runs(study, wanted.runs);
   check_same_settings(flags, study.base, wanted);
   study.base.data = wanted.data;
   for (StudyCell& cell : study.cells)
@@ -234,14 +238,16 @@ void tell_results(const Study& study, Progress& progress) {
     const CellResult& r = results[i];
     std::string line = fmt::format("{}: ", study.cells[i].name);
     if (r.accuracy.n > 0) line += fmt::format("{:.2f} %", 100 * r.accuracy.mean);
-    if (r.accuracy.half_width) line += fmt::format(" +- {:.2f}", 100 * *r.accuracy.half_width);
-    line += fmt::format(" ({} runs{})", r.accuracy.n,
+    if (r.accuracy.half_width)
+      line += fmt::format(" +- {:.2f} (half the 95 % interval)", 100 * *r.accuracy.half_width);
+    line += fmt::format(" ({}{})", count_of(r.accuracy.n, "run"),
                         r.diverged > 0 ? fmt::format(", {} diverged", r.diverged) : std::string());
     if (r.p_holm)
       line += fmt::format(", {:+.2f} points to {}, p {:.2g} (Holm)", 100 * r.difference.mean,
                           study.cells[r.baseline].name, *r.p_holm);
     progress.line(line);
   }
+  for (const std::string& sentence : cells_alike(study)) progress.line("warning: " + sentence);
   progress.event({{"event", "study"}, {"summary", study_summary(study, results)}});
 }
 
@@ -282,7 +288,7 @@ int run_study(StudyFlags flags) {
   if (!resumed) made.emplace(make_run_folder(flags.out));
   const StudyFolder folder{made ? made->folder().path : fs::path(flags.resume)};
   if (!lock) lock.emplace(RunFolder{folder.path});
-  for (const std::string& file : folder.files()) remove_leftovers(file);
+  for (const std::string& file : folder.files()) remove_leftovers(file, lock->held());
   std::optional<Study> replaced;
   if (resumed && flags.options.at("data")->count() > 0) note_moved_study(folder, study);
   if (!resumed && fs::exists(folder.study())) {
@@ -293,6 +299,8 @@ int run_study(StudyFlags flags) {
     }
   }
   if (!resumed) check_study_folder(flags, folder, study, replaced);
+  // So that a study that is stopped again knows how many it shall have.
+  if (resumed && flags.options.at("runs")->count() > 0) write_study(folder, study);
   StudySession session(flags, folder, study, replaced, data, progress);
   if (!session.run()) {
     check(session.begun(), "interrupted before its first step; nothing was written");
@@ -324,9 +332,8 @@ void add_lab_compare(CLI::App& lab, Action& action) {
       "a folder for each cell with the folders of its runs, as of weft train but without checkpoints of "
       "those that "
       "are done.\n"
-      "A run that diverges is counted and left out of the means. Ctrl-C or SIGTERM ends after a checkpoint, "
-      "with "
-      "exit code 1.");
+      "A run that diverges is counted and left out of the means. --resume with more --runs adds seeds.\n"
+      "Ctrl-C or SIGTERM ends after a checkpoint, with exit code 1.");
   command->final_callback([flags, &action] {
     action = [flags] {
       StudyFlags own = *flags;

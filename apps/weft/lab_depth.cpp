@@ -101,6 +101,7 @@ void add_lab_depth(CLI::App& lab, Action& action) {
                    "those to compare, the first is the baseline; swish means silu")
       ->capture_default_str();
   add_study_flags(*command, *flags);
+  hide_flags(*flags, {"model", "activation"});  // the study varies them
   command->footer(
       "A preset of weft lab compare, with its files; each activation is compared with the first at the same "
       "depth. "

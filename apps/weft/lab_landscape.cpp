@@ -163,7 +163,8 @@ int draw_outputs(const OutputFlags& flags) {
       {"lipschitz", &OutputLandscape::lipschitz},
       {"gradient_lipschitz", &OutputLandscape::gradient_lipschitz}};
   if (!flags.json_lines)
-    fmt::print("{:16} {:>22} {:>22} {:>22}\n", "", numbers[0].first, numbers[1].first, numbers[2].first);
+    fmt::print("{:16} {:>22} {:>22} {:>22}\n", flags.runs > 1 ? "+- std deviation" : "", numbers[0].first,
+               numbers[1].first, numbers[2].first);
   std::vector<ContourField> fields;
   for (const std::string& name : flags.names) {
     std::vector<double> values[std::size(numbers)];
@@ -228,7 +229,8 @@ void add_lab_landscape(CLI::App& lab, Action& action) {
   command->add_option("--csv", flags->csv, "write x,y,loss,accuracy of each point into this file");
   command->footer(
       "Two random directions, each filter scaled to the norm of the model's own (Li et al. 2018, arXiv\n"
-      "1712.09913). Batch norm keeps its running statistics.");
+      "1712.09913). Batch norm keeps its running statistics. curvature: the loss's second difference\n"
+      "over steps of 2 range / (points - 1).");
   command->final_callback([flags, &action] { action = [flags] { return draw_loss(*flags); }; });
 }
 

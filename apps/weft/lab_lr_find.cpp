@@ -104,6 +104,8 @@ int find_rates(LrFindFlags flags) {
     usage_error("--runs ", flags.config.runs,
                 ": lr-find makes one test; leave it out, or call it with other --seed");
   TrainConfig config = merged_settings(flags, {});
+  require_known("--schedule", config.schedule, optim::schedule_names());
+  config.schedule = TrainConfig().schedule;  // the test has its own rates, and --mom throughout
   complete(config, flags);
   const std::unique_ptr<ConvTuning> tuning = set_up_process(flags, config);
   for (const std::string& file : {flags.csv, flags.plot})
@@ -132,11 +134,18 @@ int find_rates(LrFindFlags flags) {
   if (!flags.csv.empty()) write_file(flags.csv, rates_csv(result));
   if (!flags.plot.empty()) write_file(flags.plot, plot_rates(result).encode(flags.plot));
   json event = {{"event", "lr_find"}, {"diverged", result.diverged}, {"steps", result.points.size()}};
+  const std::string none =
+      result.considered > 1
+          ? "the loss does not fall"
+          : fmt::format(
+                "{} points are too few, where the first tenth of the steps and the last five points "
+                "do not count; give more --steps",
+                result.points.size());
   for (const Suggestion& s : kSuggestions) {
     const double rate = result.*s.rate;
     event[s.name] = rate > 0 ? json(rate) : json();
     progress.line(rate > 0 ? fmt::format("{:9} {:.2e}", s.name, rate)
-                           : fmt::format("{:9} none: the loss does not fall", s.name));
+                           : fmt::format("{:9} none: {}", s.name, none));
   }
   progress.event(event);
   for (const std::string& file : {flags.csv, flags.plot})
@@ -162,6 +171,7 @@ void add_lab_lr_find(CLI::App& lab, Action& action) {
   command->add_option("--csv", flags->csv, "write lr,loss,smoothed_loss of each step into this file");
   command->add_option("--plot", flags->plot, "draw the losses into this .svg or .png");
   add_setting_flags(*command, *flags);
+  hide_flags(*flags, {"epochs", "schedule", "anneal_start", "lr", "runs", "valid_resize"});
   command->footer(
       "Trains a new model with a rate that rises by the same factor each step, until the smoothed loss is "
       "four\n"

@@ -9,7 +9,6 @@
 namespace weft::app {
 
 struct StudyFlags : RunFlags {
-  TrainConfig preset;  ///< the settings before any flag
   std::string title = "Comparison";
   std::vector<std::string> vary;  ///< "KEY=V1,V2,..."
   bool axes_typed = false;        ///< vary and within are from the command line, not from a preset

@@ -98,11 +98,12 @@ MadeFolder make_run_folder(const std::string& out) {
 }
 
 RunLock::RunLock(const RunFolder& folder) : descriptor_(open(folder.path.c_str(), O_RDONLY | O_CLOEXEC)) {
-  if (descriptor_ >= 0 && flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+  held_ = descriptor_ >= 0 && flock(descriptor_, LOCK_EX | LOCK_NB) == 0;
+  if (descriptor_ >= 0 && !held_ && errno == EWOULDBLOCK) {
     close(descriptor_);
     fail("another weft is training in ", folder.path.string(), "; wait for its end, or give another --out");
   }
-  for (const std::string& name : files_of(folder)) remove_leftovers(name);
+  for (const std::string& name : files_of(folder)) remove_leftovers(name, held_);
 }
 
 RunLock::~RunLock() {

@@ -64,8 +64,12 @@ class RunLock {
   RunLock(const RunLock&) = delete;
   RunLock& operator=(const RunLock&) = delete;
 
+  /// False on a file system that knows no such locks.
+  bool held() const { return held_; }
+
  private:
   int descriptor_;
+  bool held_ = false;
 };
 
 void write_config(const RunFolder& folder, const TrainConfig& config);

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <initializer_list>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <system_error>
@@ -43,6 +44,16 @@ std::string on_file(const std::string& path, const TrainConfig& config, const st
     if (message.substr(0, end) == flag_of(key) && file.contains(key) && file[key] == value)
       return concat(path, ": \"", key, "\"", message.substr(end));
   return message;
+}
+
+/// Throws UsageError for a momentum that the schedule would set aside. A run that goes on was made with it.
+void check_momentum(const TrainConfig& config, const RunFlags& flags) {
+  if (config.schedule != "one-cycle" || !flags.resume.empty()) return;
+  if (config.mom != flags.preset.mom || flags.options.at("mom")->count() > 0)
+    usage_error(
+        "--mom ", config.mom,
+        ": --schedule one-cycle has a momentum of its own, .95 to .85 and back; leave it out, or take "
+        "another schedule");
 }
 
 const auto not_negative = number_from(0, std::numeric_limits<double>::infinity(), "0 or more");
@@ -99,6 +110,7 @@ void complete(TrainConfig& config, const RunFlags& flags) {
       usage_error(
           "--trace-nan does not go with --precision fp16, where steps that overflow are left out; use bf16");
     validate(config);
+    check_momentum(config, flags);
   } catch (const UsageError& e) {
     const std::string& settings = flags.resume.empty() ? flags.config_file : flags.resume;
     throw UsageError(on_file(config_file(settings), config, e.what()));
@@ -136,7 +148,8 @@ void add_setting_flags(CLI::App& command, RunFlags& flags) {
     const std::string flag = flag_of(key);
     CLI::Option* option = nullptr;
     if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, bool>)
-      option = command.add_flag(flag + ",!--no-" + flag.substr(2), value, help);
+      option =
+          command.add_flag(flag + ",!--no-" + flag.substr(2), value, help + (value ? " [on]" : " [off]"));
     else
       option = command.add_option(flag, value, help)->capture_default_str()->take_last();
     if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, uint64_t>)
@@ -155,6 +168,10 @@ void add_setting_flags(CLI::App& command, RunFlags& flags) {
   add_threads(command, flags.threads);
   command.add_flag("--quiet", flags.quiet, "print nothing but errors");
   command.add_flag("--json", flags.json_lines, "JSON lines on standard output");
+}
+
+void hide_flags(const RunFlags& flags, std::initializer_list<const char*> keys) {
+  for (const char* key : keys) flags.options.at(key)->group("");
 }
 
 void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what) {

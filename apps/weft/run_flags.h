@@ -1,6 +1,7 @@
 // The flags that weft train and the studies of weft lab share: every setting of a run, and how runs are made.
 #pragma once
 
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
@@ -19,7 +20,8 @@ class Option;
 namespace weft::app {
 
 struct RunFlags {
-  TrainConfig config;                           // defaults, then as typed; see `options` for what was
+  TrainConfig preset;                           // the settings before any flag
+  TrainConfig config;                           // the same, then as typed; see `options` for what was
   std::map<std::string, CLI::Option*> options;  // by setting
   std::string out, resume, config_file;
   bool overwrite = false, quiet = false, json_lines = false;
@@ -32,6 +34,9 @@ struct RunFlags {
 void add_setting_flags(CLI::App& command, RunFlags& flags);
 /// These, and those for files and for how a run is made. `what` is made, "run" or "study".
 void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what);
+
+/// Leaves the flags of settings that have no part in a command out of its help; they are taken all the same.
+void hide_flags(const RunFlags& flags, std::initializer_list<const char*> keys);
 
 /// The settings that were typed, and no others.
 nlohmann::json typed_settings(const RunFlags& flags);

@@ -49,7 +49,11 @@ void visit_settings(Config& c, Visit&& visit) {
   visit("sqrmom", c.sqrmom, "beta 2", kBelowOne);
   visit("eps", c.eps, "eps of the optimizer", Limits{0, 1});
   visit("wd", c.wd, "weight decay, not on biases and norm layers", Limits{0});
-  visit("schedule", c.schedule, joined(optim::schedule_names(), "|"), optim::schedule_names);
+  visit("schedule", c.schedule,
+        joined(optim::schedule_names(), "|") +
+            "; one-cycle: from lr/10 over 30 % of the steps to lr, then down to lr/1e5, momentum .95 to .85 "
+            "and back in the place of --mom",
+        optim::schedule_names);
   visit("anneal_start", c.anneal_start, "flat-cosine: share of the steps before the rate falls",
         Limits{0, 1});
   visit("loss", c.loss, "cross-entropy, bce (a yes or no for each class) or focal; of training alone",
@@ -64,7 +68,7 @@ void visit_settings(Config& c, Visit&& visit) {
       "crop at a random place after adding so many pixels on each side, in the place of --min-scale; 0 means "
       "none");
   visit("pad_mode", c.pad_mode, "what is added: constant (black) or reflect");
-  visit("flip", c.flip, "mirror a training image with probability 1/2 [on]");
+  visit("flip", c.flip, "mirror a training image with probability 1/2");
   visit("jitter", c.jitter,
         "B,C,S,H: change brightness, contrast, saturation and hue at random, as 0.4,0.4,0.4,0.1");
   visit("erase", c.erase, "probability that a random box of a training image is erased", Limits{0, 1});

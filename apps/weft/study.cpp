@@ -169,6 +169,13 @@ std::vector<std::string> runs_in(const StudyFolder& folder) {
   return runs;
 }
 
+void set_runs(Study& study, int64_t runs) {
+  if (runs < 1 || runs > kMostRuns / int64_t(study.cells.size()))
+    usage_error("--runs ", runs, ": of ", count_of(int64_t(study.cells.size()), "cell"),
+                " these are more than ", kMostRuns, " runs");
+  study.base.runs = runs;
+}
+
 void write_study(const StudyFolder& folder, const Study& study) {
   write_file(folder.study(), to_json(study).dump(2) + "\n");
 }

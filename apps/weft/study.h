@@ -60,6 +60,9 @@ StudyAxis parse_axis(const std::string& text);
 /// two are the same.
 void make_cells(Study& study, const RunFlags& flags);
 
+/// Changes how many runs each cell has. Throws UsageError where that makes too many.
+void set_runs(Study& study, int64_t runs);
+
 /// The files of a study's folder, beside a folder for each cell.
 struct StudyFolder {
   std::filesystem::path path;

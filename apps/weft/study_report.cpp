@@ -120,6 +120,37 @@ std::vector<CellResult> results_of(const Study& study) {
   return results;
 }
 
+std::vector<std::string> cells_alike(const Study& study) {
+  const auto alike = [&](size_t a, size_t b) {
+    int64_t both = 0;
+    for (int64_t k = 1; k <= study.base.runs; ++k) {
+      const StudyRun *const one = find_run(study, a, k), *const other = find_run(study, b, k);
+      if (!one && !other) continue;
+      if (!one || !other || one->final_accuracy != other->final_accuracy ||
+          one->best_accuracy != other->best_accuracy || one->loss != other->loss)
+        return false;
+      ++both;
+    }
+    return both > 0;
+  };
+  std::vector<std::string> sentences;
+  for (size_t cell = 1; cell < study.cells.size(); ++cell) {
+    size_t first = 0;
+    while (first < cell && !alike(first, cell)) ++first;
+    if (first == cell) continue;
+    const StudyCell &one = study.cells[first], &other = study.cells[cell];
+    std::string keys;
+    for (const StudyAxis& axis : study.axes)
+      if (one.settings.at(axis.key) != other.settings.at(axis.key))
+        keys += (keys.empty() ? "" : ", ") + axis.key;
+    sentences.push_back(
+        fmt::format("{} and {} ended the same bit for bit, with every seed: what differs between them ({}) "
+                    "has no effect.",
+                    one.name, other.name, keys));
+  }
+  return sentences;
+}
+
 std::string results_csv(const Study& study) {
   std::string csv;
   for (const StudyAxis& axis : study.axes) csv += axis.key + ",";
@@ -167,10 +198,12 @@ json study_summary(const Study& study, const std::vector<CellResult>& results) {
 std::string study_report(const Study& study, const std::vector<CellResult>& results) {
   std::string text = fmt::format("# {}\n\n", study.title);
   const auto ended = int64_t(study.runs.size());
-  text += fmt::format("{} runs: {} cells, seeds {} to {}.", ended, study.cells.size(), study.base.seed,
-                      study.base.seed + uint64_t(study.base.runs - 1));
-  if (ended < study.total_runs())
-    text += fmt::format(" {} are still to be made.", study.total_runs() - ended);
+  text += fmt::format("{}: {}, seed", count_of(ended, "run"), count_of(int64_t(study.cells.size()), "cell"));
+  text += study.base.runs == 1
+              ? fmt::format(" {}.", study.base.seed)
+              : fmt::format("s {} to {}.", study.base.seed, study.base.seed + uint64_t(study.base.runs - 1));
+  if (const int64_t left = study.total_runs() - ended; left > 0)
+    text += fmt::format(" {} {} still to be made.", left, left == 1 ? "is" : "are");
   if (const std::string flags = common_flags(study); !flags.empty())
     text += " In all cells:\n\n```\nweft train" + flags + "\n```";
   text += "\n\n|";
@@ -195,6 +228,7 @@ std::string study_report(const Study& study, const std::vector<CellResult>& resu
         "leaves the pairing out of account; \"-\" where there are too few runs, or no differences between "
         "them, to test.\n",
         study.within.empty() ? "the first cell" : "the first cell with the same " + study.within);
+  for (const std::string& sentence : cells_alike(study)) text += "\n" + sentence + "\n";
   bool heading = false;
   for (const StudyRun& r : study.runs) {
     if (!r.diverged) continue;

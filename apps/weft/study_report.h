@@ -25,6 +25,10 @@ struct CellResult {
 };
 std::vector<CellResult> results_of(const Study& study);
 
+/// A sentence for each cell whose runs ended with the numbers of an earlier cell's, bit for bit and with
+/// every seed: what is varied between the two does nothing there, as pad_mode where nothing is padded.
+std::vector<std::string> cells_alike(const Study& study);
+
 /// results.csv: a line for each run that has ended.
 std::string results_csv(const Study& study);
 /// summary.json.

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
+#include <utility>
 
 #include "weft/apps/weft/command.h"
 #include "weft/apps/weft/config.h"
@@ -20,6 +21,7 @@
 #include "weft/apps/weft/run_flags.h"
 #include "weft/apps/weft/statistics.h"
 #include "weft/apps/weft/study.h"
+#include "weft/optim/training/trainer.h"
 
 namespace weft::app {
 
@@ -107,10 +109,16 @@ int train_once(const TrainFlags& flags, const TrainConfig& config, const DataSou
   return kDone;
 }
 
-/// What all runs share, and of the rest: of final_* the means, with the sample's standard deviation of the
-/// accuracy (0 for one run); of best_* the best run's; sums of the times; the most of memory and skipped
-/// images; the mean rate; the first run's seed, as config.json says it.
-json summary_of_runs(const std::vector<json>& runs) {
+/// One of several runs that has diverged.
+struct DivergedRun {
+  int64_t run;
+  std::string where;
+};
+
+/// What all runs share that did not diverge, and of the rest: of final_* the means, with the sample's
+/// standard deviation of the accuracy (0 for one run); of best_* the best run's; sums of the times; the most
+/// of memory and skipped images; the mean rate; the first run's seed, as config.json says it.
+json summary_of_runs(const std::vector<json>& runs, const std::vector<DivergedRun>& diverged, uint64_t seed) {
   const auto all = [&](const char* key) {
     std::vector<double> values;
     for (const json& run : runs) values.push_back(run.at(key));
@@ -129,8 +137,14 @@ json summary_of_runs(const std::vector<json>& runs) {
   const auto best = std::max_element(bests.begin(), bests.end()) - bests.begin();
   const MeanOf mean = mean_of(accuracies);
   const double n = double(runs.size());
-  json summary = runs.front();
+  // Of the runs that are not among those that diverged.
+  int64_t best_run = best + 1;
+  for (const DivergedRun& d : diverged) best_run += d.run <= best_run;
+  json summary = runs.front(), lost = json::array();
+  for (const DivergedRun& d : diverged) lost.push_back({{"run", d.run}, {"where", d.where}});
   summary.update({{"runs", runs.size()},
+                  {"diverged", lost},
+                  {"seed", seed},
                   {"mean_val_accuracy", mean.mean},
                   {"std_val_accuracy", mean.deviation.value_or(0)},
                   {"val_accuracies", accuracies},
@@ -139,7 +153,7 @@ json summary_of_runs(const std::vector<json>& runs) {
                   {"final_train_loss", sum("final_train_loss") / n},
                   {"best_val_accuracy", bests[size_t(best)]},
                   {"best_epoch", runs[size_t(best)].at("best_epoch")},
-                  {"best_run", best + 1},
+                  {"best_run", best_run},
                   {"seconds", sum("seconds")},
                   {"train_seconds", sum("train_seconds")},
                   {"images_per_second", sum("images_per_second") / n},
@@ -149,14 +163,31 @@ json summary_of_runs(const std::vector<json>& runs) {
   return summary;
 }
 
+[[noreturn]] void fail_diverged(const TrainConfig& config, const std::vector<DivergedRun>& diverged) {
+  std::string runs;
+  for (const DivergedRun& d : diverged)
+    runs += concat(runs.empty() ? "" : "; ", "run-", d.run, " (seed ", config.seed + uint64_t(d.run - 1),
+                   "): ", d.where);
+  const size_t others = size_t(config.runs) - diverged.size();
+  fail(diverged.size(), " of ", config.runs, " runs diverged: ", runs, "; try a lower --lr (it was ",
+       config.lr, ")", others > 0 ? concat(". summary.json is of the other ", others) : "");
+}
+
 int train_several(const TrainFlags& flags, const TrainConfig& config, const DataSource& data,
                   const RunFolder& folder, Progress& progress) {
   std::vector<json> summaries;
+  std::vector<DivergedRun> diverged;
   bool trained = false;  // in this session
   TrainConfig saved = config;
   if (!flags.resume.empty()) read_config(folder.config(), saved);
   const bool moved = saved.data != config.data;
   const bool events = flags.run.tensorboard || (!flags.resume.empty() && fs::exists(folder.run(1).events()));
+  bool begun = !flags.resume.empty();  // the folder's own files are written
+  const auto begin = [&] {
+    if (std::exchange(begun, true)) return;
+    if (flags.overwrite) give_way(folder, config.runs);
+    write_config(folder, config);
+  };
   for (int64_t k = 1; k <= config.runs; ++k) {
     TrainConfig own = config;
     own.runs = 1, own.seed = config.seed + uint64_t(k - 1);
@@ -175,28 +206,35 @@ int train_several(const TrainFlags& flags, const TrainConfig& config, const Data
     options.resume = !flags.resume.empty() && fs::exists(sub.config());
     options.tensorboard = events;
     if (moved) options.after_match = [&] { note_moved_data(folder, config); };
-    if (k == 1 && flags.resume.empty())
-      options.before_files = [&] {
-        if (flags.overwrite) give_way(folder, config.runs);
-        write_config(folder, config);
-      };
-    const auto summary = train_run(own, data, sub, options, progress);
-    if (!summary) return tell_interrupted(folder, progress);
-    summaries.push_back(*summary);
+    options.before_files = begin;
+    try {
+      const auto summary = train_run(own, data, sub, options, progress);
+      if (!summary) return tell_interrupted(folder, progress);
+      summaries.push_back(*summary);
+    } catch (const training::DivergedError& e) {
+      diverged.push_back({k, e.where});
+      progress.line("diverged: " + e.where);
+      progress.event({{"event", "diverged"}, {"run", k}, {"seed", own.seed}, {"where", e.where}});
+      begin();  // it may have been in its first step
+    }
   }
-  const json summary = summary_of_runs(summaries);
+  if (summaries.empty()) fail_diverged(config, diverged);
+  const json summary = summary_of_runs(summaries, diverged, config.seed);
   const bool write = trained || !fs::exists(folder.summary());
   if (write)
     write_summary(folder, summary);
   else
     progress.line("the runs had ended; nothing is left to do");
-  progress.line(fmt::format("validation accuracy {:.2f} % +- {:.2f} over {} runs",
-                            100 * summary.at("mean_val_accuracy").get<double>(),
-                            100 * summary.at("std_val_accuracy").get<double>(), config.runs));
+  progress.line(fmt::format(
+      "validation accuracy {:.2f} % +- {:.2f} (standard deviation) over {}{}",
+      100 * summary.at("mean_val_accuracy").get<double>(), 100 * summary.at("std_val_accuracy").get<double>(),
+      count_of(int64_t(summaries.size()), "run"),
+      diverged.empty() ? "" : fmt::format(", without {} that diverged", diverged.size())));
   progress.event({{"event", "runs"}, {"summary", summary}});
   if (write)
     progress.line("wrote " + folder.summary() + " and run-1 to run-" + std::to_string(config.runs) +
                   " beside it");
+  if (!diverged.empty()) fail_diverged(config, diverged);
   return kDone;
 }
 

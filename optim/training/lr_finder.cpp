@@ -101,6 +101,7 @@ void suggest_rates(LrFinderResult& result, int64_t steps) {
   const std::span<const LrFinderPoint> all(result.points.begin() + int64_t(first),
                                            result.points.begin() + int64_t(last));
   const size_t n = all.size();
+  result.considered = int64_t(n);
   if (n < 2) return;
   // longest[i]: how many points a falling sequence has that ends at point i.
   std::vector<size_t> longest(n, 1);
@@ -108,7 +109,9 @@ void suggest_rates(LrFinderResult& result, int64_t steps) {
     for (size_t j = 0; j < i; ++j)
       if (all[i].smoothed < all[j].smoothed) longest[i] = std::max(longest[i], longest[j] + 1);
   const size_t end = size_t(std::max_element(longest.begin(), longest.end()) - longest.begin());
-  if (longest[end] > 1) result.valley = all[end - longest[end] / 2].lr;
+  // From `length` before its end, as fastai takes it: of a fall from the very first point that is one before.
+  const int64_t length = int64_t(longest[end]), start = int64_t(end) - length;
+  if (length > 1) result.valley = all[size_t(std::max<int64_t>(start + length / 3 + length / 6, 0))].lr;
 
   double steepest = 0;  // in the logarithm of the rate, whose steps are all alike
   size_t lowest = 0;

@@ -31,6 +31,7 @@ struct LrFinderPoint {
 struct LrFinderResult {
   std::vector<LrFinderPoint> points;  ///< of finite losses
   bool diverged = false;              ///< it ended because the loss rose, or was no longer finite
+  int64_t considered = 0;             ///< points that the suggestions are made from; of fewer than 2 none are
   // Rates to train with; 0 where the curve has no such place.
   double valley = 0;  ///< half-way through the longest fall of the smoothed loss: the best guess of the three
   double steepest = 0;  ///< where the smoothed loss falls fastest

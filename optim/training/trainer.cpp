@@ -176,6 +176,15 @@ Evaluation Trainer::evaluate(Batches& batches) {
   return *training::evaluate(module_, batches, evaluate_options());
 }
 
+/// What has been trained when validation fails, as where it is stopped in it. The error at hand counts, not
+/// one of saving.
+void Trainer::keep_epoch() {
+  try {
+    save();
+  } catch (const std::exception&) {
+  }
+}
+
 /// Nothing where it was stopped.
 std::optional<Evaluation> Trainer::validate() {
   if (valid_ == nullptr) return Evaluation{.loss = kNaN};
@@ -184,7 +193,18 @@ std::optional<Evaluation> Trainer::validate() {
     call(&Callbacks::on_evaluate_batch, done);
     return !stop_;
   };
-  const auto result = training::evaluate(module_, *valid_, o);
+  std::optional<Evaluation> result;
+  try {
+    std::optional<DetectAnomaly> tracing;
+    if (options_.trace_nan) tracing.emplace();
+    result = training::evaluate(module_, *valid_, o);
+  } catch (const AnomalyError& e) {
+    fail_diverged(
+        concat("in the validation after step ", state_.step, " (epoch ", state_.epoch, "): ", e.what()));
+  } catch (...) {
+    keep_epoch();
+    throw;
+  }
   if (!result) return result;
   call(&Callbacks::on_evaluate, *result);
   if (!std::isfinite(result->loss)) fail_not_finite("the validation loss", result->loss);

@@ -98,9 +98,10 @@ class Trainer {
   /// Trains until `epochs` epochs are done in all, those before a loaded checkpoint counted. The schedule
   /// spans them. True when they are done, false where a callback stopped it: calling fit() again goes on.
   /// Throws Error before the first step where the checkpoint cannot be written, and DivergedError where a
-  /// loss or a weight is no longer finite; the last checkpoint stays as it was. A module in evaluation mode
-  /// is put into training mode as an epoch begins. In one that is in training mode already, parts stay as
-  /// they are: eval() of a part freezes its running statistics and dropout.
+  /// loss or a weight is no longer finite; the last checkpoint stays as it was. Where validation fails for
+  /// another reason, as for data that cannot be read, a checkpoint is written first. A module in evaluation
+  /// mode is put into training mode as an epoch begins. In one that is in training mode already, parts stay
+  /// as they are: eval() of a part freezes its running statistics and dropout.
   bool fit(int64_t epochs);
   /// On the validation data, or on others. Calls no callbacks.
   Evaluation evaluate();
@@ -140,6 +141,7 @@ class Trainer {
   bool train_epoch();
   bool train_batch();
   bool validate_epoch();
+  void keep_epoch();
   std::optional<Evaluation> validate();
   EvaluateOptions evaluate_options() const;
   void take_totals();

@@ -65,6 +65,7 @@ class Process {
     }
     FAIL("no \"" << text << "\" within a minute");
   }
+  pid_t id() const { return pid_; }
   void signal(int number) { REQUIRE(kill(pid_, number) == 0); }
   Result wait() {
     int status = 0;
