@@ -117,10 +117,9 @@ class PutAside {
 void check_unchanged(const TapeEntry& entry) {
   if (!entry.looks_back) return;
   const auto check_moment = [&](const Tensor::Moment& moment, const auto&... what) {
-    check(
-        !moment.has_passed(), entry.op, entry.scope.empty() ? "" : " in ", entry.scope, ": ", what...,
-        " was changed in place after the forward pass (by an optimizer's step, fill() or copy_from()); walk "
-        "back before, or compute again after it");
+    check(!moment.has_passed(), entry.op, entry.scope.empty() ? "" : " in ", entry.scope, ": ", what...,
+          " was changed in place after the forward pass (by an optimizer's step, fill() or copy_from()); "
+          "walk back before, or compute again after it");
   };
   for (size_t k = 0; k < entry.inputs.size(); ++k)
     check_moment(entry.inputs[k].moment, "input ", k, " ", entry.inputs[k].shape);
@@ -299,8 +298,8 @@ void Tape::check_walk(const Tensor& output, const Tensor& grad) const {
         "backward: this tape has been walked back already and its saved tensors are freed; record the "
         "computation again under a new Tape, or walk back the first time with retain_graph");
   check(output.requires_grad(),
-        "backward: the output depends on no tensor that requires a gradient, or was computed while no "
-        "tape was alive");
+        "backward: the output depends on no tensor that requires a gradient, or was computed while no tape "
+        "was alive");
   check(output.variable()->leaf || output.variable()->tape == id_,
         "backward: the output was recorded on another tape");
   check(grad.shape() == output.shape() && grad.dtype() == output.dtype(), "backward: a gradient of ",

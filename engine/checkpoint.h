@@ -49,8 +49,8 @@ T once(OnceLog* log, Make& make) {
   if (log->again) {
     const T* value = log->next < log->values.size() ? std::any_cast<T>(&log->values[log->next++]) : nullptr;
     check(value,
-          "checkpoint: the function did something else when it ran again; it must compute the same "
-          "from its inputs both times");
+          "checkpoint: the function did something else when it ran again; it must compute the same from its "
+          "inputs both times");
     return *value;
   }
   T value = once<T>(log->outer, make);

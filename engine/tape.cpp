@@ -68,10 +68,9 @@ class Recorder {
                      const std::vector<Tensor>& outputs, BackwardFunction backward, RecordOptions options) {
     const bool asked = std::any_of(inputs.begin(), inputs.end(), [](const auto& in) { return in.variable; });
     if (tape.spent_) {
-      check(
-          !asked, op,
-          ": this tape has been walked back; start a new Tape for the next step, or compute under NoGrad, or "
-          "on what is detach()ed");
+      check(!asked, op,
+            ": this tape has been walked back; start a new Tape for the next step, or compute under NoGrad, "
+            "or on what is detach()ed");
       return;
     }
     TapeEntry entry;

@@ -315,8 +315,7 @@ const Tensor& Tensor::grad() const {
 void Tensor::set_grad(Tensor grad) const {
   if (!impl().variable && !grad.defined()) return;
   check(impl().variable && impl().variable->leaf,
-        "set_grad: only a leaf that requires a gradient has one; call "
-        "set_requires_grad() first");
+        "set_grad: only a leaf that requires a gradient has one; call set_requires_grad() first");
   check(!grad.defined() || (grad.shape() == shape() && grad.dtype() == dtype() && grad.device() == device()),
         "set_grad: a gradient of ",
         grad.defined() ? concat(grad.dtype(), " ", grad.shape(), " on ", grad.device()) : "",

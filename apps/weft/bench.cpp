@@ -89,8 +89,7 @@ void add_sweep(CLI::App& command, BenchFlags& flags) {
       ->excludes(breakdown);
   command.footer(
       "--activation, --size, --batch-size and --threads take lists (8,16,32): all combinations are measured "
-      "in "
-      "turns, a step\nof each and then the next of each, and compared with the first.");
+      "in turns, a step\nof each and then the next of each, and compared with the first.");
 }
 
 void add_choice(CLI::App& command, BenchFlags& flags) {

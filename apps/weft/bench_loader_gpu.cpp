@@ -108,8 +108,7 @@ int bench_loader_gpu(const BenchFlags& flags) {
   else
     fmt::print(
         "{} training images of {} at {} px, {} on {}\n{}\n{:.0f} images/s uploaded, from the cache of "
-        "decoded "
-        "images on {} threads\n",
+        "decoded images on {} threads\n",
         set.size(), path, flags.size, flags.precision, cuda::device_info().name, text, uploaded,
         num_threads());
   return kDone;

@@ -164,11 +164,11 @@ int bench_op(const BenchFlags& flags) {
         flags.model, flags.size, flags.batch_size, flags.precision, kernels::cuda::device_info().name,
         flags.place.capture ? "captured" : "eager", ceilings.gflops, ceilings.gigabytes));
   else
-    rows.text(fmt::format(
-        "ops of {} at {} px, batch {}; {}, {} threads, {} kernels, multiply-add peak {:.1f} GFLOP/s, memory "
-        "copy {:.1f} GB/s",
-        flags.model, flags.size, flags.batch_size, flags.precision, num_threads(), kernels::cpu().name,
-        ceilings.gflops, ceilings.gigabytes));
+    rows.text(
+        fmt::format("ops of {} at {} px, batch {}; {}, {} threads, {} kernels, multiply-add peak {:.1f} "
+                    "GFLOP/s, memory copy {:.1f} GB/s",
+                    flags.model, flags.size, flags.batch_size, flags.precision, num_threads(),
+                    kernels::cpu().name, ceilings.gflops, ceilings.gigabytes));
   const auto print = [&](const OpCase& c, const std::string& pass, const nlohmann::json& more) {
     nlohmann::json row =
         gpu ? gpu_fields(flags) : nlohmann::json{{"threads", num_threads()}, {"precision", flags.precision}};

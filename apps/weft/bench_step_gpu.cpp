@@ -179,8 +179,7 @@ int bench_step_gpu(const BenchFlags& flags) {
             flags.json);
   rows.text(
       fmt::format("steps of {}{}, {}, {} on {}, {}: median of {} and best; GFLOP/s: 3 passes of {:.3f} G "
-                  "multiply-adds an "
-                  "image at {} px; matrix products {:.0f} GFLOP/s",
+                  "multiply-adds an image at {} px; matrix products {:.0f} GFLOP/s",
                   flags.model, flags.sa || flags.sym ? " with attention" : "", flags.optimizer,
                   flags.precision, cuda::device_info().name, flags.place.capture ? "captured" : "eager",
                   steps, double(cases[0]->multiply_adds) * 1e-9, cases[0]->size, gemm_rate * 1e-9));

@@ -201,8 +201,7 @@ void add_lab_activations(CLI::App& lab, Action& action) {
   command->add_flag("--json", flags->json_lines, "JSON lines");
   command->footer(
       "Each name works with weft train --activation. Plots and certificates are of the default parameters, "
-      "of "
-      "learned ones where training starts, and of rrelu in evaluation, with its mean slope.");
+      "of learned ones where training starts, and of rrelu in evaluation, with its mean slope.");
   command->final_callback([flags, &action] { action = [flags] { return run(*flags); }; });
 }
 

@@ -256,10 +256,9 @@ void tell_results(const Study& study, Progress& progress) {
 void add_study_flags(CLI::App& command, StudyFlags& flags) {
   flags.config = flags.preset;
   command
-      .add_option(
-          "--vary", flags.vary,
-          "KEY=VALUE,VALUE,...: a flag of a run's settings and what to compare of it; may be repeated, "
-          "for all combinations")
+      .add_option("--vary", flags.vary,
+                  "KEY=VALUE,VALUE,...: a flag of a run's settings and what to compare of it; may be "
+                  "repeated, for all combinations")
       ->check(is_given)
       ->expected(1)
       ->take_all();
@@ -321,17 +320,14 @@ void add_lab_compare(CLI::App& lab, Action& action) {
   CLI::App* command = lab.add_subcommand(
       "compare", "Trains with every combination of some settings, and compares the results");
   add_study_flags(*command, *flags);
-  command->add_option(
-      "--within", flags->within,
-      "compare each cell with the first that has the same value of this varied KEY, not with the "
-      "first of all");
+  command->add_option("--within", flags->within,
+                      "compare each cell with the first that has the same value of this varied KEY, not with "
+                      "the first of all");
   command->footer(
       "Seeds are the same for each combination (a cell). Writes compare.json, results.csv, summary.json, "
-      "report.md, "
-      "plot.svg and\n"
+      "report.md, plot.svg and\n"
       "a folder for each cell with the folders of its runs, as of weft train but without checkpoints of "
-      "those that "
-      "are done.\n"
+      "those that are done.\n"
       "A run that diverges is counted and left out of the means. --resume with more --runs adds seeds.\n"
       "Ctrl-C or SIGTERM ends after a checkpoint, with exit code 1.");
   command->final_callback([flags, &action] {

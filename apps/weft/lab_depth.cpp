@@ -104,14 +104,11 @@ void add_lab_depth(CLI::App& lab, Action& action) {
   hide_flags(*flags, {"model", "activation"});  // the study varies them
   command->footer(
       "A preset of weft lab compare, with its files; each activation is compared with the first at the same "
-      "depth. "
-      "Defaults are\n"
+      "depth. Defaults are\n"
       "the recipe of the notebook behind the paper's figure (digantamisra98/Mish at 04f997a, "
-      "Layers_Acc.ipynb). What "
-      "differs:\n"
+      "Layers_Acc.ipynb). What differs:\n"
       "pictures are normalised by ImageNet's mean and deviation, not divided by 255; grey ones have three "
-      "equal "
-      "channels; the last\n"
+      "equal channels; the last\n"
       "incomplete batch of an epoch is dropped (468 steps, not 469). docs/lab.md has figures.");
   command->final_callback([flags, command, &action] {
     for (const char* name : {"--setup", "--depths", "--activations"})

@@ -134,13 +134,12 @@ int find_rates(LrFindFlags flags) {
   if (!flags.csv.empty()) write_file(flags.csv, rates_csv(result));
   if (!flags.plot.empty()) write_file(flags.plot, plot_rates(result).encode(flags.plot));
   json event = {{"event", "lr_find"}, {"diverged", result.diverged}, {"steps", result.points.size()}};
-  const std::string none =
-      result.considered > 1
-          ? "the loss does not fall"
-          : fmt::format(
-                "{} points are too few, where the first tenth of the steps and the last five points "
-                "do not count; give more --steps",
-                result.points.size());
+  const std::string none = result.considered > 1
+                               ? "the loss does not fall"
+                               : fmt::format(
+                                     "{} points are too few, where the first tenth of the steps and the last "
+                                     "five points do not count; give more --steps",
+                                     result.points.size());
   for (const Suggestion& s : kSuggestions) {
     const double rate = result.*s.rate;
     event[s.name] = rate > 0 ? json(rate) : json();

@@ -187,13 +187,13 @@ void Run::start() {
                       {"kernels", kernel_set()},
                       {"out", folder_.path.string()}};
   progress_.event(about);
-  progress_.line(fmt::format(
-      "{} ({}{}), {:.2f} M parameters; {} training and {} validation images of {} classes; {} px, "
-      "batch {}; {}, {}, {} kernels",
-      config_.model, config_.activation, config_.sa ? ", attention" : "",
-      double(parts_.model->num_parameters()) * 1e-6, parts_.train->dataset().size(),
-      parts_.val->dataset().size(), classes, config_.size, config_.batch_size, config_.precision,
-      count_of(num_threads(), "thread"), kernel_set()));
+  progress_.line(
+      fmt::format("{} ({}{}), {:.2f} M parameters; {} training and {} validation images of {} classes; {} "
+                  "px, batch {}; {}, {}, {} kernels",
+                  config_.model, config_.activation, config_.sa ? ", attention" : "",
+                  double(parts_.model->num_parameters()) * 1e-6, parts_.train->dataset().size(),
+                  parts_.val->dataset().size(), classes, config_.size, config_.batch_size, config_.precision,
+                  count_of(num_threads(), "thread"), kernel_set()));
   if (!config_.noisy_labels.empty())
     progress_.line(fmt::format("{} of {} training labels are others in {}", relabelled_,
                                parts_.train->dataset().size(), config_.noisy_labels));

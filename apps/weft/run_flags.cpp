@@ -50,10 +50,9 @@ std::string on_file(const std::string& path, const TrainConfig& config, const st
 void check_momentum(const TrainConfig& config, const RunFlags& flags) {
   if (config.schedule != "one-cycle" || !flags.resume.empty()) return;
   if (config.mom != flags.preset.mom || flags.options.at("mom")->count() > 0)
-    usage_error(
-        "--mom ", config.mom,
-        ": --schedule one-cycle has a momentum of its own, .95 to .85 and back; leave it out, or take "
-        "another schedule");
+    usage_error("--mom ", config.mom,
+                ": --schedule one-cycle has a momentum of its own, .95 to .85 and back; leave it out, or "
+                "take another schedule");
 }
 
 const auto not_negative = number_from(0, std::numeric_limits<double>::infinity(), "0 or more");
@@ -162,8 +161,8 @@ void add_setting_flags(CLI::App& command, RunFlags& flags) {
       ->check(is_given);
   command
       .add_option("--cache-bytes", flags.run.cache_bytes,
-                  "memory for decoded images, which a second epoch need not decode again; 0: none "
-                  "[a quarter of what is available]")
+                  "memory for decoded images, which a second epoch need not decode again; 0: none [a quarter "
+                  "of what is available]")
       ->check(not_negative);
   add_threads(command, flags.threads);
   command.add_flag("--quiet", flags.quiet, "print nothing but errors");
@@ -190,10 +189,9 @@ void add_run_flags(CLI::App& command, RunFlags& flags, const std::string& what) 
   command.add_flag(
       "--eager", flags.run.eager,
       "on a GPU: start each kernel by itself, not whole steps as a captured graph (the same bits)");
-  command.add_flag(
-      "--trace-nan", flags.run.trace_nan,
-      "look at every result and gradient, and name the op, layer and sample of the first that is "
-      "not finite (slow)");
+  command.add_flag("--trace-nan", flags.run.trace_nan,
+                   "look at every result and gradient, and name the op, layer and sample of the first that "
+                   "is not finite (slow)");
   command.add_option("--stop-after-steps", flags.run.stop_after_steps)->check(not_negative)->group("");
 }
 

@@ -25,16 +25,14 @@ constexpr Limits kBelowOne{.low = 0, .high = 1, .open_high = true};
 /// underscores.
 template <class Config, class Visit>
 void visit_settings(Config& c, Visit&& visit) {
-  visit(
-      "data", c.data,
-      "folder with train/CLASS/* and val/CLASS/*, or with MNIST's or CIFAR-10's files, a .tgz of one, or the "
-      "name of a fetched set");
+  visit("data", c.data,
+        "folder with train/CLASS/* and val/CLASS/*, or with MNIST's or CIFAR-10's files, a .tgz of one, or "
+        "the name of a fetched set");
   visit("model", c.model, "model; --list-models names them", model_names);
   visit("activation", c.activation, "activation function [the model's own]", activation_names);
-  visit(
-      "init", c.init,
-      "start from the weights of a model.safetensors, or of the run in a folder, of the same --model; a last "
-      "layer of other classes stays random");
+  visit("init", c.init,
+        "start from the weights of a model.safetensors, or of the run in a folder, of the same --model; a "
+        "last layer of other classes stays random");
   visit("sa", c.sa, "self-attention in the first stage, for models that have a place for it");
   visit("sym", c.sym, "symmetric self-attention (implies --sa)");
   visit("size", c.size, "height and width of the images in pixels", Limits{8, kMostSize});
@@ -63,10 +61,9 @@ void visit_settings(Config& c, Visit&& visit) {
   visit("label_smoothing", c.label_smoothing, "label smoothing of the training loss", kBelowOne);
   visit("min_scale", c.min_scale, "smallest share of an image's area that a random crop keeps",
         Limits{.low = 0, .high = 1, .open_low = true});
-  visit(
-      "pad", c.pad,
-      "crop at a random place after adding so many pixels on each side, in the place of --min-scale; 0 means "
-      "none");
+  visit("pad", c.pad,
+        "crop at a random place after adding so many pixels on each side, in the place of --min-scale; 0 "
+        "means none");
   visit("pad_mode", c.pad_mode, "what is added: constant (black) or reflect");
   visit("flip", c.flip, "mirror a training image with probability 1/2");
   visit("jitter", c.jitter,

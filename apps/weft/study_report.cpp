@@ -210,8 +210,7 @@ std::string study_report(const Study& study, const std::vector<CellResult>& resu
   for (const StudyAxis& axis : study.axes) text += " " + axis.key + " |";
   text +=
       " runs | accuracy, % | deviation | loss | seconds | difference, points | p | p (Holm) | d_z | p "
-      "(Welch) "
-      "|\n|";
+      "(Welch) |\n|";
   for (size_t i = 0; i < study.axes.size() + 10; ++i) text += "---|";
   text += "\n";
   for (size_t i = 0; i < results.size(); ++i) text += table_row(study, i, results[i]);
@@ -223,10 +222,9 @@ std::string study_report(const Study& study, const std::vector<CellResult>& resu
   else
     text += fmt::format(
         "The difference is to {}, over the seeds that both have. p is of the paired t-test, p (Holm) the "
-        "same "
-        "corrected for all comparisons in this table, d_z Cohen's d of the pairs, p (Welch) of a test that "
-        "leaves the pairing out of account; \"-\" where there are too few runs, or no differences between "
-        "them, to test.\n",
+        "same corrected for all comparisons in this table, d_z Cohen's d of the pairs, p (Welch) of a test "
+        "that leaves the pairing out of account; \"-\" where there are too few runs, or no differences "
+        "between them, to test.\n",
         study.within.empty() ? "the first cell" : "the first cell with the same " + study.within);
   for (const std::string& sentence : cells_alike(study)) text += "\n" + sentence + "\n";
   bool heading = false;

@@ -270,8 +270,7 @@ void add_train(CLI::App& weft, Action& action) {
       "Writes config.json, metrics.csv (seconds and images_per_second are of training alone), summary.json "
       "(seconds are of\n"
       "everything), model.safetensors, with --keep-best best.safetensors, and checkpoint.safetensors. Ctrl-C "
-      "or SIGTERM ends after a checkpoint, "
-      "with exit code 1.");
+      "or SIGTERM ends after a checkpoint, with exit code 1.");
   command->final_callback([flags, &action] { action = [flags] { return train(*flags); }; });
 }
 
