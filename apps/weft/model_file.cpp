@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "weft/apps/weft/command.h"
 #include "weft/apps/weft/config.h"
 #include "weft/apps/weft/json_file.h"
 #include "weft/apps/weft/study.h"
