@@ -80,7 +80,7 @@ void tell_ignored(const std::string& path, const std::vector<const data::ImageDa
   }
   std::string text;
   if (!files.empty())
-    text = concat(files.size(), files.size() == 1 ? " file" : " files", " in class folders of ", path,
+    text = concat(count_of(int64_t(files.size()), "file"), " in class folders of ", path,
                   files.size() == 1 ? " is" : " are",
                   " left out, not being named .jpg, .jpeg or .png: ", first_of(files));
   if (!folders.empty())

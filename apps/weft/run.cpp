@@ -90,7 +90,7 @@ class Run {
   void add_events(const training::EpochResult& row);
   void after_step();
   void after_epoch(const training::EpochResult& row);
-  bool is_best() const;
+  const training::EpochResult& best_epoch() const;
   void after_checkpoint();
   void show_step();
   std::string mend_of_divergence() const;
@@ -260,18 +260,16 @@ void Run::show_step() {
                                   double(config_.epochs - state.epoch + 1) * validation_seconds_});
 }
 
-/// Whether the last epoch of the history is better than all before it: the `best_epoch` of the summary so
-/// far.
-bool Run::is_best() const {
-  const std::vector<training::EpochResult>& rows = trainer_.history();
-  return std::none_of(rows.begin(), rows.end() - 1, [&](const training::EpochResult& earlier) {
-    return earlier.metrics.at(0) >= rows.back().metrics.at(0);
-  });
+/// The first of those with the best validation accuracy so far.
+const training::EpochResult& Run::best_epoch() const {
+  return *std::max_element(trainer_.history().begin(), trainer_.history().end(),
+                           [](const auto& a, const auto& b) { return a.metrics.at(0) < b.metrics.at(0); });
 }
 
 void Run::after_epoch(const training::EpochResult& row) {
   const double accuracy = row.metrics.at(0);
-  if (config_.keep_best && is_best()) save_model(folder_.best(), *parts_.model, parts_.info);
+  if (config_.keep_best && best_epoch().epoch == row.epoch)
+    save_model(folder_.best(), *parts_.model, parts_.info);
   progress_.line(
       fmt::format("epoch {}/{}  train loss {:.4f}  val loss {:.4f}  val accuracy {:.2f} %  lr {:.2e}  {}  "
                   "{:.1f} images/s",
@@ -298,13 +296,10 @@ void Run::after_checkpoint() {
 
 json Run::summary() const {
   const training::TrainingState& state = trainer_.state();
-  const training::EpochResult& last = state.history.back();
-  const auto best =
-      std::max_element(state.history.begin(), state.history.end(),
-                       [](const auto& a, const auto& b) { return a.metrics.at(0) < b.metrics.at(0); });
+  const training::EpochResult &last = state.history.back(), &best = best_epoch();
   return {{"final_val_accuracy", last.metrics.at(0)},
-          {"best_val_accuracy", best->metrics.at(0)},
-          {"best_epoch", best->epoch},
+          {"best_val_accuracy", best.metrics.at(0)},
+          {"best_epoch", best.epoch},
           {"final_val_loss", last.valid_loss},
           {"final_train_loss", last.train_loss},
           {"parameters", parts_.model->num_parameters()},

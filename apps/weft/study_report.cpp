@@ -139,14 +139,13 @@ std::vector<std::string> cells_alike(const Study& study) {
     while (first < cell && !alike(first, cell)) ++first;
     if (first == cell) continue;
     const StudyCell &one = study.cells[first], &other = study.cells[cell];
-    std::string keys;
+    std::vector<std::string> keys;
     for (const StudyAxis& axis : study.axes)
-      if (one.settings.at(axis.key) != other.settings.at(axis.key))
-        keys += (keys.empty() ? "" : ", ") + axis.key;
+      if (one.settings.at(axis.key) != other.settings.at(axis.key)) keys.push_back(axis.key);
     sentences.push_back(
         fmt::format("{} and {} ended the same bit for bit, with every seed: what differs between them ({}) "
                     "has no effect.",
-                    one.name, other.name, keys));
+                    one.name, other.name, joined(keys)));
   }
   return sentences;
 }

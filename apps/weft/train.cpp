@@ -164,10 +164,9 @@ json summary_of_runs(const std::vector<json>& runs, const std::vector<DivergedRu
 }
 
 [[noreturn]] void fail_diverged(const TrainConfig& config, const std::vector<DivergedRun>& diverged) {
-  std::string runs;
-  for (const DivergedRun& d : diverged)
-    runs += concat(runs.empty() ? "" : "; ", "run-", d.run, " (seed ", config.seed + uint64_t(d.run - 1),
-                   "): ", d.where);
+  const std::string runs = joined(diverged, "; ", [&](const DivergedRun& d) {
+    return concat("run-", d.run, " (seed ", config.seed + uint64_t(d.run - 1), "): ", d.where);
+  });
   const size_t others = size_t(config.runs) - diverged.size();
   fail(diverged.size(), " of ", config.runs, " runs diverged: ", runs, "; try a lower --lr (it was ",
        config.lr, ")", others > 0 ? concat(". summary.json is of the other ", others) : "");

@@ -10,8 +10,6 @@ namespace weft::kernels::WEFT_ISA {
 struct Epilogue {
   ChannelStats stats = {};
   const BatchNormArgs<float>* norm = nullptr;  // its x is not looked at
-
-  explicit operator bool() const { return stats.mean || norm; }
 };
 
 /// The epilogue of y: [rows, channels], whose pieces come from several threads. The statistics are taken over
